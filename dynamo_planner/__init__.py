@@ -1,0 +1,57 @@
+"""Scaling policies for LLM serving: pure decisions, thin executors."""
+
+from dynamo_planner.actions import (
+    Action,
+    Decision,
+    Hold,
+    Outcome,
+    Proposal,
+    Reason,
+    ScaleTo,
+    SetKnob,
+    State,
+    Want,
+)
+from dynamo_planner.combine import highest, together
+from dynamo_planner.policy import Guard, Policy
+from dynamo_planner.snapshot import (
+    Dist,
+    Observation,
+    PoolMetrics,
+    PoolSpec,
+    PoolStatus,
+    Replicas,
+    Role,
+    Sla,
+    Snapshot,
+    Traffic,
+    WorkerStatus,
+)
+
+__all__ = [
+    "Action",
+    "Decision",
+    "Dist",
+    "Guard",
+    "Hold",
+    "Observation",
+    "Outcome",
+    "Policy",
+    "PoolMetrics",
+    "PoolSpec",
+    "PoolStatus",
+    "Proposal",
+    "Reason",
+    "Replicas",
+    "Role",
+    "ScaleTo",
+    "SetKnob",
+    "Sla",
+    "Snapshot",
+    "State",
+    "Traffic",
+    "Want",
+    "WorkerStatus",
+    "highest",
+    "together",
+]

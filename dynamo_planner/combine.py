@@ -1,0 +1,109 @@
+"""Policies made of policies: the largest of several, and knobs beside replicas.
+
+>>> from dynamo_planner import PoolSpec, PoolStatus
+>>> pool = PoolStatus(spec=PoolSpec(role="aggregated"), replicas=4)
+>>> snapshot = Snapshot(at_s=0, pools={"workers": pool})
+>>> policy = highest(lambda snapshot: {"workers": 2}, lambda snapshot: {"workers": None})
+>>> dict(policy.decide(snapshot).targets)  # a hold counts as the present target
+{}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from dynamo_planner.actions import Hold, Proposal, SetKnob, State, Want
+from dynamo_planner.frozen import FrozenMap
+from dynamo_planner.policy import AnyPolicy, PlainFunction, Policy, advance, align, as_policy, present_value
+from dynamo_planner.snapshot import Snapshot
+
+
+class Highest(Policy, kind="highest"):
+    """Per pool the largest target of several policies: the Kubernetes HPA's rule for several metrics.
+
+    A hold counts as the present target: the others may raise the pool, never lower it.
+    """
+
+    policies: tuple[AnyPolicy, ...] = Field(min_length=1)
+
+    state_type: ClassVar[Any] = tuple[State | None, ...]
+
+    def propose(self, snapshot: Snapshot, state: Any) -> tuple[Proposal, Any]:
+        results = [
+            advance(policy, snapshot, own)
+            for policy, own in zip(self.policies, align(self.policies, state), strict=True)
+        ]
+        proposals = [proposal for proposal, _ in results]
+        pools = {
+            name: _highest_of(snapshot, name, [p.pools[name] for p in proposals if name in p.pools])
+            for name in dict.fromkeys(name for p in proposals for name in p.pools)
+        }
+        knobs = {(knob.pool, knob.knob): knob for p in reversed(proposals) for knob in p.knobs}
+        reasons = tuple(reason for p in proposals for reason in p.reasons)
+        merged = Proposal(pools=pools, knobs=tuple(knobs.values()), reasons=reasons)
+        return merged, tuple(remembered for _, remembered in results)
+
+
+def _highest_of(snapshot: Snapshot, name: str, entries: Sequence[Want | Hold]) -> Want | Hold:
+    wants = [entry for entry in entries if isinstance(entry, Want)]
+    holds = [entry for entry in entries if isinstance(entry, Hold)]
+    loads = [want.load for want in wants if want.load is not None]
+    if not wants:
+        return holds[0]
+    top = max(want.replicas for want in wants)
+    status = snapshot.pools.get(name)
+    if holds and status is not None and (status.replicas is None or top <= status.replicas.target):
+        return holds[0]
+    return Want(top, max(loads, default=None))
+
+
+class Together(Policy, kind="together"):
+    """A knob policy and a replica policy side by side.
+
+    The second sees the knobs that the first intends, and a pool whose knobs change in this decision keeps its
+    replicas. Knobs come from the first and replicas from the second.
+    """
+
+    knobs: AnyPolicy
+    replicas: AnyPolicy
+
+    state_type: ClassVar[Any] = tuple[State | None, ...]
+
+    def propose(self, snapshot: Snapshot, state: Any) -> tuple[Proposal, Any]:
+        for_knobs, for_replicas = align((self.knobs, self.replicas), state)
+        tuned, for_knobs = advance(self.knobs, snapshot, for_knobs)
+        scaled, for_replicas = advance(self.replicas, _with_knobs(snapshot, tuned.knobs), for_replicas)
+        changing = {
+            knob.pool: knob for knob in tuned.knobs if knob.pool and present_value(snapshot, knob) != knob.value
+        }
+        holds = {
+            name: Hold(f"its knob {changing[name].knob!r} changes in this decision", "KnobChanging")
+            for name in scaled.pools
+            if name in changing
+        }
+        merged = scaled.with_pools(holds).model_copy(update={"knobs": tuned.knobs})
+        return merged.model_copy(update={"reasons": tuned.reasons + merged.reasons}), (for_knobs, for_replicas)
+
+
+def _with_knobs(snapshot: Snapshot, knobs: Sequence[SetKnob]) -> Snapshot:
+    service = {knob.knob: knob.value for knob in knobs if knob.pool is None}
+    pools = {
+        name: pool.model_copy(
+            update={"knobs": FrozenMap({**pool.knobs, **{k.knob: k.value for k in knobs if k.pool == name}})}
+        )
+        for name, pool in snapshot.pools.items()
+    }
+    return snapshot.model_copy(update={"knobs": FrozenMap({**snapshot.knobs, **service}), "pools": FrozenMap(pools)})
+
+
+def highest(*policies: Policy | PlainFunction) -> Policy:
+    """Per pool the largest target of these policies; see :class:`Highest`."""
+    return Highest(policies=tuple(as_policy(policy) for policy in policies))
+
+
+def together(knobs: Policy | PlainFunction, replicas: Policy | PlainFunction) -> Policy:
+    """A knob policy and a replica policy side by side; see :class:`Together`."""
+    return Together(knobs=as_policy(knobs), replicas=as_policy(replicas))

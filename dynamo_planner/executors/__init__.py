@@ -1,0 +1,34 @@
+"""Where actions go. An executor knows nothing of policies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from dynamo_planner.actions import Action, Outcome
+from dynamo_planner.snapshot import PoolSpec, Replicas
+
+
+class Executor(Protocol):
+    """Acts on pools. Synchronous, and safe to call from a thread."""
+
+    @property
+    def pools(self) -> Mapping[str, PoolSpec]:
+        """The pools that it manages, and what a replica of each is."""
+
+    def observe(self) -> Mapping[str, Replicas | None]:
+        """The replicas of each pool; ``None`` where they could not be read.
+
+        Raises :class:`ExecutorError` where nothing at all could be read.
+        """
+
+    def apply(self, actions: Sequence[Action]) -> tuple[Outcome, ...]:
+        """Act, and report an outcome for each action, in their order.
+
+        Reads before it writes, and refuses an action whose ``expected`` is not what is there. It never raises for an
+        action that went wrong: that is an outcome.
+        """
+
+
+class ExecutorError(Exception):
+    """What an executor acts on could not be reached or read; the message says what, why, and what to do."""

@@ -1,0 +1,310 @@
+"""Policies and guards: how to write one, and how they compose.
+
+A policy is a pure function from a snapshot and what it remembered to a decision. Users call :meth:`Policy.decide`;
+authors implement :meth:`Policy.propose`:
+
+>>> import math
+>>> from dynamo_planner import PoolSpec, PoolStatus, Traffic
+>>> class PerReplica(Policy):
+...     requests_per_s: float = 4.0
+...
+...     def propose(self, snapshot, state):
+...         rate = snapshot.traffic.requests_per_s
+...         if rate is None:
+...             return Proposal.hold(snapshot.pools, "traffic.requests_per_s is unknown", "MetricUnknown"), state
+...         load = rate / self.requests_per_s
+...         return Proposal(pools={pool: Want(math.ceil(load), load=load) for pool in snapshot.pools}), state
+>>> pool = PoolStatus(spec=PoolSpec(role="aggregated", max_replicas=8), replicas=2)
+>>> snapshot = Snapshot(at_s=0, traffic=Traffic(requests_per_s=11), pools={"workers": pool})
+>>> PerReplica().decide(snapshot).actions
+(ScaleTo(pool='workers', replicas=3, expected=2),)
+
+A plain function from a snapshot to replicas is a policy too, wherever a policy is expected:
+
+>>> dict(as_policy(lambda snapshot: {"workers": 5}).decide(snapshot).targets)
+{'workers': 5}
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializeAsAny,
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
+
+from dynamo_planner.actions import Action, Decision, Hold, Proposal, Reason, ScaleTo, SetKnob, State, Want
+from dynamo_planner.frozen import Frozen, FrozenMap
+from dynamo_planner.limits import within_specs
+from dynamo_planner.snapshot import Snapshot
+
+PlainFunction = Callable[[Snapshot], Mapping[str, int | None]]
+"""A policy without memory: replicas per pool, ``None`` to hold."""
+
+
+class Node(Frozen):
+    """A policy or a guard: parameters that are data, and a state that is a value.
+
+    ``kind`` names the class in a configuration and in its state: ``class Mine(Policy, kind="mine")``; left out, it is
+    ``module:Name``. ``state_type`` is what the state validates as when it comes back from JSON, anything that pydantic
+    knows; a state that does not, or that has another ``state_version``, is reset.
+    """
+
+    kind: ClassVar[str]
+    state_type: ClassVar[Any] = Any
+    state_version: ClassVar[int] = 1
+
+    def __init_subclass__(cls, kind: str | None = None, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.kind = kind or f"{cls.__module__}:{cls.__qualname__}"
+
+    @model_serializer(mode="wrap")
+    def _with_kind(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {"kind": self.kind, **fields(self)}
+
+    def remember(self, value: Any) -> State | None:
+        """The node's own value as a state."""
+        return None if value is None else State(kind=self.kind, version=self.state_version, data=value)
+
+    def recall(self, state: State | None) -> tuple[Any, tuple[Reason, ...]]:
+        """The node's own value out of a state, or ``None`` and a reason where the state is not its own."""
+        if state is None:
+            return None, ()
+        if (state.kind, state.version) != (self.kind, self.state_version):
+            found, mine = f"{state.kind!r} version {state.version}", f"{self.kind!r} version {self.state_version}"
+            return None, (_reset(f"its state is of {found}, not of {mine}"),)
+        try:
+            return _state_adapter(type(self)).validate_python(state.data), ()
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            return None, (_reset(f"the state of {self.kind!r} does not read: {where}: {first['msg']}"),)
+
+
+@cache
+def _state_adapter(node: type[Node]) -> TypeAdapter[Any]:
+    return TypeAdapter(node.state_type)
+
+
+def _reset(message: str) -> Reason:
+    return Reason(code="StateReset", message=f"{message}; it starts anew")
+
+
+class Policy(Node):
+    """Decides from a snapshot how many replicas there should be and how knobs should be set.
+
+    ``monotone`` says that, of two constant loads, the higher never settles on fewer replicas; a policy that breaks
+    this on purpose says ``monotone = False`` and why in ``monotone_reason``.
+    """
+
+    monotone: ClassVar[bool] = True
+    monotone_reason: ClassVar[str] = ""
+
+    @abstractmethod
+    def propose(self, snapshot: Snapshot, state: Any) -> tuple[Proposal, Any]:
+        """What this policy would have, and what it wants to remember.
+
+        ``state`` is what it returned last time, or ``None`` at the start; then it must decide as if the present
+        targets had been recommended all along. Pure: no clock, no I/O, no randomness, no change of the arguments.
+        """
+
+    def decide(self, snapshot: Snapshot, state: State | Mapping[str, Any] | None = None) -> Decision:
+        """The final decision for a snapshot, given the ``state`` of the decision before (or its JSON form).
+
+        A snapshot that is not newer than the last one gets the same decision again and leaves the state unchanged.
+        A state, or a part of one, that is not this policy's is reset with a reason; it never raises.
+        """
+        state, reset = _as_state(state)
+        memory, not_mine = _DECIDER.recall(state)
+        if memory is not None and snapshot.at_s <= memory.at_s:
+            return _conclude(snapshot, memory.proposal, state)
+        proposal, remembered = advance(self, snapshot, memory.policy if memory else None)
+        proposal = within_specs(snapshot, proposal.because(*reset, *not_mine))
+        memory = _Memory(at_s=snapshot.at_s, proposal=proposal, policy=remembered)
+        return _conclude(snapshot, proposal, _DECIDER.remember(memory))
+
+    def replay(self, snapshots: Iterable[Snapshot], state: State | None = None) -> Iterator[Decision]:
+        """What it would have recommended in the states that were (open loop), one decision for each snapshot."""
+        for snapshot in snapshots:
+            decision = self.decide(snapshot, state)
+            state = decision.state
+            yield decision
+
+    def __or__(self, guard: Guard) -> Guarded:
+        if not isinstance(guard, Guard):
+            return NotImplemented
+        return Guarded(policy=self, guards=(guard,))
+
+
+class Guard(Node):
+    """Limits what a policy proposes. A ``hard`` guard must have the last word, and comes after all soft ones."""
+
+    hard: ClassVar[bool] = False
+
+    @abstractmethod
+    def limit(self, snapshot: Snapshot, proposal: Proposal, state: Any) -> tuple[Proposal, Any]:
+        """The proposal with a reason for each number that this guard changed, and what it wants to remember."""
+
+    def __ror__(self, policy: PlainFunction) -> Guarded:
+        return as_policy(policy) | self
+
+
+class FunctionPolicy(Policy, kind="function"):
+    """A plain function ``(snapshot) -> {pool: replicas or None}`` as a policy; ``None`` holds the pool."""
+
+    function: PlainFunction = Field(exclude=True)
+
+    def propose(self, snapshot: Snapshot, state: Any) -> tuple[Proposal, Any]:
+        return Proposal.model_validate({"pools": self.function(snapshot)}), state
+
+
+def as_policy(policy: Policy | PlainFunction) -> Policy:
+    """The policy itself, or a plain function made into one."""
+    if isinstance(policy, Policy):
+        return policy
+    if callable(policy) and not isinstance(policy, type):
+        return FunctionPolicy(function=policy)
+    raise TypeError(f"expected a Policy or a function (snapshot) -> {{pool: replicas}}, got {policy!r}")
+
+
+AnyPolicy = Annotated[SerializeAsAny[Policy], BeforeValidator(as_policy)]
+"""A field that holds a policy of any kind, or a plain function."""
+
+AnyGuard = SerializeAsAny[Guard]
+"""A field that holds a guard of any kind."""
+
+
+class Guarded(Policy, kind="guarded"):
+    """A policy with guards, applied in order: ``policy | guard | guard``."""
+
+    policy: AnyPolicy
+    guards: tuple[AnyGuard, ...]
+
+    state_type: ClassVar[Any] = tuple[State | None, ...]
+
+    @model_validator(mode="after")
+    def _hard_guards_come_last(self) -> Self:
+        hard: Guard | None = None
+        for guard in (*_guards_of(self.policy), *self.guards):
+            if hard is not None and not guard.hard:
+                raise ValueError(
+                    f"{guard.kind!r} is a soft guard and stands after {hard.kind!r}, which is hard and must have the "
+                    f"last word: put {guard.kind!r} before it"
+                )
+            hard = guard if guard.hard else hard
+        return self
+
+    def __or__(self, guard: Guard) -> Guarded:
+        if not isinstance(guard, Guard):
+            return NotImplemented
+        return Guarded(policy=self.policy, guards=(*self.guards, guard))
+
+    def propose(self, snapshot: Snapshot, state: Any) -> tuple[Proposal, Any]:
+        own, *others = align((self.policy, *self.guards), state)
+        proposal, own = advance(self.policy, snapshot, own)
+        states = [own]
+        for guard, remembered in zip(self.guards, others, strict=True):
+            value, reset = guard.recall(remembered)
+            proposal, value = guard.limit(snapshot, proposal.because(*reset), value)
+            states.append(guard.remember(value))
+        return proposal, tuple(states)
+
+
+def _guards_of(policy: Policy) -> tuple[Guard, ...]:
+    return (*_guards_of(policy.policy), *policy.guards) if isinstance(policy, Guarded) else ()
+
+
+def advance(policy: Policy, snapshot: Snapshot, state: State | None) -> tuple[Proposal, State | None]:
+    """One step of a policy inside another: its proposal (with a reason if its state was reset), and its new state."""
+    value, reset = policy.recall(state)
+    proposal, value = policy.propose(snapshot, value)
+    return proposal.because(*reset), policy.remember(value)
+
+
+def align(nodes: Sequence[Node], states: Sequence[State | None] | None) -> list[State | None]:
+    """The states of these nodes, matched by kind in order, so that adding or removing a node resets no other."""
+    left = [state for state in states or () if state is not None]
+    matched: list[State | None] = []
+    for node in nodes:
+        own = next((state for state in left if state.kind == node.kind), None)
+        if own is not None:
+            left.remove(own)
+        matched.append(own)
+    return matched
+
+
+class _Memory(Frozen):
+    """What the decision itself remembers: when and what it last recommended, and the state of the policy."""
+
+    at_s: float
+    proposal: Proposal
+    policy: State | None
+
+
+class _Decider(Node, kind="decision"):
+    state_type: ClassVar[Any] = _Memory
+
+
+_DECIDER = _Decider()
+
+
+def _as_state(state: State | Mapping[str, Any] | None) -> tuple[State | None, tuple[Reason, ...]]:
+    if state is None or isinstance(state, State):
+        return state, ()
+    try:
+        return State.model_validate(dict(state)), ()
+    except (ValidationError, TypeError, ValueError):
+        return None, (_reset("the state is not a {kind, version, data} mapping"),)
+
+
+def present_value(snapshot: Snapshot, knob: SetKnob) -> Any:
+    """What a knob is set to now, or ``None`` where that is unknown."""
+    if knob.pool is None:
+        return snapshot.knobs.get(knob.knob)
+    return snapshot.pools[knob.pool].knobs.get(knob.knob) if knob.pool in snapshot.pools else None
+
+
+def _conclude(snapshot: Snapshot, proposal: Proposal, state: State | None) -> Decision:
+    """The decision that a final proposal makes in this snapshot."""
+    targets: dict[str, int] = {}
+    scale: list[ScaleTo] = []
+    reasons = list(proposal.reasons)
+    for name, pool in snapshot.pools.items():
+        entry = proposal.pools.get(name)
+        present = pool.replicas.target if pool.replicas else None
+        if isinstance(entry, Want) and present is not None:
+            targets[name] = entry.replicas
+            if entry.replicas != present:
+                scale.append(ScaleTo(pool=name, replicas=entry.replicas, expected=present))
+        elif isinstance(entry, Hold):
+            reasons.append(Reason(code=entry.code, pool=name, message=entry.reason, values={"target": present}))
+    scale.sort(key=lambda action: action.replicas > (action.expected or 0))
+    moving = {action.pool for action in scale}
+    knobs = tuple(knob.model_copy(update={"expected": present_value(snapshot, knob)}) for knob in proposal.knobs)
+    actions: list[Action] = [*scale]
+    for knob in knobs:
+        if knob.value == knob.expected:
+            continue
+        if knob.pool in moving:
+            message = f"knob {knob.knob!r} waits, because the pool's replicas change in this decision"
+            reasons.append(Reason(code="KnobDeferred", pool=knob.pool, message=message))
+        else:
+            actions.append(knob)
+    return Decision(
+        at_s=snapshot.at_s,
+        targets=FrozenMap(targets),
+        knobs=knobs,
+        actions=tuple(actions),
+        reasons=tuple(reasons),
+        state=state,
+    )

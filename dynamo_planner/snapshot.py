@@ -1,0 +1,277 @@
+"""What a policy sees: one served model at one moment.
+
+Units are in the names: ``_s`` seconds, ``_ms`` milliseconds, ``_per_s`` per second, otherwise tokens or counts. What is
+unknown is ``None``, never 0; NaN and infinity become ``None`` on the way in. Time is data: Unix seconds, and no policy
+reads a clock.
+
+>>> snapshot = Snapshot(
+...     at_s=1_700_000_000,
+...     traffic=Traffic(requests_per_s=12, isl=800, osl=Dist(mean=200, cv2=1.4), ttft_ms=float("nan")),
+...     pools={"decode": PoolStatus(spec=PoolSpec(role="decode"), replicas=3, kv_usage=0.7)},
+... )
+>>> snapshot.traffic.isl, snapshot.traffic.ttft_ms, snapshot.pools["decode"].replicas.target
+(Dist(mean=800.0), None, 3)
+>>> Snapshot.model_validate_json(snapshot.model_dump_json()) == snapshot
+True
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from dynamo_planner.frozen import (
+    Count,
+    Frozen,
+    FrozenMap,
+    KnobValue,
+    Known,
+    KnownShare,
+    KnownTime,
+    ReadOnly,
+    Unit,
+    plain,
+)
+
+T = TypeVar("T", bound=Frozen)
+
+Role = Literal["prefill", "decode", "aggregated"]
+"""What the workers of a pool do: only prompts, only tokens, or both."""
+
+STUCK_AFTER_STARTUPS = 3.0
+"""A start older than this many start-up times is no longer coming capacity."""
+
+
+class Dist(Frozen):
+    """What is known of a distribution: its mean, and where known the sample size, squared coefficient of variation
+    (variance / mean**2) and quantiles (``{0.9: value}``). A bare number stands for its mean.
+
+    >>> Dist(mean=120, quantiles={0.5: 100, 0.99: 400}).quantiles[0.99]
+    400.0
+    """
+
+    mean: float = Field(ge=0)
+    count: Known = None
+    cv2: Known = None
+    quantiles: ReadOnly[Unit, float] = Field(default_factory=FrozenMap)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_number_is_the_mean(cls, value: Any) -> Any:
+        value = plain(value)
+        return {"mean": value} if isinstance(value, int | float) else value
+
+    def __repr_args__(self) -> list[tuple[str | None, Any]]:
+        return [(name, value) for name, value in super().__repr_args__() if value is not None and value != {}]
+
+
+def _unknown_without_mean(value: Any) -> Any:
+    mean = plain(value.get("mean") if isinstance(value, Mapping) else value)
+    unknown = mean is None or (isinstance(mean, float) and not math.isfinite(mean))
+    return None if unknown and (not isinstance(value, Mapping) or "mean" in value) else value
+
+
+KnownDist = Annotated[Dist | None, BeforeValidator(_unknown_without_mean)]
+"""A :class:`Dist`, or ``None`` where it is unknown; a mean that is NaN makes it unknown."""
+
+
+class Sla(Frozen):
+    """The targets that a request is held to, and the share of requests that must meet both.
+
+    A request's TTFT counts from its arrival, with queueing and KV transfer. Its ITL is (last token - first token) /
+    (output tokens - 1); a request of a single token meets it. A dropped or unfinished request is missed.
+    """
+
+    ttft_ms: float = Field(gt=0)
+    itl_ms: float = Field(gt=0)
+    attainment: float = Field(default=0.99, gt=0, lt=1)
+
+
+class Traffic(Frozen):
+    """What was seen over the last ``window_s`` seconds.
+
+    ``requests_per_s`` counts arrivals, not completions. ``queued`` requests are accepted but not yet in a pool.
+    ``prefix_hit_rate`` is the share of prompt tokens served from cache. ``arrival_dispersion`` is the variance of the
+    arrival counts over their mean (1 for Poisson). Windows may overlap the one before: whoever keeps history goes by
+    ``observed_at_s`` and ``window_s`` and never counts twice.
+
+    ``observed_at_s`` left out means: seen at the snapshot's own ``at_s``; ``None`` means that the age is unknown.
+    """
+
+    window_s: Known = None
+    observed_at_s: KnownTime = None
+    requests_per_s: Known = None
+    queued: Known = None
+    prefix_hit_rate: KnownShare = None
+    arrival_dispersion: Known = None
+    isl: KnownDist = None
+    osl: KnownDist = None
+    ttft_ms: KnownDist = None
+    itl_ms: KnownDist = None
+    request_duration_s: KnownDist = None
+
+
+class WorkerStatus(Frozen):
+    """One worker (a process or a pod) of a pool, as far as it is known."""
+
+    name: str
+    queued: Known = None
+    running: Known = None
+    kv_usage: KnownShare = None
+    kv_capacity_tokens: Known = None
+    observed_at_s: KnownTime = None
+
+
+class PoolMetrics(Frozen):
+    """What a source saw of one pool.
+
+    ``queued`` and ``running`` are sums over the workers that were seen, ``kv_usage`` (0 to 1) their mean, and
+    ``kv_capacity_tokens`` what one replica holds; ``coverage`` is the share of ready workers that were seen.
+    ``observed_at_s`` is as in :class:`Traffic`.
+    """
+
+    observed_at_s: KnownTime = None
+    coverage: KnownShare = None
+    queued: Known = None
+    running: Known = None
+    kv_usage: KnownShare = None
+    kv_capacity_tokens: Known = None
+    traffic: Traffic | None = None
+    workers: tuple[WorkerStatus, ...] = ()
+
+
+class PoolSpec(Frozen):
+    """What one replica of a pool is, and how many there may be.
+
+    ``gpus`` are per replica. ``startup_s`` is a prior for the time from a launch to being ready. ``cost`` is the
+    price of a replica-hour in any unit; ``None`` means its number of GPUs.
+    """
+
+    role: Role
+    gpus: Count = 1
+    min_replicas: Count = 1
+    max_replicas: Annotated[int, Field(ge=0)] | None = None
+    startup_s: float = Field(default=120.0, ge=0)
+    cost: Annotated[float, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _bounds_are_ordered(self) -> Self:
+        if self.max_replicas is not None and self.max_replicas < self.min_replicas:
+            raise ValueError(f"max_replicas ({self.max_replicas}) must be at least min_replicas ({self.min_replicas})")
+        return self
+
+
+class Replicas(Frozen):
+    """How many replicas a pool has. A bare number stands for that many ready ones.
+
+    ``starting`` were launched and are not ready yet; ``starting_since_s`` says since when, oldest first, or ``None``
+    where it is unknown. ``failed`` cannot start or keep crashing. ``draining`` take no new requests but hold their
+    GPUs until they are gone. ``target`` is the count that the infrastructure was last told to reach; left out, it is
+    ``ready + starting + failed``.
+    """
+
+    ready: Count
+    starting: Count = 0
+    starting_since_s: tuple[float, ...] | None = None
+    failed: Count = 0
+    draining: Count = 0
+    target: Count = -1
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, value: Any) -> Any:
+        value = plain(value)
+        if isinstance(value, int):
+            value = {"ready": value}
+        if isinstance(value, Mapping) and value.get("target") is None:
+            parts = [plain(value.get(part, 0)) for part in ("ready", "starting", "failed")]
+            if all(isinstance(part, int) for part in parts):
+                value = {**value, "target": sum(parts)}
+        return value
+
+    @model_validator(mode="after")
+    def _one_age_each(self) -> Self:
+        ages = self.starting_since_s
+        if ages is not None and len(ages) != self.starting:
+            raise ValueError(f"starting_since_s has {len(ages)} entries for {self.starting} starting replicas")
+        if ages is not None and list(ages) != sorted(ages):
+            raise ValueError(f"starting_since_s must be oldest first, got {ages}")
+        return self
+
+
+class PoolStatus(PoolMetrics):
+    """One pool of identical replicas: what it is, how many there are, how its knobs are set, and what was seen of it.
+
+    ``replicas`` is ``None`` where the infrastructure could not be read; such a pool is held.
+    """
+
+    spec: PoolSpec
+    replicas: Replicas | None = None
+    knobs: ReadOnly[str, KnobValue] = Field(default_factory=FrozenMap)
+
+    def stuck(self, at_s: float) -> int:
+        """How many starts are older than three start-up times, and so no longer coming capacity."""
+        since = self.replicas.starting_since_s if self.replicas else None
+        limit = at_s - STUCK_AFTER_STARTUPS * self.spec.startup_s
+        return sum(start < limit for start in since or ())
+
+    def coming(self, at_s: float) -> int:
+        """How many replicas are starting and can still be expected to become ready."""
+        return self.replicas.starting - self.stuck(at_s) if self.replicas else 0
+
+    def gpus_held(self) -> int | None:
+        """GPUs that the pool holds or was promised: the target's, or what is there, and draining ones until gone."""
+        if self.replicas is None:
+            return None
+        there = max(self.replicas.target, self.replicas.ready + self.replicas.starting)
+        return self.spec.gpus * (there + self.replicas.draining)
+
+
+class Snapshot(Frozen):
+    """One served model as seen at ``at_s``.
+
+    ``traffic`` is what clients saw, at the frontend. Without a frontend: for aggregated pools their sum; for
+    disaggregated ones arrivals, ISL and TTFT from prefill, and OSL and ITL from decode. ``knobs`` are those of the
+    service as a whole. ``missing`` says, per field, why it is unknown.
+    """
+
+    at_s: float
+    traffic: Traffic = Traffic()
+    pools: ReadOnly[str, PoolStatus] = Field(default_factory=FrozenMap)
+    knobs: ReadOnly[str, KnobValue] = Field(default_factory=FrozenMap)
+    missing: ReadOnly[str, str] = Field(default_factory=FrozenMap)
+
+    @model_validator(mode="after")
+    def _left_out_times_are_now(self) -> Self:
+        """Fill ``observed_at_s`` where it was left out, so that the JSON says it; an explicit ``None`` stays."""
+        if "observed_at_s" not in self.traffic.model_fields_set:
+            object.__setattr__(self, "traffic", self._seen_now(self.traffic))
+        if any("observed_at_s" not in pool.model_fields_set for pool in self.pools.values()):
+            pools = {
+                name: pool if "observed_at_s" in pool.model_fields_set else self._seen_now(pool)
+                for name, pool in self.pools.items()
+            }
+            object.__setattr__(self, "pools", FrozenMap(pools))
+        return self
+
+    def _seen_now(self, value: T) -> T:
+        return value.model_copy(update={"observed_at_s": self.at_s})
+
+    def age_s(self, observed_at_s: float | None) -> float:
+        """How old an observation is; infinite where its time is unknown."""
+        return math.inf if observed_at_s is None else self.at_s - observed_at_s
+
+    def with_role(self, *roles: Role) -> dict[str, PoolStatus]:
+        """The pools of these roles, by name, in the order of the roles."""
+        return {name: pool for role in roles for name, pool in self.pools.items() if pool.spec.role == role}
+
+
+class Observation(Frozen):
+    """What a source saw: the metrics part of a snapshot, without specs and replicas, which an executor knows."""
+
+    traffic: Traffic = Traffic()
+    pools: ReadOnly[str, PoolMetrics] = Field(default_factory=FrozenMap)
+    missing: ReadOnly[str, str] = Field(default_factory=FrozenMap)
