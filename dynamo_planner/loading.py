@@ -1,0 +1,236 @@
+"""Policies from data: every kind of policy and guard as JSON (or YAML, extra ``cli``), and the schema of that.
+
+>>> policy = load_policy([{"kind": "load", "decode_kv_up": 0.8}, {"kind": "gpu_budget", "max_gpus": 8}])
+>>> [guard.kind for guard in policy.guards]
+['gpu_budget']
+>>> load_policy([{"kind": "load"}, {"kind": "gpu_budget", "max_gpu": 8}])
+Traceback (most recent call last):
+...
+dynamo_planner.loading.ConfigError: policy[1].max_gpu: unknown field, did you mean 'max_gpus'? allowed: max_gpus
+policy[1].max_gpus: Field required
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic.json_schema import models_json_schema
+
+from dynamo_planner.extras import needs_extra
+from dynamo_planner.policy import Guard, Guarded, Node, Policy
+
+N = TypeVar("N", bound=Node)
+
+KINDS = {
+    "load": "dynamo_planner.policies.load:LoadPolicy",
+    "guarded": "dynamo_planner.policy:Guarded",
+    "highest": "dynamo_planner.combine:Highest",
+    "together": "dynamo_planner.combine:Together",
+    "bounds": "dynamo_planner.guards.bounds:Bounds",
+    "gpu_budget": "dynamo_planner.guards.gpu_budget:GpuBudget",
+    "step_limit": "dynamo_planner.guards.step_limit:StepLimit",
+    "stabilization": "dynamo_planner.guards.stabilization:Stabilization",
+    "pending": "dynamo_planner.guards.pending:Pending",
+    "staleness": "dynamo_planner.guards.staleness:Staleness",
+    "override": "dynamo_planner.guards.override:Override",
+}
+"""Where each kind that is shipped here lives; imported when it is asked for."""
+
+
+class ConfigError(ValueError):
+    """A configuration does not hold: one line for each problem, with the path of the field and what is allowed."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
+
+
+def load_policy(source: str | Path | Mapping[str, Any] | Sequence[Any], *, allow_custom: bool = False) -> Policy:
+    """Build a policy from a file (``.json``, ``.yaml``, ``.yml``) or from the data itself.
+
+    A mapping names its ``kind``; a list is a policy followed by its guards, as ``policy | guard | guard``. A kind of
+    your own is ``package.module:Name``, and is imported only where ``allow_custom`` says so.
+
+    Raises :class:`ConfigError` with the path of each field that is wrong.
+    """
+    data = read_data(source) if isinstance(source, str | Path) else source
+    return build(Policy, data, "policy", allow_custom=allow_custom)
+
+
+def read_data(path: str | Path) -> Any:
+    """The data in a JSON or YAML file. Raises :class:`ConfigError` where it cannot be read."""
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}"]) from error
+    if path.suffix == ".json":
+        try:
+            return json.loads(text)
+        except ValueError as error:
+            raise ConfigError([f"{path}: not JSON: {error}"]) from error
+    if path.suffix in {".yaml", ".yml"}:
+        with needs_extra("cli"):
+            import yaml  # noqa: PLC0415
+        try:
+            return yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError([f"{path}: not YAML: {' '.join(str(error).split())}"]) from error
+    raise ConfigError([f"{path}: expected a file that ends in .json, .yaml or .yml"])
+
+
+def build(base: type[N], data: Any, path: str, *, allow_custom: bool = False) -> N:
+    """Build a node (a policy or a guard) from data; ``path`` is where the data stands, for messages."""
+    if isinstance(data, base):
+        return data
+    if base is Policy and isinstance(data, Sequence) and not isinstance(data, str):
+        return _build_pipeline(data, path, allow_custom=allow_custom)  # type: ignore[return-value]
+    if not isinstance(data, Mapping):
+        raise ConfigError([f"{path}: expected a mapping with a 'kind', got {data!r}"])
+    node = _class_of(base, data.get("kind"), f"{path}.kind", allow_custom=allow_custom)
+    fields: dict[str, Any] = {}
+    problems: list[str] = []
+    for name, value in data.items():
+        child = _child_of(node, name)
+        try:
+            if child is None:
+                fields[name] = value
+            elif child[1]:
+                fields[name] = _build_many(child[0], value, f"{path}.{name}", allow_custom=allow_custom)
+            else:
+                fields[name] = build(child[0], value, f"{path}.{name}", allow_custom=allow_custom)
+        except ConfigError as error:
+            problems.extend(error.problems)
+    fields.pop("kind", None)
+    if problems:
+        raise ConfigError(problems)
+    return validated(node, fields, path)
+
+
+def _build_pipeline(data: Sequence[Any], path: str, *, allow_custom: bool) -> Policy:
+    if not data:
+        raise ConfigError([f"{path}: an empty list; it takes a policy, and then its guards"])
+    policy = build(Policy, data[0], f"{path}[0]", allow_custom=allow_custom)
+    guards = [build(Guard, item, f"{path}[{n}]", allow_custom=allow_custom) for n, item in enumerate(data[1:], 1)]
+    return validated(Guarded, {"policy": policy, "guards": guards}, path) if guards else policy
+
+
+def _build_many(base: type[N], data: Any, path: str, *, allow_custom: bool) -> list[N]:
+    if not isinstance(data, Sequence) or isinstance(data, str):
+        raise ConfigError([f"{path}: expected a list, got {data!r}"])
+    return [build(base, item, f"{path}[{n}]", allow_custom=allow_custom) for n, item in enumerate(data)]
+
+
+def _class_of(base: type[N], kind: Any, path: str, *, allow_custom: bool) -> type[N]:
+    if isinstance(kind, str) and ":" in kind and kind not in KINDS:
+        return _custom_class(base, kind, path, allow_custom=allow_custom)
+    if kind not in _kinds_of(base):
+        allowed = ", ".join(_kinds_of(base))
+        raise ConfigError([f"{path}: {kind!r} is no kind of {base.__name__.lower()}; allowed: {allowed}"])
+    return _import(KINDS[kind])  # type: ignore[no-any-return]
+
+
+def _custom_class(base: type[N], kind: str, path: str, *, allow_custom: bool) -> type[N]:
+    if not allow_custom:
+        raise ConfigError([f"{path}: {kind!r} is a kind of your own, which is not allowed here (allow_custom)"])
+    try:
+        found = _import(kind)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError([f"{path}: {kind!r} cannot be imported: {error}"]) from error
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise ConfigError([f"{path}: {kind!r} is not a subclass of dynamo_planner.{base.__name__}"])
+    return found
+
+
+def _import(where: str) -> Any:
+    module, _, name = where.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _kinds_of(base: type[Node]) -> dict[str, type[Node]]:
+    return {kind: node for kind, where in KINDS.items() if issubclass(node := _import(where), base)}
+
+
+def _child_of(node: type[Node], name: str) -> tuple[type[Node], bool] | None:
+    """The class of node that a field holds, and whether it holds several; ``None`` where it holds plain data."""
+    field = node.model_fields.get(name)
+    annotation = field.annotation if field else None
+    many = get_origin(annotation) is tuple
+    if many:
+        annotation = get_args(annotation)[0]
+    while get_args(annotation):
+        annotation = get_args(annotation)[0]
+    return (annotation, many) if isinstance(annotation, type) and issubclass(annotation, Node) else None
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def validated(model: type[M], data: Any, path: str) -> M:
+    """``model.model_validate(data)`` with each problem told by its path, what was given, and what is allowed."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError([_problem(model, details, path) for details in error.errors()]) from error
+
+
+def _problem(model: type[BaseModel], details: Any, path: str) -> str:
+    where = path + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in details["loc"])
+    message = details["msg"].removeprefix("Value error, ")
+    if details["type"] == "extra_forbidden":
+        allowed = _fields_at(model, details["loc"][:-1])
+        close = difflib.get_close_matches(str(details["loc"][-1]), allowed, n=1)
+        hint = f", did you mean {close[0]!r}?" if close else ";"
+        return f"{where}: unknown field{hint} allowed: {', '.join(sorted(allowed))}"
+    if details["type"] in {"missing", "value_error"}:
+        return f"{where}: {message}"
+    return f"{where}: {message} (got {details['input']!r})"
+
+
+def _fields_at(model: type[BaseModel], loc: Iterable[Any]) -> list[str]:
+    """The fields of the model at a location inside another, as far as it can be followed."""
+    current: Any = model
+    for step in loc:
+        if isinstance(current, type) and issubclass(current, BaseModel) and step in current.model_fields:
+            current = current.model_fields[step].annotation
+        for _ in range(5):
+            models = [arg for arg in get_args(current) if arg is not type(None)]
+            if not models or (isinstance(current, type) and issubclass(current, BaseModel)):
+                break
+            current = models[-1]
+    return list(current.model_fields) if isinstance(current, type) and issubclass(current, BaseModel) else []
+
+
+def policy_schema() -> dict[str, Any]:
+    """The JSON Schema of everything that :func:`load_policy` accepts."""
+    nodes = {kind: _import(where) for kind, where in KINDS.items()}
+    _, schema = models_json_schema([(node, "validation") for node in nodes.values()], ref_template="#/$defs/{model}")
+    definitions = schema["$defs"]
+    for kind, node in nodes.items():
+        definition = definitions[node.__name__]
+        definition["properties"] = {"kind": {"const": kind}, **definition.get("properties", {})}
+        definition["required"] = ["kind", *definition.get("required", [])]
+    for base in (Policy, Guard):
+        own = [{"$ref": f"#/$defs/{node.__name__}"} for node in nodes.values() if issubclass(node, base)]
+        definitions[base.__name__] = {"oneOf": own}
+    definitions["Policy"]["oneOf"].append(
+        {
+            "type": "array",
+            "description": "a policy, and then its guards",
+            "prefixItems": [{"$ref": "#/$defs/Policy"}],
+            "items": {"$ref": "#/$defs/Guard"},
+            "minItems": 1,
+        }
+    )
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A dynamo_planner policy",
+        "$ref": "#/$defs/Policy",
+        "$defs": definitions,
+    }
