@@ -17,7 +17,8 @@ import importlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.json_schema import models_json_schema
@@ -181,30 +182,45 @@ def validated(model: type[M], data: Any, path: str) -> M:
 
 
 def _problem(model: type[BaseModel], details: Any, path: str) -> str:
-    where = path + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in details["loc"])
+    where, _ = _located(model, details["loc"], path)
     message = details["msg"].removeprefix("Value error, ")
     if details["type"] == "extra_forbidden":
-        allowed = _fields_at(model, details["loc"][:-1])
+        allowed = sorted(_located(model, details["loc"][:-1], path)[1].model_fields)
         close = difflib.get_close_matches(str(details["loc"][-1]), allowed, n=1)
         hint = f", did you mean {close[0]!r}?" if close else ";"
-        return f"{where}: unknown field{hint} allowed: {', '.join(sorted(allowed))}"
+        return f"{where}: unknown field{hint} allowed: {', '.join(allowed)}"
     if details["type"] in {"missing", "value_error"}:
         return f"{where}: {message}"
     return f"{where}: {message} (got {details['input']!r})"
 
 
-def _fields_at(model: type[BaseModel], loc: Iterable[Any]) -> list[str]:
-    """The fields of the model at a location inside another, as far as it can be followed."""
+def _located(model: type[BaseModel], loc: Iterable[str | int], path: str) -> tuple[str, Any]:
+    """The path of a location as a user writes it (without the tags of unions), and the type that stands there."""
     current: Any = model
     for step in loc:
-        if isinstance(current, type) and issubclass(current, BaseModel) and step in current.model_fields:
-            current = current.model_fields[step].annotation
-        for _ in range(5):
-            models = [arg for arg in get_args(current) if arg is not type(None)]
-            if not models or (isinstance(current, type) and issubclass(current, BaseModel)):
-                break
-            current = models[-1]
-    return list(current.model_fields) if isinstance(current, type) and issubclass(current, BaseModel) else []
+        current, shown = _follow(current, step)
+        if shown:
+            path += f"[{step}]" if isinstance(step, int) else f".{step}" if path else step
+    return path, current
+
+
+def _follow(annotation: Any, step: str | int) -> tuple[Any, bool]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        field = annotation.model_fields.get(str(step))
+        return (field.annotation if field else None), True
+    arguments = [argument for argument in get_args(annotation) if argument not in {type(None), Ellipsis}]
+    if get_origin(annotation) is Annotated or (get_origin(annotation) in {Union, UnionType} and len(arguments) == 1):
+        return _follow(arguments[0], step)
+    if get_origin(annotation) in {Union, UnionType}:
+        tagged = [member for member in arguments if step in _tags(member)]
+        return (tagged[0], False) if tagged else (None, True)
+    return (arguments[-1] if arguments else None), True
+
+
+def _tags(member: Any) -> set[Any]:
+    """What pydantic calls a member of a union in the location of an error."""
+    kind = member.model_fields.get("kind") if isinstance(member, type) and issubclass(member, BaseModel) else None
+    return {getattr(member, "__name__", None), kind.default if kind else None}
 
 
 def policy_schema() -> dict[str, Any]:

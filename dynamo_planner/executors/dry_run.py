@@ -1,0 +1,46 @@
+"""Acting on nothing: for trying out a policy and a source before anything may move."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from dynamo_planner.actions import Action, Outcome, ScaleTo
+from dynamo_planner.frozen import FrozenMap
+from dynamo_planner.snapshot import PoolSpec, Replicas
+
+
+class DryRunExecutor:
+    """Says what it would do and does nothing; replicas stay as they were given.
+
+    >>> executor = DryRunExecutor({"decode": PoolSpec(role="decode")}, {"decode": 2})
+    >>> executor.apply([ScaleTo(pool="decode", replicas=3, expected=2)])[0].message
+    'dry run: would scale decode from 2 to 3 replicas'
+    >>> executor.observe()["decode"].ready
+    2
+    """
+
+    def __init__(self, pools: Mapping[str, PoolSpec], replicas: Mapping[str, int] | None = None) -> None:
+        given = dict(replicas or {})
+        unknown = sorted(given.keys() - pools.keys())
+        if unknown:
+            raise ValueError(f"replicas: {unknown[0]!r} is not a pool; there are {', '.join(pools)}")
+        self._pools = FrozenMap(pools)
+        self._replicas = {
+            name: Replicas.model_validate(given.get(name, spec.min_replicas)) for name, spec in pools.items()
+        }
+
+    @property
+    def pools(self) -> Mapping[str, PoolSpec]:
+        return self._pools
+
+    def observe(self) -> Mapping[str, Replicas | None]:
+        return dict(self._replicas)
+
+    def apply(self, actions: Sequence[Action]) -> tuple[Outcome, ...]:
+        return tuple(Outcome(action=action, status="unchanged", message=_would(action)) for action in actions)
+
+
+def _would(action: Action) -> str:
+    if isinstance(action, ScaleTo):
+        return f"dry run: would scale {action.pool} from {action.expected} to {action.replicas} replicas"
+    return f"dry run: would set {action.knob} of {action.pool or 'the service'} to {action.value}"
