@@ -13,6 +13,7 @@ from dynamo_planner.actions import (
     Want,
 )
 from dynamo_planner.combine import highest, together
+from dynamo_planner.loading import ConfigError, load_policy, policy_schema
 from dynamo_planner.policy import Guard, Policy
 from dynamo_planner.snapshot import (
     Dist,
@@ -28,8 +29,11 @@ from dynamo_planner.snapshot import (
     WorkerStatus,
 )
 
+__version__ = "0.1.0"
+
 __all__ = [
     "Action",
+    "ConfigError",
     "Decision",
     "Dist",
     "Guard",
@@ -53,5 +57,7 @@ __all__ = [
     "Want",
     "WorkerStatus",
     "highest",
+    "load_policy",
+    "policy_schema",
     "together",
 ]

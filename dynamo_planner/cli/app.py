@@ -1,0 +1,120 @@
+"""The commands, and how their errors are told."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import dynamo_planner
+from dynamo_planner.cli.config import config_schema, load_config
+from dynamo_planner.executors import ExecutorError
+from dynamo_planner.loading import ConfigError, load_policy, policy_schema, read_data, validated
+from dynamo_planner.snapshot import Snapshot
+from dynamo_planner.sources import SourceError
+
+FAILED, WRONG_INPUT = 1, 2
+
+app = typer.Typer(
+    name="dynamo-planner",
+    help="Scaling policies for LLM serving: try them, watch them decide, and run them.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+
+
+@contextmanager
+def told_errors() -> Iterator[None]:
+    """Errors that a user can mend are told on standard error, without a traceback."""
+    try:
+        yield
+    except ConfigError as error:
+        for problem in error.problems:
+            typer.echo(f"error: {problem}", err=True)
+        raise typer.Exit(WRONG_INPUT) from error
+    except (SourceError, ExecutorError, OSError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(FAILED) from error
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"dynamo-planner {dynamo_planner.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Scaling policies for LLM serving: try them, watch them decide, and run them."""
+
+
+CustomKinds = Annotated[
+    bool, typer.Option("--allow-custom-kinds", help="Import kinds like `package.module:Name`. Runs their code.")
+]
+
+
+@app.command()
+def decide(
+    snapshot: Annotated[Path, typer.Argument(help="A snapshot in JSON; `-` reads standard input.", show_default=False)],
+    policy: Annotated[Path, typer.Option("--policy", "-p", help="The policy, in JSON or YAML.", show_default=False)],
+    state: Annotated[Path | None, typer.Option(help="The `state` of the decision before, in JSON.")] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Say why in words instead of JSON.")] = False,
+    allow_custom_kinds: CustomKinds = False,
+) -> None:
+    """One pure decision: a snapshot in, a decision out.
+
+    Example: `dynamo-planner decide --policy policy.json snapshot.json`
+    """
+    with told_errors():
+        built = load_policy(policy, allow_custom=allow_custom_kinds)
+        seen = validated(Snapshot, _read_json(snapshot), "snapshot")
+        decision = built.decide(seen, read_data(state) if state else None)
+    typer.echo(decision.explain() if explain else decision.model_dump_json(indent=2))
+
+
+def _read_json(path: Path) -> Any:
+    if str(path) != "-":
+        return read_data(path)
+    try:
+        return json.load(sys.stdin)
+    except ValueError as error:
+        raise ConfigError([f"standard input: not JSON: {error}"]) from error
+
+
+@app.command()
+def validate(config: Annotated[Path, typer.Argument(help="A configuration of `run`.", show_default=False)]) -> None:
+    """Check a configuration of `run`, and name every field that is wrong.
+
+    Example: `dynamo-planner validate planner.yaml`
+    """
+    with told_errors():
+        load_config(config)
+    typer.echo(f"{config}: ok")
+
+
+class SchemaOf(StrEnum):
+    """What there is a schema of."""
+
+    POLICY = "policy"
+    CONFIG = "config"
+
+
+@app.command()
+def schema(of: Annotated[SchemaOf, typer.Argument(help="What to describe.")] = SchemaOf.POLICY) -> None:
+    """Print the JSON Schema of a policy file, or of a configuration of `run`.
+
+    Example: `dynamo-planner schema config > planner.schema.json`
+    """
+    described = policy_schema() if of is SchemaOf.POLICY else config_schema()
+    typer.echo(json.dumps(described, indent=2))

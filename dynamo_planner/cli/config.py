@@ -1,0 +1,92 @@
+"""The configuration of ``dynamo-planner run``: one file for the policy, the pools, where to look and where to act."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from dynamo_planner.executors.circus import CircusPool
+from pydantic import Field
+
+from dynamo_planner.frozen import Frozen
+from dynamo_planner.loading import ConfigError, build, policy_schema, read_data, validated
+from dynamo_planner.policy import AnyPolicy, Policy, as_policy
+from dynamo_planner.snapshot import PoolSpec
+
+
+class ScrapeConfig(Frozen):
+    """Scrape each worker's ``/metrics`` (extra ``scrape``)."""
+
+    kind: Literal["scrape"] = "scrape"
+    timeout_s: float = Field(default=2.0, gt=0)
+    window_s: float = Field(default=30.0, gt=0)
+    workers: dict[str, dict[str, str]] | None = None
+    """Base URLs by pool and worker name; left out, the executor says where its workers are."""
+
+
+class CircusConfig(Frozen):
+    """Run workers as local processes under a Circus arbiter (extra ``circus``)."""
+
+    kind: Literal["circus"] = "circus"
+    namespace: str = Field(default="dynamo", pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    pools: dict[str, CircusPool] = Field(min_length=1)
+    endpoint: str | None = None
+    state_dir: Path | None = None
+    gpus: list[int] | None = None
+
+
+class DryRunConfig(Frozen):
+    """Act on nothing: every action is recorded as unchanged, and replicas stay as they are given here."""
+
+    kind: Literal["dry_run"] = "dry_run"
+    pools: dict[str, PoolSpec] = Field(min_length=1)
+    replicas: dict[str, int] = Field(default_factory=dict)
+
+
+class RunConfig(Frozen):
+    """Everything that ``dynamo-planner run`` needs.
+
+    ``log`` takes a line per decision, ``state_file`` what the policy remembers across restarts. ``advisory`` decides
+    and records without acting. ``allow_custom_kinds`` lets the policy name kinds of your own (``package.module:Name``),
+    which runs code of that package.
+    """
+
+    policy: AnyPolicy
+    executor: CircusConfig | DryRunConfig = Field(discriminator="kind")
+    source: ScrapeConfig = ScrapeConfig()
+    interval_s: float = Field(default=10.0, gt=0)
+    advisory: bool = False
+    log: Path | None = None
+    state_file: Path | None = None
+    allow_custom_kinds: bool = False
+
+
+def load_config(path: Path) -> RunConfig:
+    """Read a configuration. Raises :class:`ConfigError` with every field that is wrong."""
+    data = read_data(path)
+    if not isinstance(data, dict):
+        raise ConfigError([f"{path}: expected a mapping, got {type(data).__name__}"])
+    problems: list[str] = []
+    policy: Any = None
+    if "policy" in data:
+        try:
+            policy = build(Policy, data["policy"], "policy", allow_custom=data.get("allow_custom_kinds") is True)
+        except ConfigError as error:
+            problems.extend(error.problems)
+            policy = as_policy(lambda _: {})
+    try:
+        config = validated(RunConfig, {**data, "policy": policy} if policy else data, "")
+    except ConfigError as error:
+        problems.extend(error.problems)
+    if problems:
+        raise ConfigError([f"{path}: {problem}" for problem in problems])
+    return config
+
+
+def config_schema() -> dict[str, Any]:
+    """The JSON Schema of a configuration."""
+    schema = RunConfig.model_json_schema(ref_template="#/$defs/{model}")
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "The configuration of dynamo-planner run"
+    schema["$defs"].update(policy_schema()["$defs"])
+    return schema
