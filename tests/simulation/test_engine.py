@@ -1,19 +1,14 @@
-"""The engine against a step-by-step simulation, against laws, and against textbook queues."""
+"""The engine by example, against laws and against textbook queues."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from pydantic import ValidationError
-from stepwise import Job, serve
 
 from dynamo_planner.simulation.engine import Engine, EngineLimits
-from dynamo_planner.simulation.request import Request
 from dynamo_planner.simulation.timing import GridTiming, LinearTiming, Slowed, StepTiming
 
 EXACT = LinearTiming(base_ms=125, prefill_ms_per_token=62.5, kv_ms_per_token=31.25)  # all sums exact in binary
@@ -21,158 +16,6 @@ EXACT = LinearTiming(base_ms=125, prefill_ms_per_token=62.5, kv_ms_per_token=31.
 
 def engine(timing: StepTiming = EXACT, *, seqs: int = 8, tokens: int = 64, kv: int = 1000) -> Engine:
     return Engine(EngineLimits(max_num_seqs=seqs, max_num_batched_tokens=tokens, kv_tokens=kv), timing)
-
-
-@st.composite
-def limits(draw: st.DrawFn) -> EngineLimits:
-    seqs = draw(st.integers(1, 6))
-    tokens = draw(st.integers(seqs, 24))
-    return EngineLimits(max_num_seqs=seqs, max_num_batched_tokens=tokens, kv_tokens=draw(st.integers(12, 60)))
-
-
-@st.composite
-def jobs(draw: st.DrawFn, kv_tokens: int, times: st.SearchStrategy[float]) -> list[Job]:
-    arrivals = sorted(draw(st.lists(times, min_size=1, max_size=12)))
-    made = []
-    for arrival in arrivals:
-        isl = draw(st.integers(1, kv_tokens))
-        osl = draw(st.integers(1, kv_tokens - isl + 1))
-        cached = draw(st.sampled_from([0, 0, isl, isl // 2]))
-        made.append(Job(arrival, isl, osl, cached))
-    return made
-
-
-EXACT_TIMES = st.integers(0, 80).map(lambda n: n * 0.125)
-ANY_TIMES = st.floats(0, 10)
-
-
-def served(made: Engine, work: list[Job], looks: list[float], plan: bool) -> list[list[tuple[float, str]]]:
-    """What becomes of each job, looking at the engine at these times too."""
-    happened: dict[int, list[tuple[float, str]]] = {}
-    requests: dict[int, Request] = {}
-    actions: list[tuple[float, int, int]] = [(job.arrival_s, 1, index) for index, job in enumerate(work)]
-    actions += [(job.cancel_s, 2, index) for index, job in enumerate(work) if job.cancel_s < math.inf]
-    actions += [(at_s, 0, 0) for at_s in looks]
-    order: dict[int, int] = {}
-
-    def look(to_s: float) -> None:
-        for event in made.advance(to_s):
-            happened.setdefault(order[id(event.request)], []).append((event.at_s, event.kind))
-
-    for at_s, what, index in sorted(actions):
-        if what == 0:
-            look(at_s)
-            if plan:
-                made.next_event_s()
-                made.next_step_s()
-        elif what == 1:
-            job = work[index]
-            requests[index] = made.submit(job.isl, job.osl, at_s, job.cached)
-            order[id(requests[index])] = index
-        else:
-            made.cancel(requests[index], at_s)
-        assert made.kv_used_tokens <= made.limits.kv_tokens
-        assert made.running <= made.limits.max_num_seqs
-    look(math.inf)
-    assert (made.running, made.waiting, made.kv_used_tokens) == (0, 0, 0)
-    return [happened.get(index, []) for index in range(len(work))]
-
-
-def expected(made: Engine, work: list[Job], step_ms: Callable[[int, int, int], float]) -> int:
-    return serve(
-        work,
-        max_num_seqs=made.limits.max_num_seqs,
-        max_num_batched_tokens=made.limits.max_num_batched_tokens,
-        kv_tokens=made.limits.kv_tokens,
-        step_ms=step_ms,
-    )
-
-
-def linear(timing: LinearTiming) -> Callable[[int, int, int], float]:
-    return lambda prompts, _, kv: timing.base_ms + timing.prefill_ms_per_token * prompts + timing.kv_ms_per_token * kv
-
-
-@settings(max_examples=400, deadline=None)
-@given(st.data())
-def test_agrees_with_a_simulation_of_every_step_and_token(data: st.DataObject) -> None:
-    bounds = data.draw(limits())
-    exact = data.draw(st.booleans())
-    coefficient = st.floats(0.1, 100)
-    timing = (
-        EXACT
-        if exact
-        else LinearTiming(
-            base_ms=data.draw(coefficient),
-            prefill_ms_per_token=data.draw(coefficient),
-            kv_ms_per_token=data.draw(coefficient),
-        )
-    )
-    work = data.draw(jobs(bounds.kv_tokens, EXACT_TIMES if exact else ANY_TIMES))
-    looks = data.draw(st.lists(EXACT_TIMES if exact else ANY_TIMES, max_size=10))
-    made = Engine(bounds, timing)
-    happened = served(made, work, looks, plan=data.draw(st.booleans()))
-    preemptions = expected(made, work, linear(timing))
-    assert made.preemptions == preemptions
-    for job, events in zip(work, happened, strict=True):
-        assert [kind for _, kind in events] == [kind for _, kind in job.events]
-        assert [at_s for at_s, _ in events] == pytest.approx([at_s for at_s, _ in job.events], abs=1e-9)
-
-
-@settings(max_examples=300, deadline=None)
-@given(st.data())
-def test_cancelled_requests_leave_with_the_step_in_progress(data: st.DataObject) -> None:
-    bounds = data.draw(limits())
-    work = data.draw(jobs(bounds.kv_tokens, EXACT_TIMES))
-    for job in work:
-        if data.draw(st.booleans()):
-            job.cancel_s = job.arrival_s + data.draw(EXACT_TIMES)
-    made = Engine(bounds, EXACT)
-    happened = served(made, work, data.draw(st.lists(EXACT_TIMES, max_size=10)), plan=False)
-    expected(made, work, linear(EXACT))
-    assert happened == [job.events for job in work]
-
-
-@settings(max_examples=150, deadline=None)
-@given(st.data())
-def test_a_profile_is_followed_between_its_grid_points(data: st.DataObject) -> None:
-    bounds = data.draw(limits())
-    work = data.draw(jobs(bounds.kv_tokens, EXACT_TIMES))
-    cell = data.draw(st.integers(1, 40))
-    levels = data.draw(st.lists(st.integers(1, 40), min_size=70, max_size=70))
-
-    def profile(prompts: int, decoding: int, kv: int) -> float:
-        return 125.0 * (levels[min(kv, 69)] + prompts + 2 * decoding)
-
-    def between(prompts: int, decoding: int, kv: int) -> float:
-        left = kv // cell * cell
-        return float(np.interp(kv, [left, left + cell], [profile(prompts, decoding, x) for x in (left, left + cell)]))
-
-    made = Engine(bounds, GridTiming(profile, cell))
-    happened = served(made, work, [], plan=True)
-    expected(made, work, between)
-    for job, events in zip(work, happened, strict=True):
-        assert [at_s for at_s, _ in events] == pytest.approx([at_s for at_s, _ in job.events], abs=1e-9)
-
-
-@settings(max_examples=150, deadline=None)
-@given(st.data())
-def test_tokens_come_when_the_steps_end(data: st.DataObject) -> None:
-    bounds = data.draw(limits())
-    work = data.draw(jobs(bounds.kv_tokens, EXACT_TIMES))
-    made = Engine(bounds, EXACT)
-    expected(made, work, linear(EXACT))
-    requests: list[Request] = []
-    pending = list(work)
-    for at_s in (n * 0.125 for n in range(400)):
-        while pending and pending[0].arrival_s <= at_s:
-            job = pending.pop(0)
-            requests.append(made.submit(job.isl, job.osl, job.arrival_s, job.cached))
-        made.advance(at_s)
-        for job, request in zip(work, requests, strict=False):
-            assert made.generated(request) == sum(time <= at_s for time in job.times)
-        ends = [time for job in work for time in job.times if time > at_s]
-        if requests and len(requests) == len(work) and ends:
-            assert at_s < made.next_step_s() <= min(ends)
 
 
 def test_a_prefill_worker_serves_prompts_in_batches_up_to_the_token_budget() -> None:
