@@ -1,0 +1,267 @@
+"""Scaling on what the engines say of themselves: waiting requests and KV usage.
+
+>>> from dynamo_planner import PoolSpec, PoolStatus, Traffic
+>>> def seen(at_s, kv_usage):
+...     pool = PoolStatus(spec=PoolSpec(role="decode"), replicas=2, kv_usage=kv_usage, queued=0, running=40)
+...     return Snapshot(at_s=at_s, traffic=Traffic(requests_per_s=9), pools={"decode": pool})
+>>> policy = LoadPolicy(adjustment_interval_s=60)
+>>> for decision in policy.replay([seen(0, 0.94), seen(30, 0.95), seen(60, 0.99)]):
+...     print(decision.explain())
+decode: held
+  Collecting: the next adjustment is in 60 s (target=2)
+decode: held
+  Collecting: the next adjustment is in 30 s (target=2)
+decode: 2 -> 3 replicas
+  KvUsageHigh: KV usage over the threshold (load=0.96, up=0.9, down=0.5, ready=2, samples=3)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+from pydantic import Field, model_validator
+
+from dynamo_planner.actions import Hold, Proposal, Reason, Want
+from dynamo_planner.frozen import Count
+from dynamo_planner.policies.load_samples import Interval, PoolSamples, Reading, read, unknown_metric
+from dynamo_planner.policy import Policy
+from dynamo_planner.snapshot import STUCK_AFTER_STARTUPS, PoolSpec, PoolStatus, Replicas, Snapshot
+
+CLOCK_S = 1e-3
+"""Unix seconds as floats are good to less than this; an interval that ends sooner ends now."""
+
+
+class LoadPolicy(Policy, kind="load"):
+    """Prefill pools scale on waiting requests per ready replica, decode and aggregated pools on mean KV usage.
+
+    The rules are those of the load-based planner of Dynamo 0.2 to 0.4 (``examples/llm/components/planner.py``), and
+    the defaults those of 0.3.2. Each decision takes a sample of every pool's load:
+
+    - prefill: ``queued`` per ready replica. At one replica this is the size of the prefill queue, which is what the
+      original compares with its thresholds however many replicas there are;
+    - decode and aggregated: ``kv_usage + kv_per_waiting * queued`` per ready replica.
+
+    Queues are sums over the workers that were seen, and so are divided by ``ready * coverage``. At the end of every
+    ``adjustment_interval_s`` the mean load of each pool, prefill first, is compared with its thresholds, and each pool
+    moves by at most one replica; until then everything is held. ``Want.load`` is the number of replicas, fractional,
+    that would be just at the up-threshold.
+
+    - The interval starts anew while a pool starts or drains replicas, and when the number of ready ones changes. A
+      start older than three start-up times is not waited for, and nothing is for longer than that and two intervals.
+    - There is no scale-up for a prefill queue that is under the threshold within ``prefill_trend_intervals`` at the
+      trend of this one: last sample + that many times (last - first).
+    - There is no scale-down of a decode or aggregated pool for ``decode_grace_intervals`` full intervals after it got
+      a new ready replica. The original counts the interval that sets the grace, and protects one less than it says.
+
+    What the original is known to get wrong, and this does not:
+
+    - Flapping between flat thresholds. A pool is scaled down only if its load on the replicas that remain, ``load * n /
+      (n - 1)``, stays under the up-threshold. A queue says nothing of how busy the replicas are, so a prefill pool
+      must also have fewer requests waiting and running than replicas that remain: a busy replica has at least one, so
+      that many can carry the work. (Where KV usage grows faster than in proportion to the load per replica, because
+      ITL rises steeply with the batch, leave more room: a lower ``decode_kv_down``.)
+    - Unknown metrics. A metric that is unknown, or older than the interval, holds its pool. Scaling up needs only the
+      pool's own metric; scaling down also what could speak against it, ``queued`` of decode and ``running`` of
+      prefill.
+    - Idling. A service with no requests per second, freshly observed, and none known to be queued or running, has no
+      load, also when its workers no longer report one. The last replica goes only after an idle interval, and where
+      ``min_replicas`` is 0. A pool without capacity wakes up at once when requests arrive or wait at the frontend.
+    - Ticks further apart than the interval: each decides by its own sample.
+
+    With ``state=None`` an interval begins, and nothing but a pool without capacity changes.
+    """
+
+    adjustment_interval_s: float = Field(default=180.0, gt=0)
+    prefill_queue_up: float = Field(default=5.0, ge=0)
+    prefill_queue_down: float = Field(default=0.2, ge=0)
+    decode_kv_up: float = Field(default=0.9, ge=0, le=1)
+    decode_kv_down: float = Field(default=0.5, ge=0, le=1)
+    kv_per_waiting: float = Field(default=0.02, ge=0)
+    decode_grace_intervals: Count = 3
+    prefill_trend_intervals: Count = 3
+
+    state_type: ClassVar[Any] = Interval
+
+    @model_validator(mode="after")
+    def _thresholds_are_ordered(self) -> Self:
+        for name in ("prefill_queue", "decode_kv"):
+            up, down = getattr(self, f"{name}_up"), getattr(self, f"{name}_down")
+            if up <= down:
+                raise ValueError(
+                    f"{name}_up ({up}) must be above {name}_down ({down}), or replicas would come and go: "
+                    f"raise {name}_up or lower {name}_down"
+                )
+        return self
+
+    def propose(self, snapshot: Snapshot, state: Interval | None) -> tuple[Proposal, Interval]:
+        at_s = snapshot.at_s
+        pools = snapshot.with_role("prefill", "decode", "aggregated")
+        readings = {name: self._read(snapshot, pool) for name, pool in pools.items()}
+        last = state or Interval(started_s=at_s, completed_s=at_s, tick_s=at_s, pools={})
+        moving = _moving(snapshot, pools, state)
+        waits = moving is not None and at_s - last.completed_s <= self._patience_s(pools)
+        samples = self._sampled(snapshot, pools, readings, last, anew=waits)
+        interval = Interval(
+            started_s=at_s if waits else last.started_s, completed_s=last.completed_s, tick_s=at_s, pools=samples
+        )
+        left_s = interval.started_s + self.adjustment_interval_s - at_s
+        if waits:
+            proposal = Proposal.hold(pools, f"the interval starts anew: {moving}", "ReplicasMoving")
+        elif left_s > CLOCK_S:
+            proposal = Proposal.hold(pools, f"the next adjustment is in {left_s:.0f} s", "Collecting")
+        else:
+            proposal = self._adjusted(snapshot, pools, readings, samples)
+            if moving is not None:
+                message = f"it adjusts although {moving}, which has gone on for too long"
+                proposal = proposal.because(Reason(code="WaitedLongEnough", message=message))
+            cleared = {name: own.cleared(grace=max(own.grace - 1, 0)) for name, own in samples.items()}
+            interval = Interval(started_s=at_s, completed_s=at_s, tick_s=at_s, pools=cleared)
+        return self._awake(snapshot, pools, proposal), interval
+
+    def _read(self, snapshot: Snapshot, pool: PoolStatus) -> Reading:
+        return read(snapshot, pool, kv_per_waiting=self.kv_per_waiting, fresh_s=self.adjustment_interval_s)
+
+    def _patience_s(self, pools: Mapping[str, PoolStatus]) -> float:
+        startup_s = max((pool.spec.startup_s for pool in pools.values()), default=0.0)
+        return STUCK_AFTER_STARTUPS * startup_s + 2 * self.adjustment_interval_s
+
+    def _sampled(
+        self,
+        snapshot: Snapshot,
+        pools: Mapping[str, PoolStatus],
+        readings: Mapping[str, Reading],
+        last: Interval,
+        *,
+        anew: bool,
+    ) -> dict[str, PoolSamples]:
+        """What is remembered of each pool with the sample of this tick."""
+        anew = anew or snapshot.at_s - last.tick_s > self.adjustment_interval_s
+        sampled = {}
+        for name, pool in pools.items():
+            own = last.pools.get(name)
+            if pool.replicas is None:
+                if own is not None:
+                    sampled[name] = own
+                continue
+            ready = pool.replicas.ready
+            if own is None:
+                own = PoolSamples(ready=ready)
+            elif ready != own.ready:
+                new = ready > own.ready and pool.spec.role != "prefill"
+                grace = self.decode_grace_intervals if new else own.grace
+                own = own.model_copy(update={"ready": ready, "grace": grace})
+            own = own.cleared(grace=own.grace) if anew else own
+            sampled[name] = own.plus(readings[name], snapshot.at_s)
+        return sampled
+
+    def _adjusted(
+        self,
+        snapshot: Snapshot,
+        pools: Mapping[str, PoolStatus],
+        readings: Mapping[str, Reading],
+        samples: Mapping[str, PoolSamples],
+    ) -> Proposal:
+        """What the interval that ends now says of each pool."""
+        entries: dict[str, Want | Hold] = {}
+        reasons: list[Reason] = []
+        for name, pool in pools.items():
+            if pool.replicas is None:
+                continue
+            if stuck := pool.stuck(snapshot.at_s):
+                message = f"{stuck} of its starts take too long, and are not waited for"
+                reasons.append(Reason(code="StartsStuck", pool=name, message=message))
+            reading, own = readings[name], samples[name]
+            unknown = None if reading.idle else unknown_metric(snapshot, name, pool, self.adjustment_interval_s)
+            if reading.load is None or not own.samples:
+                entries[name] = Hold(unknown or "nothing new was seen of it in this interval", "MetricUnknown")
+                continue
+            entries[name], reason = self._compared(pool.spec, pool.replicas, own, unknown)
+            if reason is not None:
+                reasons.append(reason.model_copy(update={"pool": name}))
+        return Proposal(pools=entries, reasons=tuple(reasons))
+
+    def _compared(
+        self, spec: PoolSpec, replicas: Replicas, own: PoolSamples, unknown: str | None
+    ) -> tuple[Want | Hold, Reason | None]:
+        """What the means of the interval ask for, and why."""
+        prefill = spec.role == "prefill"
+        up = self.prefill_queue_up if prefill else self.decode_kv_up
+        down = self.prefill_queue_down if prefill else self.decode_kv_down
+        load, busy = own.load / own.samples, own.busy / own.samples
+        need = own.ready * load / up
+        if prefill:
+            need = max(need, own.ready * min(busy, 1.0))  # a busy replica is needed, whether or not a queue builds up
+
+        def because(change: int, code: str, message: str, **more: float) -> tuple[Want, Reason]:
+            values = {"load": load, "up": up, "down": down, "ready": own.ready, "samples": own.samples, **more}
+            return Want(replicas.target + change, load=need), Reason(code=code, message=message, values=values)
+
+        metric = "waiting requests per replica" if prefill else "KV usage"
+        if load > up:
+            trend = own.last + self.prefill_trend_intervals * (own.last - own.first)
+            if prefill and trend <= up:
+                return because(0, "QueueFalling", f"{metric} over the threshold, but falling", trend=trend)
+            return because(+1, "QueueHigh" if prefill else "KvUsageHigh", f"{metric} over the threshold")
+        if load >= down:
+            return because(0, "WithinThresholds", f"{metric} between the thresholds")
+        low = f"{metric} under the threshold"
+        if replicas.target <= spec.min_replicas:
+            return because(0, "AtMinimum", f"{low}, at min_replicas")
+        if unknown is not None:
+            return Hold(unknown, "MetricUnknown"), None
+        if own.grace:
+            return because(0, "GracePeriod", f"{low}, but a replica is new", intervals=own.grace)
+        remain = min(own.ready, replicas.target) - 1
+        if remain <= 0 and own.active:
+            return because(0, "NotIdle", f"{low}, but the last replica goes only after an idle interval")
+        if remain > 0 and (load * own.ready / remain >= up or (prefill and busy * own.ready >= remain)):
+            return because(0, "NoRoom", f"{low}, but too much for the replicas that remain", remain=remain, busy=busy)
+        return because(-1, "QueueLow" if prefill else "KvUsageLow", low)
+
+    def _awake(self, snapshot: Snapshot, pools: Mapping[str, PoolStatus], proposal: Proposal) -> Proposal:
+        """The proposal with pools that have no capacity, present or coming, woken up where requests come."""
+        changes: dict[str, Want | Hold] = {}
+        reasons = []
+        for name, pool in pools.items():
+            replicas = pool.replicas
+            if replicas is None or replicas.ready or pool.coming(snapshot.at_s):
+                continue
+            asked = self._requests_come(snapshot, pool)
+            if asked:
+                wanted = max(replicas.target, pool.stuck(snapshot.at_s) + 1)
+                changes[name] = Want(wanted)
+                message = "requests come, and no replica is ready or can be expected to be"
+                reasons.append(Reason(code="NoCapacity", pool=name, message=message))
+            elif replicas.target == 0:
+                asleep = Hold("asleep: no requests come", "Asleep")
+                unknown = Hold("traffic.requests_per_s and traffic.queued are unknown", "MetricUnknown")
+                changes[name] = unknown if asked is None else asleep
+        return proposal.with_pools(changes, reasons)
+
+    def _requests_come(self, snapshot: Snapshot, pool: PoolStatus) -> bool | None:
+        traffic = snapshot.traffic
+        if snapshot.age_s(traffic.observed_at_s) > self.adjustment_interval_s:
+            return None
+        if traffic.requests_per_s is None and traffic.queued is None:
+            return None
+        return bool(traffic.requests_per_s or traffic.queued or pool.queued)
+
+
+def _moving(snapshot: Snapshot, pools: Mapping[str, PoolStatus], state: Interval | None) -> str | None:
+    """Which pool is not settled, and how; ``None`` where all are."""
+    for name, pool in pools.items():
+        replicas = pool.replicas
+        if replicas is None:
+            return f"the replicas of {name} could not be read"
+        if coming := pool.coming(snapshot.at_s):
+            return f"{name} has {coming} replicas starting"
+        if replicas.draining:
+            return f"{name} has {replicas.draining} replicas draining"
+        there = replicas.ready + replicas.starting + replicas.failed
+        if there != replicas.target:
+            return f"{name} has {there} of {replicas.target} replicas"
+        before = state.pools.get(name) if state else None
+        if state and (before is None or before.ready != replicas.ready):
+            return f"{name} now has {replicas.ready} replicas ready" + (f", not {before.ready}" if before else "")
+    return None
