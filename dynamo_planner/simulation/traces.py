@@ -1,0 +1,220 @@
+"""Traces of requests: when they arrive, how long their prompts are, and how many tokens they want."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from dynamo_planner.simulation.trace_files import MAX_TOKENS, TraceError, read_columns
+
+__all__ = ["Trace", "TraceError", "TraceStats"]
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TraceStats:
+    """A trace in a few numbers.
+
+    ``peak_to_mean`` and ``dispersion`` (variance over mean; 1 for Poisson arrivals) are of the counts per minute, and
+    ``None`` for a trace of less than two minutes.
+    """
+
+    requests: int
+    duration_s: float
+    requests_per_s: float
+    peak_to_mean: float | None
+    dispersion: float | None
+    isl_mean: float
+    isl_p50: float
+    isl_p99: float
+    osl_mean: float
+    osl_p50: float
+    osl_p99: float
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """Requests in the order of their arrival.
+
+    ``arrival_s`` (float64) counts seconds from the start of the trace, ``isl`` and ``osl`` (int64) are tokens, and
+    ``prefix_hit`` the prompt tokens that a prefix cache without bounds would hold. All have the shape ``(requests,)``
+    and are read-only. ``duration_s`` is the length of the trace, at least up to the last arrival.
+
+    Made from any arrays, it sorts them, and leaves out requests without prompt or output tokens: that is how BurstGPT
+    marks the failed ones, and they have no latency. Raises :class:`TraceError` for a time that is negative or not
+    finite, a negative length, arrays that do not match, and where no request is left.
+
+    >>> trace = Trace(arrival_s=[3.0, 0.5, 1.0], isl=[30, 10, 20], osl=[5, 5, 0])
+    >>> len(trace), trace.isl, trace.between(0.4, 1.0).arrival_s
+    (2, array([10, 30]), array([0.1]))
+    """
+
+    arrival_s: np.ndarray
+    isl: np.ndarray
+    osl: np.ndarray
+    prefix_hit: np.ndarray | None = None
+    name: str = "trace"
+    duration_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        arrival = _column("arrival_s", self.arrival_s).astype(np.float64)
+        lengths = {"isl": _tokens("isl", self.isl), "osl": _tokens("osl", self.osl)}
+        if self.prefix_hit is not None:
+            lengths["prefix_hit"] = _tokens("prefix_hit", self.prefix_hit)
+        for name, column in lengths.items():
+            if len(column) != len(arrival):
+                raise TraceError(f"{name} has {len(column)} entries and arrival_s has {len(arrival)}")
+        _refuse("arrival_s", arrival, ~(np.isfinite(arrival) & (arrival >= 0)), "a finite number of at least 0")
+        served = np.flatnonzero((lengths["isl"] > 0) & (lengths["osl"] > 0))
+        if not len(served):
+            raise TraceError(f"no request with prompt and output tokens among {len(arrival)}")
+        if len(served) < len(arrival):
+            LOG.info("%s: left out %d requests without tokens", self.name, len(arrival) - len(served))
+        order = served[np.argsort(arrival[served], kind="stable")]
+        _set(self, "arrival_s", arrival[order])
+        for name, column in lengths.items():
+            _set(self, name, column[order])
+        if self.prefix_hit is not None:
+            _refuse("prefix_hit", self.prefix_hit, self.prefix_hit > self.isl, "at most isl")
+        if not 0 <= self.duration_s < math.inf:
+            raise TraceError(f"duration_s must be a finite number of at least 0, got {self.duration_s}")
+        object.__setattr__(self, "duration_s", max(float(self.duration_s), float(self.arrival_s[-1])))
+
+    @classmethod
+    def load(cls, path: str | Path, name: str | None = None) -> Trace:
+        """Read a trace file: ``.npz``, or as published for Azure, Mooncake and BurstGPT (told by the content).
+
+        ``.npz``: ``arrival_s`` (or, where there is one, ``arrival_s_spread``), ``isl``, ``osl``, and if they are there
+        ``prefix_hit`` and ``duration_s``. Azure: time counts from the first row. Mooncake: its stamps come in batches
+        of 3 s, and are spread evenly over them; ``prefix_hit`` is worked out from ``hash_ids``.
+
+        Raises :class:`TraceError`, with file, line and content, for what cannot be read.
+        """
+        path = Path(path)
+        columns = read_columns(path)
+        if not len(np.atleast_1d(columns.arrival_s)):
+            raise TraceError(f"{path}: there is no request in it")
+        try:
+            return cls(
+                columns.arrival_s, columns.isl, columns.osl, columns.prefix_hit, name or path.stem, columns.duration_s
+            )
+        except TraceError as error:
+            raise TraceError(f"{path}: {error}") from None
+
+    def save(self, path: str | Path) -> None:
+        """Write it as ``.npz``; :meth:`load` reads it back. Raises :class:`TraceError` where that cannot be written."""
+        arrays = {
+            "arrival_s": self.arrival_s,
+            "isl": self.isl,
+            "osl": self.osl,
+            "duration_s": np.array(self.duration_s),
+        }
+        if self.prefix_hit is not None:
+            arrays["prefix_hit"] = self.prefix_hit
+        try:
+            with Path(path).open("wb") as file:
+                np.savez_compressed(file, allow_pickle=False, **arrays)
+        except OSError as error:
+            raise TraceError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+    def __len__(self) -> int:
+        return len(self.arrival_s)
+
+    def between(self, from_s: float, to_s: float) -> Trace:
+        """The requests that arrive at ``from_s`` or later and before ``to_s``, as a trace that starts at ``from_s``."""
+        chosen = np.flatnonzero((self.arrival_s >= from_s) & (self.arrival_s < to_s))
+        if not len(chosen):
+            raise TraceError(f"{self.name}: no request from {from_s} to {to_s} s; it is {self.duration_s:g} s long")
+        return self._choose(chosen, self.arrival_s[chosen] - from_s, min(to_s, self.duration_s) - from_s)
+
+    def speed_up(self, factor: float) -> Trace:
+        """The same requests in 1/``factor`` of the time.
+
+        This compresses time: bursts become shorter as well as higher. To change the load alone, use :meth:`at_rate`.
+        """
+        if not 0 < factor < math.inf:
+            raise TraceError(f"the speed-up must be a finite number above 0, got {factor}")
+        return replace(self, arrival_s=self.arrival_s / factor, duration_s=self.duration_s / factor)
+
+    def at_rate(self, requests_per_s: float, seed: int, jitter_s: float = 10.0) -> Trace:
+        """The same course of the load over the same time at another mean rate.
+
+        Less is a random choice of the requests. More is several copies laid over each other, with the arrivals of each
+        copy but the first moved by a normally distributed time of standard deviation ``jitter_s``, so that they do not
+        come in pairs (at the ends of the trace they are reflected). Time is never compressed.
+        """
+        if not 0 < requests_per_s < math.inf:
+            raise TraceError(f"requests_per_s must be a finite number above 0, got {requests_per_s}")
+        if not self.duration_s > 0:
+            raise TraceError(f"{self.name}: it has no length, so there is no rate to change")
+        random = np.random.default_rng(seed)
+        copies, rest = divmod(requests_per_s * self.duration_s / len(self), 1)
+        chosen, arrival = [], []
+        for copy in range(int(copies) + 1):
+            partial = copy == int(copies)
+            here = np.flatnonzero(random.random(len(self)) < rest) if partial else np.arange(len(self))
+            moved = self.arrival_s[here] + (random.normal(0, jitter_s, len(here)) if copy else 0)
+            chosen.append(here)
+            arrival.append(_reflect(moved, self.duration_s))
+        if not sum(map(len, chosen)):
+            raise TraceError(f"{self.name}: no request is left at {requests_per_s} requests/s")
+        return self._choose(np.concatenate(chosen), np.concatenate(arrival), self.duration_s)
+
+    def stats(self) -> TraceStats:
+        """What it looks like."""
+        minutes = int(self.duration_s // 60)
+        counts = np.bincount((self.arrival_s // 60).astype(np.int64), minlength=minutes)[:minutes]
+        known = minutes >= 2 and counts.sum() > 0
+        isl, osl = (
+            [float(column.mean()), *np.quantile(column, [0.5, 0.99]).tolist()] for column in (self.isl, self.osl)
+        )
+        return TraceStats(
+            len(self),
+            self.duration_s,
+            len(self) / self.duration_s if self.duration_s else math.inf,
+            float(counts.max() / counts.mean()) if known else None,
+            float(counts.var() / counts.mean()) if known else None,
+            *isl,
+            *osl,
+        )
+
+    def _choose(self, rows: np.ndarray, arrival_s: np.ndarray, duration_s: float) -> Trace:
+        hits = None if self.prefix_hit is None else self.prefix_hit[rows]
+        return Trace(arrival_s, self.isl[rows], self.osl[rows], hits, self.name, duration_s)
+
+
+def _reflect(arrival_s: np.ndarray, duration_s: float) -> np.ndarray:
+    folded = np.mod(arrival_s, 2 * duration_s)
+    reflected: np.ndarray = np.minimum(folded, 2 * duration_s - folded)
+    return reflected
+
+
+def _column(name: str, values: object) -> np.ndarray:
+    column = np.asarray(values)
+    if column.ndim != 1 or (column.dtype.kind not in "iuf" and column.size):
+        raise TraceError(f"{name} must be numbers in one dimension, got {column.dtype} of shape {column.shape}")
+    return column
+
+
+def _tokens(name: str, values: object) -> np.ndarray:
+    column = _column(name, values)
+    with np.errstate(invalid="ignore"):
+        bad = ~((column >= 0) & (column <= MAX_TOKENS) & (column == np.floor(column)))
+    _refuse(name, column, bad, f"a whole number from 0 to {MAX_TOKENS}")
+    return column.astype(np.int64)
+
+
+def _refuse(name: str, column: np.ndarray, bad: np.ndarray, allowed: str) -> None:
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise TraceError(f"{name}[{row}] must be {allowed}, got {column[row]}")
+
+
+def _set(trace: Trace, name: str, column: np.ndarray) -> None:
+    column.flags.writeable = False
+    object.__setattr__(trace, name, column)
