@@ -1,0 +1,124 @@
+"""Sharing GPUs between pools: who gets how many replicas in the end, and which of that can be done at once.
+
+Replicas are given one at a time, each to the pool with the highest load per replica, as seats are given to parties by
+the highest averages (Jefferson 1792, D'Hondt 1878); a replica that no longer fits is passed over. Equal pools are
+served by name.
+
+>>> claims = [
+...     Claim("decode", gpus=2, present=2, there=2, draining=0, least=1, wanted=5, load=4.8),
+...     Claim("prefill", gpus=4, present=1, there=1, draining=0, least=1, wanted=3, load=2.1),
+... ]
+>>> goal = share(claims, max_gpus=16)
+>>> goal, step(claims, goal, max_gpus=16)
+({'decode': 4, 'prefill': 2}, {'decode': 4, 'prefill': 2})
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+REBALANCE_MARGIN = 0.1
+"""A pool is lowered for another only where the most pressed pool gains more than this share (the HPA's tolerance)."""
+
+Counts = Mapping[str, int]
+"""Replicas per pool."""
+
+
+class Claim(NamedTuple):
+    """What one pool has and wants: replicas, but for ``gpus``, which are per replica.
+
+    ``present`` is its target, ``there`` what holds GPUs or was promised them, without the ``draining`` ones, and
+    ``least`` what it must have. ``load`` is its fractional need.
+    """
+
+    name: str
+    gpus: int
+    present: int
+    there: int
+    draining: int
+    least: int
+    wanted: int
+    load: float
+
+    def pressure(self, replicas: int) -> float:
+        """Load per replica; infinite for a pool that has less than it must."""
+        if replicas < self.least:
+            return math.inf
+        return self.load / replicas if replicas else 0.0
+
+    def settled_gpus(self, replicas: int) -> int:
+        """The GPUs that so many replicas hold once the pool has settled."""
+        return self.gpus * replicas
+
+    def peak_gpus(self, replicas: int) -> int:
+        """The GPUs that it holds at most on the way there: nothing of what is there is counted as gone yet."""
+        return self.gpus * (max(self.there, replicas) + self.draining)
+
+
+def peak(claims: Sequence[Claim], counts: Counts) -> int:
+    """The GPUs held at most while every pool moves to its count."""
+    return sum(claim.peak_gpus(counts[claim.name]) for claim in claims)
+
+
+def least_gpus(claims: Sequence[Claim]) -> int:
+    """The GPUs that the pools must have."""
+    return sum(claim.settled_gpus(claim.least) for claim in claims)
+
+
+def share(claims: Sequence[Claim], max_gpus: int) -> dict[str, int]:
+    """How many replicas each pool should settle on, between ``least`` and ``wanted``.
+
+    Two ways are compared: to keep what the pools have and give away only what is left, and to share everything anew.
+    The second lowers one pool for another, and is taken only where it relieves the most pressed pool by more than
+    :data:`REBALANCE_MARGIN`. Each step towards either leads to the same result again, so constant claims settle.
+
+    Where even ``least`` does not fit, it is what every pool gets.
+    """
+    least = {claim.name: claim.least for claim in claims}
+    wanted = {claim.name: claim.wanted for claim in claims}
+    present = {claim.name: max(claim.least, min(claim.wanted, claim.present)) for claim in claims}
+    anew = _filled(claims, least, wanted, max_gpus, Claim.settled_gpus)
+    kept = _filled(claims, least, present, max_gpus, Claim.settled_gpus)
+    kept = _filled(claims, kept, wanted, max_gpus, Claim.settled_gpus)
+    return anew if _relieves(claims, anew, kept) else kept
+
+
+def step(claims: Sequence[Claim], goal: Counts, max_gpus: int) -> dict[str, int]:
+    """What can be done now: every fall, and each rise for which there are GPUs before anything of the falls is gone."""
+    lowered = {claim.name: min(claim.present, goal[claim.name]) for claim in claims}
+    return _filled(claims, lowered, goal, max_gpus, Claim.peak_gpus)
+
+
+def _filled(
+    claims: Sequence[Claim], start: Counts, most: Counts, max_gpus: int, gpus_of: Callable[[Claim, int], int]
+) -> dict[str, int]:
+    """From ``start`` towards ``most``, replica by replica, to where ``max_gpus`` are used up."""
+    counts = dict(start)
+    free = max_gpus - sum(gpus_of(claim, counts[claim.name]) for claim in claims)
+    if free < 0:
+        return counts
+    if sum(gpus_of(claim, most[claim.name]) for claim in claims) <= max_gpus:
+        return dict(most)
+    queue = [(-c.pressure(counts[c.name]), c.name, c) for c in claims if counts[c.name] < most[c.name]]
+    heapq.heapify(queue)
+    while queue:
+        _, name, claim = heapq.heappop(queue)
+        more = counts[name] + 1 if claim.gpus else most[name]
+        cost = gpus_of(claim, more) - gpus_of(claim, counts[name])
+        if cost > free:
+            continue
+        counts[name], free = more, free - cost
+        if more < most[name]:
+            heapq.heappush(queue, (-claim.pressure(more), name, claim))
+    return counts
+
+
+def _relieves(claims: Sequence[Claim], anew: Counts, kept: Counts) -> bool:
+    """Whether, of the pools that differ, the most pressed one is relieved by more than the margin."""
+    differing = [claim for claim in claims if anew[claim.name] != kept[claim.name]]
+    after = max((claim.pressure(anew[claim.name]) for claim in differing), default=0.0)
+    before = max((claim.pressure(kept[claim.name]) for claim in differing), default=0.0)
+    return after * (1 + REBALANCE_MARGIN) < before
