@@ -13,7 +13,9 @@ from dynamo_planner.actions import (
     Want,
 )
 from dynamo_planner.combine import highest, together
+from dynamo_planner.guards import Bounds, GpuBudget, Override, Pending, Stabilization, Staleness, StepLimit
 from dynamo_planner.loading import ConfigError, load_policy, policy_schema
+from dynamo_planner.policies import LoadPolicy
 from dynamo_planner.policy import Guard, Policy
 from dynamo_planner.snapshot import (
     Dist,
@@ -33,13 +35,18 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Action",
+    "Bounds",
     "ConfigError",
     "Decision",
     "Dist",
+    "GpuBudget",
     "Guard",
     "Hold",
+    "LoadPolicy",
     "Observation",
     "Outcome",
+    "Override",
+    "Pending",
     "Policy",
     "PoolMetrics",
     "PoolSpec",
@@ -52,7 +59,10 @@ __all__ = [
     "SetKnob",
     "Sla",
     "Snapshot",
+    "Stabilization",
+    "Staleness",
     "State",
+    "StepLimit",
     "Traffic",
     "Want",
     "WorkerStatus",

@@ -6,8 +6,8 @@
 >>> load_policy([{"kind": "load"}, {"kind": "gpu_budget", "max_gpu": 8}])
 Traceback (most recent call last):
 ...
-dynamo_planner.loading.ConfigError: policy[1].max_gpu: unknown field, did you mean 'max_gpus'? allowed: max_gpus
-policy[1].max_gpus: Field required
+dynamo_planner.loading.ConfigError: policy[1].max_gpus: Field required
+policy[1].max_gpu: unknown field, did you mean 'max_gpus'? allowed: max_gpus
 """
 
 from __future__ import annotations
