@@ -43,9 +43,9 @@ UNBOUNDED = 1 << 62
 class EngineLimits(Frozen):
     """What bounds a batch: names and meaning as in vLLM, the KV cache in tokens."""
 
-    max_num_seqs: int = Field(default=256, ge=1)
-    max_num_batched_tokens: int = Field(default=2048, ge=1)
-    kv_tokens: int = Field(default=400_000, ge=1)
+    max_num_seqs: int = Field(default=256, ge=1, description="the most requests in a batch")
+    max_num_batched_tokens: int = Field(default=2048, ge=1, description="the most tokens that a step computes")
+    kv_tokens: int = Field(default=400_000, ge=1, description="the tokens that the KV cache holds")
 
     @model_validator(mode="after")
     def _a_token_for_each_request(self) -> EngineLimits:

@@ -40,11 +40,11 @@ class Run:
 
     def done(self, at_s: float) -> int:
         """How many steps have ended by ``at_s``."""
-        elapsed_s = at_s - self.start_s
-        if not self.steps or elapsed_s < self.first_step_s:
+        if not self.steps or at_s < self.end_of(1):
             return 0
         if at_s >= self.end_s:
             return self.steps
+        elapsed_s = at_s - self.start_s
         half = self.first_step_s - self.growth_s / 2
         root = math.sqrt(max(half * half + 2 * self.growth_s * elapsed_s, 0.0))
         step = min(int(2 * elapsed_s / (half + root)), self.steps)

@@ -46,9 +46,9 @@ class LinearTiming(Frozen):
     Line(ms=29.0, ms_per_kv_token=0.0001, until_kv_tokens=inf)
     """
 
-    base_ms: float = Field(default=4.8, gt=0)
-    prefill_ms_per_token: float = Field(default=0.02, ge=0)
-    kv_ms_per_token: float = Field(default=5e-5, ge=0)
+    base_ms: float = Field(default=4.8, gt=0, description="what each step takes")
+    prefill_ms_per_token: float = Field(default=0.02, ge=0, description="what a step takes more per prompt token")
+    kv_ms_per_token: float = Field(default=5e-5, ge=0, description="what a step takes more per token of context")
 
     def line(self, prefill_tokens: int, num_decode: int, kv_tokens: int) -> Line:
         slope = self.kv_ms_per_token

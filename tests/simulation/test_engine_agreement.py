@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from dynamo_planner.simulation.engine import Engine, EngineLimits
 from dynamo_planner.simulation.request import Request
+from dynamo_planner.simulation.run import Run
 from dynamo_planner.simulation.timing import GridTiming, LinearTiming
 
 EXACT = LinearTiming(base_ms=125, prefill_ms_per_token=62.5, kv_ms_per_token=31.25)  # all sums exact in binary
@@ -255,3 +256,35 @@ def test_tokens_come_when_the_steps_end(data: st.DataObject) -> None:
         ends = [time for job in work for time in job.times if time > at_s]
         if requests and len(requests) == len(work) and ends:
             assert at_s < made.next_step_s() <= min(ends)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    start_s=st.floats(0, 1e10),
+    first_step_s=st.floats(1e-3, 10),
+    growth=st.floats(-0.99, 2),
+    steps=st.integers(1, 5000),
+    data=st.data(),
+)
+def test_a_run_knows_its_steps_in_spite_of_rounding(
+    start_s: float, first_step_s: float, growth: float, steps: int, data: st.DataObject
+) -> None:
+    run = Run()
+    run.plan(start_s, steps, first_step_s, growth * first_step_s / (steps if growth < 0 else 1))
+    step = data.draw(st.integers(1, steps))
+    end_s = run.end_of(step)
+    assert run.done(end_s) == step
+    assert run.done(math.nextafter(end_s, -math.inf)) == step - 1
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.floats(0, 1e10), st.lists(st.tuples(st.floats(0, 20), st.integers(1, 50), st.integers(1, 30)), min_size=1))
+def test_going_from_step_to_step_gets_everywhere(start_s: float, arrivals: list[tuple[float, int, int]]) -> None:
+    """Whatever the size of the clock's numbers, the next step is in the future, until there is none."""
+    made = Engine(EngineLimits(max_num_seqs=4, max_num_batched_tokens=20, kv_tokens=100), LinearTiming(base_ms=7))
+    for at_s, isl, osl in sorted(arrivals):
+        made.submit(isl, osl, start_s + at_s)
+    while (next_s := made.next_step_s()) < math.inf:
+        made.advance(next_s)
+        assert made.next_step_s() > next_s
+    assert (made.running, made.waiting) == (0, 0)

@@ -1,0 +1,151 @@
+"""A simulated engine worker: an HTTP server that behaves like a vLLM one with the timing of an engine model.
+
+``python -m dynamo_planner.simulation.worker --port 8000 --model tiny`` serves OpenAI-compatible ``/v1/completions`` and
+``/v1/chat/completions`` (streaming or not), ``/v1/models``, ``/health``, and ``/metrics`` in vLLM's names. SIGTERM or
+SIGINT drains it: what it has accepted is finished, nothing more is taken, and it exits with 0.
+
+Disaggregated serving follows vLLM's convention. A prefill worker gets ``max_tokens`` 1 and ``kv_transfer_params``
+``{"do_remote_decode": true}``, and answers with the ``kv_transfer_params`` that the decode worker is to get; that one
+begins decoding at once. A decode worker that gets a plain request computes the prompt itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any, get_args
+
+from pydantic import Field, ValidationError
+
+from dynamo_planner.extras import needs_extra
+from dynamo_planner.frozen import Frozen
+from dynamo_planner.simulation.engine import Engine, EngineLimits
+from dynamo_planner.simulation.timing import LinearTiming, Slowed
+from dynamo_planner.simulation.worker_http import WorkerApp
+from dynamo_planner.snapshot import Role
+
+with needs_extra("worker"):
+    from aiohttp import web
+
+MODULE = "dynamo_planner.simulation.worker"
+LOG = logging.getLogger(MODULE)
+
+
+class WorkerOptions(Frozen):
+    """A worker; on the command line all fields are flags, those of ``limits`` and ``timing`` too.
+
+    >>> options = WorkerOptions(port=8000, model="tiny", limits=EngineLimits(max_num_seqs=32))
+    >>> options.command()[1:]
+    ['-m', 'dynamo_planner.simulation.worker', '--port=8000', '--model=tiny', '--max-num-seqs=32']
+    """
+
+    port: int = Field(ge=0, le=65_535, description="TCP port to listen on; 0 takes a free one, which is logged")
+    model: str = Field(min_length=1, description="the name that the model is served under")
+    host: str = Field(default="127.0.0.1", description="address to listen on; there is no authentication")
+    role: Role = Field(default="aggregated", description="what it does of each request")
+    startup_s: float = Field(default=0.0, ge=0, description="seconds until it takes requests")
+    time_scale: float = Field(default=1.0, gt=0, description="everything, start-up too, goes so many times as fast")
+    max_num_queued_reqs: int = Field(default=10_000, ge=1, description="refuse requests (503) with so many queued")
+    limits: EngineLimits = EngineLimits()
+    timing: LinearTiming = LinearTiming()
+
+    def command(self) -> list[str]:
+        """The command that starts this worker, as a list of arguments."""
+        own = self.model_dump(exclude_defaults=True)
+        parts = [own.pop(name, {}) for name in PARTS]
+        flags = [f"--{_flag(name)}={value}" for part in (own, *parts) for name, value in part.items()]
+        return [sys.executable, "-m", MODULE, *flags]
+
+
+PARTS: dict[str, type[Frozen]] = {"limits": EngineLimits, "timing": LinearTiming}
+
+
+def _flag(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a worker until it is told to stop; returns its exit status."""
+    parser = _parser()
+    try:
+        options = _options(vars(parser.parse_args(arguments)))
+    except ValidationError as error:
+        parser.error("; ".join(_in_words(problem) for problem in error.errors()))
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        asyncio.run(_serve(options))
+    except OSError as error:
+        parser.exit(1, f"{parser.prog}: cannot listen on {options.host}, port {options.port}: {error.strerror}\n")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {MODULE}",
+        usage="%(prog)s --port PORT --model MODEL [options]",
+        description="A simulated LLM engine worker: vLLM's HTTP interface with the timing of an engine model.",
+        epilog=f"Example: python -m {MODULE} --port 8000 --model tiny --base-ms 20 --max-num-seqs 64",
+        allow_abbrev=False,
+    )
+    groups: list[type[Frozen]] = [WorkerOptions, *PARTS.values()]
+    fields = {name: field for group in groups for name, field in group.model_fields.items() if name not in PARTS}
+    for name, field in fields.items():
+        choices = get_args(field.annotation) or None
+        default = "" if field.is_required() else f" (default {field.default})"
+        parser.add_argument(
+            f"--{_flag(name)}",
+            choices=choices,
+            required=field.is_required(),
+            default=argparse.SUPPRESS,
+            help=f"{field.description}{default}",
+        )
+    return parser
+
+
+def _options(flags: dict[str, Any]) -> WorkerOptions:
+    parts = {name: {key: flags.pop(key) for key in part.model_fields if key in flags} for name, part in PARTS.items()}
+    return WorkerOptions(**flags, **parts)
+
+
+def _in_words(problem: Any) -> str:
+    name = str(problem["loc"][-1])
+    if name in PARTS:
+        return str(problem["msg"]).removeprefix("Value error, ")
+    return f"--{_flag(name)}: {problem['msg']}, got {problem['input']}"
+
+
+async def _serve(options: WorkerOptions) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    engine = Engine(options.limits, Slowed(options.timing, 1 / options.time_scale))
+    worker = WorkerApp(engine, model=options.model, role=options.role, max_queued=options.max_num_queued_reqs)
+    runner = web.AppRunner(worker.application(), handler_cancellation=True, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, options.host, options.port).start()
+        host, port, *_ = runner.addresses[0]
+        LOG.info("%s worker of %s on http://%s:%d", options.role, options.model, host, port)
+        if not await _stopped_within(stop, options.startup_s / options.time_scale):
+            worker.begin()
+            LOG.info("takes requests")
+            await stop.wait()
+        LOG.info("drains")
+        await worker.drain()
+    finally:
+        await runner.cleanup()
+
+
+async def _stopped_within(stop: asyncio.Event, seconds: float) -> bool:
+    try:
+        return await asyncio.wait_for(stop.wait(), seconds)
+    except TimeoutError:
+        return False
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
