@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +19,7 @@ import dynamo_planner
 from dynamo_planner.cli.config import config_schema, load_config
 from dynamo_planner.executors import ExecutorError
 from dynamo_planner.loading import ConfigError, load_policy, policy_schema, read_data, validated
+from dynamo_planner.records import Step, read_log
 from dynamo_planner.snapshot import Snapshot
 from dynamo_planner.sources import SourceError
 
@@ -118,3 +122,72 @@ def schema(of: Annotated[SchemaOf, typer.Argument(help="What to describe.")] = S
     """
     described = policy_schema() if of is SchemaOf.POLICY else config_schema()
     typer.echo(json.dumps(described, indent=2))
+
+
+@app.command()
+def run(
+    config: Annotated[Path, typer.Argument(help="The configuration, in YAML or JSON.", show_default=False)],
+    advisory: Annotated[bool, typer.Option("--advisory", help="Decide and record without acting.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="One step, and out.")] = False,
+) -> None:
+    """Run the planner until SIGTERM or Ctrl-C: observe, decide, apply, record.
+
+    The file is read again when it changes: the policy and `advisory` take effect, a bad file is refused and the old one
+    stays.
+
+    Example: `dynamo-planner run planner.yaml`
+    """
+    from dynamo_planner.cli.service import Reloader, planner_of  # noqa: PLC0415  # loads what only `run` needs
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    with told_errors():
+        running = load_config(config)
+        with planner_of(running) as planner:
+            planner.advisory = advisory or running.advisory
+            if once:
+                typer.echo(planner.step().decision.explain())
+            else:
+                planner.run(after=Reloader(config, running, planner, always_advisory=advisory))
+
+
+@app.command()
+def explain(
+    log: Annotated[Path, typer.Argument(help="A decision log, as `run` and `demo` write it.", show_default=False)],
+    last: Annotated[int, typer.Option(min=1, help="How many decisions, counted from the end.")] = 10,
+    pool: Annotated[str | None, typer.Option(help="Only this pool.")] = None,
+    changes: Annotated[bool, typer.Option("--changes", help="Only decisions that changed something.")] = False,
+) -> None:
+    """Read a decision log back: what was decided, why, and what became of it.
+
+    Example: `dynamo-planner explain --changes --last 5 decisions.jsonl`
+    """
+    with told_errors():
+        steps = deque((step for step in read_log(log) if _concerns(step, pool, changes)), maxlen=last)
+    for step in steps:
+        typer.echo(explained(step, pool))
+
+
+def _concerns(step: Step, pool: str | None, changes: bool) -> bool:
+    actions = [action for action in step.decision.actions if pool in {None, action.pool}]
+    return bool(actions) if changes else pool is None or pool in step.snapshot.pools
+
+
+def explained(step: Step, pool: str | None = None) -> str:
+    """A step for a reader: when, the decision explained, and the outcome of each action."""
+    decision = step.decision
+    if pool is not None:
+        decision = decision.model_copy(
+            update={
+                "targets": {name: count for name, count in decision.targets.items() if name == pool},
+                "actions": tuple(action for action in decision.actions if action.pool == pool),
+                "reasons": tuple(reason for reason in decision.reasons if reason.pool in {None, pool}),
+            }
+        )
+    when = datetime.fromtimestamp(step.at_s, UTC).isoformat(sep=" ", timespec="seconds")
+    lines = [f"{when}{' (advisory)' if step.advisory else ''}", *decision.explain().splitlines()]
+    lines += [
+        f"=> {outcome.action.pool or 'service'}: {outcome.status}{': ' if outcome.message else ''}{outcome.message}"
+        for outcome in step.outcomes
+        if pool in {None, outcome.action.pool}
+    ]
+    return "\n".join(lines)

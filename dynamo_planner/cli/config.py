@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from dynamo_planner.executors.circus import CircusPool
 from pydantic import Field
 
+from dynamo_planner.executors.circus import CircusPool
 from dynamo_planner.frozen import Frozen
 from dynamo_planner.loading import ConfigError, build, policy_schema, read_data, validated
 from dynamo_planner.policy import AnyPolicy, Policy, as_policy
