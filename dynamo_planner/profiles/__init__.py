@@ -1,0 +1,28 @@
+"""Measured performance of engines: checking, interpolating, inverting.
+
+>>> profile = Profile.bundled("llama31-8b_h100_vllm_tp1")
+>>> limit = profile.decode.best(itl_ms=15, context=3000)
+>>> round(limit.batch), round(limit.throughput)  # requests in flight, tokens/s per GPU
+(66, 4417)
+"""
+
+from dynamo_planner.profiles.checks import ProfileError
+from dynamo_planner.profiles.decode import Capacity, DecodeSurface
+from dynamo_planner.profiles.mixed import MixedSteps
+from dynamo_planner.profiles.points import DecodePoints, MixedPoints, PrefillPoints
+from dynamo_planner.profiles.prefill import PrefillCurve
+from dynamo_planner.profiles.profile import Profile
+from dynamo_planner.profiles.steps import StepCosts
+
+__all__ = [
+    "Capacity",
+    "DecodePoints",
+    "DecodeSurface",
+    "MixedPoints",
+    "MixedSteps",
+    "PrefillCurve",
+    "PrefillPoints",
+    "Profile",
+    "ProfileError",
+    "StepCosts",
+]

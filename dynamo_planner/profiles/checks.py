@@ -1,0 +1,126 @@
+"""Checks of measured points: what is wrong is named, with the place, the value, and what to do about it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, TypeVar
+
+import numpy as np
+from pydantic import BeforeValidator, ValidationError, ValidationInfo
+
+from dynamo_planner.frozen import Frozen
+
+MAX_POINTS = 1000
+"""Points of one curve at most: the time of a fit grows with the cube of their number."""
+
+
+class ProfileError(ValueError):
+    """A profile cannot be used; the message names the place, the value and the mend."""
+
+
+class PointsError(ValueError):
+    """Something is wrong with a column of points, or with one entry of it."""
+
+    def __init__(self, column: str, problem: str, index: int | None = None) -> None:
+        self.column, self.problem, self.index = column, problem, index
+        super().__init__(self.naming(column))
+
+    def naming(self, column: str) -> str:
+        """The message, for a reader who knows the column by this name."""
+        return f"{column}{'' if self.index is None else f'[{self.index}]'} {self.problem}"
+
+
+def listed(values: Any, info: ValidationInfo) -> Any:
+    """A column of numbers as a tuple of floats, whatever kind of sequence or array it came as."""
+    name = str(info.field_name)
+    if values is None:
+        return None
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise PointsError(name, "is a ragged list: it takes a flat list, one number for each point") from None
+    if array.ndim != 1:
+        raise PointsError(name, f"has the shape {array.shape}: it takes a flat list, one number for each point")
+    if not len(array):
+        raise PointsError(name, "is empty: measure at least two points")
+    if len(array) > MAX_POINTS:
+        raise PointsError(name, f"has {len(array)} points: thin them to {MAX_POINTS} at most")
+    for index, value in enumerate(array.tolist()):
+        if not isinstance(value, float | int) or not math.isfinite(value):
+            raise PointsError(
+                name, f"is {value!r:.40}: it takes a number, so leave this point out of every column", index
+            )
+    return tuple(array.astype(np.float64).tolist())
+
+
+Column = Annotated[tuple[float, ...], BeforeValidator(listed)]
+"""One number for each point."""
+
+
+def in_range(column: str, values: Sequence[float], low: float, high: float, mend: str) -> None:
+    """Refuse a value that is not from ``low`` to ``high``."""
+    for index, value in enumerate(values):
+        if not low <= value <= high:
+            raise PointsError(column, f"is {value:g}, and {low:g} to {high:g} is plausible: {mend}", index)
+
+
+def same_length(columns: Mapping[str, Sequence[float] | None]) -> None:
+    """Refuse columns of different lengths."""
+    lengths = {name: len(column) for name, column in columns.items() if column is not None}
+    first, expected = next(iter(lengths.items()))
+    for name, length in lengths.items():
+        if length != expected:
+            raise PointsError(name, f"has {length} points and {first} has {expected}: give one of each for each point")
+
+
+def distinct(columns: Mapping[str, Sequence[float]]) -> None:
+    """Refuse two points at the same place, and fewer than two points."""
+    places = list(zip(*columns.values(), strict=True))
+    first = next(iter(columns))
+    if len(places) < 2:
+        raise PointsError(first, "has a single point: measure at least two")
+    seen: dict[tuple[float, ...], int] = {}
+    for index, place in enumerate(places):
+        if place in seen:
+            where = ", ".join(f"{name}={value:g}" for name, value in zip(columns, place, strict=True))
+            raise PointsError(
+                first, f"is a second point at {where} (the first is [{seen[place]}]): keep their median", index
+            )
+        seen[place] = index
+
+
+def implied_gpus(column: str, ideal: Sequence[float], throughput: Sequence[float]) -> int:
+    """How many GPUs a worker has, from the tokens/s that its times give and the tokens/s per GPU that were measured.
+
+    Refuses what no worker has: then one of the two is in another unit.
+    """
+    ratio = float(np.median(np.divide(ideal, throughput)))
+    if not 0.1 <= ratio <= 512:
+        raise PointsError(
+            column,
+            f"and the times imply {ratio:g} GPUs per worker: times are in milliseconds, throughput in tokens/s per GPU",
+        )
+    return max(1, round(ratio))
+
+
+M = TypeVar("M", bound=Frozen)
+
+
+def built(build: Callable[[], M], place: str = "", names: Mapping[str, str] | None = None) -> M:
+    """What ``build`` makes, with its first problem told as a :class:`ProfileError`.
+
+    ``place`` is where the data come from, and ``names`` how the columns are called there.
+    """
+    try:
+        return build()
+    except ValidationError as error:
+        details = error.errors()[0]
+        cause = details.get("ctx", {}).get("error")
+        if isinstance(cause, PointsError):
+            problem = cause.naming((names or {}).get(cause.column, cause.column))
+        else:
+            column = ".".join(map(str, details["loc"]))
+            given = "" if details["type"] == "missing" else f" (got {details['input']!r:.60})"
+            problem = f"{(names or {}).get(column, column)}: {details['msg'].removeprefix('Value error, ')}{given}"
+        raise ProfileError(f"{place}: {problem}" if place else problem) from None

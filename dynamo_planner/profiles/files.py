@@ -1,0 +1,161 @@
+"""Reading and writing profiles: Dynamo's directories, files of one's own, and the profiles that are bundled."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from functools import partial
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dynamo_planner.profiles.checks import ProfileError, built
+from dynamo_planner.profiles.points import DecodePoints, MixedPoints, PrefillPoints
+from dynamo_planner.profiles.profile import Profile
+
+MAX_BYTES = 1 << 24
+"""A file of a profile is at most this large, and so is what it unpacks to."""
+
+FORMAT = 1
+
+PREFILL = {"isl": "prefill_isl", "ttft_ms": "prefill_ttft", "throughput_per_gpu": "prefill_thpt_per_gpu"}
+DECODE = {
+    "max_kv_tokens": "max_kv_tokens",
+    "kv_usage": "x_kv_usage",
+    "context": "y_context_length",
+    "itl_ms": "z_itl",
+    "throughput_per_gpu": "z_thpt_per_gpu",
+}
+MIXED = {
+    "prefill_tokens": "ctx_tokens",
+    "num_decode": "num_decode",
+    "context": "context_length",
+    "step_ms": "step_ms",
+}
+"""Our columns, and the keys of the profiler's files."""
+
+
+def load_profile(path: str | os.PathLike[str]) -> Profile:
+    """Read a profile; see :meth:`Profile.load`."""
+    path = Path(path)
+    if path.is_dir():
+        return _load_directory(path)
+    if not path.exists():
+        raise ProfileError(f"{path}: there is no such file or directory")
+    data = _read_json(path)
+    if data.pop("format", None) != FORMAT:
+        raise ProfileError(f'{path}: is no saved profile: it takes "format": {FORMAT}, as Profile.save writes it')
+    return built(partial(Profile.model_validate, data), str(path))
+
+
+def save_profile(profile: Profile, path: str | os.PathLike[str]) -> None:
+    """Write a profile; see :meth:`Profile.save`."""
+    data = {"format": FORMAT, **profile.model_dump(mode="json", exclude_none=True)}
+    try:
+        Path(path).write_text(_compact(data) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ProfileError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def bundled_profiles() -> tuple[str, ...]:
+    """The names of the profiles that come with the package."""
+    data = resources.files("dynamo_planner.profiles") / "data"
+    return tuple(sorted(file.name.removesuffix(".json") for file in data.iterdir() if file.name.endswith(".json")))
+
+
+def bundled_profile(name: str) -> Profile:
+    """A profile that comes with the package; see :meth:`Profile.bundled`."""
+    names = bundled_profiles()
+    if name not in names:
+        raise ProfileError(f"{name!r} is not bundled: {', '.join(names)} are; Profile.load reads a path")
+    with resources.as_file(resources.files("dynamo_planner.profiles") / "data" / f"{name}.json") as path:
+        return load_profile(path)
+
+
+def _load_directory(path: Path) -> Profile:
+    prefill = _load_points(PrefillPoints, PREFILL, _either(path, "prefill"))
+    decode = _load_points(DecodePoints, DECODE, _either(path, "decode"))
+    mixed_file, about_file = path / "mixed_step.npz", path / "meta.json"
+    mixed = _load_points(MixedPoints, MIXED, mixed_file) if mixed_file.exists() else None
+    about = _read_json(about_file) if about_file.exists() else {}
+    fields = {
+        "name": str(about.pop("name", None) or path.resolve().name or "profile"),
+        "prefill_points": prefill,
+        "decode_points": decode,
+        "mixed_points": mixed,
+        "about": {key: value for key, value in about.items() if isinstance(value, str | int | float)},
+    }
+    return built(partial(Profile.model_validate, fields), str(path))
+
+
+def _either(path: Path, stage: str) -> Path:
+    """The file of a stage: an npz, or its twin in JSON."""
+    candidates = [path / f"selected_{stage}_interpolation" / "raw_data.npz", path / f"{stage}_raw_data.json"]
+    found = next((file for file in candidates if file.exists()), None)
+    if found is None:
+        names = " nor ".join(str(file.relative_to(path)) for file in candidates)
+        raise ProfileError(f"{path}: is not the directory of a profile: it has neither {names}")
+    return found
+
+
+def _load_points(model: Any, keys: Mapping[str, str], path: Path) -> Any:
+    data = _read_json(path) if path.suffix == ".json" else _read_npz(path)
+    optional = {name for name, field in model.model_fields.items() if not field.is_required()}
+    missing = [key for name, key in keys.items() if key not in data and name not in optional]
+    if missing:
+        raise ProfileError(f"{path}: has no {missing[0]!r}: it has {', '.join(map(repr, data)) or 'no keys'}")
+    fields = {name: data[key] for name, key in keys.items() if key in data}
+    if "max_kv_tokens" in fields:
+        fields["max_kv_tokens"] = _single(path, "max_kv_tokens", fields["max_kv_tokens"])
+    return built(partial(model.model_validate, fields), str(path), keys)
+
+
+def _single(path: Path, key: str, value: Any) -> Any:
+    """The number in an array of one."""
+    array = np.asarray(value)
+    if array.size != 1:
+        raise ProfileError(f"{path}: {key} has {array.size} values: it takes a single one")
+    return array.ravel().tolist()[0]
+
+
+def _read_npz(path: Path) -> dict[str, Any]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+        if unpacked > MAX_BYTES:
+            raise ProfileError(f"{path}: unpacks to {unpacked} bytes: {MAX_BYTES} at most")
+        with np.load(path, allow_pickle=False) as data:
+            return {key: data[key] for key in data.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        if isinstance(error, ProfileError):
+            raise
+        raise ProfileError(f"{path}: is not an npz file of plain arrays: {error}") from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ProfileError(f"{path}: is larger than {MAX_BYTES} bytes")
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ProfileError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise ProfileError(f"{path}: is not JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise ProfileError(f"{path}: holds {type(data).__name__}, and an object is expected")
+    return data
+
+
+def _compact(data: Any, indent: str = "") -> str:
+    """JSON with objects spread over lines and each list on one."""
+    if not isinstance(data, dict):
+        return json.dumps(data, allow_nan=False)
+    if not data:
+        return "{}"
+    deeper = indent + "  "
+    lines = [f"{deeper}{json.dumps(key)}: {_compact(value, deeper)}" for key, value in data.items()]
+    return "{\n" + ",\n".join(lines) + f"\n{indent}}}"

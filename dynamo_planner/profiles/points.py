@@ -1,0 +1,121 @@
+"""Measured points: the data that a profile is made of. Plain values in plain units, checked when they are made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from dynamo_planner.frozen import Count, Frozen
+from dynamo_planner.profiles.checks import Column, PointsError, distinct, implied_gpus, in_range, same_length
+
+MAX_GPUS = 512
+"""GPUs of one worker at most."""
+
+
+class PrefillPoints(Frozen):
+    """One prompt at a time on an engine that does nothing else.
+
+    ``isl`` in tokens, ``ttft_ms`` in ms, ``throughput_per_gpu`` in tokens/s (left out: ISL / TTFT / GPUs), ``gpus`` of
+    a worker (0: what the throughput implies, else 1). At least two points, in any order, no ISL twice.
+    """
+
+    isl: Column
+    ttft_ms: Column
+    throughput_per_gpu: Column | None = None
+    gpus: Count = Field(default=0, le=MAX_GPUS)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        same_length({"isl": self.isl, "ttft_ms": self.ttft_ms, "throughput_per_gpu": self.throughput_per_gpu})
+        in_range("isl", self.isl, 1, 1e8, "ISL counts tokens")
+        in_range("ttft_ms", self.ttft_ms, 1, 1e6, "TTFT is in ms")
+        distinct({"isl": self.isl})
+        _fill_gpus(self, [1000 * isl / ttft for isl, ttft in zip(self.isl, self.ttft_ms, strict=True)])
+        return self
+
+
+class DecodePoints(Frozen):
+    """Decoding at a constant number of requests in flight.
+
+    ``kv_usage`` is the share (0 to 1) of the ``max_kv_tokens`` of a worker that the requests hold: their number times
+    ``context``, the tokens that each attends to (ISL + OSL / 2 on average). ``itl_ms`` in ms, ``throughput_per_gpu``
+    in tokens/s (left out: requests / ITL / GPUs), ``gpus`` of a worker (0: what the throughput implies, else 1). At
+    least two points, in any order, scattered as they may be, none twice.
+    """
+
+    max_kv_tokens: float = Field(ge=100, le=1e11)
+    kv_usage: Column
+    context: Column
+    itl_ms: Column
+    throughput_per_gpu: Column | None = None
+    gpus: Count = Field(default=0, le=MAX_GPUS)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        columns = {"kv_usage": self.kv_usage, "context": self.context, "itl_ms": self.itl_ms}
+        same_length({**columns, "throughput_per_gpu": self.throughput_per_gpu})
+        in_range("kv_usage", self.kv_usage, 1e-9, 1.5, "KV usage is a share, so divide percents by 100")
+        in_range("context", self.context, 1, 1e8, "context counts tokens")
+        in_range("itl_ms", self.itl_ms, 0.5, 1e5, "ITL is in ms")
+        distinct({"kv_usage": self.kv_usage, "context": self.context})
+        smallest = min(self.batch)
+        if smallest < 0.5:
+            raise PointsError(
+                "max_kv_tokens",
+                f"is {self.max_kv_tokens:g}, which makes kv_usage * max_kv_tokens / context only {smallest:.3g} "
+                "requests in flight at a point: it counts tokens of a worker, not blocks",
+            )
+        _fill_gpus(self, [1000 * batch / itl for batch, itl in zip(self.batch, self.itl_ms, strict=True)])
+        return self
+
+    @property
+    def batch(self) -> tuple[float, ...]:
+        """Requests in flight at each point."""
+        return tuple(
+            usage * self.max_kv_tokens / context for usage, context in zip(self.kv_usage, self.context, strict=True)
+        )
+
+
+class MixedPoints(Frozen):
+    """Single steps of an engine that computes prompts and decodes at once (chunked prefill).
+
+    ``prefill_tokens`` of prompts are computed beside one token each of ``num_decode`` requests that attend to
+    ``context`` tokens each; either may be 0. ``step_ms`` in ms. At least two points, in any order, none twice.
+    """
+
+    prefill_tokens: Column
+    num_decode: Column
+    context: Column
+    step_ms: Column
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        places = {"prefill_tokens": self.prefill_tokens, "num_decode": self.num_decode, "context": self.context}
+        same_length({**places, "step_ms": self.step_ms})
+        in_range("prefill_tokens", self.prefill_tokens, 0, 1e8, "prefill_tokens counts tokens")
+        in_range("num_decode", self.num_decode, 0, 1e6, "num_decode counts requests")
+        in_range("context", self.context, 1, 1e8, "context counts tokens")
+        in_range("step_ms", self.step_ms, 0.5, 1e6, "a step is in ms")
+        distinct(places)
+        return self
+
+
+def _fill_gpus(points: PrefillPoints | DecodePoints, ideal: Sequence[float]) -> None:
+    """Fill in ``gpus`` where it was left out; ``ideal`` is the tokens/s that the times of a whole worker give."""
+    implied = 1
+    if points.throughput_per_gpu is not None:
+        in_range("throughput_per_gpu", points.throughput_per_gpu, 1e-2, 1e7, "throughput is in tokens/s per GPU")
+        implied = implied_gpus("throughput_per_gpu", ideal, points.throughput_per_gpu)
+    if not points.gpus:
+        object.__setattr__(points, "gpus", implied)
+
+
+def efficiency(points: PrefillPoints | DecodePoints, ideal: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The share of ``ideal`` (tokens/s of a worker) that was measured at each point; 1 where it was not measured."""
+    if points.throughput_per_gpu is None:
+        return np.ones(len(ideal))
+    return np.asarray(points.gpus * np.asarray(points.throughput_per_gpu) / ideal)

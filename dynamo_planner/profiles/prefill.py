@@ -1,0 +1,98 @@
+"""Prefill: how long a prompt takes until its first token, and how many prompt tokens a GPU computes per second."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.interpolate import PchipInterpolator
+
+from dynamo_planner.profiles.points import PrefillPoints, efficiency
+from dynamo_planner.profiles.query import Numbers, answer, last_under
+
+Floats = NDArray[np.float64]
+
+FLATTEST, STEEPEST = 1.0, 2.0
+"""Beyond the longest prompt TTFT grows as a power of ISL between these: projections are linear, attention quadratic."""
+
+PIECES = 32
+"""Straight pieces between two measured points, where a TTFT is given and the ISL is asked for."""
+
+
+class PrefillCurve:
+    """TTFT and throughput over ISL.
+
+    Between the points TTFT is a monotone cubic in the logarithms of both (PCHIP; Fritsch and Butland, *SIAM J. Sci.
+    Stat. Comput.* 5, 1984), so it never overshoots and has no scale of its own. Below the shortest prompt it stays as
+    it is there; beyond the longest it goes on as a power of ISL. Throughput is ISL / TTFT / GPUs, times the share of
+    that which was measured.
+
+    Queries are numbers or arrays; numbers give a number. A negative or NaN query raises ``ValueError``.
+
+    >>> curve = PrefillCurve(PrefillPoints(isl=[128, 1024, 8192], ttft_ms=[10, 40, 400]))
+    >>> round(curve.ttft_ms(1024), 6), curve.extrapolated(9000), curve.throughput([1024, 8192]).round().tolist()
+    (40.0, True, [25600.0, 20480.0])
+    >>> round(curve.max_isl(ttft_ms=40))
+    1024
+    """
+
+    def __init__(self, points: PrefillPoints) -> None:
+        order = np.argsort(points.isl)
+        isl, ttft = np.asarray(points.isl)[order], np.asarray(points.ttft_ms)[order]
+        self.points = points
+        self._low, self._high = float(isl[0]), float(isl[-1])
+        self._logs = np.log(isl)
+        self._efficiency = efficiency(points, 1000 * np.asarray(points.isl) / np.asarray(points.ttft_ms))[order]
+        self._cubic = PchipInterpolator(self._logs, np.log(ttft))
+        self._power = float(np.clip(self._cubic(self._logs[-1], 1), FLATTEST, STEEPEST))
+        self._knots: list[float] = self._logs.tolist()
+        self._pieces: list[list[float]] = self._cubic.c.T.tolist()
+
+    def ttft_ms(self, isl: Numbers) -> Any:
+        """TTFT in ms of a prompt of ``isl`` tokens that does not wait."""
+        return answer(self._ttfts, self._ttft, isl=isl)
+
+    def throughput(self, isl: Numbers) -> Any:
+        """Prompt tokens per second per GPU, for prompts of ``isl`` tokens one after the other."""
+        return answer(self._throughputs, isl=isl)
+
+    def extrapolated(self, isl: Numbers) -> Any:
+        """Whether ``isl`` is shorter or longer than every prompt that was measured."""
+        return answer(self._outside, isl=isl)
+
+    def max_isl(self, ttft_ms: Numbers) -> Any:
+        """The longest prompt up to which every one has its first token within ``ttft_ms``; 0 where none has."""
+        return answer(self._max_isls, ttft_ms=ttft_ms)
+
+    def _ttft(self, isl: float) -> float:
+        log = math.log(max(isl, self._low))
+        beyond = max(log - self._knots[-1], 0.0)
+        inside = log - beyond
+        piece = min(bisect_right(self._knots, inside), len(self._pieces)) - 1
+        a, b, c, d = self._pieces[piece]
+        x = inside - self._knots[piece]
+        return math.exp(((a * x + b) * x + c) * x + d + self._power * beyond)
+
+    def _ttfts(self, isl: Floats) -> Floats:
+        log = np.log(np.maximum(isl, self._low))
+        beyond = np.maximum(log - self._logs[-1], 0.0)
+        return np.asarray(np.exp(self._cubic(log - beyond) + self._power * beyond))
+
+    def _throughputs(self, isl: Floats) -> Floats:
+        share = np.interp(np.log(np.maximum(isl, self._low)), self._logs, self._efficiency)
+        return np.asarray(1000 * isl * share / (self._ttfts(isl) * self.points.gpus))
+
+    def _outside(self, isl: Floats) -> NDArray[np.bool_]:
+        return (isl < self._low) | (isl > self._high)
+
+    def _max_isls(self, ttft_ms: Floats) -> Floats:
+        nodes = np.unique(np.concatenate([np.linspace(a, b, PIECES + 1) for a, b in pairwise(self._knots)]))
+        curve = self._cubic(nodes)
+        target = np.log(np.maximum(ttft_ms, np.finfo(float).tiny))
+        log, found = last_under(nodes, np.broadcast_to(curve, (len(target), len(curve))), target)
+        beyond = np.where(log >= nodes[-1], np.maximum(target - curve[-1], 0.0) / self._power, 0.0)
+        return np.where(found, np.exp(log + beyond), 0.0)

@@ -1,0 +1,167 @@
+"""A profile: what was measured of one engine on one kind of worker, and the curves through it."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+from pydantic import Field
+
+from dynamo_planner.frozen import Frozen, FrozenMap, KnobValue, ReadOnly
+from dynamo_planner.profiles.checks import ProfileError, built
+from dynamo_planner.profiles.decode import DecodeSurface
+from dynamo_planner.profiles.mixed import MixedSteps
+from dynamo_planner.profiles.points import DecodePoints, MixedPoints, PrefillPoints
+from dynamo_planner.profiles.prefill import PrefillCurve
+from dynamo_planner.profiles.query import Numbers
+from dynamo_planner.profiles.steps import StepCosts, Steps, step_costs
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from matplotlib.figure import Figure
+
+
+class Profile(Frozen):
+    """The measured performance of an engine: an immutable value, equal by content, and plain data in JSON.
+
+    What was measured is in ``prefill_points``, ``decode_points`` and, where single steps were, ``mixed_points``;
+    ``about`` says of which model, GPU and engine, and from where. The curves through them are ``prefill``, ``decode``
+    and ``mixed``, fitted when they are first asked for.
+
+    >>> profile = Profile.bundled("llama31-8b_h100_vllm_tp1")
+    >>> round(profile.prefill.ttft_ms(isl=4000), 1), round(profile.decode.itl_ms(kv_usage=0.5, context=2000), 1)
+    (87.7, 16.0)
+    >>> Profile.model_validate_json(profile.model_dump_json()) == profile
+    True
+    """
+
+    name: str = Field(default="profile", min_length=1)
+    prefill_points: PrefillPoints
+    decode_points: DecodePoints
+    mixed_points: MixedPoints | None = None
+    about: ReadOnly[str, KnobValue | None] = Field(default_factory=FrozenMap)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Profile:
+        """Read the directory that Dynamo's profiler writes, or a file that :meth:`save` wrote.
+
+        Of a directory: ``selected_prefill_interpolation/raw_data.npz`` or ``prefill_raw_data.json``, the same for
+        decode, and where there are ``mixed_step.npz`` and ``meta.json``. Nothing is ever unpickled.
+
+        Raises :class:`ProfileError`, which names the file, the key, the position and the value of what is wrong.
+        """
+        from dynamo_planner.profiles.files import load_profile  # noqa: PLC0415
+
+        return load_profile(path)
+
+    @classmethod
+    def bundled(cls, name: str) -> Profile:
+        """A profile that comes with the package.
+
+        Raises :class:`ProfileError`, which names those that there are, where this is none of them.
+        """
+        from dynamo_planner.profiles.files import bundled_profile  # noqa: PLC0415
+
+        return bundled_profile(name)
+
+    @classmethod
+    def from_points(
+        cls,
+        *,
+        isl: ArrayLike,
+        ttft_ms: ArrayLike,
+        max_kv_tokens: float,
+        context: ArrayLike,
+        itl_ms: ArrayLike,
+        kv_usage: ArrayLike | None = None,
+        batch: ArrayLike | None = None,
+        gpus: int = 1,
+        name: str = "profile",
+    ) -> Profile:
+        """A profile of your own measurements, on workers of ``gpus`` GPUs; see :class:`PrefillPoints` and
+        :class:`DecodePoints` for the columns. The load of the decode points is either ``kv_usage`` or ``batch``.
+
+        Raises :class:`ProfileError` with the column, the position and the value of what is wrong.
+
+        >>> Profile.from_points(
+        ...     isl=[128, 999], ttft_ms=[0.01, 0.04], max_kv_tokens=1e6, batch=[1, 8], context=[500, 500], itl_ms=[6, 9]
+        ... )
+        Traceback (most recent call last):
+        ...
+        dynamo_planner.profiles.checks.ProfileError: ttft_ms[0] is 0.01, and 1 to 1e+06 is plausible: TTFT is in ms
+        """
+        if (kv_usage is None) == (batch is None):
+            raise ProfileError("the load of the decode points is either kv_usage or batch: give one of the two")
+        if kv_usage is None:
+            kv_usage = np.multiply(np.asarray(batch, float), np.asarray(context, float)) / max_kv_tokens
+        prefill = {"isl": isl, "ttft_ms": ttft_ms, "gpus": gpus}
+        decode = {
+            "max_kv_tokens": max_kv_tokens,
+            "kv_usage": kv_usage,
+            "context": context,
+            "itl_ms": itl_ms,
+            "gpus": gpus,
+        }
+        return built(lambda: cls(name=name, prefill_points=prefill, decode_points=decode))
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write one JSON file, a line for each column, so that it can live and be compared in git.
+
+        Raises :class:`ProfileError` where it cannot be written.
+        """
+        from dynamo_planner.profiles.files import save_profile  # noqa: PLC0415
+
+        save_profile(self, path)
+
+    def plot(self) -> Figure:
+        """A figure of TTFT, throughput and the ITL surface with the measured points (extra ``plot``)."""
+        from dynamo_planner.profiles.plot import plot_profile  # noqa: PLC0415
+
+        return plot_profile(self)
+
+    @cached_property
+    def prefill(self) -> PrefillCurve:
+        """TTFT and prefill throughput over ISL."""
+        return PrefillCurve(self.prefill_points)
+
+    @cached_property
+    def decode(self) -> DecodeSurface:
+        """ITL and decode throughput over KV usage and context, and what keeps an ITL target."""
+        return DecodeSurface(self.decode_points)
+
+    @cached_property
+    def mixed(self) -> MixedSteps | None:
+        """Steps that compute prompts and decode at once, where they were measured."""
+        return None if self.mixed_points is None else MixedSteps(self.mixed_points)
+
+    @cached_property
+    def costs(self) -> StepCosts:
+        """The four rates that come closest to both curves."""
+        return step_costs(self.prefill_points, self.decode_points)
+
+    def step_ms(self, prefill_tokens: Numbers, num_decode: Numbers, kv_tokens: Numbers) -> Any:
+        """The duration in ms of one engine step; see :class:`~dynamo_planner.profiles.steps.Steps`."""
+        return self.steps.step_ms(prefill_tokens, num_decode, kv_tokens)
+
+    @cached_property
+    def steps(self) -> Steps:
+        """Steps of prompts and of decoding, alone and together."""
+        return Steps(self.prefill, self.decode, self.mixed)
+
+    def __copy__(self) -> Self:
+        """Without the fitted curves, which would outlive a change of the points in ``model_copy``."""
+        copied = super().__copy__()
+        object.__setattr__(copied, "__dict__", self._data())
+        return copied
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        return self.__copy__()
+
+    def __getstate__(self) -> dict[Any, Any]:
+        return {**super().__getstate__(), "__dict__": self._data()}
+
+    def _data(self) -> dict[str, Any]:
+        return {name: self.__dict__[name] for name in type(self).model_fields}
