@@ -1,0 +1,39 @@
+"""ARIMA, by statsmodels (extra ``arima``)."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from pydantic import Field
+
+from dynamo_planner.extras import needs_extra
+from dynamo_planner.forecasting.refit import Refit
+
+
+class Arima(Refit):
+    """ARIMA(p, d, q) of the square roots, for those who come from Dynamo's ``arima`` predictor.
+
+    Dynamo searches the order with ``auto_arima``; here it is fixed, which is steadier from fit to fit. Raises
+    :class:`~dynamo_planner.extras.MissingExtraError` where statsmodels is not installed.
+    """
+
+    kind: Literal["arima"] = "arima"
+    order: tuple[int, int, int] = Field(default=(2, 1, 1))
+
+    def model_post_init(self, _: Any) -> None:
+        with needs_extra("arima"):
+            import statsmodels.tsa.arima.model  # type: ignore[import-not-found, import-untyped, unused-ignore] # noqa: F401, PLC0415
+
+    def fit(self, times_s: Sequence[float], roots: Sequence[float | None]) -> Sequence[float]:
+        from statsmodels.tsa.arima.model import ARIMA  # noqa: PLC0415
+
+        series = [math.nan if root is None else root for root in roots]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # starting values, convergence: the ensemble judges by the outcome
+            try:
+                return list(ARIMA(series, order=self.order).fit().forecast(self.steps))
+            except (ValueError, ArithmeticError):  # numpy's LinAlgError is a ValueError
+                return ()

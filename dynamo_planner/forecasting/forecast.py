@@ -1,0 +1,81 @@
+"""A forecast: the distribution of the mean rate over an interval to come."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from dynamo_planner.forecasting.expert import Memory
+from dynamo_planner.forecasting.track import normal_quantile
+
+
+class Forecast(NamedTuple):
+    """What the mean rate over an interval will be, in the unit that was fed in (usually requests per second).
+
+    The square root of the rate is ``root`` give or take ``error``; ``scores`` says how many errors the quantiles of
+    ``levels`` are away, as experience has it.
+
+    >>> forecast = Forecast(root=3.0, error=0.5, levels=(0.5, 0.9), scores=(0.0, 1.4))
+    >>> forecast.mean, round(forecast.quantile(0.5), 2), round(forecast.quantile(0.9), 2)
+    (9.25, 9.0, 13.69)
+    """
+
+    root: float
+    error: float
+    levels: Memory
+    scores: Memory
+
+    @property
+    def mean(self) -> float:
+        """The expected rate: the square of the root, and the variance that roots hide."""
+        return self.root**2 + self.error**2
+
+    def quantile(self, level: float) -> float:
+        """The rate that is not exceeded with probability ``level``; never falls as ``level`` rises.
+
+        Between calibrated levels scores are interpolated over normal quantiles, beyond them they are as far from the
+        last one as those of a normal distribution. Raises ``ValueError`` for a level that is not between 0 and 1.
+        """
+        if not 0 < level < 1:
+            raise ValueError(f"level must be between 0 and 1 (both excluded), got {level!r}")
+        return max(self.root + self.score(level) * self.error, 0.0) ** 2
+
+    def score(self, level: float) -> float:
+        """How many errors above the root a quantile is."""
+        normal = normal_quantile(level)
+        below, score = normal_quantile(self.levels[0]), self.scores[0]
+        if normal <= below:
+            return score + normal - below
+        for knot, own in zip(self.levels[1:], self.scores[1:], strict=True):
+            above, higher = normal_quantile(knot), max(own, score)
+            if normal <= above:
+                return score + (normal - below) / (above - below) * (higher - score)
+            below, score = above, higher
+        return score + normal - below
+
+
+def over_window(forecast: Forecast, noise: float, span_s: float, window_s: float) -> Forecast:
+    """The forecast for an interval of ``span_s``, for one of ``window_s``.
+
+    The count noise of an interval, ``noise / span_s``, averages out over a longer one; the uncertainty of the level
+    does not. The mean stays.
+    """
+    variance = forecast.error**2
+    level = max(variance - noise / span_s, 0.0)
+    wider = min(level + noise / window_s, forecast.mean)
+    return forecast._replace(root=math.sqrt(forecast.mean - wider), error=math.sqrt(wider))
+
+
+def highest_of(forecast: Forecast, own: float, intervals: float) -> Forecast:
+    """The forecast for one interval, for the highest of so many that share a level.
+
+    ``own`` is the variance by which each interval differs from the others, independently; the rest is shared. The
+    largest of n independent draws has the quantiles ``q(p**(1/n))`` of one draw; a normal through its median and its
+    90th percentile stands for it.
+    """
+    variance = forecast.error**2
+    own = min(own, variance)
+    middle = forecast.score(0.5 ** (1 / intervals))
+    spread = (forecast.score(0.9 ** (1 / intervals)) - middle) / normal_quantile(0.9)
+    root = forecast.root + middle * math.sqrt(own)
+    return Forecast(root, math.sqrt(variance - own + own * spread**2), (0.5,), (0.0,))
