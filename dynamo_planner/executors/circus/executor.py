@@ -1,0 +1,275 @@
+"""Acting on local processes under a Circus arbiter."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from dynamo_planner.actions import Action, Outcome, ScaleTo, SetKnob
+from dynamo_planner.executors import ExecutorError
+from dynamo_planner.executors.circus.arbiter import Arbiter, check_endpoint
+from dynamo_planner.executors.circus.fleet import Fleet
+from dynamo_planner.executors.circus.gpus import check_gpus, detect_gpus
+from dynamo_planner.executors.circus.grants import Grants
+from dynamo_planner.executors.circus.ledger import Ledger
+from dynamo_planner.executors.circus.names import check_components, check_namespace
+from dynamo_planner.executors.circus.pool import CircusPool
+from dynamo_planner.executors.circus.processes import alive, identify
+from dynamo_planner.executors.circus.status import WorkerInfo
+from dynamo_planner.executors.circus.store import Store, default_state_dir
+from dynamo_planner.frozen import FrozenMap
+from dynamo_planner.snapshot import PoolSpec, Replicas
+
+logger = logging.getLogger(__name__)
+
+_UNKILLABLE_AFTER_S = 10.0
+
+
+class CircusExecutor:
+    """Keeps pools of local worker processes at their targets: one Circus watcher per worker, GPUs of its own each.
+
+    With ``endpoint`` it uses the arbiter that listens there; without, it starts circusd on unix sockets in a private
+    directory, and again if that ends. Its records are in ``NAMESPACE.json`` of ``state_dir`` (left out:
+    ``DYN_LOCAL_STATE_DIR``, else ``~/.dynamo/state``), and the workers' logs beside it. ``gpus`` are the GPUs that it
+    may give out; left out, what ``nvidia-ml-py`` finds, or none.
+
+    Used as a context manager, it ends all workers at the end. Whatever is killed meanwhile, this process included:
+    the next :meth:`start` of the same namespace takes over the workers that live and mends the rest.
+
+    There is no thread behind it. :meth:`observe` and :meth:`apply` do the housekeeping: noticing what became ready or
+    ended, killing what drains too long, starting again what crashed. All of that is as prompt as they are called.
+    """
+
+    def __init__(
+        self,
+        namespace: str,
+        pools: Mapping[str, CircusPool],
+        *,
+        endpoint: str | None = None,
+        state_dir: Path | str | None = None,
+        gpus: Sequence[int] | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Raises :class:`ValueError` for a namespace, component, endpoint or number of GPUs that cannot be."""
+        self._pools = FrozenMap(pools)
+        self._specs = FrozenMap({name: pool.spec for name, pool in pools.items()})
+        self._endpoint = check_endpoint(endpoint) if endpoint is not None else None
+        self._gpus = None if gpus is None else tuple(gpus)
+        self._clock = clock
+        self._store = Store(state_dir or default_state_dir(), check_namespace(namespace))
+        self._ledger = Ledger(self._store)
+        self._arbiter = Arbiter(self._endpoint, self._store, self._ledger.remember)
+        self._fleet: Fleet | None = None
+        self._lock = threading.RLock()
+        check_components(pool.component or name for name, pool in pools.items())
+        if self._gpus is not None:
+            check_gpus(self._gpus, pools)
+
+    @property
+    def pools(self) -> Mapping[str, PoolSpec]:
+        """What a replica of each pool is."""
+        return self._specs
+
+    def start(self) -> Self:
+        """Take over what the last planner of this namespace left, and bring each pool to its minimum.
+
+        Raises :class:`ExecutorError`, with nothing left behind that was not there, where the state directory cannot
+        be written, the state file not be trusted, the arbiter not be reached, a command or enough GPUs are not there,
+        or another planner has this namespace.
+        """
+        with self._lock:
+            if self._fleet is not None:
+                return self
+            self._store.open()
+            fleet: Fleet | None = None
+            try:
+                self._ledger.open()
+                found = bool(self._ledger.records.workers)
+                fleet = self._assembled()
+                self._check_commands(fleet)
+                self._ledger.commit(planner=identify(os.getpid()))
+                self._arbiter.open(self._ledger.records.arbiter)
+                fleet.recover()
+                self._reach_minimums(fleet)
+            except BaseException:
+                if fleet is not None and not found:
+                    self._undo(fleet)
+                self._let_go()
+                raise
+            self._fleet = fleet
+            return self
+
+    def _assembled(self) -> Fleet:
+        gpus = self._gpus if self._gpus is not None else detect_gpus()
+        try:
+            check_gpus(gpus, self._pools)
+        except ValueError as error:
+            raise ExecutorError(str(error)) from error
+        return Fleet(self._pools, self._ledger, self._arbiter, Grants(gpus, self._store), self._clock)
+
+    def _check_commands(self, fleet: Fleet) -> None:
+        for name in self._pools:
+            problem = fleet.why_not_runnable(name)
+            if problem is not None:
+                raise ExecutorError(f"pools.{name}.{problem}")
+
+    def _reach_minimums(self, fleet: Fleet) -> None:
+        started: list[str] = []
+        for name, pool in self._pools.items():
+            missing = pool.spec.min_replicas - len(self._ledger.records.wanted(name))
+            if missing > 0:
+                names, shortage = fleet.rise(name, missing)
+                if shortage:
+                    raise ExecutorError(f"pools.{name}: {shortage}")
+                started += names
+        if started:
+            fleet.died_at_once(started)
+
+    def _undo(self, fleet: Fleet) -> None:
+        """End what a start that failed has begun."""
+        try:
+            self._end_all(fleet, graceful_timeout_s=0.0)
+            self._arbiter.quit()
+            self._store.delete()
+        except (ExecutorError, OSError) as error:
+            logger.warning("%s is left for the next start: %s", self._store.file, error)
+
+    def _let_go(self) -> None:
+        self._arbiter.close()
+        self._store.close()
+        self._fleet = None
+
+    def close(self) -> None:
+        """Drain all workers and wait for them, end the arbiter if this planner started it, and remove the state file.
+
+        Raises :class:`ExecutorError`, and leaves the state file, where workers outlive SIGKILL.
+        """
+        with self._lock:
+            if self._fleet is None:
+                return
+            try:
+                self._end_all(self._fleet)
+                self._arbiter.quit()
+                self._store.delete()
+            finally:
+                self._let_go()
+
+    def detach(self) -> None:
+        """Let go of the namespace and leave everything as it runs, for the next :meth:`start` to take over."""
+        with self._lock:
+            if self._fleet is not None:
+                self._let_go()
+
+    def _end_all(self, fleet: Fleet, graceful_timeout_s: float | None = None) -> None:
+        fleet.drain_all(graceful_timeout_s)
+        while fleet.workers:
+            fleet.tend()
+            latest = max((worker.kill_at_s or 0.0 for worker in fleet.workers), default=0.0)
+            if fleet.workers and self._clock() > latest + _UNKILLABLE_AFTER_S:
+                pids = ", ".join(f"{worker.name} ({worker.process.pid})" for worker in fleet.workers if worker.process)
+                raise ExecutorError(f"these workers outlive SIGKILL, look what holds them: {pids}")
+            time.sleep(0.05)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _started(self) -> Fleet:
+        if self._fleet is None:
+            raise ExecutorError("the Circus executor is not started: call start() or use it in a with statement")
+        return self._fleet
+
+    def observe(self) -> Mapping[str, Replicas | None]:
+        """The replicas of each pool, after the housekeeping. Raises :class:`ExecutorError` before the start."""
+        with self._lock:
+            self._started().tend()
+            return {name: self._replicas(name) for name in self._pools}
+
+    def _replicas(self, pool: str) -> Replicas:
+        workers = [worker for worker in self._ledger.records.workers if worker.pool == pool]
+        count = {phase: sum(worker.phase == phase for worker in workers) for phase in ("ready", "failed", "draining")}
+        since_s = sorted(worker.since_s for worker in workers if worker.phase == "starting")
+        return Replicas(
+            ready=count["ready"],
+            starting=len(since_s),
+            starting_since_s=tuple(since_s),
+            failed=count["failed"],
+            draining=count["draining"],
+            target=len(workers) - count["draining"],
+        )
+
+    def apply(self, actions: Sequence[Action]) -> tuple[Outcome, ...]:
+        """Begin each action and say what became of it; waits for no drain, and for no worker to be ready.
+
+        A rise is ``failed`` where not all of its workers could be started or one ended at once; those that did start
+        stay. Raises :class:`ExecutorError` before the start only.
+        """
+        with self._lock:
+            fleet = self._started()
+            fleet.tend()
+            began = [self._begin(fleet, action) for action in actions]
+            fleet.tend()
+            started = [name for _, names in began for name in names]
+            died = fleet.died_at_once(started) if started else {}
+            return tuple(
+                _revised(outcome, {name: died[name] for name in names if name in died}) for outcome, names in began
+            )
+
+    def _begin(self, fleet: Fleet, action: Action) -> tuple[Outcome, list[str]]:
+        if isinstance(action, SetKnob):
+            message = f"the Circus executor cannot set knobs, and {action.knob!r} stays as it is"
+            return Outcome(action=action, status="refused", message=message), []
+        if action.pool not in self._pools:
+            message = f"there is no pool {action.pool!r}; there are {', '.join(self._pools)}"
+            return Outcome(action=action, status="refused", message=message), []
+        target = len(self._ledger.records.wanted(action.pool))
+        if target == action.replicas:
+            return Outcome(action=action, status="unchanged", message=f"{action.pool} has {target} replicas"), []
+        if action.expected is not None and action.expected != target:
+            message = f"{action.pool} has a target of {target} and not of {action.expected}, which this was decided for"
+            return Outcome(action=action, status="refused", message=message), []
+        try:
+            return self._scaled(fleet, action, target)
+        except ExecutorError as error:
+            return Outcome(action=action, status="failed", message=str(error)), []
+
+    def _scaled(self, fleet: Fleet, action: ScaleTo, target: int) -> tuple[Outcome, list[str]]:
+        message = f"{action.pool}: {target} -> {action.replicas} replicas"
+        if action.replicas < target:
+            fleet.shrink(action.pool, target - action.replicas)
+            return Outcome(action=action, status="applied", message=message), []
+        names, shortage = fleet.rise(action.pool, action.replicas - target)
+        if shortage:
+            message = f"{action.pool}: {target} -> {target + len(names)} replicas and not {action.replicas}: {shortage}"
+        return Outcome(action=action, status="failed" if shortage else "applied", message=message), names
+
+    def endpoints(self) -> dict[str, dict[str, str]]:
+        """The base URLs of the workers that are ready, by pool and name. Can be called while others wait."""
+        urls: dict[str, dict[str, str]] = {name: {} for name in self._pools}
+        for worker in self._ledger.records.workers:
+            if worker.phase == "ready" and worker.port is not None and worker.pool in urls and alive(worker.process):
+                urls[worker.pool][worker.name] = f"http://127.0.0.1:{worker.port}"
+        return urls
+
+    def workers(self) -> tuple[WorkerInfo, ...]:
+        """Every worker, the draining ones too, as the last housekeeping found it. Can be called while others wait."""
+        return tuple(WorkerInfo.of(worker, self._store.log(worker.name)) for worker in self._ledger.records.workers)
+
+
+def _revised(outcome: Outcome, died: Mapping[str, str]) -> Outcome:
+    """The outcome of a rise after its workers were watched for a moment."""
+    if not died:
+        return outcome
+    ends = "\n".join(f"{name} {message}" for name, message in died.items())
+    message = f"{outcome.message}; {ends}" if outcome.status == "failed" else ends
+    return outcome.model_copy(update={"status": "failed", "message": message})

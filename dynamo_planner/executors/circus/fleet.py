@@ -1,0 +1,274 @@
+"""Bringing the processes to what the records say: starting, watching, draining and ending workers.
+
+Each step is written down before it is taken, and every step can be taken twice. So recovery after a crash is no case
+of its own: whoever reads the records goes on where the other stopped.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+
+from dynamo_planner.executors import ExecutorError
+from dynamo_planner.executors.circus import lifecycle, logs
+from dynamo_planner.executors.circus.arbiter import Arbiter
+from dynamo_planner.executors.circus.grants import Grants
+from dynamo_planner.executors.circus.health import healthy
+from dynamo_planner.executors.circus.ledger import Ledger, NotBegunError
+from dynamo_planner.executors.circus.names import free_name
+from dynamo_planner.executors.circus.pool import CircusPool
+from dynamo_planner.executors.circus.processes import Process, alive, descendants, send
+from dynamo_planner.executors.circus.records import Worker
+from dynamo_planner.executors.circus.starter import Starter
+
+logger = logging.getLogger(__name__)
+
+DIES_AT_ONCE_S = 0.3
+"""How long new workers are watched before their start is called good."""
+
+_LAUNCHES_WITHIN_S = 3.0
+_ARBITER_LOG_MAX_BYTES = 1_000_000
+
+
+class Fleet:
+    """The workers of one namespace."""
+
+    def __init__(
+        self,
+        pools: Mapping[str, CircusPool],
+        ledger: Ledger,
+        arbiter: Arbiter,
+        grants: Grants,
+        clock: Callable[[], float],
+    ) -> None:
+        self._pools = pools
+        self._ledger = ledger
+        self._store = ledger.store
+        self._arbiter = arbiter
+        self._grants = grants
+        self._starter = Starter(pools, ledger, arbiter)
+        self._clock = clock
+
+    @property
+    def workers(self) -> tuple[Worker, ...]:
+        """All workers that there are records of."""
+        return self._ledger.records.workers
+
+    def recover(self) -> None:
+        """Go on where the last planner stopped; workers of pools that are no longer there are drained.
+
+        Raises :class:`ExecutorError` where that cannot be written down, or the arbiter not be read.
+        """
+        gone = [worker for worker in self.workers if worker.pool not in self._pools and worker.phase != "draining"]
+        self._drain(gone)
+        self._store.keep_notes(self.workers)
+        self._starter.find_stale()
+        self.tend()
+
+    def tend(self) -> None:
+        """See how the workers are and take the next step of each: the housekeeping of every tick.
+
+        Waits for no drain; for a second at most on workers that do not answer whether they are ready, and for two on
+        an arbiter that is silent when a watcher is to be removed.
+        """
+        now_s = self._clock()
+        self._ledger.note(self._seen(now_s))
+        self._ledger.note(self._ended(now_s))
+        self._restart_due(now_s)
+        self._starter.remove_stale()
+        self._rotate_logs()
+
+    def _rotate_logs(self) -> None:
+        limits = {
+            worker.name: self._pools[worker.pool].log_max_bytes for worker in self.workers if worker.pool in self._pools
+        }
+        for name, max_bytes in {**limits, "circusd": _ARBITER_LOG_MAX_BYTES}.items():
+            try:
+                logs.rotate(self._store.log(name), over=max_bytes, keep=max_bytes)
+            except OSError as error:
+                logger.warning("%s is not rotated: %s", self._store.log(name), error.strerror)
+
+    def _seen(self, now_s: float) -> Iterator[Worker]:
+        """All workers after a look at their processes, and at the answers of those that are starting."""
+        answered = healthy(
+            {
+                worker.name: (worker.port, path)
+                for worker in self.workers
+                if worker.phase == "starting" and worker.port and (path := self._pools[worker.pool].health)
+            }
+        )
+        for worker in self.workers:
+            if worker.phase in {"draining", "failed"}:
+                yield worker
+                continue
+            process = worker.process or self._store.noted(worker)
+            log = logs.tail(self._store.log(worker.name))
+            seen = lifecycle.Seen(process, alive(process), worker.name in answered, log)
+            after = lifecycle.advance(worker, seen, self._pools[worker.pool], now_s)
+            if after.phase == "failed":
+                logger.warning("%s failed: %s", after.name, after.message)
+            elif after.phase != worker.phase:
+                logger.info("%s is %s", after.name, after.phase)
+            yield after
+
+    def _ended(self, now_s: float) -> Iterator[Worker]:
+        """Signals what is to end; all workers but those of which nothing is left.
+
+        That a start is not wanted any more was written before this looks for what it may still have led to.
+        """
+        for worker in self.workers:
+            if worker.phase not in {"draining", "failed"}:
+                yield worker
+                continue
+            by_force = worker.phase == "failed" or now_s >= (worker.kill_at_s or 0.0)
+            process = worker.process or self._store.noted(worker)
+            left = self._left(worker, process, with_children=by_force)
+            for one in left:
+                if by_force:
+                    send(one, signal.SIGKILL)
+                elif one.pid not in worker.asked:
+                    send(one, signal.SIGTERM)
+            if left:
+                asked = tuple(dict.fromkeys((*worker.asked, *(one.pid for one in left))))
+                yield worker.model_copy(update={"process": process, "asked": asked})
+                continue
+            self._store.forget(worker)
+            self._starter.is_gone(worker.name)
+            if worker.phase == "failed":
+                yield worker.model_copy(update={"process": None, "asked": ()})
+            else:
+                logger.info("%s is gone", worker.name)
+
+    def _left(self, worker: Worker, process: Process | None, *, with_children: bool) -> tuple[Process, ...]:
+        """What is left of a worker: only itself while it may end its children in its own way."""
+        if process is None:
+            return ()
+        if alive(process) and not with_children:
+            return (process,)
+        return descendants(process, self._ledger.records.mark(worker))
+
+    def _restart_due(self, now_s: float) -> None:
+        due = [worker for worker in self.workers if lifecycle.due(worker, now_s)]
+        if not due:
+            return
+        again: list[Worker] = []
+        try:
+            with self._grants.held():
+                for worker in due:
+                    others = self._ledger.replace(*again)
+                    gpus = self._grants.again(worker, self._pools[worker.pool].spec.gpus, others)
+                    if gpus is None:
+                        self._not_started([worker], "no GPU is free for it", now_s)
+                    else:
+                        again.append(self._starter.again(worker.model_copy(update={"gpus": gpus}), again, now_s))
+                self._ledger.commit(workers=self._ledger.replace(*again))
+        except ExecutorError as error:
+            logger.warning("%d workers are not started again: %s", len(due), error)
+            return
+        unstarted, why = self._start(again)
+        self._not_started(unstarted, why, now_s)
+
+    def _not_started(self, workers: Sequence[Worker], why: str, now_s: float) -> None:
+        for worker in workers:
+            logger.warning("%s is not started again: %s", worker.name, why)
+            failed = lifecycle.unstarted(worker, why, self._pools[worker.pool], now_s)
+            self._ledger.note(self._ledger.replace(failed))
+
+    def _start(self, workers: Sequence[Worker]) -> tuple[Sequence[Worker], str]:
+        """Start workers whose records are written; those that were not started, and why. After a first failure no
+        other is tried: an arbiter that does not answer would be waited for each time.
+        """
+        for position, worker in enumerate(workers):
+            try:
+                self._ledger.note(self._ledger.replace(self._starter.start(worker)))
+            except ExecutorError as error:
+                return workers[position:], str(error)
+        return (), ""
+
+    def rise(self, pool: str, count: int) -> tuple[list[str], str]:
+        """Start ``count`` workers; returns their names, and why there are fewer where there are.
+
+        Raises :class:`ExecutorError` where none was begun.
+        """
+        now_s = self._clock()
+        names = self._new_names(pool, count)
+        problem = self.why_not_runnable(pool)
+        if problem is not None:
+            raise NotBegunError(problem)
+        new, shortage = self._recorded(pool, names, now_s)
+        unstarted, why = self._start(new)
+        withdrawn = [lifecycle.draining(worker, now_s, graceful_timeout_s=0.0) for worker in unstarted]
+        self._ledger.note(self._ledger.replace(*withdrawn))
+        if len(unstarted) == len(new):
+            raise NotBegunError(why)
+        return [worker.name for worker in new[: len(new) - len(unstarted)]], why or shortage
+
+    def why_not_runnable(self, pool: str) -> str | None:
+        """Why no worker of a pool can be started, or ``None``: a program or a directory that does not exist."""
+        return self._starter.why_not_runnable(pool, f"{self._store.namespace}_{self._pools[pool].component or pool}")
+
+    def _new_names(self, pool: str, count: int) -> list[str]:
+        component = self._pools[pool].component or pool
+        taken = self._arbiter.names() | {worker.name for worker in self.workers}
+        names: list[str] = []
+        for _ in range(count):
+            names.append(free_name(self._store.namespace, component, taken | set(names)))
+        return names
+
+    def _recorded(self, pool: str, names: list[str], now_s: float) -> tuple[list[Worker], str]:
+        """New workers, all written down at once, as many as there are GPUs for."""
+        each, shortage = self._pools[pool].spec.gpus, ""
+        with self._grants.held():
+            free = self._grants.free(self.workers) if each else []
+            if each and len(free) < each * len(names):
+                shortage = (
+                    f"no GPU is free for {len(names) - len(free) // each} of {len(names)} new replicas: "
+                    f"each needs {each}, and {len(free)} of {len(self._grants.gpus)} are free"
+                )
+                names = names[: len(free) // each]
+            if not names:
+                raise NotBegunError(shortage)
+            new: list[Worker] = []
+            for position, name in enumerate(names):
+                gpus = tuple(free[position * each : (position + 1) * each])
+                new.append(self._starter.new(name, pool, gpus, new, now_s))
+            self._ledger.commit(workers=(*self.workers, *new))
+        return new, shortage
+
+    def shrink(self, pool: str, count: int) -> None:
+        """Begin to drain ``count`` workers. Raises :class:`NotBegunError` where that cannot be written down."""
+        self._drain(lifecycle.leave_first(self._ledger.records.wanted(pool), count))
+
+    def drain_all(self, graceful_timeout_s: float | None = None) -> None:
+        """Begin to drain every worker. Raises :class:`NotBegunError` where that cannot be written down."""
+        self._drain([worker for worker in self.workers if worker.phase != "draining"], graceful_timeout_s)
+
+    def _drain(self, workers: Collection[Worker], graceful_timeout_s: float | None = None) -> None:
+        now_s = self._clock()
+        if workers:
+            leaving = (lifecycle.draining(worker, now_s, graceful_timeout_s) for worker in workers)
+            self._ledger.commit(workers=self._ledger.replace(*leaving))
+
+    def died_at_once(self, names: Collection[str]) -> dict[str, str]:
+        """Watch new workers for a moment; those that ended, and how."""
+        self._watch(names)
+        if any(worker.name in names and not alive(worker.process) for worker in self.workers):
+            self.tend()
+        return {
+            worker.name: worker.message for worker in self.workers if worker.name in names and worker.phase == "failed"
+        }
+
+    def _watch(self, names: Collection[str]) -> None:
+        """Wait until the new workers were launched and some time has passed, or one of them has ended."""
+        new = [worker for worker in self.workers if worker.name in names]
+        launched_by = time.monotonic() + _LAUNCHES_WITHIN_S
+        good_at: float | None = None
+        while all(alive(worker.process) for worker in new):
+            now = time.monotonic()
+            if good_at is None and (now > launched_by or all(self._store.noted(worker) for worker in new)):
+                good_at = now + DIES_AT_ONCE_S
+            if good_at is not None and now >= good_at:
+                return
+            time.sleep(0.02)

@@ -1,0 +1,125 @@
+"""What a pool of local workers is and how one of them is started."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from dynamo_planner.executors.circus.names import COMPONENT
+from dynamo_planner.executors.circus.placeholders import check, fill, words
+from dynamo_planner.frozen import Frozen, FrozenMap, ReadOnly
+from dynamo_planner.snapshot import PoolSpec
+
+INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
+"""What every worker gets of the planner's environment."""
+
+MARK = "DYN_PLANNER_WORKER"
+"""The environment variable that tells which worker a process belongs to: ``namespace/name/start``."""
+
+
+def _no_shell_string(value: Any) -> Any:
+    if isinstance(value, str):
+        raise ValueError(f"an argument list is needed, not a shell string: {value.split()} for {value!r}")  # noqa: TRY004
+    return value
+
+
+def _no_null(value: str) -> str:
+    if "\0" in value:
+        raise ValueError(f"{value!r} has a null character, which no argument or variable can have")
+    return value
+
+
+Template = Annotated[str, AfterValidator(_no_null), AfterValidator(check)]
+"""A text with placeholders, as :mod:`~dynamo_planner.executors.circus.placeholders` has them."""
+
+VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+
+
+class CircusPool(Frozen):
+    """A pool of identical local workers.
+
+    ``command`` is an argument list. In it and in the values of ``env``, ``{port}`` (a free port of the worker's own),
+    ``{name}``, ``{namespace}``, ``{pool}`` and ``{gpus}`` (``0,1``) are filled in; all other braces are literal.
+    ``component`` is the name in the names of its workers; the pool's own where it is left out.
+
+    A worker's environment is a few harmless variables of the planner's (``PATH``, ``HOME``, locale, ...), those named
+    in ``inherit_env``, and ``env``; nothing else of the planner's environment reaches it. With GPUs it gets
+    ``CUDA_VISIBLE_DEVICES``, in PCI order.
+
+    A worker is ready once ``health``, a path on its own port at 127.0.0.1, answers 200; with ``health=None`` once it
+    has lived for ``ready_after_s``. One that is not ready after ``startup_timeout_s`` is killed. One that is drained
+    gets SIGTERM, and SIGKILL ``graceful_timeout_s`` later. One that ends unasked is started again after
+    ``restart_backoff_s``, twice that the next time, and so on up to ``restart_backoff_max_s``; having been ready for
+    that long, it begins anew. Its log is rotated at ``log_max_bytes``.
+
+    >>> pool = CircusPool(spec=PoolSpec(role="decode"), command=["serve", "--port={port}"])
+    >>> pool.arguments({"port": "8001"})
+    ('serve', '--port=8001')
+    """
+
+    spec: PoolSpec
+    command: Annotated[tuple[Template, ...], BeforeValidator(_no_shell_string), Field(min_length=1)]
+    component: Annotated[str, Field(pattern=COMPONENT)] | None = None
+    env: ReadOnly[VariableName, Template] = Field(default_factory=FrozenMap)
+    inherit_env: tuple[VariableName, ...] = ()
+    working_dir: Path | None = None
+    health: Annotated[str, Field(pattern=r"^/[!-~]*$")] | None = "/health"
+    ready_after_s: float = Field(default=1.0, ge=0)
+    startup_timeout_s: float = Field(default=1800.0, gt=0)
+    graceful_timeout_s: float = Field(default=600.0, ge=0)
+    restart_backoff_s: float = Field(default=1.0, gt=0)
+    restart_backoff_max_s: float = Field(default=300.0, gt=0)
+    log_max_bytes: int = Field(default=10_000_000, ge=1000)
+
+    @model_validator(mode="after")
+    def _fields_agree(self) -> Self:
+        if self.health is not None and not self.needs_port:
+            raise ValueError(
+                f"health {self.health!r} is asked on the worker's own port, which it cannot know: "
+                "put {port} into command or env, or set health to null"
+            )
+        reserved = {MARK} | ({"CUDA_VISIBLE_DEVICES"} if self.spec.gpus else set())
+        taken = sorted(reserved.intersection(self.env))
+        if taken:
+            raise ValueError(f"env: {taken[0]} is set by the executor: remove it, or set spec.gpus to 0")
+        return self
+
+    @property
+    def needs_port(self) -> bool:
+        """Whether a worker is told a port."""
+        return any("port" in words(text) for text in (*self.command, *self.env.values()))
+
+    def arguments(self, values: Mapping[str, str]) -> tuple[str, ...]:
+        """The command of one worker."""
+        return tuple(fill(argument, values) for argument in self.command)
+
+    def environment(self, values: Mapping[str, str], planner: Mapping[str, str]) -> dict[str, str]:
+        """The environment of one worker, from its values and what is allowed of the planner's environment."""
+        inherited = {name: planner[name] for name in (*INHERITED, *self.inherit_env) if name in planner}
+        own = {name: fill(value, values) for name, value in self.env.items()}
+        if self.spec.gpus:
+            gpus = {"CUDA_VISIBLE_DEVICES": values["gpus"], "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+            return {**inherited, **own, **gpus}
+        return {"CUDA_VISIBLE_DEVICES": "", **inherited, **own}
+
+    def directory(self) -> Path:
+        """Where a worker runs: ``working_dir``, or where the planner does."""
+        return (self.working_dir or Path()).absolute()
+
+    def why_not_runnable(self, values: Mapping[str, str], planner: Mapping[str, str]) -> str | None:
+        """Why a worker cannot be started at all, or ``None``: a program or a directory that does not exist."""
+        directory, program = self.directory(), fill(self.command[0], values)
+        if not directory.is_dir():
+            return f"working_dir: {directory} is not a directory"
+        path = self.environment(values, planner).get("PATH", os.defpath)
+        if "/" in program:
+            found = os.access(directory / program, os.X_OK) and (directory / program).is_file()
+        else:
+            found = shutil.which(program, path=path) is not None
+        where = f"in {directory}" if "/" in program else f"on PATH ({path})"
+        return None if found else f"command: there is no program {program!r} {where}"

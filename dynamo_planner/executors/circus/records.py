@@ -1,0 +1,66 @@
+"""What the state file holds: the workers that are meant to be there, and those that are on their way out."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from dynamo_planner.executors.circus.pool import MARK
+from dynamo_planner.executors.circus.processes import Process
+from dynamo_planner.frozen import Frozen
+
+VERSION = 1
+
+Phase = Literal["starting", "ready", "failed", "draining"]
+
+
+class Worker(Frozen):
+    """One worker, from before its start until nothing is left of it.
+
+    ``token`` names one start: it is new each time the worker is started again. ``since_s`` is when it came to its
+    phase (Unix seconds). ``asked`` are the pids that SIGTERM was sent to. ``crashes`` counts ends that nobody asked
+    for since it last ran well. While the record exists its GPUs are held.
+    """
+
+    name: str
+    pool: str
+    token: str
+    phase: Phase
+    since_s: float
+    command: tuple[str, ...]
+    working_dir: str
+    port: int | None = None
+    gpus: tuple[int, ...] = ()
+    process: Process | None = None
+    graceful_timeout_s: float
+    kill_at_s: float | None = None
+    asked: tuple[int, ...] = ()
+    crashes: int = 0
+    retry_at_s: float | None = None
+    message: str = ""
+
+
+class ArbiterRecord(Frozen):
+    """The arbiter of these workers. ``directory`` holds its sockets where this planner started it."""
+
+    endpoint: str
+    directory: str | None = None
+
+
+class Records(Frozen):
+    """The whole of a state file. Workers are in the order in which they were first started."""
+
+    version: int = VERSION
+    namespace: str
+    planner: Process | None = None
+    arbiter: ArbiterRecord | None = None
+    workers: tuple[Worker, ...] = Field(default=())
+
+    def mark(self, worker: Worker) -> str:
+        """The environment entry that the processes of this start of the worker have."""
+        return f"{MARK}={self.namespace}/{worker.name}/{worker.token}"
+
+    def wanted(self, pool: str) -> tuple[Worker, ...]:
+        """The workers of a pool that are meant to be there."""
+        return tuple(worker for worker in self.workers if worker.pool == pool and worker.phase != "draining")

@@ -1,0 +1,169 @@
+"""The state file of a namespace: read with suspicion, written atomically, by one planner at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from dynamo_planner.executors import ExecutorError
+from dynamo_planner.executors.circus.crash import crash_point
+from dynamo_planner.executors.circus.names import check_namespace
+from dynamo_planner.executors.circus.pool import MARK
+from dynamo_planner.executors.circus.processes import Process, alive
+from dynamo_planner.executors.circus.records import VERSION, Records, Worker
+from dynamo_planner.extras import needs_extra
+
+with needs_extra("circus"):
+    from filelock import FileLock, Timeout
+
+
+def default_state_dir() -> Path:
+    """``DYN_LOCAL_STATE_DIR``, or ``~/.dynamo/state``."""
+    given = os.environ.get("DYN_LOCAL_STATE_DIR")
+    return Path(given) if given else Path.home() / ".dynamo" / "state"
+
+
+class Store:
+    """The files of one namespace in the state directory: ``NAMESPACE.json``, and ``NAMESPACE/`` with the lock, the
+    notes of started processes and the logs. Everything is private to the user.
+    """
+
+    def __init__(self, state_dir: Path | str, namespace: str) -> None:
+        self.namespace = check_namespace(namespace)
+        self.state_dir = Path(state_dir).expanduser().absolute()
+        self.file = self.state_dir / f"{namespace}.json"
+        self.directory = self.state_dir / namespace
+        self._lock = FileLock(self.directory / "lock", mode=0o600, thread_local=False)
+
+    def open(self) -> None:
+        """Make the directories and take the namespace. Raises :class:`ExecutorError` where another planner has it, or
+        where the directory cannot be written or could be written by others.
+        """
+        try:
+            for directory in (self.state_dir, self.directory):
+                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+                _check_private(directory)
+            self._lock.acquire(blocking=False)
+            probe = self.directory / "probe"
+            probe.write_bytes(b"")
+            probe.unlink()
+        except Timeout:
+            raise ExecutorError(self._who_has_it()) from None
+        except OSError as error:
+            self._lock.release()
+            raise ExecutorError(
+                f"state_dir: {self.state_dir} cannot be written ({error.strerror}): make it writable for you, or name "
+                "another one by state_dir or DYN_LOCAL_STATE_DIR"
+            ) from error
+
+    def close(self) -> None:
+        """Give the namespace back."""
+        self._lock.release()
+
+    def _who_has_it(self) -> str:
+        try:
+            planner = self.load().planner
+        except ExecutorError:
+            planner = None
+        pid = f"pid {planner.pid}" if alive(planner) and planner else "pid unknown"
+        return (
+            f"namespace {self.namespace!r} has a planner already ({pid}, state file {self.file}): "
+            "stop that one first, or choose another namespace"
+        )
+
+    def load(self) -> Records:
+        """What the state file says; empty records where there is none. Raises :class:`ExecutorError` where it cannot
+        be trusted: starting anew would leave its workers, and their GPUs, to nobody.
+        """
+        try:
+            _check_private(self.file)
+            content = json.loads(self.file.read_bytes())
+            version = content["version"]
+        except FileNotFoundError:
+            return Records(namespace=self.namespace)
+        except OSError as error:
+            raise self._distrusted(f"cannot be read ({error.strerror})") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._distrusted(f"is not a state file: it was cut off or edited ({error})") from error
+        if version != VERSION:
+            raise ExecutorError(
+                f"state file {self.file} has version {version!r}, and this planner reads version {VERSION}: "
+                "stop its workers with the version of dynamo-planner that wrote it, or use that one"
+            )
+        try:
+            records = Records.model_validate(content)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise self._distrusted(f"is not a state file: {where}: {first['msg']}") from error
+        if records.namespace != self.namespace:
+            raise self._distrusted(f"belongs to the namespace {records.namespace!r}")
+        return records
+
+    def _distrusted(self, why: str) -> ExecutorError:
+        return ExecutorError(
+            f"state file {self.file} {why}: mend it, or end the processes that have {MARK}={self.namespace}/... in "
+            "their environment and then delete it"
+        )
+
+    def write(self, records: Records) -> None:
+        """Replace the state file as a whole, durably. Raises ``OSError`` with the file unchanged."""
+        crash_point("before-write")
+        new = self.file.with_suffix(".json.new")
+        try:
+            with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+                file.write(records.model_dump_json(indent=1))
+                file.flush()
+                os.fsync(file.fileno())
+            new.replace(self.file)
+        except OSError:
+            new.unlink(missing_ok=True)
+            raise
+        crash_point("after-write")
+
+    def delete(self) -> None:
+        """Remove the state file and the notes of started processes, and nothing else; the logs stay."""
+        self.file.unlink(missing_ok=True)
+        self.keep_notes(())
+
+    def log(self, name: str) -> Path:
+        """The log file of a worker."""
+        return self.directory / f"{name}.log"
+
+    def noted(self, worker: Worker) -> Process | None:
+        """The process that a start of a worker led to, by its own note; ``None`` where it did not come so far."""
+        try:
+            return Process.model_validate_json(self._note(worker).read_bytes())
+        except (OSError, ValidationError):
+            return None
+
+    def forget(self, worker: Worker) -> None:
+        """Remove the note of a start that is over."""
+        with suppress(OSError):
+            self._note(worker).unlink()
+
+    def keep_notes(self, workers: Iterable[Worker]) -> None:
+        """Remove the notes of all starts but the present ones of these workers."""
+        kept = {self._note(worker) for worker in workers}
+        for note in self.directory.glob("*.pid*"):
+            if note not in kept:
+                note.unlink(missing_ok=True)
+
+    def _note(self, worker: Worker) -> Path:
+        return self.directory / f"{worker.token}.pid"
+
+
+def _check_private(path: Path) -> None:
+    """Refuse what somebody else could have written: it says which processes to end."""
+    status = path.stat()
+    if status.st_uid != os.geteuid():
+        raise ExecutorError(
+            f"{path} belongs to uid {status.st_uid}, not to you (uid {os.geteuid()}): choose another state_dir"
+        )
+    if status.st_mode & 0o022:
+        raise ExecutorError(f"{path} can be written by others: chmod go-w {path}")

@@ -1,0 +1,49 @@
+"""A planner in a process of its own, to be killed: starts, scales up and down, and ends, saying before each step what
+the targets may be from then on.
+
+Its argument is a JSON object: ``namespace``, ``state_dir``, ``tmp``, ``pools`` and ``gpus`` for the executor, and
+``steps``: ``start``, ``close``, ``stay`` or targets by pool. ``DYN_PLANNER_CRASH_AT`` says where it dies.
+"""
+
+# ruff: noqa: T201
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from typing import Any
+
+from dynamo_planner import ScaleTo
+from dynamo_planner.executors.circus import CircusExecutor, CircusPool
+
+
+def main(given: dict[str, Any]) -> None:
+    """Take the steps."""
+    tempfile.tempdir = given["tmp"]
+    pools = {name: CircusPool.model_validate(pool) for name, pool in given["pools"].items()}
+    executor = CircusExecutor(given["namespace"], pools, state_dir=given["state_dir"], gpus=given["gpus"])
+    for step in given["steps"]:
+        print(json.dumps(step), flush=True)
+        if step == "start":
+            executor.start()
+        elif step == "close":
+            executor.close()
+        elif step == "stay":
+            while True:
+                executor.observe()
+                time.sleep(0.05)
+        else:
+            executor.apply([ScaleTo(pool=pool, replicas=replicas) for pool, replicas in step.items()])
+        while step != "close" and not _settled(executor):
+            time.sleep(0.02)
+    print('"done"', flush=True)
+
+
+def _settled(executor: CircusExecutor) -> bool:
+    return all(seen and seen.ready == seen.target and not seen.draining for seen in executor.observe().values())
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))

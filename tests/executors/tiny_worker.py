@@ -1,0 +1,64 @@
+"""A worker that answers 200 on any path, and misbehaves as its arguments (``name=value``) say.
+
+``ready_after_s``: answers only then. ``hang``: it listens and never answers. ``drain_s``: how long it goes on after
+SIGTERM. ``ignore_term``: it never ends. ``die_after_s``: it ends by itself, with status 3. ``child`` and ``daemon``:
+it has a child, in its session or in one of its own, that sleeps on when the worker ends. ``spam``: it prints that
+many lines a second. ``show_env``: it prints its environment.
+"""
+
+# ruff: noqa: T201
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+
+def main(arguments: dict[str, str]) -> None:
+    """Serve until told to end."""
+
+    def number(name: str, otherwise: float) -> float:
+        return float(arguments.get(name, otherwise))
+
+    born_s, ends_s = time.monotonic(), number("die_after_s", float("inf")) + time.monotonic()
+    ready_s = born_s + number("ready_after_s", 0)
+    asked = []
+    signal.signal(signal.SIGTERM, signal.SIG_IGN if "ignore_term" in arguments else lambda *_: asked.append(1))
+    if "show_env" in arguments:
+        print("environment", json.dumps(dict(os.environ)), flush=True)
+    print("arguments", json.dumps(sys.argv[1:]), flush=True)
+    sleeper = [sys.executable, "-I", "-S", "-c", "import time; time.sleep(600)"]
+    if "child" in arguments:
+        subprocess.Popen(sleeper)
+    if "daemon" in arguments:
+        subprocess.Popen(sleeper, start_new_session=True)
+    server: socket.socket | None = None
+    every_s = 1 / number("spam", 20)
+    while (now := time.monotonic()) < ends_s:
+        if asked:
+            asked.clear()
+            print("draining", flush=True)
+            ends_s = now + number("drain_s", 0)
+        if "spam" in arguments:
+            print("x" * 100, flush=True)
+        if server is None and (now >= ready_s or "hang" in arguments):
+            server = socket.create_server(("127.0.0.1", int(arguments.get("port", 0))))
+        if server is None or "hang" in arguments:
+            time.sleep(0.02)
+        elif select.select([server], [], [], every_s)[0]:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n")
+    print("bye", flush=True)
+    sys.exit(3 if "die_after_s" in arguments else 0)
+
+
+if __name__ == "__main__":
+    main(dict(argument.partition("=")[::2] for argument in sys.argv[1:]))
