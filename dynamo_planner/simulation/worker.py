@@ -34,6 +34,12 @@ with needs_extra("worker"):
 MODULE = "dynamo_planner.simulation.worker"
 LOG = logging.getLogger(MODULE)
 
+SHUTDOWN_S = 1.0
+"""How long uploads that were not complete when it had drained can hold up the exit."""
+
+BACKLOG = 2048
+"""Connections that may wait to be accepted; with fewer, a burst of clients would be let in a second later."""
+
 
 class WorkerOptions(Frozen):
     """A worker; on the command line all fields are flags, those of ``limits`` and ``timing`` too.
@@ -124,10 +130,12 @@ async def _serve(options: WorkerOptions) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     engine = Engine(options.limits, Slowed(options.timing, 1 / options.time_scale))
     worker = WorkerApp(engine, model=options.model, role=options.role, max_queued=options.max_num_queued_reqs)
-    runner = web.AppRunner(worker.application(), handler_cancellation=True, access_log=None)
+    runner = web.AppRunner(
+        worker.application(), handler_cancellation=True, access_log=None, shutdown_timeout=SHUTDOWN_S
+    )
     await runner.setup()
     try:
-        await web.TCPSite(runner, options.host, options.port).start()
+        await web.TCPSite(runner, options.host, options.port, backlog=BACKLOG).start()
         host, port, *_ = runner.addresses[0]
         LOG.info("%s worker of %s on http://%s:%d", options.role, options.model, host, port)
         if not await _stopped_within(stop, options.startup_s / options.time_scale):

@@ -23,6 +23,11 @@ PIECE = " token"
 DEFAULT_MAX_TOKENS = {"completion": 16, "chat": 128}
 """For completions as OpenAI has it; a chat model would say when it is done."""
 
+PREFILL_ONLY = (
+    'this worker only prefills: send "max_tokens": 1, "stream": false and "kv_transfer_params": '
+    '{"do_remote_decode": true}'
+)
+
 Kind = Literal["completion", "chat"]
 
 
@@ -69,7 +74,7 @@ class Body(BaseModel):
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     n: int | None = None
-    stream: bool = False
+    stream: bool | None = None
     stream_options: StreamOptions | None = None
     kv_transfer_params: KvTransfer | None = None
     vllm_xargs: Arguments | None = None
@@ -94,12 +99,15 @@ class Completion:
         self.isl = _prompt_tokens(body.prompt) if kind == "completion" else _message_tokens(body.messages)
         self.osl = body.max_completion_tokens or body.max_tokens or DEFAULT_MAX_TOKENS[kind]
         self.cached = min(body.vllm_xargs.cached_tokens, self.isl) if body.vllm_xargs else 0
-        self.stream = body.stream
+        self.stream = bool(body.stream)
         self.include_usage = body.stream_options is not None and body.stream_options.include_usage
         transfer = body.kv_transfer_params or KvTransfer()
         self.handed_on = role == "prefill" and transfer.do_remote_decode
         self.prefilled = role == "decode" and transfer.do_remote_prefill
-        _refuse_wrong_stage(role, transfer, self.osl)
+        if role == "prefill" and (not self.handed_on or self.osl > 1 or self.stream):
+            raise ApiError(400, PREFILL_ONLY)
+        if role == "decode" and transfer.do_remote_decode:
+            raise ApiError(400, "this worker decodes: kv_transfer_params.do_remote_decode is for a prefill worker")
 
     def usage(self) -> dict[str, Any]:
         """The tokens of a finished request."""
@@ -194,12 +202,3 @@ def _texts(content: Any) -> list[str]:
     if isinstance(content, list) and all(isinstance(part, dict) for part in content):
         return [part["text"] for part in content if isinstance(part.get("text"), str)]
     raise ApiError(400, f"content must be a string or a list of parts, got {content!r:.100}")
-
-
-def _refuse_wrong_stage(role: Role, transfer: KvTransfer, osl: int) -> None:
-    if role == "prefill" and not (transfer.do_remote_decode and osl == 1):
-        raise ApiError(
-            400, 'this worker only prefills: send "max_tokens": 1 and "kv_transfer_params": {"do_remote_decode": true}'
-        )
-    if role == "decode" and transfer.do_remote_decode:
-        raise ApiError(400, "this worker decodes: kv_transfer_params.do_remote_decode is for a prefill worker")

@@ -93,19 +93,18 @@ class WorkerApp:
         return await self._serve(request, "chat")
 
     async def _serve(self, request: web.Request, kind: Kind) -> web.StreamResponse:
+        raw = await _json(request)
         if self._phase == "draining":
             raise ApiError(503, "the worker is draining: it finishes what it has and takes nothing more")
+        completion = Completion(kind, raw, model=self._model, role=self._role)
+        stream = self._open(completion)
         self._in_flight += 1
         self._idle.clear()
         try:
-            completion = Completion(kind, await _json(request), model=self._model, role=self._role)
-            stream = self._open(completion)
-            try:
-                answer = await (_stream if completion.stream else _whole)(request, completion, stream)
-            finally:
-                self._engine.close(stream)
+            answer = await (_stream if completion.stream else _whole)(request, completion, stream)
             await _flushed(request)
         finally:
+            self._engine.close(stream)
             self._in_flight -= 1
             if not self._in_flight:
                 self._idle.set()

@@ -87,6 +87,16 @@ class Worker:
                 values[":".join([sample.name.removeprefix("vllm:"), *more])] = sample.value
         return values
 
+    async def holds(self, session: aiohttp.ClientSession, running: int, waiting: int) -> dict[str, float]:
+        """Wait until it has so many requests in the batch and in the queue; returns its metrics."""
+        deadline = time.monotonic() + MANY_SECONDS
+        while time.monotonic() < deadline:
+            metrics = await self.metrics(session)
+            if (metrics["num_requests_running"], metrics["num_requests_waiting"]) == (running, waiting):
+                return metrics
+            await asyncio.sleep(0.01)
+        raise AssertionError(f"never had {running} running and {waiting} waiting")
+
     async def post(self, session: aiohttp.ClientSession, path: str, body: Any) -> Answer:
         """Send a request, and note when each chunk that holds a token comes."""
         answer = Answer(time.monotonic())

@@ -62,7 +62,7 @@ def test_answers_in_one_piece(start_worker: StartWorker) -> None:
             async with session.get(f"{worker.url}/v1/models") as response:
                 return plain, chat, await response.json()
 
-    worker = start_worker()
+    worker = start_worker(time_scale=20.0)
     plain, chat, models = asyncio.run(scenario())
     assert plain.body["choices"][0]["text"] == " token token"
     assert (plain.body["usage"]["prompt_tokens"], plain.body["usage"]["total_tokens"]) == (4, 6)
@@ -144,15 +144,13 @@ def test_gauges_and_preemptions_while_it_works(start_worker: StartWorker) -> Non
         async with client() as session:
             await worker.ready(session)
             jobs = [asyncio.create_task(worker.complete(session, 40, 30)) for _ in range(4)]
-            await asyncio.sleep(0.2)
-            during = await worker.metrics(session)
+            during = await worker.holds(session, running=3, waiting=1)
             await asyncio.gather(*jobs)
             return during, await worker.metrics(session)
 
     worker = start_worker(limits=EngineLimits(max_num_seqs=3, kv_tokens=160))
     during, after = asyncio.run(scenario())
-    assert (during["num_requests_running"], during["num_requests_waiting"]) == (3, 1)
-    assert 0.75 < during["kv_cache_usage_perc"] <= 1
+    assert 0.75 <= during["kv_cache_usage_perc"] <= 1
     assert after["num_preemptions_total"] > 0
     assert after["request_success_total:length"] == 4
 
@@ -187,11 +185,11 @@ def test_drains_what_it_has_accepted_and_takes_no_more(start_worker: StartWorker
         async with client() as session:
             await worker.ready(session)
             jobs = [asyncio.create_task(worker.complete(session, 100, 40, stream=n % 2 == 0)) for n in range(50)]
-            await asyncio.sleep(0.3)
+            await worker.holds(session, running=20, waiting=30)
             worker.signal(number)
-            await asyncio.sleep(0.1)
-            refused = await worker.complete(session, 1, 1)
-            health, metrics = await worker.health(session), await worker.metrics(session)
+            while (health := await worker.health(session))[0] == 200:
+                await asyncio.sleep(0.01)
+            refused, metrics = await worker.complete(session, 1, 1), await worker.metrics(session)
             worker.signal(number)  # said twice, it still finishes
             return await asyncio.gather(*jobs), refused, health, metrics
 
@@ -231,20 +229,17 @@ def test_a_client_that_goes_away_frees_its_kv(start_worker: StartWorker, stream:
         async with client() as session:
             await worker.ready(session)
             jobs = [asyncio.create_task(worker.complete(session, 100, 10_000, stream=stream)) for _ in range(4)]
-            await asyncio.sleep(0.3)
-            during = await worker.metrics(session)
+            during = await worker.holds(session, running=2, waiting=2)
             for job in jobs:
                 job.cancel()
-            await asyncio.sleep(0.3)
-            after = await worker.metrics(session)
+            after = await worker.holds(session, running=0, waiting=0)
             assert (await worker.complete(session, 1, 1)).done
             return during, after
 
     worker = start_worker(limits=EngineLimits(max_num_seqs=2))
     during, after = asyncio.run(scenario())
-    assert (during["num_requests_running"], during["num_requests_waiting"]) == (2, 2)
     assert during["kv_cache_usage_perc"] > 0
-    assert after["num_requests_running"] == after["num_requests_waiting"] == after["kv_cache_usage_perc"] == 0
+    assert after["kv_cache_usage_perc"] == 0
     assert (after["request_success_total:abort"], after["request_success_total:length"]) == (4, 0)
 
 
@@ -376,28 +371,27 @@ def test_listens_on_loopback_only(start_worker: StartWorker) -> None:
     assert start_worker().url.startswith("http://127.0.0.1:")
 
 
-def test_an_interrupted_upload_leaves_nothing_behind(start_worker: StartWorker) -> None:
+def test_broken_and_stalled_uploads_hold_up_nothing(start_worker: StartWorker) -> None:
     async def scenario() -> dict[str, float]:
         async with client() as session:
             await worker.ready(session)
             host, port = worker.url.removeprefix("http://").split(":")
-            for garbage in (
-                b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{",
-                b"\x00\xff\r\n\r\n",
-            ):
+            head = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{"
+            writers = []
+            for garbage in (head, b"\x00\xff\r\n\r\n", head):
                 _, writer = await asyncio.open_connection(host, int(port))
                 writer.write(garbage)
                 await writer.drain()
-                writer.close()
+                writers.append(writer)
+            writers[0].close()
             await asyncio.sleep(0.1)
-            try:
-                return await worker.metrics(session)
-            finally:
-                worker.signal(signal.SIGTERM)
+            metrics = await worker.metrics(session)
+            worker.signal(signal.SIGTERM)
+            assert await asyncio.to_thread(worker.exit_code) == 0
+            return metrics
 
     worker = start_worker()
     assert asyncio.run(scenario())["num_requests_running"] == 0
-    assert worker.exit_code() == 0
 
 
 def test_answers_to_unknown_paths_are_404(start_worker: StartWorker) -> None:
