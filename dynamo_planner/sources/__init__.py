@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dynamo_planner.snapshot import Observation
+
+if TYPE_CHECKING:
+    from dynamo_planner.sources.scrape import ScrapeSource
+
+__all__ = ["ScrapeSource", "Source", "SourceError"]
 
 
 class Source(Protocol):
@@ -19,3 +24,12 @@ class Source(Protocol):
 
 class SourceError(Exception):
     """A source could not be read; the message says which, why, and what to do."""
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs an extra only when it is asked for."""
+    if name != "ScrapeSource":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from dynamo_planner.sources.scrape import ScrapeSource  # noqa: PLC0415
+
+    return ScrapeSource

@@ -1,0 +1,155 @@
+"""Getting pages over HTTP from many workers at once, each within its time and size."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Hashable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from http.client import HTTPException
+from typing import TypeVar
+
+from dynamo_planner.extras import needs_extra
+
+with needs_extra("scrape"):
+    from urllib3 import HTTPResponse
+    from urllib3.connection import HTTPConnection, HTTPSConnection
+    from urllib3.exceptions import HTTPError
+    from urllib3.exceptions import TimeoutError as SlowError
+    from urllib3.util import parse_url
+
+K = TypeVar("K", bound=Hashable)
+
+MOST_THREADS = 64
+LOOK_AROUND_S = 0.05
+"""How often fetches are looked at that may be over their time."""
+
+
+class FetchError(Exception):
+    """A page could not be had; the message says why, and from where."""
+
+
+def checked_url(url: str) -> str:
+    """The base URL of a worker, without a slash at its end.
+
+    Raises :class:`ValueError` where it is not an ``http`` or ``https`` URL with a host and nothing secret in it.
+
+    >>> checked_url("http://127.0.0.1:8000/")
+    'http://127.0.0.1:8000'
+    """
+    try:
+        parts = parse_url(url if isinstance(url, str) else "")
+    except (HTTPError, ValueError) as error:
+        raise ValueError(f"{url!r} is not a URL: {error}") from None
+    if parts.auth is not None:
+        raise ValueError(f"the URL of {parts.host} holds a user name or password: leave it out")
+    if parts.scheme not in {"http", "https"} or not parts.host:
+        raise ValueError(f"{url!r} is not an http:// or https:// URL with a host")
+    if parts.query is not None or parts.fragment is not None:
+        raise ValueError(f"{url!r} has a query or a fragment: give the base URL of the worker")
+    return url.rstrip("/")
+
+
+def fetch_all(
+    urls: Mapping[K, str], *, timeout_s: float, deadline_s: float, max_bytes: int
+) -> dict[K, str | FetchError]:
+    """The text of each page, or why it could not be had.
+
+    Pages are fetched concurrently, each within ``timeout_s`` of its turn and all within ``deadline_s``. One that is
+    longer than ``max_bytes`` is refused, unread; a redirect is not followed. Raises nothing.
+    """
+    fetches = {key: _Fetch(url, timeout_s, max_bytes) for key, url in urls.items()}
+    if not fetches:
+        return {}
+    ends_s = time.monotonic() + deadline_s
+    threads = ThreadPoolExecutor(min(MOST_THREADS, len(fetches)), thread_name_prefix="scrape")
+    results = {key: threads.submit(fetch.run) for key, fetch in fetches.items()}
+    try:
+        pending: set[Future[str]] = set(results.values())
+        while pending and time.monotonic() < ends_s:
+            pending = wait(pending, timeout=LOOK_AROUND_S).not_done
+            for fetch in fetches.values():
+                fetch.stop_if_over()
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)
+        for fetch in fetches.values():
+            fetch.stop()
+    return {key: _result(future, fetches[key].url, deadline_s) for key, future in results.items()}
+
+
+def _result(future: Future[str], url: str, deadline_s: float) -> str | FetchError:
+    if future.cancelled() or not future.done():
+        return FetchError(f"{url}: no answer when the {deadline_s:g} s for all workers were over")
+    error = future.exception()
+    if error is None:
+        return future.result()
+    return error if isinstance(error, FetchError) else FetchError(f"{url}: {type(error).__name__}: {error}")
+
+
+class _Fetch:
+    """One page on its way. ``stop`` ends it from another thread, also in the midst of a read."""
+
+    def __init__(self, url: str, timeout_s: float, max_bytes: int) -> None:
+        self.url = url
+        self._timeout_s = timeout_s
+        self._max_bytes = max_bytes
+        self._lock = threading.Lock()
+        self._socket: socket.socket | None = None
+        self._ends_s: float | None = None
+        self._stopped = False
+
+    def run(self) -> str:
+        self._ends_s = time.monotonic() + self._timeout_s
+        try:
+            connection = self._connection()
+            try:
+                connection.connect()
+                self._can_be_stopped(connection.sock)
+                connection.request("GET", parse_url(self.url).request_uri, preload_content=False)
+                return self._text(connection.getresponse())
+            finally:
+                self._can_be_stopped(None)
+                connection.close()
+        except (HTTPError, HTTPException, OSError, ValueError) as error:
+            if self._stopped or isinstance(error, TimeoutError | SlowError):
+                raise FetchError(f"{self.url}: no answer within {self._timeout_s:g} s") from error
+            raise FetchError(f"{self.url}: {str(error).rpartition(': ')[2] or type(error).__name__}") from error
+
+    def _connection(self) -> HTTPConnection:
+        parts = parse_url(self.url)
+        kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+        return kind((parts.host or "").strip("[]"), parts.port, timeout=self._timeout_s)
+
+    def _text(self, response: HTTPResponse) -> str:
+        if response.status != 200:
+            raise FetchError(f"{self.url}: it answered {response.status}, not 200")
+        encoding = response.headers.get("Content-Encoding", "identity")
+        if encoding != "identity":
+            raise FetchError(f"{self.url}: the page is encoded as {encoding[:40]!r}, which was not asked for")
+        body = bytearray()
+        while chunk := response.read(65_536, decode_content=False):
+            body += chunk
+            if len(body) > self._max_bytes:
+                raise FetchError(f"{self.url}: the page is longer than {self._max_bytes} bytes")
+        if self._stopped:
+            raise TimeoutError
+        return body.decode(errors="replace")
+
+    def _can_be_stopped(self, sock: socket.socket | None) -> None:
+        with self._lock:
+            self._socket = sock
+            if self._stopped and sock is not None:
+                raise TimeoutError
+
+    def stop_if_over(self) -> None:
+        if self._ends_s is not None and time.monotonic() > self._ends_s:
+            self.stop()
+
+    def stop(self) -> None:
+        with self._lock:
+            self._stopped = True
+            if self._socket is not None:
+                with contextlib.suppress(OSError):  # of the plain socket: TLS would say goodbye first, and wait
+                    socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
