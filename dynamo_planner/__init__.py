@@ -15,6 +15,7 @@ from dynamo_planner.actions import (
 from dynamo_planner.combine import highest, together
 from dynamo_planner.guards import Bounds, GpuBudget, Override, Pending, Stabilization, Staleness, StepLimit
 from dynamo_planner.loading import ConfigError, load_policy, policy_schema
+from dynamo_planner.planner import Planner
 from dynamo_planner.policies import LoadPolicy
 from dynamo_planner.policy import Guard, Policy
 from dynamo_planner.snapshot import (
@@ -47,6 +48,7 @@ __all__ = [
     "Outcome",
     "Override",
     "Pending",
+    "Planner",
     "Policy",
     "PoolMetrics",
     "PoolSpec",

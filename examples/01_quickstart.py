@@ -2,7 +2,7 @@
 
 from dynamo_planner import GpuBudget, LoadPolicy, PoolSpec, PoolStatus, Snapshot, Stabilization, Traffic
 
-policy = LoadPolicy(adjustment_interval_s=30) | Stabilization(down_window_s=300) | GpuBudget(max_gpus=8)
+policy = LoadPolicy(adjustment_interval_s=30) | Stabilization(down_window_s=300) | GpuBudget(max_gpus=12)
 
 
 def seen(at_s: float, *, queued: float, kv_usage: float) -> Snapshot:

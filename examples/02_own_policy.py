@@ -3,7 +3,8 @@
 import math
 from typing import Any
 
-from dynamo_planner import GpuBudget, Policy, Proposal, Snapshot, Want, check_policy
+from dynamo_planner import GpuBudget, Policy, Proposal, Snapshot, Want
+from dynamo_planner.conformance import check_policy
 
 
 class PerReplica(Policy):

@@ -52,7 +52,9 @@ def scale(
 def ask(query: str) -> float | None:
     """One number from Prometheus, or ``None`` where it has none: unknown, never 0."""
     try:
-        with urllib.request.urlopen(f"{PROMETHEUS}/api/v1/query?{urllib.parse.urlencode({'query': query})}", timeout=5) as answer:
+        with urllib.request.urlopen(
+            f"{PROMETHEUS}/api/v1/query?{urllib.parse.urlencode({'query': query})}", timeout=5
+        ) as answer:
             result = json.load(answer)["data"]["result"]
         return float(result[0]["value"][1]) if result else None
     except (OSError, ValueError, LookupError):

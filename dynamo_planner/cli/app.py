@@ -17,6 +17,7 @@ import typer
 
 import dynamo_planner
 from dynamo_planner.cli.config import config_schema, load_config
+from dynamo_planner.cli.demo import demo
 from dynamo_planner.executors import ExecutorError
 from dynamo_planner.loading import ConfigError, load_policy, policy_schema, read_data, validated
 from dynamo_planner.records import Step, read_log
@@ -191,3 +192,6 @@ def explained(step: Step, pool: str | None = None) -> str:
         if pool in {None, outcome.action.pool}
     ]
     return "\n".join(lines)
+
+
+app.command()(demo)

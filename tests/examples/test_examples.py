@@ -37,7 +37,7 @@ def test_scripts_run(script: str) -> None:
 
 @pytest.mark.parametrize("notebook", sorted(EXAMPLES.glob("*.ipynb")), ids=lambda path: path.name)
 def test_notebooks_run(notebook: Path) -> None:
-    book = nbformat.read(notebook, as_version=4)
+    book = nbformat.reads(notebook.read_text(), as_version=4)  # type: ignore[no-untyped-call]
     NotebookClient(book, timeout=100, resources={"metadata": {"path": str(EXAMPLES)}}).execute()
     printed = [output.get("text", "") for cell in book.cells for output in cell.get("outputs", [])]
     assert all(not cell.get("outputs") or printed for cell in book.cells)
@@ -102,13 +102,13 @@ def test_a_kopf_timer_patches_replicas_and_keeps_its_state(monkeypatch: pytest.M
             logger=SimpleNamespace(info=lambda text: None),
         )
         replicas.append(patch.spec.get("replicas"))
-        annotations[module.STATE] = patch.metadata.annotations[module.STATE]
+        annotations[module.STATE] = patch.metadata.annotations[module.STATE] or ""
     assert 3 in replicas
 
 
 def test_what_prometheus_does_not_answer_is_unknown() -> None:
     module = load("04_kopf_timer.py")
-    module.PROMETHEUS = "http://127.0.0.1:9"
+    vars(module)["PROMETHEUS"] = "http://127.0.0.1:9"
     assert module.ask("up") is None
 
 

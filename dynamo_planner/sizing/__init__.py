@@ -1,0 +1,12 @@
+"""From a load and an SLA to replicas, and back.
+
+>>> import numpy as np
+>>> queue = PrefillQueue(Arrivals(requests_per_s=20), service_s=np.array([0.1, 0.2, 0.3]), within_s=0.5)
+>>> queue.replicas_for(0.99)
+6
+"""
+
+from dynamo_planner.sizing.arrivals import Arrivals
+from dynamo_planner.sizing.prefill import PrefillQueue
+
+__all__ = ["Arrivals", "PrefillQueue"]
