@@ -9,7 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -125,14 +125,21 @@ class Worker:
         return await self.post(session, "/v1/completions", body)
 
 
-@asynccontextmanager
-async def client() -> AsyncIterator[aiohttp.ClientSession]:
-    timeout = aiohttp.ClientTimeout(total=MANY_SECONDS)
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout) as session:
-        yield session
-
-
 StartWorker = Callable[..., Worker]
+Client = Callable[[], AbstractAsyncContextManager[aiohttp.ClientSession]]
+
+
+@pytest.fixture
+def client() -> Client:
+    """Sessions with as many connections as there are requests."""
+
+    @asynccontextmanager
+    async def session() -> AsyncIterator[aiohttp.ClientSession]:
+        timeout = aiohttp.ClientTimeout(total=MANY_SECONDS)
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout) as opened:
+            yield opened
+
+    return session
 
 
 @pytest.fixture

@@ -6,22 +6,23 @@ import asyncio
 import signal
 import socket
 import time
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import numpy as np
 import pytest
-from conftest import STEADY, Answer, Worker, client
 
 from dynamo_planner.simulation.engine import Engine, EngineLimits
 from dynamo_planner.simulation.timing import LinearTiming
 from dynamo_planner.simulation.worker import main
 
-StartWorker = Callable[..., Worker]
+if TYPE_CHECKING:
+    from tests.simulation.conftest import Answer, Client, StartWorker
+
+STEADY = LinearTiming(base_ms=20, prefill_ms_per_token=0.1, kv_ms_per_token=0)
 
 
-def test_streams_a_chunk_per_token_then_usage_then_done(start_worker: StartWorker) -> None:
+def test_streams_a_chunk_per_token_then_usage_then_done(start_worker: StartWorker, client: Client) -> None:
     async def scenario() -> tuple[Answer, Answer]:
         async with client() as session:
             await worker.ready(session)
@@ -52,7 +53,7 @@ def test_streams_a_chunk_per_token_then_usage_then_done(start_worker: StartWorke
     assert chat.done and {chunk["id"] for chunk in chat.chunks} == {chat.chunks[0]["id"]}
 
 
-def test_answers_in_one_piece(start_worker: StartWorker) -> None:
+def test_answers_in_one_piece(start_worker: StartWorker, client: Client) -> None:
     async def scenario() -> tuple[Answer, Answer, Any]:
         async with client() as session:
             await worker.ready(session)
@@ -76,7 +77,7 @@ def test_answers_in_one_piece(start_worker: StartWorker) -> None:
     assert [model["id"] for model in models["data"]] == ["tiny"]
 
 
-def test_latencies_are_those_of_the_engine_model(start_worker: StartWorker) -> None:
+def test_latencies_are_those_of_the_engine_model(start_worker: StartWorker, client: Client) -> None:
     """The same arrivals through the engine alone. A request that comes a moment later may wait for another step, so
     that single TTFTs differ by up to a step; means must agree."""
     timing = LinearTiming(base_ms=20, prefill_ms_per_token=0.1, kv_ms_per_token=0.001)
@@ -108,7 +109,7 @@ def test_latencies_are_those_of_the_engine_model(start_worker: StartWorker) -> N
     assert np.mean([answer.itl_s for answer in answers]) == pytest.approx(itl, rel=0.1)
 
 
-def test_metrics_are_what_the_client_saw(start_worker: StartWorker) -> None:
+def test_metrics_are_what_the_client_saw(start_worker: StartWorker, client: Client) -> None:
     async def scenario() -> tuple[list[Answer], dict[str, float], dict[str, float]]:
         async with client() as session:
             await worker.ready(session)
@@ -139,7 +140,7 @@ def test_metrics_are_what_the_client_saw(start_worker: StartWorker) -> None:
     assert after["cache_config_info:16:3200:200"] == 1
 
 
-def test_gauges_and_preemptions_while_it_works(start_worker: StartWorker) -> None:
+def test_gauges_and_preemptions_while_it_works(start_worker: StartWorker, client: Client) -> None:
     async def scenario() -> tuple[dict[str, float], dict[str, float]]:
         async with client() as session:
             await worker.ready(session)
@@ -155,7 +156,7 @@ def test_gauges_and_preemptions_while_it_works(start_worker: StartWorker) -> Non
     assert after["request_success_total:length"] == 4
 
 
-def test_two_hundred_streams_at_once(start_worker: StartWorker) -> None:
+def test_two_hundred_streams_at_once(start_worker: StartWorker, client: Client) -> None:
     async def scenario() -> list[Answer]:
         async with client() as session:
             await worker.ready(session)
@@ -167,7 +168,7 @@ def test_two_hundred_streams_at_once(start_worker: StartWorker) -> None:
     assert np.mean([answer.itl_s for answer in answers]) == pytest.approx(0.05, rel=0.15)
 
 
-def test_tokens_of_short_steps_still_have_a_chunk_each(start_worker: StartWorker) -> None:
+def test_tokens_of_short_steps_still_have_a_chunk_each(start_worker: StartWorker, client: Client) -> None:
     async def scenario() -> Answer:
         async with client() as session:
             await worker.ready(session)
@@ -180,7 +181,9 @@ def test_tokens_of_short_steps_still_have_a_chunk_each(start_worker: StartWorker
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_drains_what_it_has_accepted_and_takes_no_more(start_worker: StartWorker, number: signal.Signals) -> None:
+def test_drains_what_it_has_accepted_and_takes_no_more(
+    start_worker: StartWorker, client: Client, number: signal.Signals
+) -> None:
     async def scenario() -> tuple[list[Answer], Answer, tuple[int, str], dict[str, float]]:
         async with client() as session:
             await worker.ready(session)
@@ -205,7 +208,7 @@ def test_drains_what_it_has_accepted_and_takes_no_more(start_worker: StartWorker
     assert all(answer.body["usage"]["completion_tokens"] == 40 for answer in answers[1::2])
 
 
-def test_starts_late_and_can_be_stopped_meanwhile(start_worker: StartWorker) -> None:
+def test_starts_late_and_can_be_stopped_meanwhile(start_worker: StartWorker, client: Client) -> None:
     async def scenario() -> None:
         async with client() as session:
             assert await worker.health(session) == (503, "starting")
@@ -224,7 +227,7 @@ def test_starts_late_and_can_be_stopped_meanwhile(start_worker: StartWorker) -> 
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_client_that_goes_away_frees_its_kv(start_worker: StartWorker, stream: bool) -> None:
+def test_a_client_that_goes_away_frees_its_kv(start_worker: StartWorker, client: Client, stream: bool) -> None:
     async def scenario() -> tuple[dict[str, float], dict[str, float]]:
         async with client() as session:
             await worker.ready(session)
@@ -243,7 +246,7 @@ def test_a_client_that_goes_away_frees_its_kv(start_worker: StartWorker, stream:
     assert (after["request_success_total:abort"], after["request_success_total:length"]) == (4, 0)
 
 
-def test_prefill_and_decode_workers_hand_over(start_worker: StartWorker) -> None:
+def test_prefill_and_decode_workers_hand_over(start_worker: StartWorker, client: Client) -> None:
     """20 ms a step and 0.1 ms a prompt token: 2000 tokens take 220 ms to prefill, and a step to decode the first."""
 
     async def scenario() -> tuple[Answer, Answer, Answer, Answer]:
@@ -265,7 +268,7 @@ def test_prefill_and_decode_workers_hand_over(start_worker: StartWorker) -> None
     assert wrong.status == 400 and "this worker only prefills" in wrong.body["error"]["message"]
 
 
-def test_refuses_with_a_reason_what_it_cannot_serve(start_worker: StartWorker) -> None:
+def test_refuses_with_a_reason_what_it_cannot_serve(start_worker: StartWorker, client: Client) -> None:
     completions, chat = "/v1/completions", "/v1/chat/completions"
     bad: list[tuple[str, Any, int, str]] = [
         (completions, b"{", 400, "the body is not JSON"),
@@ -302,7 +305,7 @@ def test_refuses_with_a_reason_what_it_cannot_serve(start_worker: StartWorker) -
     asyncio.run(scenario())
 
 
-def test_refuses_what_does_not_fit_in_the_queue(start_worker: StartWorker) -> None:
+def test_refuses_what_does_not_fit_in_the_queue(start_worker: StartWorker, client: Client) -> None:
     async def scenario() -> list[Answer]:
         async with client() as session:
             await worker.ready(session)
@@ -317,7 +320,7 @@ def test_refuses_what_does_not_fit_in_the_queue(start_worker: StartWorker) -> No
     assert all(answer.done for answer in answers if answer.status == 200)
 
 
-def test_a_client_that_does_not_read_holds_up_nobody(start_worker: StartWorker) -> None:
+def test_a_client_that_does_not_read_holds_up_nobody(start_worker: StartWorker, client: Client) -> None:
     async def scenario() -> Answer:
         async with client() as session:
             await worker.ready(session)
@@ -371,7 +374,7 @@ def test_listens_on_loopback_only(start_worker: StartWorker) -> None:
     assert start_worker().url.startswith("http://127.0.0.1:")
 
 
-def test_broken_and_stalled_uploads_hold_up_nothing(start_worker: StartWorker) -> None:
+def test_broken_and_stalled_uploads_hold_up_nothing(start_worker: StartWorker, client: Client) -> None:
     async def scenario() -> dict[str, float]:
         async with client() as session:
             await worker.ready(session)
