@@ -74,8 +74,8 @@ class GpuBudget(Guard, kind="gpu_budget"):
             if replicas == claim.wanted:
                 continue
             reason = self._reason(claim, replicas, goal[name], held_gpus, unread)
-            if replicas < snapshot.pools[name].spec.min_replicas:
-                changes[name] = Hold(f"{reason.message}, fewer than min_replicas", reason.code)
+            if replicas < _fewest(snapshot.pools[name].spec, claim.wanted):
+                changes[name] = Hold(reason.message, reason.code)
             else:
                 entry = proposal.pools[name]
                 changes[name] = Want(replicas, entry.load if isinstance(entry, Want) else None)

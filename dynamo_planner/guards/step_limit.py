@@ -60,9 +60,7 @@ class StepLimit(Guard, kind="step_limit"):
 
     state_type: ClassVar[Any] = SeenTargets
 
-    def limit(
-        self, snapshot: Snapshot, proposal: Proposal, state: SeenTargets | None
-    ) -> tuple[Proposal, SeenTargets | None]:
+    def limit(self, snapshot: Snapshot, proposal: Proposal, state: SeenTargets | None) -> tuple[Proposal, SeenTargets]:
         pools = {name: self._changes(snapshot, name, state) for name in snapshot.pools}
         changes, reasons = {}, []
         for name, want, replicas in wants(snapshot, proposal):
