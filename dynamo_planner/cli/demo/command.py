@@ -1,0 +1,94 @@
+"""The ``demo`` command and its options."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+from dynamo_planner.executors import ExecutorError
+from dynamo_planner.extras import MissingExtraError, needs_extra
+
+with needs_extra("cli"):
+    import typer
+    from rich.console import Console
+
+
+FAILED = 1
+
+
+class PolicyKind(StrEnum):
+    """Who may scale a demo."""
+
+    LOAD = "load"
+
+
+def demo(
+    trace: Annotated[
+        Path | None,
+        typer.Option(
+            help="Replay this trace (npz, Azure CSV, Mooncake JSONL, BurstGPT CSV) instead of a generated one.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
+    from_s: Annotated[float, typer.Option(min=0, help="Where in the trace to begin.")] = 0.0,
+    to_s: Annotated[
+        float | None, typer.Option(help="Where in the trace to end.", show_default="60 s of replay")
+    ] = None,
+    speed: Annotated[
+        float | None,
+        typer.Option(help="How many times as fast to replay it.", show_default="1, or more for a slow trace"),
+    ] = None,
+    disaggregated: Annotated[
+        bool, typer.Option("--disaggregated", help="Prefill and decode workers instead of aggregated ones.")
+    ] = False,
+    out: Annotated[Path, typer.Option(file_okay=False, help="Where the picture, the summary and the logs go.")] = Path(
+        "demo-out"
+    ),
+    seed: Annotated[int, typer.Option(min=0, help="Of the generated trace.")] = 0,
+    max_workers: Annotated[int, typer.Option(min=2, max=8, help="The most workers of a pool.")] = 4,
+    interval_s: Annotated[float, typer.Option(min=1, max=15, help="Seconds between two adjustments.")] = 3.0,
+    ttft_ms: Annotated[
+        float | None, typer.Option(min=1, help="The TTFT to attain.", show_default="what fits the engines")
+    ] = None,
+    itl_ms: Annotated[
+        float | None, typer.Option(min=1, help="The ITL to attain.", show_default="what fits the engines")
+    ] = None,
+    policy: Annotated[PolicyKind, typer.Option(help="Who scales.")] = PolicyKind.LOAD,
+    picture: Annotated[bool, typer.Option(help="Draw a picture of the run.")] = True,
+) -> None:
+    """See a planner scale simulated workers on this machine: two minutes at most, no GPU.
+
+    Replays a trace over HTTP against worker processes under a Circus arbiter, and shows what becomes of them. Exits
+    with 1 where a request was lost, or workers never came and went.
+
+    Example: `dynamo-planner demo --trace requests.npz --from-s 600 --speed 2 --disaggregated`
+    """
+    try:
+        from dynamo_planner.cli.demo.perform import Asked, perform  # noqa: PLC0415
+        from dynamo_planner.cli.demo.scenario import from_file, generated  # noqa: PLC0415
+        from dynamo_planner.simulation.traces import TraceError  # noqa: PLC0415
+    except MissingExtraError as error:
+        raise MissingExtraError(f"{error}; all that a demo needs: pip install 'dynamo-planner[demo]'") from error
+    try:
+        scenario = generated(seed) if trace is None else from_file(trace, from_s, to_s, speed, seed)
+    except TraceError as error:
+        raise typer.BadParameter(str(error), param_hint="--trace") from error
+    asked = Asked(
+        scenario=scenario,
+        disaggregated=disaggregated,
+        policy=policy.value,
+        out=out,
+        max_workers=max_workers,
+        interval_s=interval_s,
+        ttft_ms=ttft_ms,
+        itl_ms=itl_ms,
+        picture=picture,
+    )
+    try:
+        code = perform(asked, Console())
+    except (ExecutorError, OSError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(FAILED) from error
+    raise typer.Exit(code)

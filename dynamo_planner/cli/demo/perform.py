@@ -1,0 +1,134 @@
+"""From what a user asked for to an exit code: set a demo up, run it, and tell what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from dynamo_planner.cli.demo.fit import PEAK_WORKERS, Fit, fit
+from dynamo_planner.cli.demo.picture import draw
+from dynamo_planner.cli.demo.record import Recording
+from dynamo_planner.cli.demo.report import report
+from dynamo_planner.cli.demo.scenario import Scenario
+from dynamo_planner.cli.demo.screen import screen_for
+from dynamo_planner.cli.demo.show import Show
+from dynamo_planner.cli.demo.stage import AGGREGATED, DISAGGREGATED, POLICIES, circus_pools
+from dynamo_planner.cli.demo.summary import Summary, summarize
+
+DONE, FAILED, SIGNALLED = 0, 1, 128
+"""Exit codes; ended by a signal, it is the last one plus the signal's number, as shells have it."""
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a user asked for; ``ttft_ms`` and ``itl_ms`` are ``None`` where the engines' own will do."""
+
+    scenario: Scenario
+    disaggregated: bool
+    policy: str
+    out: Path
+    max_workers: int
+    interval_s: float
+    ttft_ms: float | None
+    itl_ms: float | None
+    picture: bool
+
+
+def perform(asked: Asked, console: Console) -> int:
+    """Run a demo and return its exit code. Raises :class:`ExecutorError` where its workers cannot be started."""
+    fitted = fit(asked.scenario.requests, disaggregated=asked.disaggregated)
+    own = {"ttft_ms": asked.ttft_ms, "itl_ms": asked.itl_ms}
+    sla = fitted.sla.model_copy(update={name: value for name, value in own.items() if value is not None})
+    recording = Recording(asked.scenario.title, sla, tuple(request.due_s for request in fitted.requests))
+    roles = DISAGGREGATED if asked.disaggregated else AGGREGATED
+    show = Show(
+        recording=recording,
+        requests=fitted.requests,
+        length_s=asked.scenario.length_s,
+        pools=circus_pools(fitted, roles, asked.max_workers),
+        policy=POLICIES[asked.policy](asked.interval_s),
+        decision_log=asked.out / "decisions.jsonl",
+    )
+    asked.out.mkdir(parents=True, exist_ok=True)
+    show.decision_log.unlink(missing_ok=True)
+    console.print(_introduction(asked, fitted, show), markup=False, highlight=False, soft_wrap=True)
+    with _logged_to(asked.out / "demo.log"):
+        return asyncio.run(_perform(show, asked, console))
+
+
+def _introduction(asked: Asked, fitted: Fit, show: Show) -> str:
+    timing, sla = fitted.timing, show.recording.sla
+    cut = f"; {fitted.cut} requests that were too long for them are cut" if fitted.cut else ""
+    return (
+        f"replaying  {asked.scenario.title}: {len(fitted.requests)} requests, then silence until workers are gone\n"
+        f"workers    {' and '.join(f'1 to {asked.max_workers} {name}' for name in show.pools)}, simulated engines made"
+        f" to need about {PEAK_WORKERS:g} at the peak:\n"
+        f"           steps of {timing.base_ms:.1f} ms, {1000 * timing.prefill_ms_per_token:.0f} ms more per 1000 prompt"
+        f" tokens, KV cache of {fitted.limits.kv_tokens} tokens{cut}\n"
+        f"SLA        TTFT {sla.ttft_ms:g} ms, ITL {sla.itl_ms:g} ms\n"
+        f"policy     {asked.policy}, an adjustment every {asked.interval_s:g} s\n"
+    )
+
+
+@contextmanager
+def _logged_to(path: Path) -> Iterator[None]:
+    """Log lines of this package go to a file for this while, so that they leave the screen alone."""
+    logger = logging.getLogger("dynamo_planner")
+    handler = logging.FileHandler(path, mode="w", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    before = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
+        logger.level, logger.propagate = before
+
+
+async def _perform(show: Show, asked: Asked, console: Console) -> int:
+    began_s = time.monotonic()
+    stop, came = asyncio.Event(), list[int]()
+
+    def end(number: int) -> None:
+        came.append(number)
+        stop.set()
+
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup and shells set it for what is not to be ended
+            asyncio.get_running_loop().add_signal_handler(number, end, number)
+    screen = screen_for(console, show.recording.title, show.recording.sla, show.length_s)
+    await show.run(screen, stop)
+    if came:
+        sys.stderr.write(f"ended by {signal.Signals(came[0]).name}; workers and arbiter are gone\n")
+        return SIGNALLED + came[0]
+    summary = summarize(show.recording, time.monotonic() - began_s)
+    written = _write(summary, show, asked)
+    console.print(f"\n{report(summary)}\n", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"see {', '.join(str(path) for path in written)}", markup=False, highlight=False, soft_wrap=True)
+    for failure in summary.failures:
+        sys.stderr.write(f"failed: {failure}\n")
+    return FAILED if summary.failures else DONE
+
+
+def _write(summary: Summary, show: Show, asked: Asked) -> list[Path]:
+    """The files that a demo leaves."""
+    numbers = asked.out / "summary.json"
+    numbers.write_text(summary.model_dump_json(indent=2) + "\n")
+    picture = asked.out / "demo.png"
+    if asked.picture:
+        draw(show.recording, summary, picture)
+    return [*([picture] if asked.picture else []), numbers, show.decision_log]

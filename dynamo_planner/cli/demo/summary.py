@@ -1,0 +1,150 @@
+"""What came of a run, in numbers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from dynamo_planner.cli.demo.record import Recording, Sample
+from dynamo_planner.frozen import Frozen
+from dynamo_planner.snapshot import Replicas, Sla
+
+REASONS_SHOWN = 3
+
+
+class Latency(Frozen):
+    """Percentiles of a latency over the requests that were answered, in milliseconds; ``None`` where there are none."""
+
+    p50: float | None = None
+    p95: float | None = None
+    p99: float | None = None
+
+    @classmethod
+    def of(cls, values: Iterable[float | None]) -> Latency:
+        """The percentiles of the values that are known.
+
+        >>> Latency.of([30.0, None, 10.0, 20.0]).p50
+        20.0
+        """
+        known = [value for value in values if value is not None]
+        if not known:
+            return cls()
+        p50, p95, p99 = (float(value) for value in np.percentile(known, (50, 95, 99)))
+        return cls(p50=p50, p95=p95, p99=p99)
+
+
+class PoolSummary(Frozen):
+    """What became of one pool.
+
+    ``worker_s`` are the seconds that its workers were there, starting and draining ones too, and ``peak`` the most
+    of them that took requests at once. ``static_peak_s`` is what ``peak`` workers would have cost all along.
+    """
+
+    scale_ups: int
+    scale_downs: int
+    lowest: int
+    peak: int
+    last: int
+    worker_s: float
+    static_peak_s: float
+
+    @property
+    def went_up_and_down(self) -> bool:
+        """Whether workers were seen to come, and to go again."""
+        return self.peak > self.lowest and self.last < self.peak
+
+
+class Summary(Frozen):
+    """What came of a run.
+
+    ``attainment`` is the share of requests that were answered in full and met both targets of ``sla``; a lost one
+    missed it. ``lost_because`` has the most frequent causes, each with its number of requests.
+    """
+
+    title: str
+    wall_s: float
+    requests: int
+    lost: int
+    lost_because: tuple[tuple[str, int], ...]
+    sla: Sla
+    attainment: float | None
+    ttft_ms: Latency
+    itl_ms: Latency
+    pools: dict[str, PoolSummary]
+
+    @property
+    def worker_s(self) -> float:
+        """Seconds that workers were there, over all pools."""
+        return sum(pool.worker_s for pool in self.pools.values())
+
+    @property
+    def static_peak_s(self) -> float:
+        """What the peak of each pool would have cost all along."""
+        return sum(pool.static_peak_s for pool in self.pools.values())
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """Why this run is no success: nothing where no request was lost and workers came and went."""
+        found = []
+        if not self.requests:
+            found.append("no request was sent")
+        if self.lost:
+            causes = "; ".join(f"{number} x {cause}" for cause, number in self.lost_because)
+            found.append(f"{self.lost} of {self.requests} requests were lost: {causes}")
+        if not any(pool.went_up_and_down for pool in self.pools.values()):
+            seen = ", ".join(
+                f"{name}: {pool.lowest} to {pool.peak}, {pool.last} at the end" for name, pool in self.pools.items()
+            )
+            found.append(f"the workers never scaled up and down again (ready {seen or 'never seen'})")
+        return tuple(found)
+
+
+def summarize(recording: Recording, wall_s: float = 0.0) -> Summary:
+    """The summary of a recording. A request that was due and has no record, because the run ended early, is lost."""
+    lost = Counter(request.lost for request in recording.requests if request.lost is not None)
+    missing = len(recording.due_s) - len(recording.requests)
+    if missing > 0:
+        lost["not answered when the run ended"] += missing
+    met = sum(request.meets(recording.sla) for request in recording.requests)
+    sent = len(recording.due_s)
+    names = recording.samples[0].pools if recording.samples else {}
+    return Summary(
+        title=recording.title,
+        wall_s=wall_s,
+        requests=sent,
+        lost=lost.total(),
+        lost_because=tuple(lost.most_common(REASONS_SHOWN)),
+        sla=recording.sla,
+        attainment=met / sent if sent else None,
+        ttft_ms=Latency.of(request.ttft_ms for request in recording.requests),
+        itl_ms=Latency.of(request.itl_ms for request in recording.requests),
+        pools={name: _pool_summary(recording, name) for name in names},
+    )
+
+
+def _pool_summary(recording: Recording, name: str) -> PoolSummary:
+    moves = [move for move in recording.moves if move.pool == name]
+    ready = [sample.pools[name].ready for sample in recording.samples]
+    peak_at = ready.index(max(ready))
+    lasted_s = recording.samples[-1].at_s - recording.samples[0].at_s
+    return PoolSummary(
+        scale_ups=sum(move.after > move.before for move in moves),
+        scale_downs=sum(move.after < move.before for move in moves),
+        lowest=min(ready[: peak_at + 1]),
+        peak=max(ready),
+        last=ready[-1],
+        worker_s=_integral(recording.samples, name),
+        static_peak_s=max(ready) * lasted_s,
+    )
+
+
+def _integral(samples: Sequence[Sample], name: str) -> float:
+    """Worker-seconds of a pool: the number of workers that were there, held constant between samples."""
+    return sum(_present(before.pools[name]) * (after.at_s - before.at_s) for before, after in pairwise(samples))
+
+
+def _present(replicas: Replicas) -> int:
+    return replicas.ready + replicas.starting + replicas.draining

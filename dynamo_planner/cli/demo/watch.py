@@ -1,0 +1,78 @@
+"""Watching a replay, turn by turn: let the planner decide when it is due, note the replicas, show how it stands."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from dynamo_planner.actions import ScaleTo
+from dynamo_planner.cli.demo.load import LoadClient
+from dynamo_planner.cli.demo.record import Move, Recording, Sample
+from dynamo_planner.cli.demo.router import Router
+from dynamo_planner.cli.demo.screen import Screen
+from dynamo_planner.cli.demo.view import look
+from dynamo_planner.executors import Executor
+from dynamo_planner.planner import Planner
+from dynamo_planner.records import Step
+from dynamo_planner.snapshot import Replicas
+
+TURN_S = 0.5
+"""How often the replicas are noted and the screen is drawn."""
+
+
+@dataclass
+class Watch:
+    """Who is watched, and what was seen last."""
+
+    recording: Recording
+    executor: Executor
+    planner: Planner
+    router: Router
+    client: LoadClient
+    screen: Screen
+    step: Step | None = None
+    decides_at_s: float = 0.0
+
+    async def turn(self) -> None:
+        """One turn, which takes :data:`TURN_S`, or as long as the planner needs."""
+        over_s = self.client.now_s() + TURN_S
+        self._note(await asyncio.to_thread(self.executor.observe))
+        if self.client.now_s() >= self.decides_at_s:
+            self.decides_at_s += self.planner.interval_s
+            self.step = await asyncio.to_thread(self.planner.step)
+            self.recording.moves += moves(self.step, self.client.now_s())
+        self.screen.show(look(self.recording, self.step, self.client.now_s()))
+        await asyncio.sleep(over_s - self.client.now_s())
+
+    def settled(self) -> bool:
+        """Whether every pool is back at its minimum, with nothing on its way."""
+        last, specs = self.recording.samples[-1].pools, self.executor.pools
+        return all(
+            (last[name].ready, last[name].starting, last[name].draining) == (spec.min_replicas, 0, 0)
+            for name, spec in specs.items()
+        )
+
+    def _note(self, pools: Mapping[str, Replicas | None]) -> None:
+        known = {name: replicas for name, replicas in pools.items() if replicas is not None}
+        at_s = self.client.now_s()
+        self.recording.samples.append(Sample(at_s, known, self.router.in_flight, self.router.held))
+
+
+def moves(step: Step, at_s: float) -> list[Move]:
+    """The changes of targets that were carried out in a step, each with the rule that it came from."""
+    done = [
+        outcome.action
+        for outcome in step.outcomes
+        if outcome.status == "applied" and isinstance(outcome.action, ScaleTo)
+    ]
+    return [
+        Move(
+            at_s=at_s,
+            pool=action.pool,
+            before=action.expected or 0,
+            after=action.replicas,
+            why="; ".join(str(reason) for reason in step.decision.reasons if reason.pool == action.pool),
+        )
+        for action in done
+    ]

@@ -1,0 +1,106 @@
+"""What is replayed, and the engines that are made to fit it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dynamo_planner.cli.demo.fit import IN_FLIGHT, PEAK_WORKERS, fit
+from dynamo_planner.cli.demo.load import Request
+from dynamo_planner.cli.demo.scenario import LONGEST_S, from_file, generated
+from dynamo_planner.simulation.traces import Trace, TraceError
+
+
+def steady(requests_per_s: float, isl: int, osl: int, length_s: float = 60.0) -> tuple[Request, ...]:
+    return tuple(Request(due_s, isl, osl) for due_s in np.arange(0, length_s, 1 / requests_per_s).tolist())
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> Path:
+    """300 s with 5 requests per second."""
+    arrival_s = np.arange(0, 300, 0.2)
+    Trace(arrival_s, np.full(1500, 800), np.full(1500, 100)).save(tmp_path / "steady.npz")
+    return tmp_path / "steady.npz"
+
+
+def test_the_generated_trace_is_the_same_for_a_seed_and_has_a_burst_and_a_lull() -> None:
+    one, same, other = generated(1), generated(1), generated(2)
+    assert one == same
+    assert one.requests != other.requests
+    due_s = np.array([request.due_s for request in one.requests])
+    burst = (due_s >= 0.2 * LONGEST_S) & (due_s < 0.55 * LONGEST_S)
+    assert burst.sum() / 0.35 > 3 * (~burst).sum() / 0.65
+
+
+def test_a_file_is_replayed_for_a_minute_from_where_it_is_asked_for(trace: Path) -> None:
+    scenario = from_file(trace, 100, None, None, seed=0)
+    assert scenario.title == "60 s of steady (100 to 160 s at speed 1)"
+    assert len(scenario.requests) == 300
+    assert scenario.length_s == 60
+    assert scenario.requests[0].due_s == pytest.approx(0)
+
+
+def test_speed_compresses_time_and_too_much_load_is_thinned_out(trace: Path) -> None:
+    scenario = from_file(trace, 0, 250, 5, seed=0)
+    assert scenario.length_s == 50
+    assert "250 s at speed 5), 80% of its requests" in scenario.title  # 25 requests/s, and 20 are the most
+    assert len(scenario.requests) == pytest.approx(1000, rel=0.1)
+
+
+def test_a_file_without_a_window_begins_a_while_before_its_busiest_moment(tmp_path: Path) -> None:
+    arrival_s = np.concatenate([np.arange(0, 600, 0.25), np.arange(400, 405, 0.1)])
+    Trace(arrival_s, np.full(2450, 800), np.full(2450, 100)).save(tmp_path / "peak.npz")
+    title = from_file(tmp_path / "peak.npz", None, None, None, seed=0).title
+    begin_s = float(title.split("(")[1].split(" ")[0])
+    assert 370 <= begin_s <= 380  # the burst is somewhere in a window of 10 s, which comes 20 s later
+
+
+def test_a_slow_trace_is_sped_up(tmp_path: Path) -> None:
+    Trace(np.arange(0, 600, 2.0), np.full(300, 800), np.full(300, 100)).save(tmp_path / "slow.npz")
+    assert from_file(tmp_path / "slow.npz", 0, None, None, seed=0).title == "60 s of slow (0 to 360 s at speed 6)"
+
+
+@pytest.mark.parametrize(
+    ("from_s", "to_s", "speed", "message"),
+    [
+        (0, 200, 1, "takes 200 s, which must be above 0 and at most 75"),
+        (50, 40, 1, "takes -10 s"),
+        (400, None, 1, "choose a window of its 299.8 s"),
+        (400, 410, 1, "no request from 400"),
+    ],
+)
+def test_a_window_that_cannot_be_replayed_is_refused(
+    trace: Path, from_s: float, to_s: float | None, speed: float, message: str
+) -> None:
+    with pytest.raises(TraceError, match=message):
+        from_file(trace, from_s, to_s, speed, seed=0)
+
+
+def test_an_engine_fits_a_steady_load_as_worked_out_by_hand() -> None:
+    fitted = fit(steady(8, isl=900, osl=100), disaggregated=True)
+    token_s = IN_FLIGHT / (8 * 100)
+    # held at once, by Little's law: 8/s x 100 tokens x the time of a token, each with 900 + 100/2 tokens of KV cache
+    assert fitted.limits.kv_tokens == pytest.approx(8 * 100 * token_s * 950 / PEAK_WORKERS, abs=1)
+    assert fitted.timing.prefill_ms_per_token == pytest.approx(1000 * PEAK_WORKERS / (8 * 900))
+    assert fitted.timing.line(0, 1, fitted.limits.kv_tokens).ms == pytest.approx(1000 * token_s)
+    assert fitted.sla.itl_ms == pytest.approx(2000 * token_s, rel=0.1)
+    assert fitted.requests == steady(8, isl=900, osl=100)
+    assert fitted.cut == 0
+
+
+def test_a_request_that_no_engine_could_take_is_cut() -> None:
+    requests = (*steady(10, isl=900, osl=100), Request(59.95, 200_000, 20), Request(59.96, 900, 20_000))
+    fitted = fit(requests, disaggregated=False)
+    assert fitted.cut == 2
+    assert all(sent.isl + sent.osl <= fitted.limits.kv_tokens / 2 for sent in fitted.requests)
+    assert all(sent.isl >= 1 and sent.osl >= 1 for sent in fitted.requests)
+
+
+@pytest.mark.parametrize("disaggregated", [False, True])
+@pytest.mark.parametrize("requests", [(Request(0.0, 1, 1),), steady(0.1, 1, 1), steady(50, 100_000, 10_000, 10)])
+def test_odd_loads_have_an_engine_too(requests: tuple[Request, ...], disaggregated: bool) -> None:
+    fitted = fit(requests, disaggregated=disaggregated)
+    assert fitted.sla.ttft_ms > 0
+    assert all(sent.isl + sent.osl - 1 <= fitted.limits.kv_tokens for sent in fitted.requests)
