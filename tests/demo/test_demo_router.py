@@ -26,8 +26,6 @@ from dynamo_planner.simulation.timing import LinearTiming
 from dynamo_planner.simulation.worker import WorkerOptions
 
 QUICK = LinearTiming(base_ms=10, prefill_ms_per_token=0.1, kv_ms_per_token=0)
-
-
 SLOW_PROMPTS = LinearTiming(base_ms=10, prefill_ms_per_token=20, kv_ms_per_token=0)
 
 

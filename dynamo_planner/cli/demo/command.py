@@ -32,13 +32,16 @@ def demo(
             dir_okay=False,
         ),
     ] = None,
-    from_s: Annotated[float, typer.Option(min=0, help="Where in the trace to begin.")] = 0.0,
+    from_s: Annotated[
+        float | None,
+        typer.Option(min=0, help="Where in the trace to begin.", show_default="20 s before its busiest moment"),
+    ] = None,
     to_s: Annotated[
         float | None, typer.Option(help="Where in the trace to end.", show_default="60 s of replay")
     ] = None,
     speed: Annotated[
         float | None,
-        typer.Option(help="How many times as fast to replay it.", show_default="1, or more for a slow trace"),
+        typer.Option(min=0.01, help="How many times as fast to replay it.", show_default="1, or more for a slow trace"),
     ] = None,
     disaggregated: Annotated[
         bool, typer.Option("--disaggregated", help="Prefill and decode workers instead of aggregated ones.")

@@ -185,7 +185,7 @@ class Router:
         """The worker to try next. Where all refused, they are asked again after the next look at who is ready."""
         self.held += 1
         try:
-            while not (urls := set(self._known.get(stage, {}).values()) - refused):
+            while not (urls := [url for url in self._known.get(stage, {}).values() if url not in refused]):
                 async with self._refreshed:
                     await self._refreshed.wait()
                 refused.clear()
