@@ -101,7 +101,8 @@ class Planner:
 
     @property
     def policy(self) -> Policy:
-        """The policy; a new one, set between two steps, inherits the state of every node that it has in common."""
+        """The policy. A new one, set between two steps, goes on from the state of the old one, node by node; a node that
+        was not there before starts anew."""
         return self._policy
 
     @policy.setter
@@ -199,7 +200,7 @@ class Planner:
         state, policy = self._state, self._policy
         try:
             if troubles:
-                decision = _without_policy(policy, troubles).decide(snapshot, state)
+                decision = _without_policy(policy, troubles).decide(snapshot)
                 decision = decision.model_copy(update={"state": state})
             else:
                 decision = policy.decide(snapshot, state)
