@@ -1,0 +1,139 @@
+"""``dynamo-planner run`` with real workers under a real arbiter: reload, refusal of a bad file, and an orderly end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from dynamo_planner.records import Step, read_log
+
+WORKER = [
+    sys.executable,
+    "-m",
+    "dynamo_planner.simulation.worker",
+    "--port",
+    "{port}",
+    "--role",
+    "aggregated",
+    "--model",
+    "simulated",
+]
+
+
+def config(directory: Path, **changes: Any) -> dict[str, Any]:
+    pool = {"spec": {"role": "aggregated", "gpus": 0, "max_replicas": 3}, "command": WORKER, "graceful_timeout_s": 10}
+    return {
+        "policy": [{"kind": "load", "adjustment_interval_s": 3600}],
+        "executor": {
+            "kind": "circus",
+            "namespace": "run",
+            "pools": {"workers": pool},
+            "state_dir": str(directory / "state"),
+        },
+        "interval_s": 0.3,
+        "log": str(directory / "log.jsonl"),
+        "state_file": str(directory / "memory.json"),
+        **changes,
+    }
+
+
+def pinned(replicas: int) -> list[Any]:
+    pin = {"pool": "workers", "replicas": replicas, "until_s": 4e9, "reason": "a test"}
+    return [{"kind": "load", "adjustment_interval_s": 3600}, {"kind": "override", "pins": [pin]}]
+
+
+@contextmanager
+def running(path: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+    command = [str(Path(sys.executable).with_name("dynamo-planner")), "run", str(path), *options]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=dict(os.environ))
+    try:
+        yield process
+    finally:
+        family = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+        process.kill()
+        process.communicate()
+        for child in family:
+            if child.is_running():
+                child.kill()
+
+
+def until(condition: Callable[[], Any], what: str, within_s: float = 30.0) -> Any:
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        if result := condition():
+            return result
+        time.sleep(0.1)
+    raise AssertionError(f"not within {within_s:g} s: {what}")
+
+
+def last_step(directory: Path) -> Step | None:
+    steps = list(read_log(directory / "log.jsonl")) if (directory / "log.jsonl").exists() else []
+    return steps[-1] if steps else None
+
+
+def ready(directory: Path) -> int:
+    step = last_step(directory)
+    replicas = step.snapshot.pools["workers"].replicas if step and "workers" in step.snapshot.pools else None
+    return replicas.ready if replicas else 0
+
+
+@pytest.mark.timeout(120)
+def test_it_scales_by_a_reloaded_file_keeps_the_old_one_when_it_is_bad_and_ends_in_order(tmp_path: Path) -> None:
+    path = tmp_path / "planner.json"
+    path.write_text(json.dumps(config(tmp_path)))
+    with running(path) as process:
+        until(lambda: ready(tmp_path) == 1, "one worker ready")
+        path.write_text(json.dumps(config(tmp_path, policy=pinned(2))))
+        until(lambda: ready(tmp_path) == 2, "a second worker ready")
+        path.write_text(json.dumps(config(tmp_path, policy=[{"kind": "load", "kv": 1}])))
+        time.sleep(1)
+        path.write_text(json.dumps(config(tmp_path, policy=pinned(1), interval_s=5)))
+        time.sleep(1)
+        assert ready(tmp_path) == 2
+        workers = [child.pid for child in psutil.Process(process.pid).children(recursive=True)]
+        process.send_signal(signal.SIGTERM)
+        _, told = process.communicate(timeout=60)
+    assert process.returncode == 0, told
+    assert "policy[0].kv: unknown field" in told
+    assert "interval_s: takes a restart to change" in told
+    assert not [pid for pid in workers if psutil.pid_exists(pid)]
+    assert not (tmp_path / "state" / "run.json").exists()
+    assert (tmp_path / "memory.json").exists()
+
+
+def test_once_is_one_step_and_advisory_acts_on_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "planner.json"
+    dry = {"kind": "dry_run", "pools": {"workers": {"role": "aggregated", "max_replicas": 8}}}
+    path.write_text(json.dumps(config(tmp_path, policy=pinned(3), executor=dry, source={"workers": {"workers": {}}})))
+    with running(path, "--once", "--advisory") as process:
+        told, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert "workers: 1 -> 3 replicas" in told
+    step = last_step(tmp_path)
+    assert step is not None
+    assert (step.advisory, step.outcomes) == (True, ())
+
+
+def test_what_cannot_start_says_so_and_exits_1_with_nothing_left(tmp_path: Path) -> None:
+    path = tmp_path / "planner.json"
+    blocked = tmp_path / "blocked"
+    blocked.write_text("a file where a directory should be")
+    bad = config(tmp_path)
+    bad["executor"] = {**bad["executor"], "state_dir": str(blocked)}
+    path.write_text(json.dumps(bad))
+    with running(path, "--once") as process:
+        _, told = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "blocked" in told
+    assert "Traceback" not in told
