@@ -43,8 +43,15 @@ def test_a_view_is_of_the_last_five_seconds(short_run: Recording) -> None:
     assert view.requests_per_s == 2.0
     assert view.sent == 21
     assert view.in_flight == 3
-    assert view.last_change == "15 s  prefill 2 -> 1  QueueShort: idle"
+    assert view.changes[-1] == "15 s  prefill 2 -> 1  QueueShort: idle"
     assert look(short_run, None, at_s=100.0).ttft_ms.p50 is None
+
+
+def test_brackets_in_a_name_are_not_markup(short_run: Recording) -> None:
+    where, text = console(terminal=True)
+    with screen_for(where, "trace [/bold] [red]1", short_run.sla, 20.0) as screen:
+        screen.show(look(short_run, None, at_s=20.0))
+    assert "trace [/bold] [red]1" in text.getvalue()
 
 
 @pytest.mark.parametrize("terminal", [True, False])
@@ -69,4 +76,4 @@ def test_plain_lines_come_every_few_seconds_and_tell_each_change_once(short_run:
             screen.show(look(short_run, None, at_s=tenth / 10))
     lines = text.getvalue().splitlines()
     assert len([line for line in lines if "req/s" in line]) == 4
-    assert len([line for line in lines if "->" in line]) == 1
+    assert len([line for line in lines if "->" in line]) == 2

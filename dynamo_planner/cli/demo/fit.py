@@ -28,7 +28,7 @@ from dynamo_planner.simulation.timing import LinearTiming
 from dynamo_planner.snapshot import Sla
 
 PEAK_WINDOW_S = 10.0
-PEAK_WORKERS = 2.3
+PEAK_WORKERS = 1.9
 PREFILL_SHARE = 0.35
 IN_FLIGHT = 32.0
 SHORTEST_TOKEN_S = 0.012
@@ -42,7 +42,7 @@ LONGEST_DECODE_S = 15.0
 LARGEST_SHARE = 0.5
 """The most that one request may hold of a KV cache."""
 
-SLA_SCALE = 2.0
+SLA_SCALE = 3.0
 """Targets are this many times what a request with a long prompt (the 95th percentile) sees on a worker of its own."""
 
 

@@ -22,7 +22,7 @@ LEAD_S = 20.0
 LONGEST_S = 75.0
 """The most that a replay may take, so that the start, scaling down at the end and the summary fit in two minutes."""
 
-CALM_PER_S, BURST_PER_S, LENGTH_SCALE = 1.5, 8.0, 0.6
+CALM_PER_S, BURST_PER_S, LENGTH_SCALE = 2.0, 7.0, 0.6
 LEAST_REQUESTS_PER_S = 3.0
 """Where a trace has fewer, it is sped up to show a few at a time."""
 

@@ -17,6 +17,7 @@ with needs_extra("cli"):
     from rich.text import Text
 
 PLAIN_EVERY_S = 3.0
+CHANGES_SHOWN = 4
 
 
 class Screen(Protocol):
@@ -54,9 +55,9 @@ class LiveTable:
 
     def _panel(self, view: View) -> RenderableType:
         parts = Group(
-            _progress(view, self._ends_s), "", _pools(view), "", _latencies(view, self._sla), "", _decision(view)
+            _progress(view, self._ends_s), "", _pools(view), "", _latencies(view, self._sla), "", _decisions(view)
         )
-        return Panel(parts, title=f"[bold]{self._title}", title_align="left", padding=(1, 2), expand=True)
+        return Panel(parts, title=Text(self._title, "bold"), title_align="left", padding=(1, 2), expand=True)
 
 
 def _progress(view: View, ends_s: float) -> RenderableType:
@@ -80,7 +81,6 @@ def _pools(view: View) -> RenderableType:
     for column in ("ready", "starting", "draining", "target", "running", "queued", "KV usage"):
         table.add_column(column, justify="right")
     table.add_column("")
-    table.add_column("last decision", overflow="fold")
     for name, replicas in view.replicas.items():
         status = view.status.get(name)
         kv_usage = status.kv_usage if status else None
@@ -94,7 +94,6 @@ def _pools(view: View) -> RenderableType:
             _number(status.queued if status else None),
             "?" if kv_usage is None else f"{kv_usage:.0%}",
             Text.assemble(*(("■" * count, colour) for count, colour in _squares(replicas))),
-            Text(view.reasons.get(name, ""), "dim"),
         )
     return table
 
@@ -114,8 +113,17 @@ def _latencies(view: View, sla: Sla) -> RenderableType:
     return table
 
 
-def _decision(view: View) -> RenderableType:
-    return Text.assemble(("last change  ", "dim"), view.last_change or "none yet")
+def _decisions(view: View) -> RenderableType:
+    """The last decision of each pool, and the last changes; as many lines every time, so that nothing jumps."""
+    table = Table.grid(padding=(0, 2), expand=True)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+    for name in view.replicas:
+        table.add_row(f"{name} now", Text(view.reasons.get(name, "-")))
+    changes = [*view.changes[-CHANGES_SHOWN:], *[""] * CHANGES_SHOWN]
+    for title, change in zip(("changed", *[""] * CHANGES_SHOWN), changes[:CHANGES_SHOWN], strict=False):
+        table.add_row(title, Text(change))
+    return table
 
 
 def _number(value: float | None) -> str:
@@ -136,7 +144,7 @@ class PlainLines:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._next_s = float("-inf")
-        self._told = ""
+        self._told = 0
 
     def __enter__(self) -> Self:
         return self
@@ -145,9 +153,9 @@ class PlainLines:
         pass
 
     def show(self, view: View) -> None:
-        if view.last_change != self._told:
-            self._told = view.last_change
-            self._print(f"  > {view.last_change}")
+        for change in view.changes[self._told :]:
+            self._print(f"  > {change}")
+        self._told = len(view.changes)
         if view.at_s >= self._next_s:
             self._next_s = view.at_s + PLAIN_EVERY_S
             self._print(plain_line(view))

@@ -37,7 +37,7 @@ def _pool(fit: Fit, role: Role, max_workers: int) -> CircusPool:
 
 def load_policy(interval_s: float) -> LoadPolicy:
     """The load-based policy with intervals as short as a demo needs them."""
-    return LoadPolicy(adjustment_interval_s=interval_s, prefill_queue_up=3.0, decode_grace_intervals=1)
+    return LoadPolicy(adjustment_interval_s=interval_s, prefill_queue_up=1.0, decode_grace_intervals=1)
 
 
 POLICIES = {"load": load_policy}

@@ -32,7 +32,7 @@ class View:
     replicas: Mapping[str, Replicas]
     status: Mapping[str, PoolStatus]
     reasons: Mapping[str, str]
-    last_change: str
+    changes: tuple[str, ...]
 
 
 def look(recording: Recording, step: Step | None, at_s: float) -> View:
@@ -54,5 +54,5 @@ def look(recording: Recording, step: Step | None, at_s: float) -> View:
         replicas=last.pools if last else {},
         status=step.snapshot.pools if step else {},
         reasons={reason.pool: str(reason) for reason in step.decision.reasons if reason.pool} if step else {},
-        last_change=recording.moves[-1].line() if recording.moves else "",
+        changes=tuple(move.line() for move in recording.moves),
     )
