@@ -21,7 +21,7 @@ from dynamo_planner.guards.reading import wants
 from dynamo_planner.policy import Guard
 from dynamo_planner.snapshot import Snapshot
 
-EXACT_RECOMMENDATIONS = 128
+EXACT_RECOMMENDATIONS = 64
 """So many recommendations a window are kept as they are; beyond, as many slots of time, each with its careful one."""
 
 Recommendations = tuple[tuple[float, Count], ...]
@@ -56,8 +56,8 @@ class Stabilization(Guard, kind="stabilization"):
     recommended before a hold goes on to expire. A window that expired whole (a pause longer than it) delays nothing.
 
     The state holds only what can still decide: for ``down`` a recommendation that a later one equals or exceeds can
-    never be the maximum again, and for ``up`` the other way round. That is exact; only past 128 such in one window
-    (a pool that shrinks by one replica at each of 128 ticks) the oldest of each 1/128 of the window stands for its
+    never be the maximum again, and for ``up`` the other way round. That is exact; only past 64 such in one window
+    (a pool that shrinks by one replica at each of 64 ticks) the oldest of each 1/64 of the window stands for its
     slot, and the window is longer by at most one slot.
     """
 

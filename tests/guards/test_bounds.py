@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -13,6 +13,8 @@ from dynamo_planner import Decision, PoolSpec, PoolStatus, Replicas, Role, Snaps
 from dynamo_planner.guards import Bounds
 from dynamo_planner.guards.bounds import PoolBounds
 from dynamo_planner.policy import as_policy
+
+law = settings(deadline=None, derandomize=True)
 
 
 def pool(role: Role = "aggregated", replicas: Any = 2, **spec: Any) -> PoolStatus:
@@ -82,6 +84,7 @@ def test_zero_is_refused_where_nothing_could_wake_the_pool_up() -> None:
     assert decide(Bounds(), {"a": 0}, requests_per_s=None, a=pool(min_replicas=0)).targets == {"a": 1}
 
 
+@law
 @given(
     st.integers(0, 6),
     st.none() | st.integers(0, 9),

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dynamo_planner import Decision, Hold, PoolSpec, PoolStatus, Proposal, Replicas, Snapshot, Traffic, Want
 from dynamo_planner.guards import Pending
 from dynamo_planner.policy import as_policy
+
+law = settings(deadline=None, derandomize=True)
 
 
 def seen(at_s: float = 1000, startup_s: float = 120, **replicas: Any) -> Snapshot:
@@ -98,6 +100,7 @@ def test_holds_and_pools_that_could_not_be_read_are_left_alone() -> None:
     assert Pending().limit(snapshot, proposal, None) == (proposal, None)
 
 
+@law
 @given(st.integers(0, 9), st.integers(0, 9), st.integers(0, 20), st.integers(0, 20))
 def test_it_never_goes_beyond_the_proposal_and_never_turns_round(
     ready: int, starting: int, target: int, wanted: int

@@ -6,13 +6,15 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from dynamo_planner import Decision, Hold, Policy, PoolSpec, PoolStatus, Proposal, Replicas, Snapshot, State, Want
 from dynamo_planner.guards import Stabilization
 from dynamo_planner.guards.stabilization import EXACT_RECOMMENDATIONS
+
+law = settings(deadline=None, derandomize=True)
 
 
 class Said(Policy, kind="said"):
@@ -146,6 +148,7 @@ recommendations = st.lists(
 )
 
 
+@law
 @given(recommendations, st.sampled_from([0, 15, 60]), st.sampled_from([0, 60, 300]), st.integers(0, 12))
 def test_it_decides_as_the_hpa_does(
     ticks: list[tuple[int, int, int]], up_window_s: int, down_window_s: int, start: int

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from dynamo_planner import Decision, Hold, PoolSpec, PoolStatus, Proposal, Replicas, Snapshot, Traffic, Want
 from dynamo_planner.guards import Staleness
 from dynamo_planner.policy import as_policy
+
+law = settings(deadline=None, derandomize=True)
 
 NOW = 10_000.0
 
@@ -102,6 +104,7 @@ def test_holds_and_pools_that_nobody_speaks_of_are_left_alone() -> None:
 ages = st.none() | st.floats(60.001, 1e9)
 
 
+@law
 @given(
     st.lists(st.tuples(st.integers(1, 9), st.integers(0, 12), ages), min_size=1, max_size=5),
     ages,

@@ -9,13 +9,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from dynamo_planner import Hold, PoolSpec, PoolStatus, Proposal, Replicas, Snapshot, State, Want
 from dynamo_planner.guards import StepLimit
 from dynamo_planner.guards.step_limit import CHANGES_PER_PERIOD
+
+law = settings(deadline=None, derandomize=True)
 
 
 def seen(at_s: float, **present: int | None) -> Snapshot:
@@ -165,6 +167,7 @@ def test_reasons_have_the_numbers_and_loads_are_kept() -> None:
 gaps = st.sampled_from([1.0, 4.0, 5.0, 7.5, 15.0, 40.0])
 
 
+@law
 @given(
     st.integers(0, 10),
     st.lists(st.tuples(gaps, st.integers(0, 60), st.booleans()), max_size=40),
