@@ -3,7 +3,7 @@
 >>> profile = Profile.bundled("llama31-8b_h100_vllm_tp1")
 >>> limit = profile.decode.best(itl_ms=15, context=3000)
 >>> round(limit.batch), round(limit.throughput)  # requests in flight, tokens/s per GPU
-(66, 4417)
+(66, 4419)
 """
 
 from dynamo_planner.profiles.checks import ProfileError

@@ -20,15 +20,21 @@ class ProfileError(ValueError):
 
 
 class PointsError(ValueError):
-    """Something is wrong with a column of points, or with one entry of it."""
+    """Something is wrong with a column of points, or with one entry of it.
 
-    def __init__(self, column: str, problem: str, index: int | None = None) -> None:
-        self.column, self.problem, self.index = column, problem, index
-        super().__init__(self.naming(column))
+    ``problem`` may speak of ``others``, further columns, as ``{0}``, ``{1}`` and so on.
+    """
 
-    def naming(self, column: str) -> str:
-        """The message, for a reader who knows the column by this name."""
-        return f"{column}{'' if self.index is None else f'[{self.index}]'} {self.problem}"
+    def __init__(self, column: str, problem: str, index: int | None = None, others: Sequence[str] = ()) -> None:
+        self.column, self.problem, self.index, self.others = column, problem, index, others
+        super().__init__(self.naming({}))
+
+    def naming(self, names: Mapping[str, str]) -> str:
+        """The message, for a reader who knows the columns by these names."""
+        others = [names.get(other, other) for other in self.others]
+        problem = self.problem.format(*others) if others else self.problem
+        place = "" if self.index is None else f"[{self.index}]"
+        return f"{names.get(self.column, self.column)}{place} {problem}"
 
 
 def listed(values: Any, info: ValidationInfo) -> Any:
@@ -46,7 +52,7 @@ def listed(values: Any, info: ValidationInfo) -> Any:
         raise PointsError(name, "is empty: measure at least two points")
     if len(array) > MAX_POINTS:
         raise PointsError(name, f"has {len(array)} points: thin them to {MAX_POINTS} at most")
-    for index, value in enumerate(array.tolist()):
+    for index, value in enumerate(array.tolist() if isinstance(values, np.ndarray) else values):
         if not isinstance(value, float | int) or not math.isfinite(value):
             raise PointsError(
                 name, f"is {value!r:.40}: it takes a number, so leave this point out of every column", index
@@ -71,7 +77,8 @@ def same_length(columns: Mapping[str, Sequence[float] | None]) -> None:
     first, expected = next(iter(lengths.items()))
     for name, length in lengths.items():
         if length != expected:
-            raise PointsError(name, f"has {length} points and {first} has {expected}: give one of each for each point")
+            problem = f"has {length} points and {{0}} has {expected}: give one of each for each point"
+            raise PointsError(name, problem, others=[first])
 
 
 def distinct(columns: Mapping[str, Sequence[float]]) -> None:
@@ -83,10 +90,9 @@ def distinct(columns: Mapping[str, Sequence[float]]) -> None:
     seen: dict[tuple[float, ...], int] = {}
     for index, place in enumerate(places):
         if place in seen:
-            where = ", ".join(f"{name}={value:g}" for name, value in zip(columns, place, strict=True))
-            raise PointsError(
-                first, f"is a second point at {where} (the first is [{seen[place]}]): keep their median", index
-            )
+            where = ", ".join(f"{{{number}}}={value:g}" for number, value in enumerate(place))
+            problem = f"is a second point at {where} (the first is [{seen[place]}]): keep their median"
+            raise PointsError(first, problem, index, others=list(columns))
         seen[place] = index
 
 
@@ -118,7 +124,7 @@ def built(build: Callable[[], M], place: str = "", names: Mapping[str, str] | No
         details = error.errors()[0]
         cause = details.get("ctx", {}).get("error")
         if isinstance(cause, PointsError):
-            problem = cause.naming((names or {}).get(cause.column, cause.column))
+            problem = cause.naming(names or {})
         else:
             column = ".".join(map(str, details["loc"]))
             given = "" if details["type"] == "missing" else f" (got {details['input']!r:.60})"

@@ -48,8 +48,9 @@ class DecodeSurface:
     A decode step reads the weights, works for each request, and reads the KV cache of all: ITL = a + b * batch +
     c * batch**2 + d * batch * context, with the square for batches that are bound by arithmetic. What the points say
     beyond that is interpolated in log(batch) and log(context); see :mod:`dynamo_planner.profiles.fit`. The points may
-    be scattered, on a line, noisy, or not monotone. With no request in flight the ITL is that of a single one, and
-    beyond the points it goes on as the trend does, where the square goes on as its tangent.
+    be scattered, on a line, noisy, or not monotone. With no request in flight the ITL is that of a single one. Beyond
+    the largest batch and context it rises as the trend does, with the square going on as its tangent; below the
+    smallest context it stays.
 
     Throughput is batch / ITL / GPUs, times the share of that which was measured (less than 1 where requests wait).
 
@@ -104,14 +105,13 @@ class DecodeSurface:
         """Whether this is outside the convex hull of the points, in log(batch) and log(context)."""
         return answer(self._outside, kv_usage=kv_usage, context=context)
 
-    def best(self, itl_ms: Numbers, context: Numbers, max_kv_usage: float = 1.0) -> Capacity:
+    def best(self, itl_ms: Numbers, context: Numbers, max_kv_usage: Numbers = 1.0) -> Capacity:
         """The highest throughput per GPU that keeps the ITL at or under ``itl_ms`` with requests of ``context`` tokens.
 
         Every smaller batch keeps it too: an ITL that comes down again at a higher KV usage is no capacity. The batch
         is at most the largest that was measured at any context, and holds at most ``max_kv_usage`` of the KV cache.
         """
-        limit = partial(self._best, max_kv_usage=max_kv_usage)
-        capacity: Capacity = answer(limit, itl_ms=itl_ms, context=context)
+        capacity: Capacity = answer(self._best, itl_ms=itl_ms, context=context, max_kv_usage=max_kv_usage)
         return capacity
 
     def _itl(self, kv_usage: float, context: float) -> float:
@@ -139,7 +139,7 @@ class DecodeSurface:
         batch = np.maximum(kv_usage * self.max_kv_tokens / context, 1.0)
         return ~self._region.has(np.log(batch), np.log(context))
 
-    def _best(self, itl_ms: Floats, context: Floats, max_kv_usage: float) -> Capacity:
+    def _best(self, itl_ms: Floats, context: Floats, max_kv_usage: Floats) -> Capacity:
         context = np.maximum(context, 1.0)
         batches = self._axes[0]
         itl = self._surface.rows(context)

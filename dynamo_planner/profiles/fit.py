@@ -25,8 +25,8 @@ from scipy.spatial.distance import cdist
 
 Floats = NDArray[np.float64]
 
-NUGGET = 1e-3
-"""Variance of the noise of a measurement, relative to that of the correction."""
+NUGGET = 1e-5
+"""Variance of the noise of a measurement, relative to that of the correction: next to none."""
 
 LEAST_TREND = 0.01
 """The trend never falls below this share of the smallest measurement."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -82,6 +83,12 @@ class PrefillCurve:
         beyond = np.maximum(log - self._logs[-1], 0.0)
         return np.asarray(np.exp(self._cubic(log - beyond) + self._power * beyond))
 
+    @cached_property
+    def _fine(self) -> tuple[Floats, Floats]:
+        """Logarithms of ISL and TTFT, many between each two points."""
+        isl = np.unique(np.concatenate([np.linspace(a, b, PIECES + 1) for a, b in pairwise(self._knots)]))
+        return isl, self._cubic(isl)
+
     def _throughputs(self, isl: Floats) -> Floats:
         share = np.interp(np.log(np.maximum(isl, self._low)), self._logs, self._efficiency)
         return np.asarray(1000 * isl * share / (self._ttfts(isl) * self.points.gpus))
@@ -90,8 +97,7 @@ class PrefillCurve:
         return (isl < self._low) | (isl > self._high)
 
     def _max_isls(self, ttft_ms: Floats) -> Floats:
-        nodes = np.unique(np.concatenate([np.linspace(a, b, PIECES + 1) for a, b in pairwise(self._knots)]))
-        curve = self._cubic(nodes)
+        nodes, curve = self._fine
         target = np.log(np.maximum(ttft_ms, np.finfo(float).tiny))
         log, found = last_under(nodes, np.broadcast_to(curve, (len(target), len(curve))), target)
         beyond = np.where(log >= nodes[-1], np.maximum(target - curve[-1], 0.0) / self._power, 0.0)

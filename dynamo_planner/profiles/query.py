@@ -13,7 +13,7 @@ Floats = NDArray[np.float64]
 
 PLAIN = {float, int, np.float64}
 
-Numbers = float | Sequence[float] | NDArray[Any]
+Numbers = float | np.number[Any] | Sequence[float] | NDArray[Any]
 """A number or an array; arrays are broadcast against each other."""
 
 

@@ -28,14 +28,13 @@ class Region:
         for (x0, y0), (x1, y1) in zip(corners, [*corners[1:], corners[0]], strict=True):
             across, along = y1 - y0, x0 - x1
             sides.append((across, along, across * x0 + along * y0))
-        self._sides = [(a, b, c + TOLERANCE * (1 + abs(c))) for a, b, c in sides]
+        self._across, self._along, limits = np.array(sides).T
+        self._limits = limits + TOLERANCE * (1 + np.abs(limits))
 
     def has(self, x: Floats, y: Floats) -> NDArray[np.bool_]:
         """Whether each point is inside or on the edge."""
-        inside = np.ones(np.shape(x), dtype=bool)
-        for a, b, c in self._sides:
-            inside &= a * x + b * y <= c
-        return inside
+        beyond = np.multiply.outer(x, self._across) + np.multiply.outer(y, self._along)
+        return np.asarray((beyond <= self._limits).all(axis=-1))
 
 
 def _hull(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -77,6 +77,7 @@ class Steps:
 
     Decoding alone is the decode surface. With prompts, it is what was measured of mixed steps; where none were, the
     decode step plus what the prompt takes longer than a single request, since the weights are read once for both.
+    Against 14 sets of mixed steps (aiconfigurator 0.12.0) the median error of that is 4 to 15 %.
     """
 
     def __init__(self, prefill: PrefillCurve, decode: DecodeSurface, mixed: MixedSteps | None) -> None:

@@ -14,7 +14,7 @@ Floats = NDArray[np.float64]
 MAX_NODES = 160
 """Nodes along an axis at most; beyond that they no longer coincide with the measurements."""
 
-STEP, SAME = 0.2, 0.003
+STEP, SAME = 0.2, 1e-4
 """Nodes are at most, and more than, this far apart in the logarithm of the coordinate."""
 
 
