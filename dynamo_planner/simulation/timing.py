@@ -56,10 +56,11 @@ class LinearTiming(Frozen):
 
 
 class GridTiming:
-    """Any ``step_ms`` as straight lines between KV levels that are ``kv_cell_tokens`` apart.
+    """Any ``step_ms(prefill_tokens, num_decode, kv_tokens)``, such as that of a measured profile, on a grid.
 
-    The function is asked at the two ends of a cell, so what it does inside is replaced by the line between them; with
-    no prompt tokens the lines are remembered, so that a slow function is asked once per cell and batch size.
+    The function is asked at the corners of cells of ``prefill_cell_tokens`` by ``kv_cell_tokens``, for each batch size,
+    and only once for each corner; what it does inside a cell is replaced by straight lines between the corners. So a
+    slow function does not make a slow engine.
 
     Raises ``ValueError`` where ``step_ms`` gives a duration that is not a finite number above 0.
 
@@ -68,29 +69,35 @@ class GridTiming:
     Line(ms=7.5, ms_per_kv_token=0.03, until_kv_tokens=200)
     """
 
-    def __init__(self, step_ms: Callable[[int, int, int], float], kv_cell_tokens: int) -> None:
-        if kv_cell_tokens < 1:
-            raise ValueError(f"kv_cell_tokens must be at least 1, got {kv_cell_tokens}")
+    def __init__(
+        self, step_ms: Callable[[int, int, int], float], kv_cell_tokens: int, prefill_cell_tokens: int = 64
+    ) -> None:
+        if kv_cell_tokens < 1 or prefill_cell_tokens < 1:
+            raise ValueError(f"cells must be at least 1 token wide, got {kv_cell_tokens} and {prefill_cell_tokens}")
         self._step_ms = step_ms
-        self._cell = kv_cell_tokens
-        self._decode: dict[tuple[int, int], tuple[float, float]] = {}
+        self._kv_cell = kv_cell_tokens
+        self._prefill_cell = prefill_cell_tokens
+        self._corners: dict[tuple[int, int, int], float] = {}
 
     def line(self, prefill_tokens: int, num_decode: int, kv_tokens: int) -> Line:
-        cell, inside = divmod(kv_tokens, self._cell)
-        if prefill_tokens:
-            left, slope = self._piece(prefill_tokens, num_decode, cell)
-        else:
-            key = num_decode, cell
-            if key not in self._decode:
-                self._decode[key] = self._piece(0, num_decode, cell)
-            left, slope = self._decode[key]
-        return Line(left + slope * inside, slope, (cell + 1) * self._cell)
+        if not num_decode:
+            return Line(self._at(prefill_tokens, 0, 0), 0.0, math.inf)
+        cell, inside = divmod(kv_tokens, self._kv_cell)
+        left = self._at(prefill_tokens, num_decode, cell)
+        slope = (self._at(prefill_tokens, num_decode, cell + 1) - left) / self._kv_cell
+        return Line(left + slope * inside, slope, (cell + 1) * self._kv_cell)
 
-    def _piece(self, prefill_tokens: int, num_decode: int, cell: int) -> tuple[float, float]:
-        left, right = (
-            self._ask(prefill_tokens, num_decode, level) for level in (cell * self._cell, (cell + 1) * self._cell)
-        )
-        return left, (right - left) / self._cell
+    def _at(self, prefill_tokens: int, num_decode: int, cell: int) -> float:
+        """At the lower end of a KV cell, between two corners."""
+        row, over = divmod(prefill_tokens, self._prefill_cell)
+        low = self._corner(row, num_decode, cell)
+        return low + (self._corner(row + 1, num_decode, cell) - low) * over / self._prefill_cell if over else low
+
+    def _corner(self, row: int, num_decode: int, cell: int) -> float:
+        corner = row, num_decode, cell
+        if corner not in self._corners:
+            self._corners[corner] = self._ask(row * self._prefill_cell, num_decode, cell * self._kv_cell)
+        return self._corners[corner]
 
     def _ask(self, prefill_tokens: int, num_decode: int, kv_tokens: int) -> float:
         ms = float(self._step_ms(prefill_tokens, num_decode, kv_tokens))

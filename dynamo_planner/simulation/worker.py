@@ -17,14 +17,15 @@ import logging
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Any, get_args
+from pathlib import Path
+from typing import Any, Literal, Self, get_args, get_origin
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from dynamo_planner.extras import needs_extra
 from dynamo_planner.frozen import Frozen
 from dynamo_planner.simulation.engine import Engine, EngineLimits
-from dynamo_planner.simulation.timing import LinearTiming, Slowed
+from dynamo_planner.simulation.timing import GridTiming, LinearTiming, Slowed, StepTiming
 from dynamo_planner.simulation.worker_http import WorkerApp
 from dynamo_planner.snapshot import Role
 
@@ -33,6 +34,9 @@ with needs_extra("worker"):
 
 MODULE = "dynamo_planner.simulation.worker"
 LOG = logging.getLogger(MODULE)
+
+PROFILE_CELLS = 64
+"""Into how many pieces a profile's KV capacity is cut, between which step times are straight lines."""
 
 SHUTDOWN_S = 1.0
 """How long uploads that were not complete when it had drained can hold up the exit."""
@@ -56,12 +60,32 @@ class WorkerOptions(Frozen):
     startup_s: float = Field(default=0.0, ge=0, description="seconds until it takes requests")
     time_scale: float = Field(default=1.0, gt=0, description="everything, start-up too, goes so many times as fast")
     max_num_queued_reqs: int = Field(default=10_000, ge=1, description="refuse requests (503) with so many queued")
+    profile: str | None = Field(
+        default=None, description="take timing and KV capacity from this profile: a path, or the name of a bundled one"
+    )
     limits: EngineLimits = EngineLimits()
     timing: LinearTiming = LinearTiming()
 
+    @model_validator(mode="after")
+    def _one_timing(self) -> Self:
+        if self.profile is not None and self.timing.model_fields_set:
+            given = ", ".join(f"--{_flag(name)}" for name in sorted(self.timing.model_fields_set))
+            raise ValueError(f"timing is from --profile or from {given}: give one of the two")
+        return self
+
+    def engine(self) -> Engine:
+        """The engine of such a worker. Raises ``ProfileError`` where its profile cannot be read."""
+        timing: StepTiming = self.timing
+        limits = self.limits
+        if self.profile is not None:
+            timing, capacity = _profiled(self.profile)
+            if "kv_tokens" not in limits.model_fields_set:
+                limits = limits.model_copy(update={"kv_tokens": capacity})
+        return Engine(limits, Slowed(timing, 1 / self.time_scale))
+
     def command(self) -> list[str]:
         """The command that starts this worker, as a list of arguments."""
-        own = self.model_dump(exclude_defaults=True)
+        own = self.model_dump(exclude_unset=True)
         parts = [own.pop(name, {}) for name in PARTS]
         flags = [f"--{_flag(name)}={value}" for part in (own, *parts) for name, value in part.items()]
         return [sys.executable, "-m", MODULE, *flags]
@@ -74,6 +98,16 @@ def _flag(name: str) -> str:
     return name.replace("_", "-")
 
 
+def _profiled(source: str) -> tuple[StepTiming, int]:
+    """The timing and the KV capacity of a profile; fitted now, because a request would have to wait for it."""
+    from dynamo_planner.profiles import Profile  # noqa: PLC0415 - scipy would double the start-up time of those without
+
+    profile = Profile.load(source) if Path(source).exists() else Profile.bundled(source)
+    profile.step_ms(1, 1, 1)
+    capacity = int(profile.decode_points.max_kv_tokens)
+    return GridTiming(profile.step_ms, max(capacity // PROFILE_CELLS, 1)), capacity
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a worker until it is told to stop; returns its exit status."""
     parser = _parser()
@@ -81,9 +115,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = _options(vars(parser.parse_args(arguments)))
     except ValidationError as error:
         parser.error("; ".join(_in_words(problem) for problem in error.errors()))
+    try:
+        engine = options.engine()
+    except ValueError as error:
+        parser.error(f"--profile: {error}")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
-        asyncio.run(_serve(options))
+        asyncio.run(_serve(options, engine))
     except OSError as error:
         parser.exit(1, f"{parser.prog}: cannot listen on {options.host}, port {options.port}: {error.strerror}\n")
     return 0
@@ -100,7 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     groups: list[type[Frozen]] = [WorkerOptions, *PARTS.values()]
     fields = {name: field for group in groups for name, field in group.model_fields.items() if name not in PARTS}
     for name, field in fields.items():
-        choices = get_args(field.annotation) or None
+        choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else None
         default = "" if field.is_required() else f" (default {field.default})"
         parser.add_argument(
             f"--{_flag(name)}",
@@ -118,17 +156,16 @@ def _options(flags: dict[str, Any]) -> WorkerOptions:
 
 
 def _in_words(problem: Any) -> str:
-    name = str(problem["loc"][-1])
-    if name in PARTS:
+    name = str(problem["loc"][-1]) if problem["loc"] else ""
+    if not name or name in PARTS:
         return str(problem["msg"]).removeprefix("Value error, ")
     return f"--{_flag(name)}: {problem['msg']}, got {problem['input']}"
 
 
-async def _serve(options: WorkerOptions) -> None:
+async def _serve(options: WorkerOptions, engine: Engine) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    engine = Engine(options.limits, Slowed(options.timing, 1 / options.time_scale))
     worker = WorkerApp(engine, model=options.model, role=options.role, max_queued=options.max_num_queued_reqs)
     runner = web.AppRunner(
         worker.application(), handler_cancellation=True, access_log=None, shutdown_timeout=SHUTDOWN_S

@@ -147,10 +147,10 @@ def start_worker(tmp_path: Path) -> Iterator[StartWorker]:
     """Starts workers on free ports; each is ended, whatever happens."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def start(timing: LinearTiming = STEADY, limits: EngineLimits | None = None, **options: Any) -> Worker:
-        command = WorkerOptions(
-            port=0, model="tiny", timing=timing, limits=limits or EngineLimits(), **options
-        ).command()
+    def start(timing: LinearTiming | None = STEADY, limits: EngineLimits | None = None, **options: Any) -> Worker:
+        parts = {"timing": timing, "limits": limits}
+        given = {name: part for name, part in parts.items() if part is not None}
+        command = WorkerOptions(port=0, model="tiny", **given, **options).command()
         log = tmp_path / f"worker{len(started)}.log"
         with log.open("wb") as file:
             process = subprocess.Popen(command, stdout=file, stderr=file)

@@ -220,17 +220,21 @@ def test_cancelled_requests_leave_with_the_step_in_progress(data: st.DataObject)
 def test_a_profile_is_followed_between_its_grid_points(data: st.DataObject) -> None:
     bounds = data.draw(limits())
     work = data.draw(jobs(bounds.kv_tokens, EXACT_TIMES))
-    cell = data.draw(st.integers(1, 40))
+    kv_cell, prefill_cell = data.draw(st.integers(1, 40)), data.draw(st.integers(1, 10))
     levels = data.draw(st.lists(st.integers(1, 40), min_size=70, max_size=70))
 
     def profile(prompts: int, decoding: int, kv: int) -> float:
-        return 125.0 * (levels[min(kv, 69)] + prompts + 2 * decoding)
+        return 125.0 * (levels[min(kv, 69)] + levels[min(prompts, 69)] + 2 * decoding)
 
     def between(prompts: int, decoding: int, kv: int) -> float:
-        left = kv // cell * cell
-        return float(np.interp(kv, [left, left + cell], [profile(prompts, decoding, x) for x in (left, left + cell)]))
+        rows, cells = (
+            [value // cell * cell, value // cell * cell + cell]
+            for value, cell in ((prompts, prefill_cell), (kv, kv_cell))
+        )
+        ends = [np.interp(kv, cells, [profile(row, decoding, level) for level in cells]) for row in rows]
+        return float(np.interp(prompts, rows, ends))
 
-    made = Engine(bounds, GridTiming(profile, cell))
+    made = Engine(bounds, GridTiming(profile, kv_cell, prefill_cell))
     happened = served(made, work, [], plan=True)
     expected(made, work, between)
     for job, events in zip(work, happened, strict=True):
