@@ -5,12 +5,17 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from dynamo_planner.extras import needs_extra
 from dynamo_planner.forecasting.refit import Refit
+
+Order = Annotated[int, Field(ge=0, le=5)]
+
+_ITERATIONS = 25
+"""Of the optimizer, at most; more make a fit several times as slow and hardly better."""
 
 
 class Arima(Refit):
@@ -21,7 +26,7 @@ class Arima(Refit):
     """
 
     kind: Literal["arima"] = "arima"
-    order: tuple[int, int, int] = Field(default=(2, 1, 1))
+    order: tuple[Order, Order, Order] = (2, 1, 1)
 
     def model_post_init(self, _: Any) -> None:
         with needs_extra("arima"):
@@ -34,6 +39,7 @@ class Arima(Refit):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # starting values, convergence: the ensemble judges by the outcome
             try:
-                return list(ARIMA(series, order=self.order).fit().forecast(self.steps))
+                fitted = ARIMA(series, order=self.order).fit(method_kwargs={"maxiter": _ITERATIONS}, cov_type="none")
+                return list(fitted.forecast(self.steps))
             except (ValueError, ArithmeticError):  # numpy's LinAlgError is a ValueError
                 return ()

@@ -57,7 +57,7 @@ class Dispersion(Frozen):
 
         Raises ``ValueError`` for what is no sample (see :func:`~dynamo_planner.forecasting.expert.checked`).
         """
-        rate = checked(at_s, rate_per_s, span_s)
+        at_s, rate, span_s = checked(at_s, rate_per_s, span_s)
         slack_s = span_s / 4
         rows = state.rows if state and len(state.rows) == len(self.scales_s) else (_START,) * len(self.scales_s)
         if rate is None or (state and at_s - span_s < state.at_s - slack_s):

@@ -61,8 +61,8 @@ def decayed(elapsed_s: float, half_life_s: float) -> float:
     return float(2.0 ** (-elapsed_s / half_life_s))
 
 
-def checked(at_s: float, rate_per_s: float | None, span_s: float) -> float | None:
-    """The rate of a sample, or ``None`` where it is missing: ``None``, NaN or infinite.
+def checked(at_s: float, rate_per_s: float | None, span_s: float) -> tuple[float, float | None, float]:
+    """A sample as plain numbers; a rate that is missing, NaN or infinite is ``None``.
 
     Raises ``ValueError`` for a negative rate, a time that is not finite, or a span that is not 1 ms to 1e9 s.
     """
@@ -73,4 +73,4 @@ def checked(at_s: float, rate_per_s: float | None, span_s: float) -> float | Non
         raise ValueError(f"span_s must be a duration of 0.001 to 1e9 seconds, got {span_s!r}")
     if rate is not None and rate < 0:
         raise ValueError(f"rate_per_s must be at least 0, or None where it is unknown, got {rate_per_s!r}")
-    return None if rate is None else float(rate)
+    return float(at_s), None if rate is None else float(rate), float(span_s)

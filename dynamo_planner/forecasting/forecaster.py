@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
 from operator import mul
@@ -115,12 +115,13 @@ class Forecaster(Frozen):
         """The state after a sample: the mean rate over the ``span_s`` seconds to ``at_s``.
 
         A rate of ``None``, NaN or infinity is missing, and a sample that is not newer than the last one is ignored:
-        both leave the state as it is. A state of other experts, horizons or levels starts anew.
+        both leave the state as it is. A state that this forecaster does not accept starts anew.
 
         Raises ``ValueError`` for what is no sample (see :func:`~dynamo_planner.forecasting.expert.checked`).
         """
-        rate = checked(at_s, rate_per_s, span_s)
-        state = self._own(state)
+        at_s, rate, span_s = checked(at_s, rate_per_s, span_s)
+        if state is not None and not self.accepts(state):
+            state = None
         if rate is None or (state is not None and at_s <= state.at_s):
             return state
         root = math.sqrt(min(rate, MOST_PER_S))
@@ -137,8 +138,7 @@ class Forecaster(Frozen):
         By default the window is as long as the spans that were fed in, and forecasts are calibrated for that. For
         another one, the part of the variance that is count noise is taken to be independent from span to span.
         """
-        state = self._own(state)
-        if state is None:
+        if state is None or not self.accepts(state):
             return None
         ahead_s = _ahead(state, at_s, horizon_s)
         if window_s is None:
@@ -152,8 +152,7 @@ class Forecaster(Frozen):
         An approximation: the level is that of the beginning, middle or end of the window, whichever is highest. What
         cannot be foretold even at the shortest horizon differs from span to span, the rest is shared by the window.
         """
-        state = self._own(state)
-        if state is None:
+        if state is None or not self.accepts(state):
             return None
         ahead_s = _ahead(state, at_s, horizon_s)
         room = max(_window(window_s) - state.span_s, 0.0)
@@ -161,6 +160,16 @@ class Forecaster(Frozen):
         highest = max(within, key=lambda forecast: forecast.quantile(self.judged_level))
         soon = max(_variances(state.tracks)[0], state.noise / state.span_s)
         return highest_of(highest, soon, 1 + room / state.span_s)
+
+    def accepts(self, state: ForecastState) -> bool:
+        """Whether a state is of these experts, horizons and levels."""
+        tracks = state.tracks
+        shape = (*map(len, state.memories), len(tracks), len(tracks[0].scores) if tracks else 0)
+        return state.kinds == self._kinds and shape == self._shape
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy, built and checked anew: what is worked out once for the original would not hold for other fields."""
+        return type(self).model_validate({**dict(self), **(update or {})})
 
     @cached_property
     def _learning(self) -> Learning:
@@ -173,14 +182,6 @@ class Forecaster(Frozen):
     @cached_property
     def _shape(self) -> tuple[int, ...]:
         return (*[len(expert.start()) for expert in self.experts], len(self.horizons_s), len(self.levels))
-
-    def _own(self, state: ForecastState | None) -> ForecastState | None:
-        """The state, if it is of these experts, horizons and levels."""
-        if state is None or state.kinds != self._kinds:
-            return None
-        tracks = state.tracks
-        shape = (*map(len, state.memories), len(tracks), len(tracks[0].scores) if tracks else 0)
-        return state if shape == self._shape else None
 
     def _begun(self, at_s: float, root: float, span_s: float) -> ForecastState:
         """The state after the first sample; a zero counts for nothing yet."""
