@@ -68,6 +68,8 @@ def demo(
 
     Example: `dynamo-planner demo --trace requests.npz --from-s 600 --speed 2 --disaggregated`
     """
+    if trace is None and not from_s is to_s is speed is None:
+        raise typer.BadParameter("--from-s, --to-s and --speed are about a trace: name its file", param_hint="--trace")
     try:
         from dynamo_planner.cli.demo.perform import Asked, perform  # noqa: PLC0415
         from dynamo_planner.cli.demo.scenario import from_file, generated  # noqa: PLC0415

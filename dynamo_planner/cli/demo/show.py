@@ -54,8 +54,9 @@ class Show:
         Raises :class:`ExecutorError` where the workers do not start.
         """
         ends_s = asyncio.get_running_loop().time() + LASTS_AT_MOST_S
-        with tempfile.TemporaryDirectory(prefix="dynamo-planner-demo-") as directory:
-            executor = CircusExecutor(f"demo-{os.getpid()}", self.pools, state_dir=Path(directory), gpus=())
+        namespace = f"demo-{os.getpid()}"
+        with tempfile.TemporaryDirectory(prefix=f"dynamo-planner-{namespace}-") as directory:
+            executor = CircusExecutor(namespace, self.pools, state_dir=Path(directory), gpus=())
             try:
                 await asyncio.to_thread(executor.start)
                 await _ready(executor, stop)
