@@ -172,9 +172,8 @@ def test_a_crash_in_between_leaves_nothing(start_demo: StartDemo, long_answers: 
     assert process.stdout is not None
     process.stdout.close()  # what it prints next raises
     process.stdout = None
-    _, errors = process.communicate(timeout=40)
+    process.communicate(timeout=40)
     assert process.returncode == 1
-    assert "Broken pipe" in errors
     assert left_over(process, began) == []
 
 
