@@ -16,7 +16,7 @@ from dynamo_planner.extras import needs_extra
 with needs_extra("scrape"):
     from urllib3 import HTTPResponse
     from urllib3.connection import HTTPConnection, HTTPSConnection
-    from urllib3.exceptions import HTTPError
+    from urllib3.exceptions import HTTPError, NewConnectionError
     from urllib3.exceptions import TimeoutError as SlowError
     from urllib3.util import parse_url
 
@@ -85,7 +85,8 @@ def _result(future: Future[str], url: str, deadline_s: float) -> str | FetchErro
     error = future.exception()
     if error is None:
         return future.result()
-    return error if isinstance(error, FetchError) else FetchError(f"{url}: {type(error).__name__}: {error}")
+    # A new error, since the one that was raised holds on to what had been read.
+    return FetchError(str(error) if isinstance(error, FetchError) else f"{url}: {type(error).__name__}: {error}")
 
 
 class _Fetch:
@@ -108,12 +109,14 @@ class _Fetch:
                 connection.connect()
                 self._can_be_stopped(connection.sock)
                 connection.request("GET", parse_url(self.url).request_uri, preload_content=False)
-                return self._text(connection.getresponse())
+                with contextlib.closing(connection.getresponse()) as response:
+                    return self._text(response)
             finally:
                 self._can_be_stopped(None)
                 connection.close()
         except (HTTPError, HTTPException, OSError, ValueError) as error:
-            if self._stopped or isinstance(error, TimeoutError | SlowError):
+            slow = isinstance(error, TimeoutError | SlowError) and not isinstance(error, NewConnectionError)
+            if self._stopped or slow:
                 raise FetchError(f"{self.url}: no answer within {self._timeout_s:g} s") from error
             raise FetchError(f"{self.url}: {str(error).rpartition(': ')[2] or type(error).__name__}") from error
 
