@@ -6,10 +6,11 @@ import json
 import logging
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +19,7 @@ import typer
 import dynamo_planner
 from dynamo_planner.cli.config import config_schema, load_config
 from dynamo_planner.cli.demo import demo
+from dynamo_planner.cli.local import doctor, status, stop
 from dynamo_planner.executors import ExecutorError
 from dynamo_planner.loading import ConfigError, load_policy, policy_schema, read_data, validated
 from dynamo_planner.records import Step, read_log
@@ -194,4 +196,17 @@ def explained(step: Step, pool: str | None = None) -> str:
     return "\n".join(lines)
 
 
+def _local(command: Callable[..., None]) -> None:
+    """Register a command of the local backend, with its errors told as those of the others."""
+
+    @wraps(command)
+    def told(*args: Any, **kwargs: Any) -> None:
+        with told_errors():
+            command(*args, **kwargs)
+
+    app.command()(told)
+
+
 app.command()(demo)
+for command in (status, stop, doctor):
+    _local(command)

@@ -95,6 +95,21 @@ def _has_mark(pid: int, mark: str) -> bool:
         return False
 
 
+def marked(prefix: str) -> list[tuple[Process, str]]:
+    """The processes that have an environment entry beginning so, and the entry."""
+    found = []
+    for pid in _pids():
+        try:
+            entries = (_PROC / str(pid) / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        mark = next((entry.decode() for entry in entries if entry.startswith(prefix.encode())), None)
+        process = identify(pid) if mark is not None else None
+        if process is not None and mark is not None:
+            found.append((process, mark))
+    return found
+
+
 def find_by_arguments(*wanted: str) -> Process | None:
     """A process of this user that has all of these arguments on its command line."""
     for pid in _pids():

@@ -1,0 +1,104 @@
+"""Looking at a namespace from outside, without taking it: what is written, what runs, and where the two disagree."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dynamo_planner.executors import ExecutorError
+from dynamo_planner.executors.circus.client import ArbiterClient, ArbiterError
+from dynamo_planner.executors.circus.pool import MARK
+from dynamo_planner.executors.circus.processes import Process, alive, marked
+from dynamo_planner.executors.circus.records import Records, Worker
+from dynamo_planner.executors.circus.status import WorkerInfo
+from dynamo_planner.executors.circus.store import Store, default_state_dir
+from dynamo_planner.frozen import Frozen
+
+
+class NamespaceStatus(Frozen):
+    """One namespace as it is now.
+
+    ``planner`` is the pid of the planner that runs it, ``arbiter`` where its arbiter listens and ``watchers`` what that
+    has, ``None`` where it does not answer. ``orphans`` are processes of its workers that no record knows.
+    ``disagreements`` say in words what does not fit together; ``damaged`` is why the state file cannot be trusted.
+    """
+
+    namespace: str
+    state_file: Path
+    planner: int | None = None
+    arbiter: str | None = None
+    watchers: tuple[str, ...] | None = None
+    workers: tuple[WorkerInfo, ...] = ()
+    orphans: tuple[Process, ...] = ()
+    disagreements: tuple[str, ...] = ()
+    damaged: str | None = None
+
+
+def namespaces(state_dir: Path | str | None = None) -> list[str]:
+    """The namespaces that have a state file."""
+    directory = Path(state_dir or default_state_dir()).expanduser()
+    return sorted(path.stem for path in directory.glob("*.json"))
+
+
+def inspect(namespace: str, state_dir: Path | str | None = None) -> NamespaceStatus:
+    """Look at a namespace. Changes nothing, and can be done while a planner runs it."""
+    store = Store(state_dir or default_state_dir(), namespace)
+    marks = f"{MARK}={namespace}/"
+    try:
+        records = store.load()
+    except ExecutorError as error:
+        orphans = tuple(process for process, _ in marked(marks))
+        return NamespaceStatus(namespace=namespace, state_file=store.file, orphans=orphans, damaged=str(error))
+    known = {records.mark(worker) for worker in records.workers}
+    orphans = tuple(process for process, mark in marked(marks) if mark not in known)
+    watchers = _watchers(records)
+    return NamespaceStatus(
+        namespace=namespace,
+        state_file=store.file,
+        planner=records.planner.pid if records.planner and alive(records.planner) else None,
+        arbiter=records.arbiter.endpoint if records.arbiter else None,
+        watchers=watchers,
+        workers=tuple(WorkerInfo.of(worker, store.log(worker.name)) for worker in records.workers),
+        orphans=orphans,
+        disagreements=tuple(_disagreements(records, watchers, orphans)),
+    )
+
+
+def _watchers(records: Records) -> tuple[str, ...] | None:
+    if records.arbiter is None:
+        return None
+    client = ArbiterClient(records.arbiter.endpoint, timeout_s=1.0, conflict_s=1.0)
+    try:
+        found = client.call("list").get("watchers", ())
+    except ArbiterError:
+        return None
+    finally:
+        client.close()
+    return tuple(sorted(name for name in found if name.startswith(f"{records.namespace}_".lower())))
+
+
+def _disagreements(records: Records, watchers: tuple[str, ...] | None, orphans: tuple[Process, ...]) -> list[str]:
+    found = []
+    if records.workers and not alive(records.planner):
+        found.append("no planner runs it, so nobody looks after its workers")
+    if records.arbiter is not None and watchers is None:
+        found.append(f"its arbiter at {records.arbiter.endpoint} does not answer")
+    for worker in records.workers:
+        if worker.phase in {"starting", "ready"} and not alive(worker.process):
+            found.append(f"{worker.name} is written down as {worker.phase}, and its process is gone")
+        elif watchers is not None and alive(worker.process) and worker.name.lower() not in watchers:
+            found.append(f"{worker.name} runs without a watcher of the arbiter, as after the arbiter was killed")
+    names = {worker.name.lower() for worker in records.workers}
+    found += [
+        f"the arbiter has a watcher {name}, which no record knows" for name in watchers or () if name not in names
+    ]
+    found += [f"GPU {gpu} is given to {' and '.join(users)}" for gpu, users in _shared_gpus(records.workers).items()]
+    found += [f"process {process.pid} is of a worker that no record knows" for process in orphans]
+    return found
+
+
+def _shared_gpus(workers: tuple[Worker, ...]) -> dict[int, list[str]]:
+    users: dict[int, list[str]] = {}
+    for worker in workers:
+        for gpu in worker.gpus:
+            users.setdefault(gpu, []).append(worker.name)
+    return {gpu: names for gpu, names in users.items() if len(names) > 1}
