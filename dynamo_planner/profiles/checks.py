@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
 from pydantic import BeforeValidator, ValidationError, ValidationInfo
 
-from dynamo_planner.frozen import Frozen
+from dynamo_planner.frozen import Frozen, plain
+
+HUGE = 1e300
+"""What is not under this is as good as infinite."""
 
 MAX_POINTS = 1000
 """Points of one curve at most: the time of a fit grows with the cube of their number."""
@@ -52,8 +54,8 @@ def listed(values: Any, info: ValidationInfo) -> Any:
         raise PointsError(name, "is empty: measure at least two points")
     if len(array) > MAX_POINTS:
         raise PointsError(name, f"has {len(array)} points: thin them to {MAX_POINTS} at most")
-    for index, value in enumerate(array.tolist() if isinstance(values, np.ndarray) else values):
-        if not isinstance(value, float | int) or not math.isfinite(value):
+    for index, value in enumerate(map(plain, values)):
+        if not isinstance(value, float | int) or not abs(value) < HUGE:
             raise PointsError(
                 name, f"is {value!r:.40}: it takes a number, so leave this point out of every column", index
             )

@@ -79,7 +79,7 @@ class DecodeSurface:
 
     @cached_property
     def _surface(self) -> Surface:
-        return Surface(fit_itl(self.points), self._axes)
+        return Surface(_fit_itl(self.points), self._axes)
 
     @cached_property
     def _efficiency(self) -> Surface | None:
@@ -171,7 +171,7 @@ _OFFSETS = (0.0, 0.0)
 _SCALES = [(BATCH_SCALE, scale) for scale in CONTEXT_SCALES]
 
 
-def fit_itl(points: DecodePoints) -> Fit:
+def _fit_itl(points: DecodePoints) -> Fit:
     """The ITL of the points as a function of (batch, context); see :class:`DecodeSurface`."""
     where = np.column_stack([points.batch, points.context])
     terms = partial(_step_terms, largest=float(where[:, 0].max()))

@@ -125,29 +125,33 @@ def _single(path: Path, key: str, value: Any) -> Any:
 def _read_npz(path: Path) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(path) as archive:
-            unpacked = sum(entry.file_size for entry in archive.infolist())
-        if unpacked > MAX_BYTES:
-            raise ProfileError(f"{path}: unpacks to {unpacked} bytes: {MAX_BYTES} at most")
+            _check_size(path, sum(entry.file_size for entry in archive.infolist()))
         with np.load(path, allow_pickle=False) as data:
             return {key: data[key] for key in data.files}
+    except ProfileError:
+        raise
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        if isinstance(error, ProfileError):
-            raise
         raise ProfileError(f"{path}: is not an npz file of plain arrays: {error}") from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ProfileError(f"{path}: is larger than {MAX_BYTES} bytes")
+        _check_size(path, path.stat().st_size)
         data = json.loads(path.read_text(encoding="utf-8"))
+    except ProfileError:
+        raise
     except OSError as error:
         raise ProfileError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ProfileError(f"{path}: is not JSON: {error}") from error
     if not isinstance(data, dict):
         raise ProfileError(f"{path}: holds {type(data).__name__}, and an object is expected")
     return data
+
+
+def _check_size(path: Path, size: int) -> None:
+    if size > MAX_BYTES:
+        raise ProfileError(f"{path}: holds {size} bytes: {MAX_BYTES} at most")
 
 
 def _compact(data: Any, indent: str = "") -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,9 +19,13 @@ from dynamo_planner.profiles.query import Numbers
 from dynamo_planner.profiles.steps import StepCosts, Steps, step_costs
 
 if TYPE_CHECKING:
-    from os import PathLike
-
     from matplotlib.figure import Figure
+
+
+class PathLike(Protocol):
+    """A path other than a ``str``, such as a ``pathlib.Path``."""
+
+    def __fspath__(self) -> str: ...
 
 
 class Profile(Frozen):
@@ -45,7 +49,7 @@ class Profile(Frozen):
     about: ReadOnly[str, KnobValue | None] = Field(default_factory=FrozenMap)
 
     @classmethod
-    def load(cls, path: str | PathLike[str]) -> Profile:
+    def load(cls, path: str | PathLike) -> Profile:
         """Read the directory that Dynamo's profiler writes, or a file that :meth:`save` wrote.
 
         Of a directory: ``selected_prefill_interpolation/raw_data.npz`` or ``prefill_raw_data.json``, the same for
@@ -96,7 +100,13 @@ class Profile(Frozen):
         if (kv_usage is None) == (batch is None):
             raise ProfileError("the load of the decode points is either kv_usage or batch: give one of the two")
         if kv_usage is None:
-            kv_usage = np.multiply(np.asarray(batch, float), np.asarray(context, float)) / max_kv_tokens
+            try:
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    kv_usage = np.multiply(np.asarray(batch, float), np.asarray(context, float)) / max_kv_tokens
+            except (TypeError, ValueError, ZeroDivisionError):
+                raise ProfileError(
+                    "batch, context and max_kv_tokens take numbers, one batch for each context"
+                ) from None
         prefill = {"isl": isl, "ttft_ms": ttft_ms, "gpus": gpus}
         decode = {
             "max_kv_tokens": max_kv_tokens,
@@ -107,7 +117,7 @@ class Profile(Frozen):
         }
         return built(lambda: cls(name=name, prefill_points=prefill, decode_points=decode))
 
-    def save(self, path: str | PathLike[str]) -> None:
+    def save(self, path: str | PathLike) -> None:
         """Write one JSON file, a line for each column, so that it can live and be compared in git.
 
         Raises :class:`ProfileError` where it cannot be written.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -243,6 +242,10 @@ def test_paths_that_are_no_profile(tmp_path: Path) -> None:
         ('{"format": 1, "profil": 3}', "prefill_points: Field required"),
         ('{"format": 1, "prefill_points": {"isl": [1, NaN], "ttft_ms": [5, 6]}}', r"isl\[1\] is nan"),
         ("[" * 100_000, "is not JSON: "),
+        ("1" * 10_000, "is not JSON: "),
+        ('{"format": 1, "prefill_points": {"isl": [1, 1e999], "ttft_ms": [5, 6]}}', r"isl\[1\] is inf"),
+        ('{"format": 1, "prefill_points": {"isl": [1, 1' + 400 * "0" + "]}}", r"isl\[1\] is 1000.*it takes a number"),
+        ('{"format": 1, "prefill_points": [], "decode_points": {}}', "prefill_points: Input should be a valid dict"),
     ],
 )
 def test_bad_files_of_ones_own(content: str, message: str, tmp_path: Path) -> None:
@@ -271,7 +274,7 @@ def test_files_that_are_no_npz_and_files_that_unpack_too_far(tmp_path: Path) -> 
             Profile.load(tmp_path)
     np.savez_compressed(file, prefill_isl=np.zeros(3_000_000), prefill_ttft=np.zeros(3))
     assert file.stat().st_size < 100_000
-    with pytest.raises(ProfileError, match=r"unpacks to 24.* bytes: 16777216 at most"):
+    with pytest.raises(ProfileError, match=r"raw_data.npz: holds 24.* bytes: 16777216 at most"):
         Profile.load(tmp_path)
 
 
@@ -280,18 +283,3 @@ def test_a_place_that_cannot_be_written(own: Profile, tmp_path: Path) -> None:
         own.save(tmp_path / "missing" / "one.json")
     with pytest.raises(ProfileError, match="cannot be written: Is a directory"):
         own.save(tmp_path)
-
-
-def test_a_file_that_cannot_be_read(own: Profile, tmp_path: Path) -> None:
-    own.save(tmp_path / "one.json")
-    (tmp_path / "one.json").chmod(0)
-    if (tmp_path / "one.json").stat().st_mode & stat.S_IRUSR or _is_root():
-        pytest.skip("this user can read everything")
-    with pytest.raises(ProfileError, match=r"one.json: cannot be read: Permission denied"):
-        Profile.load(tmp_path / "one.json")
-
-
-def _is_root() -> bool:
-    import os
-
-    return os.geteuid() == 0

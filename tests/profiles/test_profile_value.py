@@ -8,6 +8,7 @@ import subprocess
 import sys
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import BaseModel, ValidationError
 
@@ -93,6 +94,10 @@ def test_from_points_takes_batches_or_usage(own: Profile) -> None:
     for load in wrong:
         with pytest.raises(ProfileError, match="either kv_usage or batch: give one of the two"):
             Profile.from_points(**common, **load)
+    with pytest.raises(ProfileError, match="one batch for each context"):
+        Profile.from_points(**common, batch=[1, 2])
+    with pytest.raises(ProfileError, match=r"max_kv_tokens: Input should be greater than or equal to 100 \(got 0\)"):
+        Profile.from_points(**common | {"max_kv_tokens": 0}, batch=points.batch)
     with pytest.raises(ProfileError, match=r"itl_ms\[2\] is 0.0001, and 0.5 to 100000 is plausible: ITL is in ms"):
         Profile.from_points(**{**common, "itl_ms": [*points.itl_ms[:2], 1e-4, *points.itl_ms[3:]]}, batch=points.batch)
 
@@ -110,6 +115,17 @@ def test_from_points_takes_batches_or_usage(own: Profile) -> None:
 def test_columns_that_are_no_numbers(column: Any, message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         PrefillPoints(isl=column, ttft_ms=[10, 20])
+
+
+def test_columns_in_any_form_that_holds_numbers() -> None:
+    expected = PrefillPoints(isl=(128.0, 1024.0), ttft_ms=(10.0, 40.0))
+    for isl in (
+        [128, 1024],
+        np.array([128, 1024]),
+        [np.int64(128), np.float32(1024)],
+        np.array([128, 1024], dtype="O"),
+    ):
+        assert PrefillPoints(isl=isl, ttft_ms=[10, 40]) == expected
 
 
 def test_mixed_points_may_be_zero_but_not_twice_the_same() -> None:
