@@ -27,7 +27,7 @@ CHANGES_PER_PERIOD = 64
 Changes = tuple[tuple[float, Count], ...]
 """The targets that a pool had, oldest first, each with the time from which on it had it."""
 
-Factor = Annotated[float, Field(ge=1)]
+Factor = Annotated[float, Field(ge=1, le=1e6)]
 
 
 class SeenTargets(Frozen):

@@ -97,6 +97,12 @@ def test_a_hold_goes_through_all_of_them() -> None:
     assert (decision.targets, [reason.code for reason in decision.reasons]) == ({}, ["Held"])
 
 
+@pytest.mark.parametrize("guard", [*SOFT, *HARD], ids=lambda guard: guard.kind)
+def test_a_service_without_pools_is_no_trouble(guard: Guard) -> None:
+    decision = (as_policy(lambda _: {"gone": 3}) | guard).decide(Snapshot(at_s=0))
+    assert (decision.actions, [reason.code for reason in decision.reasons]) == ((), ["UnknownPool"])
+
+
 replicas = st.none() | st.builds(
     Replicas, ready=st.integers(0, 5), starting=st.integers(0, 2), draining=st.integers(0, 2)
 )
