@@ -66,14 +66,17 @@ def test_one_that_keeps_crashing_is_started_again_ever_more_seldom(place: Place)
     now = [0.0]
     pool = place.pool(die_after_s=0.0, restart_backoff_s=10, restart_backoff_max_s=35)
     with place.executor(pools={"decode": pool, "other": place.pool()}, clock=lambda: now[0]) as executor:
+
+        def is_failed() -> bool:
+            return executor.observe()["decode"] == place.replicas(ready=0, failed=1)
+
         waits = []
         for _ in range(4):
+            place.until(is_failed)
             failed_at_s = now[0]
-            assert executor.observe()["decode"] == place.replicas(ready=0, failed=1)
-            while executor.observe()["decode"] == place.replicas(ready=0, failed=1):
+            while is_failed():
                 now[0] += 5
             waits.append(now[0] - failed_at_s)
-            place.until(lambda: executor.observe()["decode"] == place.replicas(ready=0, failed=1))
         assert waits == [10, 20, 35, 35]
         assert apply(executor, 1).status == "unchanged"
         place.settled(executor, other=1)

@@ -43,7 +43,8 @@ def test_workers_are_watchers_of_their_own_and_answer_at_their_endpoints(place: 
 
 
 def test_up_is_seen_as_starting_until_the_worker_answers(place: Place) -> None:
-    with place.executor(pools={"decode": place.pool(ready_after_s=1.0)}, clock=lambda: 1000.0) as executor:
+    gate = place.tmp / "gate"
+    with place.executor(pools={"decode": place.pool(gate=gate)}, clock=lambda: 1000.0) as executor:
         assert executor.observe()["decode"] == place.replicas(ready=0, starting=1, starting_since_s=(1000.0,), target=1)
         assert executor.endpoints() == {"decode": {}}
         outcome = apply(executor, "decode", 2, expected=1)
@@ -51,6 +52,7 @@ def test_up_is_seen_as_starting_until_the_worker_answers(place: Place) -> None:
         assert executor.observe()["decode"] == place.replicas(
             ready=0, starting=2, starting_since_s=(1000.0, 1000.0), target=2
         )
+        gate.touch()
         place.settled(executor, decode=2)
 
 
@@ -67,7 +69,7 @@ def test_without_a_health_path_a_worker_is_ready_once_it_has_lived_for_a_while(p
 
 
 def test_down_takes_the_newest_and_goes_on_with_other_pools_meanwhile(place: Place) -> None:
-    pools = {"decode": place.pool(replicas=3, drain_s=2.0), "prefill": place.pool(replicas=1)}
+    pools = {"decode": place.pool(replicas=3, drain_s=1.5), "prefill": place.pool(replicas=1)}
     with place.executor(pools=pools) as executor:
         place.settled(executor, decode=3, prefill=1)
         n = place.namespace

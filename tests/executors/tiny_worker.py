@@ -1,12 +1,12 @@
 """A worker that answers 200 on any path, and misbehaves as its arguments (``name=value``) say.
 
-``ready_after_s``: answers only then. ``hang``: it listens and never answers. ``drain_s``: how long it goes on after
-SIGTERM. ``ignore_term``: it never ends. ``die_after_s``: it ends by itself, with status 3. ``child`` and ``daemon``:
-it has a child, in its session or in one of its own, that sleeps on when the worker ends. ``spam``: it prints that
-many lines a second. ``show_env``: it prints its environment.
+``ready_after_s``: answers only then. ``gate``: it answers once that file is there. ``hang``: it listens and never
+answers. ``drain_s``: how long it goes on after SIGTERM. ``ignore_term``: it never ends. ``die_after_s``: it ends by
+itself, with status 3. ``child`` and ``daemon``: it has a child, in its session or in one of its own, that sleeps on
+when the worker ends. ``spam``: it prints that many lines a second. ``show_env``: it prints its environment.
 """
 
-# ruff: noqa: T201
+# ruff: noqa: T201, PTH110
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ def main(arguments: dict[str, str]) -> None:
             ends_s = now + number("drain_s", 0)
         if "spam" in arguments:
             print("x" * 100, flush=True)
-        if server is None and (now >= ready_s or "hang" in arguments):
+        ready = os.path.exists(arguments["gate"]) if "gate" in arguments else now >= ready_s
+        if server is None and (ready or "hang" in arguments):
             server = socket.create_server(("127.0.0.1", int(arguments.get("port", 0))))
         if server is None or "hang" in arguments:
             time.sleep(0.02)

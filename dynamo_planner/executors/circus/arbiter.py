@@ -190,6 +190,8 @@ class Arbiter:
 
     def remove(self, name: str) -> None:
         """Have a watcher forgotten whose process is gone; that it is not there is fine."""
+        if self.gone():
+            return
         try:
             self.client.call("rm", name=name, nostop=True, waiting=True, timeout_s=2.0)
         except ArbiterSilentError:

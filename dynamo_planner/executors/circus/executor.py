@@ -120,16 +120,12 @@ class CircusExecutor:
                 raise ExecutorError(f"pools.{name}.{problem}")
 
     def _reach_minimums(self, fleet: Fleet) -> None:
-        started: list[str] = []
         for name, pool in self._pools.items():
             missing = pool.spec.min_replicas - len(self._ledger.records.wanted(name))
             if missing > 0:
-                names, shortage = fleet.rise(name, missing)
+                _, shortage = fleet.rise(name, missing)
                 if shortage:
                     raise ExecutorError(f"pools.{name}: {shortage}")
-                started += names
-        if started:
-            fleet.died_at_once(started)
 
     def _undo(self, fleet: Fleet) -> None:
         """End what a start that failed has begun."""

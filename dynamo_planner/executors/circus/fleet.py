@@ -104,8 +104,9 @@ class Fleet:
                 yield worker
                 continue
             process = worker.process or self._store.noted(worker)
-            log = logs.tail(self._store.log(worker.name))
-            seen = lifecycle.Seen(process, alive(process), worker.name in answered, log)
+            runs = alive(process)
+            log = "" if runs and worker.phase == "ready" else logs.tail(self._store.log(worker.name))
+            seen = lifecycle.Seen(process, runs, worker.name in answered, log)
             after = lifecycle.advance(worker, seen, self._pools[worker.pool], now_s)
             if after.phase == "failed":
                 logger.warning("%s failed: %s", after.name, after.message)

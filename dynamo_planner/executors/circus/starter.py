@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import time
 from collections.abc import Iterable, Mapping
 
 from dynamo_planner.executors.circus import lifecycle, logs
@@ -14,6 +15,8 @@ from dynamo_planner.executors.circus.ledger import Ledger
 from dynamo_planner.executors.circus.pool import CircusPool
 from dynamo_planner.executors.circus.ports import free_port
 from dynamo_planner.executors.circus.records import Worker
+
+_REMOVE_AGAIN_S = 5.0  # not at every housekeeping, which would wait for a silent arbiter each time
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +30,7 @@ class Starter:
         self._store = ledger.store
         self._arbiter = arbiter
         self._stale: set[str] = set()
+        self._remove_after = 0.0
 
     def why_not_runnable(self, pool: str, name: str) -> str | None:
         """Why no worker of a pool can be started, or ``None``."""
@@ -92,12 +96,15 @@ class Starter:
 
     def remove_stale(self) -> None:
         """Have the arbiter forget watchers of no use; where it does not answer, another time."""
+        if time.monotonic() < self._remove_after:
+            return
         in_use = {worker.name for worker in self._ledger.records.workers}
         for name in sorted(self._stale - in_use):
             try:
                 self._arbiter.remove(name)
             except ArbiterError as error:
                 logger.info("watcher %s is removed later: %s", name, error)
+                self._remove_after = time.monotonic() + _REMOVE_AGAIN_S
                 return
             self._stale.discard(name)
 
