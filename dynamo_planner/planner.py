@@ -101,8 +101,10 @@ class Planner:
 
     @property
     def policy(self) -> Policy:
-        """The policy. A new one, set between two steps, goes on from the state of the old one, node by node; a node that
-        was not there before starts anew."""
+        """The policy. A new one, set between two steps, goes on from the state of the old one, node by node.
+
+        A node that was not there before starts anew.
+        """
         return self._policy
 
     @policy.setter
@@ -203,7 +205,7 @@ class Planner:
                 decision = _without_policy(policy, troubles).decide(snapshot)
                 decision = decision.model_copy(update={"state": state})
             else:
-                decision = policy.decide(snapshot, state)
+                decision = _decision(policy.decide(snapshot, state))
         except Exception as error:
             trouble = self._trouble("PolicyFailed", "the policy could not decide", error)
             holds = (trouble.model_copy(update={"pool": pool}) for pool in snapshot.pools)
@@ -256,6 +258,12 @@ class Planner:
             if path in self._unwritable:
                 logger.warning("%s: %s can be written again", self.name, path)
             self._unwritable.discard(path)
+
+
+def _decision(value: Any) -> Decision:
+    if not isinstance(value, Decision):
+        raise TypeError(f"decide returned {value!r}, which is no Decision")
+    return value
 
 
 class _Unasked(Policy, kind="unasked"):

@@ -39,12 +39,14 @@ def checked_url(url: str) -> str:
     >>> checked_url("http://127.0.0.1:8000/")
     'http://127.0.0.1:8000'
     """
+    if not isinstance(url, str):
+        raise ValueError(f"{url!r} is not a URL")  # noqa: TRY004  # a wrong value in a configuration
+    if "@" in url:
+        raise ValueError(f"the URL that ends in {url.rpartition('@')[2]!r} holds a user name or password: leave it out")
     try:
-        parts = parse_url(url if isinstance(url, str) else "")
+        parts = parse_url(url)
     except (HTTPError, ValueError) as error:
         raise ValueError(f"{url!r} is not a URL: {error}") from None
-    if parts.auth is not None:
-        raise ValueError(f"the URL of {parts.host} holds a user name or password: leave it out")
     if parts.scheme not in {"http", "https"} or not parts.host:
         raise ValueError(f"{url!r} is not an http:// or https:// URL with a host")
     if parts.query is not None or parts.fragment is not None:

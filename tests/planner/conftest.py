@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from loop_parts import Clock, Cluster, Metrics
+
+from tests.planner.loop_parts import Clock, Cluster, Metrics
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ import time
 from pathlib import Path
 
 import pytest
-from loop_parts import Climbing, Clock, Cluster, Metrics, per_ten
 
 from dynamo_planner.planner import Planner
 from dynamo_planner.records import Step, read_log
+from tests.planner.loop_parts import Climbing, Clock, Cluster, Metrics, per_ten
 
 
 class Slow(Metrics):
@@ -131,7 +131,7 @@ def test_asyncio(metrics: Metrics, cluster: Cluster) -> None:
 LOOP = textwrap.dedent("""
     import sys, time
     sys.path.insert(0, sys.argv[1])
-    from loop_parts import Climbing, Cluster, Metrics
+    from tests.planner.loop_parts import Climbing, Cluster, Metrics
     from dynamo_planner.planner import Planner
 
     class Unhurried(Metrics):
@@ -149,7 +149,7 @@ LOOP = textwrap.dedent("""
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 def test_a_signal_ends_a_process_after_its_step_and_a_restart_goes_on(number: signal.Signals, tmp_path: Path) -> None:
     log, state = tmp_path / "decisions.jsonl", tmp_path / "state.json"
-    command = [sys.executable, "-c", LOOP, str(Path(__file__).parent), str(log), str(state)]
+    command = [sys.executable, "-c", LOOP, str(Path(__file__).parents[2]), str(log), str(state)]
     for run in (1, 2):
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             try:
@@ -170,7 +170,7 @@ def test_a_second_signal_ends_a_process_at_once(tmp_path: Path) -> None:
         sys.executable,
         "-c",
         endless,
-        str(Path(__file__).parent),
+        str(Path(__file__).parents[2]),
         str(tmp_path / "log"),
         str(tmp_path / "state"),
     ]

@@ -6,7 +6,6 @@ import logging
 from typing import Any
 
 import pytest
-from loop_parts import Climbing, Clock, Cluster, Metrics, per_ten
 
 from dynamo_planner.actions import Decision, ScaleTo
 from dynamo_planner.executors import ExecutorError
@@ -15,6 +14,7 @@ from dynamo_planner.planner import Planner
 from dynamo_planner.policy import Policy, as_policy
 from dynamo_planner.snapshot import Observation, PoolMetrics, PoolSpec, Snapshot, Traffic
 from dynamo_planner.sources import SourceError
+from tests.planner.loop_parts import Climbing, Clock, Cluster, Metrics, per_ten
 
 
 def codes(decision: Decision) -> list[str]:
@@ -159,6 +159,15 @@ def test_a_policy_that_raises_is_a_hold_told_loudly(
     assert step.decision.reasons[1].pool == "workers"
     (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert record.exc_info, "with its traceback"
+
+
+def test_a_policy_that_decides_nonsense_is_a_hold(clock: Clock, metrics: Metrics, cluster: Cluster) -> None:
+    class Broken(Climbing):
+        def decide(self, snapshot: Snapshot, state: Any = None) -> Any:
+            return {"workers": 3}
+
+    step = Planner(Broken(), metrics, cluster, clock=clock).step()
+    assert codes(step.decision) == ["PolicyFailed", "PolicyFailed"]
 
 
 def test_a_guard_that_raises_is_a_hold_even_without_metrics(clock: Clock, cluster: Cluster) -> None:

@@ -9,12 +9,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from loop_parts import Climbing, Clock, Cluster, Metrics, per_ten
 
 from dynamo_planner.actions import Decision, Outcome, Reason, ScaleTo, SetKnob, State
 from dynamo_planner.planner import Planner
 from dynamo_planner.records import DecisionLog, Step, read_log
 from dynamo_planner.snapshot import Snapshot
+from tests.planner.loop_parts import Climbing, Clock, Cluster, Metrics, per_ten
 
 
 def step_at(at_s: float, *, padding: int = 0) -> Step:

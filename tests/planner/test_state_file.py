@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from loop_parts import Climbing, Clock, Cluster, Metrics
 
 from dynamo_planner.actions import State
 from dynamo_planner.planner import Planner
 from dynamo_planner.state_file import DamagedStateError, SavedState, StateFile
+from tests.planner.loop_parts import Climbing, Clock, Cluster, Metrics
 
 
 def planner_with(state_file: Path, clock: Clock) -> Planner:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from farm import Farm
+
+from tests.sources.farm import Farm
 
 
 @pytest.fixture

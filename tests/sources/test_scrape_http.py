@@ -11,12 +11,12 @@ from contextlib import ExitStack
 from itertools import cycle
 
 import pytest
-from farm import Farm, Vllm, raw_server
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dynamo_planner.snapshot import Observation
 from dynamo_planner.sources import ScrapeSource, SourceError
+from tests.sources.farm import Farm, Vllm, raw_server
 
 OK = b"HTTP/1.1 200 OK\r\n"
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pytest
-from farm import Farm, Vllm
 
 from dynamo_planner.snapshot import Observation
 from dynamo_planner.sources import ScrapeSource, SourceError
+from tests.sources.farm import Farm, Vllm
 
 
 class Scraped:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
-from farm import Farm, Vllm
 from pydantic import ValidationError
 
 from dynamo_planner.executors.dry_run import DryRunExecutor
@@ -11,6 +13,7 @@ from dynamo_planner.planner import Planner
 from dynamo_planner.snapshot import Observation, PoolSpec, Snapshot, Traffic
 from dynamo_planner.sources import ScrapeSource, SourceError
 from dynamo_planner.sources.vocabulary import Counter, Gauge, Vocabulary
+from tests.sources.farm import Farm, Vllm
 
 
 def test_disaggregated_counts_no_request_twice(farm: Farm) -> None:
@@ -168,7 +171,12 @@ def test_endpoints_are_checked_before_anything_is_asked(farm: Farm) -> None:
         ({"others": {}}, "endpoints: 'others' is in no role; roles has workers"),
         ({"workers": {"w0": "127.0.0.1:8000"}}, r"endpoints.workers.w0: .* is not an http"),
         ({"workers": {"w0": "file:///etc/passwd"}}, "is not an http"),
-        ({"workers": {"w0": "http://me:secret@h:1"}}, "the URL of h holds a user name or password: leave it out"),
+        (
+            {"workers": {"w0": "http://me:secret@h:1"}},
+            "the URL that ends in 'h:1' holds a user name or password: leave it out",
+        ),
+        ({"workers": {"w0": "http://me:secret@h:99999999"}}, "holds a user name or password"),
+        ({"workers": {"w0": 8000}}, "8000 is not a URL"),
         ({"workers": {"w0": "http://h:1/?key=1"}}, "query"),
         ({"workers": {"w0": "http://h:99999999"}}, "is not a URL"),
     ):
@@ -181,6 +189,12 @@ def test_endpoints_are_checked_before_anything_is_asked(farm: Farm) -> None:
         ScrapeSource(lambda: (_ for _ in ()).throw(OSError("gone")), roles).observe(0)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="window_s must be a positive number, got 0"):
         ScrapeSource({}, roles, window_s=0)  # type: ignore[arg-type]
+
+
+def test_a_missing_extra_is_told_by_name() -> None:
+    code = "import sys; sys.modules['urllib3'] = None; from dynamo_planner.sources import ScrapeSource"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert "urllib3 is not installed: pip install 'dynamo-planner[scrape]'" in done.stderr
 
 
 def test_in_the_loop(farm: Farm) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from by_hand import worked_out
-from farm import Farm, Vllm
 
 from dynamo_planner.snapshot import Dist, Observation
 from dynamo_planner.sources import ScrapeSource
+from tests.sources.by_hand import worked_out
+from tests.sources.farm import Farm, Vllm
 
 CAPTURED = Path(__file__).parents[3] / "shared" / "metrics"
 
