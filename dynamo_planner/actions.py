@@ -80,10 +80,14 @@ class Want:
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Hold:
-    """A pool should stay as it is, because of this; ``code`` as in :class:`Reason`."""
+    """A pool should stay as it is, because of this; ``code`` as in :class:`Reason`.
+
+    A ``firm`` one is not brought inside the bounds of the spec either: a hard guard has the last word.
+    """
 
     reason: str
     code: str = "Held"
+    firm: bool = False
 
 
 def _want_or_hold(value: Any) -> Any:

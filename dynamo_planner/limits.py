@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dynamo_planner.actions import Hold, Proposal, Reason, Want
+from dynamo_planner.frozen import FrozenMap
 from dynamo_planner.snapshot import PoolSpec, Snapshot
 
 
@@ -14,8 +15,11 @@ def within_specs(snapshot: Snapshot, proposal: Proposal) -> Proposal:
       Kubernetes HPA does for a metric it cannot read.
     - To zero only where arrivals or a queue are known at the frontend, since nothing else could wake the pool up.
     - Prefill and decode go to zero together, and wake up together.
+
+    A firm hold, by which a hard guard keeps a pool below its minimum, is left alone.
     """
     changes: dict[str, Want | Hold] = {}
+    known = {name: entry for name, entry in proposal.pools.items() if name in snapshot.pools}
     reasons = [
         Reason(
             code="UnknownPool", message=f"{name!r} is not a pool of this service; it has {', '.join(snapshot.pools)}"
@@ -30,10 +34,13 @@ def within_specs(snapshot: Snapshot, proposal: Proposal) -> Proposal:
             continue
         if entry is None:
             entry = changes[name] = Hold("the policy has no opinion on this pool", "NoOpinion")
+        if isinstance(entry, Hold) and entry.firm:
+            continue
         bounded, reason = _bounded(snapshot, name, pool.spec, pool.replicas.target, entry)
         if reason is not None:
             changes[name] = Want(bounded, entry.load if isinstance(entry, Want) else None)
             reasons.append(reason)
+    proposal = proposal.model_copy(update={"pools": FrozenMap(known)})
     return _zero_together(snapshot, proposal.with_pools(changes, reasons))
 
 
@@ -47,7 +54,8 @@ def _bounded(
         return lowest, Reason(code="TooFewReplicas", pool=name, message="below min_replicas", values=values)
     if highest is not None and wanted > highest:
         return highest, Reason(code="TooManyReplicas", pool=name, message="above max_replicas", values=values)
-    if wanted == 0 < present and snapshot.traffic.requests_per_s is None and snapshot.traffic.queued is None:
+    unwakeable = snapshot.traffic.requests_per_s is None and snapshot.traffic.queued is None
+    if wanted == 0 < present and highest != 0 and unwakeable:
         return 1, Reason(
             code="ScaleToZeroRefused",
             pool=name,
@@ -59,6 +67,8 @@ def _bounded(
 def _zero_together(snapshot: Snapshot, proposal: Proposal) -> Proposal:
     """Give a stage that would have no replica one, where the other stage has some."""
     stages = {role: snapshot.with_role(role) for role in ("prefill", "decode")}
+    if any(pool.replicas is None for pools in stages.values() for pool in pools.values()):
+        return proposal
     totals = {
         role: sum(proposal.wanted(snapshot, name) or 0 for name in pools) for role, pools in stages.items() if pools
     }
@@ -66,8 +76,10 @@ def _zero_together(snapshot: Snapshot, proposal: Proposal) -> Proposal:
         return proposal
     empty, other = ("prefill", "decode") if totals["prefill"] == 0 else ("decode", "prefill")
     for name, pool in stages[empty].items():
-        if pool.replicas is not None and pool.spec.max_replicas != 0:
-            entry = proposal.pools[name]
+        entry = proposal.pools[name]
+        if isinstance(entry, Hold) and entry.firm:
+            return proposal
+        if pool.spec.max_replicas != 0:
             message = f"prefill and decode go to zero together, and {other} has replicas"
             reason = Reason(
                 code="ZeroTogether", pool=name, message=message, values={f"{other}_replicas": totals[other]}

@@ -147,9 +147,13 @@ class Policy(Node):
 
 
 class Guard(Node):
-    """Limits what a policy proposes. A ``hard`` guard must have the last word, and comes after all soft ones."""
+    """Limits what a policy proposes.
 
-    hard: ClassVar[bool] = False
+    ``rank`` says who must have the later word: 0 for a soft guard, 1 and more for hard ones, which come after all soft
+    ones and in the order of their ranks (bounds 1, a GPU budget 2).
+    """
+
+    rank: ClassVar[int] = 0
 
     @abstractmethod
     def limit(self, snapshot: Snapshot, proposal: Proposal, state: Any) -> tuple[Proposal, Any]:
@@ -194,14 +198,14 @@ class Guarded(Policy, kind="guarded"):
 
     @model_validator(mode="after")
     def _hard_guards_come_last(self) -> Self:
-        hard: Guard | None = None
-        for guard in (*_guards_of(self.policy), *self.guards):
-            if hard is not None and not guard.hard:
+        guards = (*_guards_of(self.policy), *self.guards)
+        for before, guard in zip(guards, guards[1:], strict=False):
+            if guard.rank < before.rank:
+                kind = "a soft guard" if guard.rank == 0 else "a guard"
                 raise ValueError(
-                    f"{guard.kind!r} is a soft guard and stands after {hard.kind!r}, which is hard and must have the "
-                    f"last word: put {guard.kind!r} before it"
+                    f"{guard.kind!r} is {kind} and stands after {before.kind!r}, which is hard and must have the last "
+                    f"word: put {guard.kind!r} before it"
                 )
-            hard = guard if guard.hard else hard
         return self
 
     def __or__(self, guard: Guard) -> Guarded:

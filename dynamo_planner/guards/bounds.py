@@ -55,7 +55,7 @@ class Bounds(Guard, kind="bounds"):
 
     pools: ReadOnly[str, PoolBounds] = Field(default_factory=FrozenMap)
 
-    hard: ClassVar[bool] = True
+    rank: ClassVar[int] = 1
 
     def limit(self, snapshot: Snapshot, proposal: Proposal, state: Any) -> tuple[Proposal, Any]:
         narrowed = {name: self._narrowed(name, pool) for name, pool in snapshot.pools.items()}

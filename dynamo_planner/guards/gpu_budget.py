@@ -51,7 +51,7 @@ class GpuBudget(Guard, kind="gpu_budget"):
 
     max_gpus: Annotated[Count, Field(le=1_000_000)]
 
-    hard: ClassVar[bool] = True
+    rank: ClassVar[int] = 2
 
     def limit(self, snapshot: Snapshot, proposal: Proposal, state: Any) -> tuple[Proposal, Any]:
         proposal = within_service(snapshot, proposal)
@@ -75,7 +75,7 @@ class GpuBudget(Guard, kind="gpu_budget"):
                 continue
             reason = self._reason(claim, replicas, goal[name], held_gpus, unread)
             if replicas < _fewest(snapshot.pools[name].spec, claim.wanted):
-                changes[name] = Hold(reason.message, reason.code)
+                changes[name] = Hold(reason.message, reason.code, firm=True)
             else:
                 entry = proposal.pools[name]
                 changes[name] = Want(replicas, entry.load if isinstance(entry, Want) else None)

@@ -87,7 +87,7 @@ class PrefillQueue:
         return float(self.service_s.var()) / mean**2
 
     def _behind(self, replicas: float) -> tuple[Floats, Floats]:
-        """By how many seconds the replicas are behind, at the ends of each slot of the path, and the shares of requests.
+        """By how many seconds the replicas are behind, at the ends of each slot of the path, and shares of requests.
 
         The path carries the arrivals' variation but not that of the service, which widens it.
         """

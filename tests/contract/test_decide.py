@@ -10,7 +10,9 @@ import pytest
 from pydantic import BaseModel
 
 from dynamo_planner import (
+    Bounds,
     Decision,
+    GpuBudget,
     Guard,
     Hold,
     Policy,
@@ -58,7 +60,7 @@ class Counter(Policy, kind="counter"):
 
 class Cap(Guard, kind="cap"):
     most: int
-    hard = True
+    rank = 1
 
     def limit(self, snapshot: Snapshot, proposal: Proposal, state: Any) -> tuple[Proposal, Any]:
         capped = {
@@ -185,6 +187,8 @@ def test_adding_a_guard_resets_no_other_node() -> None:
 def test_a_soft_guard_after_a_hard_one_is_refused_however_it_gets_there() -> None:
     with pytest.raises(ValueError, match="'note' is a soft guard and stands after 'cap'"):
         Counter() | Cap(most=8) | Note()
+    with pytest.raises(ValueError, match="'bounds' is a guard and stands after 'gpu_budget', which is hard"):
+        Counter() | GpuBudget(max_gpus=8) | Bounds()
     with pytest.raises(TypeError):
         Counter() | 3  # type: ignore[operator]
 

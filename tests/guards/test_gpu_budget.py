@@ -223,7 +223,6 @@ def test_a_minimum_does_not_break_the_budget(max_gpus: int, present: int) -> Non
     assert Proposal(pools={"a": held}).wanted(snapshot, "a") == present
 
 
-@pytest.mark.xfail(strict=True, reason="decide brings a held pool within its spec, also where a hard guard holds it")
 def test_a_minimum_does_not_break_the_budget_in_the_decision() -> None:
     assert decide(8, seen(a=pool(replicas=3, min_replicas=5, max_replicas=5, gpus=2)), a=5).actions == ()
 
