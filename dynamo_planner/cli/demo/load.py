@@ -13,6 +13,9 @@ from dynamo_planner.extras import needs_extra
 with needs_extra("worker"):
     from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
 
+MODEL = "simulated"
+"""The name that the demo's workers serve their model under."""
+
 OK = 200
 EVENT, END = b"data: ", b"data: [DONE]"
 TAIL_BYTES = 2000
@@ -51,7 +54,7 @@ class LoadClient:
 
     async def _send(self, session: ClientSession, request: Request) -> None:
         body = {
-            "model": "simulated",
+            "model": MODEL,
             "prompt": [1] * request.isl,
             "max_tokens": request.osl,
             "ignore_eos": True,
@@ -62,10 +65,10 @@ class LoadClient:
         try:
             async with session.post(self._url, json=body) as response:
                 async for chunk in response.content.iter_any():
-                    if first_s is None and response.status == OK and EVENT in chunk:
+                    tail = (tail + chunk)[-TAIL_BYTES:]
+                    if first_s is None and response.status == OK and EVENT in tail:
                         first_s = self.now_s()
                         self._recording.first_tokens.append((first_s, 1000 * (first_s - request.due_s)))
-                    tail = (tail + chunk)[-TAIL_BYTES:]
                 lost = _shortfall(response.status, tail, request.osl)
         except ClientError as error:
             where = "before" if first_s is None else "after"

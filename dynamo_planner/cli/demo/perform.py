@@ -72,8 +72,8 @@ def _introduction(asked: Asked, fitted: Fit, show: Show) -> str:
     cut = f"           {fitted.cut} requests that are too long for such engines are cut\n" if fitted.cut else ""
     return (
         f"replaying  {asked.scenario.title}: {len(fitted.requests)} requests, then silence until workers are gone\n"
-        f"workers    {' and '.join(f'1 to {asked.max_workers} {name}' for name in show.pools)}, simulated engines made"
-        f" to need about {PEAK_WORKERS:g} at the peak:\n"
+        f"workers    {' and '.join(f'1 to {asked.max_workers} {name}' for name in show.pools)}\n"
+        f"engines    simulated, and sized so that this replay needs about {PEAK_WORKERS:g} of them at its peak:\n"
         f"           steps of {timing.base_ms:.1f} ms, {1000 * timing.prefill_ms_per_token:.0f} ms more per 1000 prompt"
         f" tokens, KV cache of {fitted.limits.kv_tokens} tokens\n{cut}"
         f"SLA        TTFT {sla.ttft_ms:g} ms, ITL {sla.itl_ms:g} ms\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dynamo_planner.cli.demo.fit import Fit
+from dynamo_planner.cli.demo.load import MODEL
 from dynamo_planner.executors.circus import CircusPool
 from dynamo_planner.policies.load import LoadPolicy
 from dynamo_planner.simulation.worker import WorkerOptions
@@ -12,7 +13,6 @@ AGGREGATED: dict[str, Role] = {"workers": "aggregated"}
 DISAGGREGATED: dict[str, Role] = {"prefill": "prefill", "decode": "decode"}
 """Pools by name, in the order in which a request passes them."""
 
-MODEL = "simulated"
 STARTUP_S = 1.0
 """How long a simulated engine takes to be ready, beside the start of its process."""
 
