@@ -30,6 +30,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
+from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import (
@@ -199,7 +200,7 @@ class Guarded(Policy, kind="guarded"):
     @model_validator(mode="after")
     def _hard_guards_come_last(self) -> Self:
         guards = (*_guards_of(self.policy), *self.guards)
-        for before, guard in zip(guards, guards[1:], strict=False):
+        for before, guard in pairwise(guards):
             if guard.rank < before.rank:
                 kind = "a soft guard" if guard.rank == 0 else "a guard"
                 raise ValueError(

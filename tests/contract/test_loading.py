@@ -131,7 +131,11 @@ def test_the_schema_accepts_what_builds_and_refuses_what_does_not() -> None:
     schema = policy_schema()
     jsonschema.Draft202012Validator.check_schema(schema)
     validator = jsonschema.Draft202012Validator(schema)
-    for good in (PIPELINE, {"kind": "load"}, {"kind": "guarded", "policy": PIPELINE, "guards": [{"kind": "bounds"}]}):
+    for good in (
+        PIPELINE,
+        {"kind": "load"},
+        {"kind": "guarded", "policy": PIPELINE, "guards": [{"kind": "gpu_budget", "max_gpus": 4}]},
+    ):
         assert validator.is_valid(good)
         load_policy(good)
     for bad in (

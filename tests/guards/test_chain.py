@@ -48,11 +48,13 @@ def test_a_soft_guard_after_a_hard_one_is_refused(hard: Guard, soft: Guard) -> N
         load_policy([{"kind": "load"}, hard.model_dump(mode="json"), soft.model_dump(mode="json")])
 
 
-def test_soft_guards_come_in_any_order_and_hard_ones_too() -> None:
-    for guards in ([*SOFT, *HARD], [*reversed(SOFT), *reversed(HARD)], [SOFT[2], SOFT[1], SOFT[2], HARD[1], HARD[1]]):
+def test_soft_guards_come_in_any_order_and_the_budget_comes_last() -> None:
+    for guards in ([*SOFT, *HARD], [*reversed(SOFT), *HARD], [SOFT[2], SOFT[1], SOFT[2], HARD[1], HARD[1]]):
         built = chain(as_policy(lambda _: {}), *guards)
         assert isinstance(built, Guarded)
         assert built.guards == tuple(guards)
+    with pytest.raises(ValueError, match="'bounds' is a guard and stands after 'gpu_budget'"):
+        chain(as_policy(lambda _: {}), *reversed(HARD))
 
 
 def test_a_chain_is_data_and_comes_back_from_it() -> None:
