@@ -9,7 +9,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from conftest import NAMES, SHARED
+from tests.profiles.conftest import NAMES, SHARED
 
 from dynamo_planner.profiles import Profile
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import BASE_MS, KV_MS, MAX_KV_TOKENS, REQUEST_MS, law_itl
+from tests.profiles.conftest import BASE_MS, KV_MS, MAX_KV_TOKENS, REQUEST_MS, law_itl
 
 from dynamo_planner.profiles import DecodePoints, DecodeSurface
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from conftest import load_shared
+from tests.profiles.conftest import load_shared
 from scipy.interpolate import CloughTocher2DInterpolator, NearestNDInterpolator
 
 from dynamo_planner.profiles import Profile

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import load_shared
+from tests.profiles.conftest import load_shared
 
 from dynamo_planner.profiles import Profile
 

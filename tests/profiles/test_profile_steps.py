@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import NAMES, SHARED, law_itl, load_shared
+from tests.profiles.conftest import NAMES, SHARED, law_itl, load_shared
 
 from dynamo_planner.profiles import MixedPoints, MixedSteps, Profile
 
