@@ -30,7 +30,7 @@ BASELINE = "import numpy, pydantic\nclass Model(pydantic.BaseModel):\n    value:
 IMPORT = "import dynamo_planner"
 
 DECISION = """
-from dynamo_planner import *
+from dynamo_planner import GpuBudget, LoadPolicy, PoolSpec, PoolStatus, Snapshot, Stabilization, Traffic
 pool = PoolStatus(spec=PoolSpec(role="aggregated"), replicas=2, queued=3, kv_usage=0.7)
 policy = LoadPolicy() | Stabilization() | GpuBudget(max_gpus=8)
 policy.decide(Snapshot(at_s=0, traffic=Traffic(requests_per_s=4), pools={"workers": pool}))

@@ -1,5 +1,8 @@
 """Scaling policies for LLM serving: pure decisions, thin executors."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from dynamo_planner.actions import (
     Action,
     Decision,
@@ -34,6 +37,19 @@ from dynamo_planner.snapshot import (
 
 __version__ = "0.1.0"
 
+if TYPE_CHECKING:
+    from dynamo_planner.profiles import Profile, ProfileError
+
+_LAZY = {"Profile": "dynamo_planner.profiles", "ProfileError": "dynamo_planner.profiles"}
+"""Names whose modules load scipy, which a controller without them need not wait for."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_LAZY[name]), name)
+
+
 __all__ = [
     "Action",
     "Bounds",
@@ -53,6 +69,8 @@ __all__ = [
     "PoolMetrics",
     "PoolSpec",
     "PoolStatus",
+    "Profile",
+    "ProfileError",
     "Proposal",
     "Reason",
     "Replicas",
