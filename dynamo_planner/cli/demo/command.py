@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -23,6 +24,12 @@ class PolicyKind(StrEnum):
     LOAD = "load"
 
 
+def _finite(value: float | None) -> float | None:
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"must be a finite number, got {value}")
+    return value
+
+
 def demo(
     trace: Annotated[
         Path | None,
@@ -34,14 +41,21 @@ def demo(
     ] = None,
     from_s: Annotated[
         float | None,
-        typer.Option(min=0, help="Where in the trace to begin.", show_default="20 s before its busiest moment"),
+        typer.Option(
+            min=0, callback=_finite, help="Where in the trace to begin.", show_default="20 s before its busiest moment"
+        ),
     ] = None,
     to_s: Annotated[
-        float | None, typer.Option(help="Where in the trace to end.", show_default="60 s of replay")
+        float | None, typer.Option(callback=_finite, help="Where in the trace to end.", show_default="60 s of replay")
     ] = None,
     speed: Annotated[
         float | None,
-        typer.Option(min=0.01, help="How many times as fast to replay it.", show_default="1, or more for a slow trace"),
+        typer.Option(
+            min=0.01,
+            callback=_finite,
+            help="How many times as fast to replay it.",
+            show_default="1, or more for a slow trace",
+        ),
     ] = None,
     disaggregated: Annotated[
         bool, typer.Option("--disaggregated", help="Prefill and decode workers instead of aggregated ones.")
@@ -51,12 +65,16 @@ def demo(
     ),
     seed: Annotated[int, typer.Option(min=0, help="Of the generated trace.")] = 0,
     max_workers: Annotated[int, typer.Option(min=2, max=8, help="The most workers of a pool.")] = 4,
-    interval_s: Annotated[float, typer.Option(min=1, max=15, help="Seconds between two adjustments.")] = 3.0,
+    interval_s: Annotated[
+        float, typer.Option(min=1, max=15, callback=_finite, help="Seconds between two adjustments.")
+    ] = 3.0,
     ttft_ms: Annotated[
-        float | None, typer.Option(min=1, help="The TTFT to attain.", show_default="what fits the engines")
+        float | None,
+        typer.Option(min=1, callback=_finite, help="The TTFT to attain.", show_default="what fits the engines"),
     ] = None,
     itl_ms: Annotated[
-        float | None, typer.Option(min=1, help="The ITL to attain.", show_default="what fits the engines")
+        float | None,
+        typer.Option(min=1, callback=_finite, help="The ITL to attain.", show_default="what fits the engines"),
     ] = None,
     policy: Annotated[PolicyKind, typer.Option(help="Who scales.")] = PolicyKind.LOAD,
     picture: Annotated[bool, typer.Option(help="Draw a picture of the run.")] = True,

@@ -27,6 +27,9 @@ from dynamo_planner.cli.demo.summary import Summary, summarize
 DONE, FAILED, SIGNALLED = 0, 1, 128
 """Exit codes; ended by a signal, it is the last one plus the signal's number, as shells have it."""
 
+DECISIONS, NUMBERS, PICTURE, LOG = "decisions.jsonl", "summary.json", "demo.png", "demo.log"
+"""The files that a demo leaves."""
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -58,12 +61,13 @@ def perform(asked: Asked, console: Console) -> int:
         length_s=asked.scenario.length_s,
         pools=circus_pools(fitted, roles, asked.max_workers),
         policy=POLICIES[asked.policy](asked.interval_s),
-        decision_log=asked.out / "decisions.jsonl",
+        decision_log=asked.out / DECISIONS,
     )
     asked.out.mkdir(parents=True, exist_ok=True)
-    show.decision_log.unlink(missing_ok=True)
+    for left_by_the_last in (DECISIONS, NUMBERS, PICTURE):
+        (asked.out / left_by_the_last).unlink(missing_ok=True)
     console.print(_introduction(asked, fitted, show), markup=False, highlight=False, soft_wrap=True)
-    with _logged_to(asked.out / "demo.log"):
+    with _logged_to(asked.out / LOG):
         return asyncio.run(_perform(show, asked, console))
 
 
@@ -125,10 +129,10 @@ async def _perform(show: Show, asked: Asked, console: Console) -> int:
 
 
 def _write(summary: Summary, show: Show, asked: Asked) -> list[Path]:
-    """The files that a demo leaves."""
-    numbers = asked.out / "summary.json"
+    """Write what is to be kept; the paths of what there is to see."""
+    numbers = asked.out / NUMBERS
     numbers.write_text(summary.model_dump_json(indent=2) + "\n")
-    picture = asked.out / "demo.png"
+    picture = asked.out / PICTURE
     if asked.picture:
         draw(show.recording, summary, picture)
     return [*([picture] if asked.picture else []), numbers, show.decision_log]

@@ -18,7 +18,7 @@ def report(summary: Summary) -> str:
     for name, pool in summary.pools.items():
         lines.append(
             f"{name:<13} {pool.lowest} -> {pool.peak} -> {pool.last} ready;"
-            f" {pool.scale_ups} times up, {pool.scale_downs} times down"
+            f" scaled up {pool.scale_ups} x, down {pool.scale_downs} x"
         )
     saved = f" ({1 - summary.worker_s / summary.static_peak_s:.0%} less)" if summary.static_peak_s else ""
     lines.append(

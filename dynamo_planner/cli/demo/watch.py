@@ -20,6 +20,8 @@ from dynamo_planner.snapshot import Replicas
 TURN_S = 0.5
 """How often the replicas are noted and the screen is drawn."""
 
+SETTLED_TURNS = 4
+
 
 @dataclass
 class Watch:
@@ -46,11 +48,12 @@ class Watch:
         await asyncio.sleep(over_s - self.client.now_s())
 
     def settled(self) -> bool:
-        """Whether every pool is back at its minimum, with nothing on its way."""
-        last, specs = self.recording.samples[-1].pools, self.executor.pools
+        """Whether every pool has been at its minimum, with nothing on its way, for the last few turns."""
+        specs, last = self.executor.pools, self.recording.samples[-SETTLED_TURNS:]
         return all(
-            (last[name].ready, last[name].starting, last[name].draining) == (spec.min_replicas, 0, 0)
-            for name, spec in specs.items()
+            (replicas.ready, replicas.starting, replicas.draining) == (specs[name].min_replicas, 0, 0)
+            for sample in last
+            for name, replicas in sample.pools.items()
         )
 
     def _note(self, pools: Mapping[str, Replicas | None]) -> None:
