@@ -192,7 +192,7 @@ def app() -> typer.Typer:
         (["--trace", "{malformed}"], "line 3"),
         (["--max-workers", "1"], "--max-workers"),
         (["--policy", "sla"], "--policy"),
-        (["--interval-s", "nan"], "must be a finite number, got nan"),
+        (["--interval-s", "nan"], "--interval-s"),
         (["--ttft-ms", "inf"], "must be a finite number, got inf"),
         (["--out", "{trace}"], "--out"),
         (["--from-s", "5"], "--trace"),
