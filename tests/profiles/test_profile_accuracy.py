@@ -9,9 +9,9 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from tests.profiles.conftest import NAMES, SHARED
 
 from dynamo_planner.profiles import Profile
+from tests.profiles.conftest import NAMES, SHARED
 
 BENCHMARK = Path(__file__).resolve().parents[2] / "benchmarks" / "profile_accuracy.py"
 

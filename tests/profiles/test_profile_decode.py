@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.profiles.conftest import BASE_MS, KV_MS, MAX_KV_TOKENS, REQUEST_MS, law_itl
 
 from dynamo_planner.profiles import DecodePoints, DecodeSurface
+from tests.profiles.conftest import BASE_MS, KV_MS, MAX_KV_TOKENS, REQUEST_MS, law_itl
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,10 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from tests.profiles.conftest import load_shared
 from scipy.interpolate import CloughTocher2DInterpolator, NearestNDInterpolator
 
 from dynamo_planner.profiles import Profile
+from tests.profiles.conftest import load_shared
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.profiles.conftest import load_shared
 
 from dynamo_planner.profiles import Profile
+from tests.profiles.conftest import load_shared
 
 pytest.importorskip("matplotlib")
 

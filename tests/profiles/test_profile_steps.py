@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.profiles.conftest import NAMES, SHARED, law_itl, load_shared
 
 from dynamo_planner.profiles import MixedPoints, MixedSteps, Profile
+from tests.profiles.conftest import NAMES, SHARED, law_itl, load_shared
 
 
 def test_decoding_alone_is_the_decode_surface(own: Profile) -> None:
