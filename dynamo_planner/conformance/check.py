@@ -10,7 +10,7 @@ from dynamo_planner.actions import State
 from dynamo_planner.conformance.laws import Case, ConformanceError, judged
 from dynamo_planner.conformance.loops import check_monotone, check_state_size
 from dynamo_planner.conformance.plant import Plant
-from dynamo_planner.conformance.strategies import POOLS, Mode, Pools, as_service, some_fields, timelines
+from dynamo_planner.conformance.strategies import POOLS, Mode, Pools, as_service, pool_names, some_fields, timelines
 from dynamo_planner.conformance.surroundings import Surroundings, nodes
 from dynamo_planner.extras import needs_extra
 from dynamo_planner.policy import PlainFunction, Policy, as_policy
@@ -25,7 +25,7 @@ T = TypeVar("T")
 TIMELINES = (1, 6)
 """The most snapshots of a timeline, in the order in which they are tried."""
 
-SIMPLIFICATIONS = 250
+SIMPLIFICATIONS = 100
 """How many simpler cases are tried once one has failed."""
 
 EXAMPLES_PER_PAIR = 5
@@ -35,7 +35,7 @@ EXAMPLES_PER_PAIR = 5
 def check_policy(
     policy: Policy | PlainFunction,
     *,
-    modes: Collection[Mode] = ("aggregated", "disaggregated"),
+    modes: Collection[Mode] | Mode = ("aggregated", "disaggregated"),
     pools: Mapping[str, PoolSpec] | Snapshot | None = None,
     plant: Plant | None = None,
     examples: int = 40,
@@ -47,18 +47,30 @@ def check_policy(
     which specs and knobs are taken. ``plant`` is what its replicas can do; loads from none to 12 times its own are
     tried. ``examples`` is how many timelines are tried for each mode.
 
-    It is deterministic, and nothing is stored. Raises :class:`ConformanceError`, an ``AssertionError``, for the first
-    law that is found broken.
+    It is deterministic, and no examples are stored. Raises :class:`ConformanceError`, an ``AssertionError``, for the
+    first law that is found broken.
     """
     policy = as_policy(policy)
     plant = plant or Plant()
     monotone = _is_monotone(policy)
-    for asked in modes if pools is None else [pools]:
+    for asked in _services(modes, pools):
         _check_decisions(policy, asked, examples)
         service = as_service(_typical(asked) if isinstance(asked, str) else asked)
         check_state_size(policy, service, plant)
         if monotone:
             _check_loads(policy, service, plant, max(examples // EXAMPLES_PER_PAIR, 1))
+
+
+def _services(modes: Collection[Mode] | Mode, pools: Mapping[str, PoolSpec] | Snapshot | None) -> list[Pools]:
+    if pools is not None:
+        if not pool_names(pools):
+            raise ValueError("pools: there are none, and a policy is asked about one at least")
+        return [pools]
+    asked: list[Mode] = [modes] if isinstance(modes, str) else list(modes)
+    for mode in asked:
+        if mode not in POOLS:
+            raise ValueError(f"modes: {mode!r} is no mode; allowed: {', '.join(POOLS)}")
+    return [*asked]
 
 
 def _typical(mode: Mode) -> dict[str, PoolSpec]:
@@ -122,7 +134,7 @@ def _search(cases: st.SearchStrategy[T], check: Callable[[T, str | None], None],
         if broken and next(simpler, None) is None:
             raise _EnoughError
         try:
-            check(case, broken[0].law if broken else None)
+            check(case, broken[0].law if broken else None)  # the other laws need not be checked any more
         except ConformanceError as error:
             broken.append(error)
             raise
@@ -130,4 +142,5 @@ def _search(cases: st.SearchStrategy[T], check: Callable[[T, str | None], None],
     with suppress(ConformanceError, hypothesis.errors.Flaky, _EnoughError):
         search()
     if broken:
-        raise min(broken, key=lambda error: (len(error.snapshots), len(str(error))))
+        simplest = min(broken, key=lambda error: (len(error.snapshots), len(str(error))))
+        raise simplest.with_traceback(None)

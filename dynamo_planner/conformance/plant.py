@@ -6,14 +6,14 @@ settle in, and replicas that take their ``startup_s`` to start. That is enough t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import sqrt
 from typing import Any, NamedTuple
 
 from pydantic import Field
 
-from dynamo_planner.actions import Decision, State
-from dynamo_planner.frozen import Frozen
+from dynamo_planner.actions import Decision, SetKnob, State
+from dynamo_planner.frozen import Frozen, FrozenMap, KnobValue
 from dynamo_planner.snapshot import Dist, PoolStatus, Replicas, Role, Snapshot, Traffic
 
 BACKLOG_S = 60.0
@@ -149,10 +149,10 @@ def run(
     service: Snapshot,
     start: Mapping[str, int],
 ) -> Iterator[Step]:
-    """A closed loop, with a tick for each ``(tick_s, plant)``: what is decided is what starts and stops.
+    """A closed loop, with a tick for each ``(tick_s, plant)``: what is decided is what starts, stops and is set.
 
     It begins with ``start`` ready replicas. A replica is ready ``startup_s`` after it was decided on; the newest go
-    first, and at once.
+    first, and at once. Knobs are set at once, and change nothing of the load.
     """
     at_s, state = service.at_s, None
     replicas = {name: Replicas(ready=count) for name, count in start.items()}
@@ -163,7 +163,20 @@ def run(
         for name, pool in service.pools.items():
             target = decision.targets.get(name, replicas[name].target)
             replicas[name] = _moved(replicas[name], target, at_s, at_s + tick_s - pool.spec.startup_s)
+        service = _set(service, [action for action in decision.actions if isinstance(action, SetKnob)])
         at_s, state = at_s + tick_s, decision.state
+
+
+def _set(service: Snapshot, actions: Sequence[SetKnob]) -> Snapshot:
+    """The service with these knobs set."""
+    if not actions:
+        return service
+
+    def knobs(present: Mapping[str, KnobValue], pool: str | None) -> FrozenMap[str, KnobValue]:
+        return FrozenMap({**present, **{action.knob: action.value for action in actions if action.pool == pool}})
+
+    pools = {name: pool.model_copy(update={"knobs": knobs(pool.knobs, name)}) for name, pool in service.pools.items()}
+    return service.model_copy(update={"pools": FrozenMap(pools), "knobs": knobs(service.knobs, None)})
 
 
 def _moved(replicas: Replicas, target: int, decided_s: float, ready_since_s: float) -> Replicas:

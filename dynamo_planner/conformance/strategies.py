@@ -57,7 +57,9 @@ def services(pools: Pools) -> st.SearchStrategy[Snapshot]:
     """The pools of a service as they are given, or those of a mode with specs of any kind."""
     if not isinstance(pools, str):
         return st.just(as_service(pools))
-    return st.fixed_dictionaries({name: _specs(role) for name, role in POOLS[pools].items()}).map(as_service)
+    roles = POOLS[pools]
+    specs = st.tuples(*map(_specs, roles.values()))
+    return specs.map(lambda drawn: as_service(dict(zip(roles, drawn, strict=True))))
 
 
 def pool_names(pools: Pools) -> tuple[str, ...]:

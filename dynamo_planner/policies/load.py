@@ -18,7 +18,7 @@ decode: 2 -> 3 replicas
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -78,8 +78,8 @@ class LoadPolicy(Policy, kind="load"):
     decode_kv_up: float = Field(default=0.9, ge=0, le=1)
     decode_kv_down: float = Field(default=0.5, ge=0, le=1)
     kv_per_waiting: float = Field(default=0.02, ge=0)
-    decode_grace_intervals: Count = 3
-    prefill_trend_intervals: Count = 3
+    decode_grace_intervals: Annotated[Count, Field(le=1000)] = 3
+    prefill_trend_intervals: Annotated[Count, Field(le=1000)] = 3
 
     state_type: ClassVar[Any] = Interval
 

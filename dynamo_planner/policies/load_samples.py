@@ -32,19 +32,22 @@ def read(snapshot: Snapshot, pool: PoolStatus, *, kv_per_waiting: float, fresh_s
     Where ``queued`` is unknown, KV usage is read without it. Metrics older than ``fresh_s`` are unknown. Queues are
     sums over the workers that were seen, which are ``ready * coverage``.
     """
-    seen = _workers_seen(pool)
-    waiting = 0.0 if not seen or pool.queued is None else pool.queued / seen
-    if not seen or snapshot.age_s(pool.observed_at_s) > fresh_s:
+    waiting, running = _per_worker(pool, pool.queued), _per_worker(pool, pool.running)
+    if not _workers_seen(pool) or snapshot.age_s(pool.observed_at_s) > fresh_s:
         load = None
     elif pool.spec.role == "prefill":
         load = None if pool.queued is None else waiting
     else:
-        load = None if pool.kv_usage is None else pool.kv_usage + kv_per_waiting * waiting
+        load = None if pool.kv_usage is None else min(pool.kv_usage + kv_per_waiting * waiting, LARGEST_LOAD)
     if _is_idle(snapshot, pool, fresh_s, measured=load is not None):
         return IDLE
-    busy = waiting + (pool.running or 0.0) / seen if seen else 0.0
-    load = None if load is None else min(load, LARGEST_LOAD)
-    return Reading(load, min(busy, LARGEST_LOAD), idle=False, seen_s=pool.observed_at_s)
+    return Reading(load, waiting + running, idle=False, seen_s=pool.observed_at_s)
+
+
+def _per_worker(pool: PoolStatus, total: float | None) -> float:
+    """A sum over the workers seen as a mean, 0 where it is unknown."""
+    seen = _workers_seen(pool)
+    return min((total or 0.0) / seen, LARGEST_LOAD) if seen else 0.0
 
 
 def _workers_seen(pool: PoolStatus) -> float:
