@@ -52,9 +52,10 @@ class Place:
     def pool(self, *, replicas: int = 1, gpus: int = 0, **given: Any) -> CircusPool:
         """A pool of tiny workers; what is no field of a pool is how they behave."""
         fields = {name: given.pop(name) for name in list(given) if name in CircusPool.model_fields}
-        defaults = {"graceful_timeout_s": 20.0, "restart_backoff_s": 0.3, "command": self.command(**given)}
         spec = PoolSpec(role="decode", gpus=gpus, min_replicas=replicas)
-        return CircusPool(spec=spec, **{**defaults, **fields})
+        command = self.command(**given)
+        defaults = {"spec": spec, "command": command, "graceful_timeout_s": 20.0, "restart_backoff_s": 0.3}
+        return CircusPool(**{**defaults, **fields})
 
     def settled(self, executor: CircusExecutor, **targets: int) -> None:
         """Wait until these pools have these many ready workers, and nothing else."""

@@ -155,6 +155,19 @@ def test_one_that_is_started_again_gets_new_workers_and_the_old_ones_stay(place:
         assert theirs.client.call("list")["watchers"] == []
 
 
+def test_who_changes_over_to_another_one_leaves_none_of_his_own_behind(place: Place, theirs: Theirs) -> None:
+    executor = place.executor(pools={"decode": place.pool()}).start()
+    place.settled(executor, decode=1)
+    before = place.worker_pids()
+    executor.detach()
+    with place.executor(pools={"decode": place.pool()}, endpoint=theirs.endpoint) as executor:
+        assert up(executor, 2)[0] == "applied"
+        place.settled(executor, decode=2)
+        assert set(before) < set(place.worker_pids())
+        assert place.arbiter_pid() == theirs.process.pid
+    assert list(place.processes()) == [theirs.process.pid]
+
+
 def test_one_that_is_told_to_quit_takes_its_workers_along_and_they_come_back(place: Place) -> None:
     with place.executor(pools={"decode": place.pool(replicas=2)}) as executor:
         place.settled(executor, decode=2)

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from dynamo_planner import Outcome, ScaleTo, SetKnob
+from dynamo_planner import Outcome, PoolSpec, ScaleTo, SetKnob
 from dynamo_planner.executors import ExecutorError
 
 if TYPE_CHECKING:
@@ -129,6 +129,15 @@ def test_what_cannot_be_done_is_refused_and_the_rest_is_done(place: Place) -> No
         assert (knob.status, "cannot set knobs" in knob.message) == ("refused", True)
         assert (unknown.status, unknown.message) == ("refused", "there is no pool 'decoed'; there are decode")
         assert up.status == "applied"
+
+
+def test_no_more_than_the_pool_may_have(place: Place) -> None:
+    spec = PoolSpec(role="decode", gpus=0, min_replicas=0, max_replicas=2)
+    with place.executor(pools={"decode": place.pool(spec=spec)}) as executor:
+        outcome = apply(executor, "decode", 1_000_000)
+        assert outcome.status == "refused"
+        assert outcome.message == "decode may have 2 replicas at most (max_replicas), and not 1000000"
+        assert place.worker_pids() == []
 
 
 def test_before_the_start_it_says_so(place: Place) -> None:

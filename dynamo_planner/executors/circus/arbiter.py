@@ -70,6 +70,7 @@ class Arbiter:
         if self._given is not None:
             self._connect(ArbiterRecord(endpoint=self._given))
             self.client.call("list")
+            self._dismiss(last)
             self._remember(ArbiterRecord(endpoint=self._given))
         elif last is not None and last.directory is not None:
             self._take_over(last, last.directory)
@@ -87,16 +88,23 @@ class Arbiter:
         self._record = record
 
     def _take_over(self, record: ArbiterRecord, directory: str) -> None:
-        self._process = find_by_arguments("circus.circusd", f"{directory}/circus.ini")
+        self._process = _circusd(directory)
         if self._process is not None:
             self._connect(record)
             with suppress(ArbiterSilentError):
                 self.client.call("list", timeout_s=STARTS_WITHIN_S)
                 return
             logger.warning("the arbiter with pid %d does not answer and is replaced", self._process.pid)
-            send(self._process, signal.SIGKILL)
-        shutil.rmtree(directory, ignore_errors=True)
+        self._dismiss(record)
         self._start()
+
+    def _dismiss(self, last: ArbiterRecord | None) -> None:
+        """End an arbiter that was started for this namespace; by force, as its workers are to live on."""
+        if last is not None and last.directory is not None:
+            process = _circusd(last.directory)
+            if process is not None:
+                send(process, signal.SIGKILL)
+            shutil.rmtree(last.directory, ignore_errors=True)
 
     def _start(self) -> None:
         directory = Path(tempfile.gettempdir(), f"dynamo-planner-{secrets.token_hex(6)}")
@@ -231,3 +239,7 @@ class Arbiter:
     def close(self) -> None:
         """Drop the connection."""
         self.client.close()
+
+
+def _circusd(directory: str) -> Process | None:
+    return find_by_arguments("circus.circusd", f"{directory}/circus.ini")

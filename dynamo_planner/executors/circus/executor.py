@@ -34,8 +34,9 @@ _UNKILLABLE_AFTER_S = 10.0
 class CircusExecutor:
     """Keeps pools of local worker processes at their targets: one Circus watcher per worker, GPUs of its own each.
 
-    With ``endpoint`` it uses the arbiter that listens there; without, it starts circusd on unix sockets in a private
-    directory, and again if that ends. Its records are in ``NAMESPACE.json`` of ``state_dir`` (left out:
+    With ``endpoint`` it uses the arbiter that listens there (on TCP, Circus lets every user of the machine read the
+    workers' environment and run commands); without, it starts circusd on unix sockets in a private directory, and again
+    if that ends. Its records are in ``NAMESPACE.json`` of ``state_dir`` (left out:
     ``DYN_LOCAL_STATE_DIR``, else ``~/.dynamo/state``), and the workers' logs beside it. ``gpus`` are the GPUs that it
     may give out; left out, what ``nvidia-ml-py`` finds, or none.
 
@@ -86,6 +87,8 @@ class CircusExecutor:
         with self._lock:
             if self._fleet is not None:
                 return self
+            if identify(os.getpid()) is None:
+                raise ExecutorError("/proc does not show this process: the Circus executor needs Linux")
             self._store.open()
             fleet: Fleet | None = None
             try:
@@ -231,6 +234,10 @@ class CircusExecutor:
         target = len(self._ledger.records.wanted(action.pool))
         if target == action.replicas:
             return Outcome(action=action, status="unchanged", message=f"{action.pool} has {target} replicas"), []
+        most = self._specs[action.pool].max_replicas
+        if most is not None and action.replicas > most:
+            message = f"{action.pool} may have {most} replicas at most (max_replicas), and not {action.replicas}"
+            return Outcome(action=action, status="refused", message=message), []
         if action.expected is not None and action.expected != target:
             message = f"{action.pool} has a target of {target} and not of {action.expected}, which this was decided for"
             return Outcome(action=action, status="refused", message=message), []

@@ -49,7 +49,8 @@ class CircusPool(Frozen):
 
     A worker's environment is a few harmless variables of the planner's (``PATH``, ``HOME``, locale, ...), those named
     in ``inherit_env``, and ``env``; nothing else of the planner's environment reaches it. With GPUs it gets
-    ``CUDA_VISIBLE_DEVICES``, in PCI order.
+    ``CUDA_VISIBLE_DEVICES``, in PCI order. Secrets belong into ``inherit_env``: a command is in the state file and in
+    every process list.
 
     A worker is ready once ``health``, a path on its own port at 127.0.0.1, answers 200; with ``health=None`` once it
     has lived for ``ready_after_s``. One that is not ready after ``startup_timeout_s`` is killed. One that is drained

@@ -38,6 +38,7 @@ class Store:
         self.state_dir = Path(state_dir).expanduser().absolute()
         self.file = self.state_dir / f"{namespace}.json"
         self.directory = self.state_dir / namespace
+        self._new_file = self.state_dir / f"{namespace}.json.new"
         self._lock = FileLock(self.directory / "lock", mode=0o600, thread_local=False)
 
     def open(self) -> None:
@@ -114,21 +115,21 @@ class Store:
     def write(self, records: Records) -> None:
         """Replace the state file as a whole, durably. Raises ``OSError`` with the file unchanged."""
         crash_point("before-write")
-        new = self.file.with_suffix(".json.new")
         try:
-            with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            with os.fdopen(os.open(self._new_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
                 file.write(records.model_dump_json(indent=1))
                 file.flush()
                 os.fsync(file.fileno())
-            new.replace(self.file)
+            self._new_file.replace(self.file)
         except OSError:
-            new.unlink(missing_ok=True)
+            self._new_file.unlink(missing_ok=True)
             raise
         crash_point("after-write")
 
     def delete(self) -> None:
         """Remove the state file and the notes of started processes, and nothing else; the logs stay."""
         self.file.unlink(missing_ok=True)
+        self._new_file.unlink(missing_ok=True)
         self.keep_notes(())
 
     def log(self, name: str) -> Path:
