@@ -87,7 +87,19 @@ def test_of_two_samples_of_a_series_the_first_counts() -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["c", "c{", 'c{a="1"', 'c{a="1} 2', "c{a=1} 2", 'c{a="1"}', 'c{a="1",a="2"} 1', "c one", 'c{a="1"}} 2', "c {} {}"],
+    [
+        "c",
+        "c{",
+        'c{a="1"',
+        'c{a="1} 2',
+        "c{a=1} 2",
+        'c{a="1"}',
+        'c{a="1",a="2"} 1',
+        "c one",
+        "c 1_000",
+        'c{a="1"}} 2',
+        "c {} {}",
+    ],
 )
 def test_what_does_not_read_is_not_a_number(line: str) -> None:
     (value,) = parse_page(f"{line}\n", {"c"})["c"].values()

@@ -147,6 +147,14 @@ def test_all_are_given_up_at_the_deadline() -> None:
         assert time.monotonic() - started_s < 1.5
 
 
+@pytest.mark.usefixtures("threads")
+def test_what_is_under_way_at_the_deadline_is_broken_off() -> None:
+    with raw_server(drip_head) as url:
+        source = ScrapeSource({"workers": {"w0": url}}, {"workers": "aggregated"}, timeout_s=60, deadline_s=0.3)
+        with pytest.raises(SourceError, match=r"no answer when the 0.3 s for all workers were over"):
+            source.observe(0)
+
+
 def test_nobody_there() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]

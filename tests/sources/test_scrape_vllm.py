@@ -245,6 +245,56 @@ def test_no_buckets_no_quantiles(farm: Farm) -> None:
     assert as_plain(traffic.ttft_ms) == pytest.approx({"count": 4, "mean": 1125})
 
 
+def without_bounds(page: str, *bounds: str) -> str:
+    lines = page.splitlines(keepends=True)
+    return "".join(line for line in lines if not any(f'le="{bound}"' in line for bound in bounds))
+
+
+def test_workers_with_other_buckets_have_the_quantiles_that_both_can_tell(farm: Farm) -> None:
+    """0.3, 0.3 and 4 s in buckets up to 0.1, 0.5, 1 and 5 s; 0.7 and 0.7 s in buckets up to 0.5 and 5 s.
+
+    Together: 2 of 5 up to 0.5 s, and 3 up to 5 s.
+    """
+    source = ScrapeSource({"workers": farm.urls("w0", "w1")}, {"workers": "aggregated"})
+    farm.pages = {"w0": Vllm().page(), "w1": without_bounds(Vllm().page(), "0.1", "1.0")}
+    source.observe(0)
+    other = without_bounds(Vllm(ttft_s=(0.7, 0.7)).page(), "0.1", "1.0")
+    farm.pages = {"w0": Vllm(ttft_s=(0.3, 0.3, 4.0)).page(), "w1": other}
+    assert as_plain(source.observe(10).traffic.ttft_ms) == pytest.approx(
+        {
+            "count": 5,
+            "mean": 1200,
+            "0.5": 500 + 4500 * 0.5 / 3,
+            "0.9": 500 + 4500 * 2.5 / 3,
+            "0.99": 500 + 4500 * 2.95 / 3,
+        }
+    )
+
+
+def test_buckets_that_are_new_since_the_last_page_are_left_out(farm: Farm) -> None:
+    """Their counts of before are not known: here, of 4 values up to 1 s, 2 came before the first page."""
+    before = "".join(
+        line for line in Vllm(ttft_s=(0.7, 0.7)).page().splitlines(keepends=True) if 'le="1.0"' not in line
+    )
+    traffic = observe_two(farm, before, Vllm(ttft_s=(0.7, 0.7, 0.7, 3.0)).page()).traffic
+    assert as_plain(traffic.ttft_ms) == pytest.approx(
+        {"count": 2, "mean": 1850, "0.5": 2750, "0.9": 4550, "0.99": 4955}
+    ), "both values lie between 0.5 and 5 s, as far as can be told"
+
+
+def test_a_histogram_without_buckets_that_is_reset(farm: Farm) -> None:
+    def bare(isl: tuple[float, ...]) -> str:
+        return without_bounds(Vllm(done=9, isl=isl, started_s=-100).page(), "10", "100", "1000", "+Inf")
+
+    traffic = observe_two(farm, bare((10, 10, 10)), bare((50, 70))).traffic
+    assert as_plain(traffic.isl) == {"count": 2, "mean": 60}
+
+
+def test_more_hits_than_queries_are_all_hits(farm: Farm) -> None:
+    """The two counters are read at two moments."""
+    assert observe_two(farm, Vllm().page(), Vllm(hits=101, queries=100).page()).traffic.prefix_hit_rate == 1
+
+
 def test_what_cannot_be_known_says_so(farm: Farm) -> None:
     observation = observe_two(farm, IDLE.page(), BUSY.page())
     assert "frontend" in observation.missing["traffic.queued"]
