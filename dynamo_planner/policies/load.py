@@ -113,7 +113,7 @@ class LoadPolicy(Policy, kind="load"):
         else:
             proposal = self._adjusted(snapshot, pools, readings, samples)
             if moving is not None:
-                message = f"it adjusts although {moving}, which has gone on for too long"
+                message = f"it adjusts although {moving}: no interval was completed for {at_s - last.completed_s:.0f} s"
                 proposal = proposal.because(Reason(code="WaitedLongEnough", message=message))
             cleared = {name: own.cleared(grace=max(own.grace - 1, 0)) for name, own in samples.items()}
             interval = Interval(started_s=at_s, completed_s=at_s, tick_s=at_s, pools=cleared)
@@ -135,8 +135,9 @@ class LoadPolicy(Policy, kind="load"):
         *,
         anew: bool,
     ) -> dict[str, PoolSamples]:
-        """What is remembered of each pool with the sample of this tick."""
-        anew = anew or snapshot.at_s - last.tick_s > self.adjustment_interval_s
+        """What is remembered of each pool with the sample of this tick; samples before a gap are dropped."""
+        drop = anew or snapshot.at_s - last.tick_s > self.adjustment_interval_s
+        protected = self.decode_grace_intervals if anew else self.decode_grace_intervals + 1  # this one is not full
         sampled = {}
         for name, pool in pools.items():
             own = last.pools.get(name)
@@ -149,9 +150,8 @@ class LoadPolicy(Policy, kind="load"):
                 own = PoolSamples(ready=ready)
             elif ready != own.ready:
                 new = ready > own.ready and pool.spec.role != "prefill"
-                grace = self.decode_grace_intervals if new else own.grace
-                own = own.model_copy(update={"ready": ready, "grace": grace})
-            own = own.cleared(grace=own.grace) if anew else own
+                own = own.model_copy(update={"ready": ready, "grace": protected if new else own.grace})
+            own = own.cleared(grace=own.grace) if drop else own
             sampled[name] = own.plus(readings[name], snapshot.at_s)
         return sampled
 

@@ -11,7 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from dynamo_planner import Decision, PoolSpec, PoolStatus, Replicas, Snapshot, State, Traffic, highest, load_policy
+from dynamo_planner import (
+    Decision,
+    Policy,
+    PoolSpec,
+    PoolStatus,
+    Replicas,
+    Snapshot,
+    State,
+    Traffic,
+    highest,
+    load_policy,
+)
+from dynamo_planner.guards import Stabilization
 from dynamo_planner.policies import LoadPolicy
 
 BUSY = Traffic(requests_per_s=5)
@@ -33,7 +45,7 @@ def decode(replicas: Any, kv_usage: float | None, queued: float | None = 0, **mo
 class Timeline:
     """Feeds a policy one snapshot after the other, and says what it wanted."""
 
-    def __init__(self, policy: LoadPolicy = POLICY, traffic: Traffic = BUSY) -> None:
+    def __init__(self, policy: Policy = POLICY, traffic: Traffic = BUSY) -> None:
         self.policy = policy
         self.traffic = traffic
         self.missing: dict[str, str] = {}
@@ -152,6 +164,16 @@ def test_a_new_decode_replica_is_protected_for_the_full_intervals_it_says() -> N
     interval(timeline, 130, {"decode": 2}, decode=decode(3, 0.2))
 
 
+def test_an_interval_that_is_not_full_does_not_use_up_the_grace() -> None:
+    timeline = Timeline()
+    timeline.expect(0, {}, decode=decode(2, 0.2))
+    timeline.expect(9000, {"decode": 3}, decode=decode(3, 0.2))  # after a gap there is a new one
+    for start_s in (9000, 9030, 9060):
+        interval(timeline, start_s, {"decode": 3}, decode=decode(3, 0.2))
+        assert timeline.codes("decode") == ["GracePeriod"]
+    interval(timeline, 9090, {"decode": 2}, decode=decode(3, 0.2))
+
+
 def test_prefill_has_no_grace() -> None:
     timeline = Timeline()
     interval(timeline, 0, {"prefill": 2}, prefill=prefill(1, 9))
@@ -208,7 +230,8 @@ def test_it_says_that_it_waited_long_enough() -> None:
     timeline = Timeline()
     while not timeline.decision.targets:
         timeline.see(timeline.decision.at_s + 10, prefill=prefill(Replicas(ready=2, draining=1), 9))
-    assert "it adjusts although prefill has 1 replicas draining" in timeline.decision.explain()
+    why = timeline.decision.explain()
+    assert "it adjusts although prefill has 1 replicas draining: no interval was completed for 450 s" in why
 
 
 @pytest.mark.parametrize("pool", ["decode", "prefill"])
@@ -432,6 +455,16 @@ def test_while_it_collects_the_other_of_highest_may_raise_and_not_lower() -> Non
         return highest(POLICY, lambda _: {"decode": wanted}).decide(Snapshot(at_s=0, pools={"decode": decode(3, 0.6)}))
 
     assert (both(5).targets, both(2).targets) == ({"decode": 5}, {})
+
+
+def test_it_scales_down_behind_a_stabilization_window_though_it_holds_most_of_the_time() -> None:
+    timeline = Timeline(LoadPolicy(adjustment_interval_s=60) | Stabilization(down_window_s=150))
+    lowered = []
+    for at_s in range(0, 600, 10):
+        decision = timeline.see(at_s, decode=decode(3, 0.1))
+        lowered += [at_s] if decision.actions else []
+    # adjustments at 60, 120, ...; at 60 the present target counts as recommended, until 210
+    assert lowered == [240, 300, 360, 420, 480, 540]
 
 
 # Construction
