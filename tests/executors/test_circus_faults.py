@@ -1,4 +1,4 @@
-"""Faults that last: whatever one pool or the arbiter does, the others go on, and whoever stops leaves nothing behind."""
+"""Faults that last: whatever one pool or the arbiter does, others go on, and whoever stops leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from dynamo_planner.executors.circus import CircusExecutor
     from tests.executors.conftest import Place
 
-TICK_S = 2.0
-"""The most that a tick may take while something is wrong: the time that a busy machine needs is in it."""
+TICK_S = 4.0
+"""The most that acting may take: workers in start-up are asked for a second, twice; the rest is for a busy machine."""
 
 
 @pytest.fixture
@@ -56,8 +56,8 @@ def test_other_pools_keep_scaling_meanwhile(place: Place, behaviour: dict[str, A
         place.settled(executor, good=1)
         for bad, good in ((0, 3), (2, 1), (1, 2)):
             began = time.monotonic()
-            scale(executor, "bad", bad)
-            assert scale(executor, "good", good)[0] == "applied"
+            _, outcome = executor.apply([ScaleTo(pool="bad", replicas=bad), ScaleTo(pool="good", replicas=good)])
+            assert outcome.status == "applied"
             assert time.monotonic() - began < TICK_S
             place.settled(executor, good=good)
             gpus = [gpu for info in executor.workers() for gpu in info.gpus]
