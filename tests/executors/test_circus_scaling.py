@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import time
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -156,3 +157,15 @@ def test_a_stop_in_the_middle_of_a_start(place: Place) -> None:
         assert apply(executor, "decode", 0).status == "applied"
         place.settled(executor, decode=0)
         assert place.worker_pids() == []
+
+
+def test_one_that_does_not_answer_holds_nobody_up_for_long(place: Place) -> None:
+    with place.executor(pools={"decode": place.pool(hang=1), "other": place.pool(replicas=0)}) as executor:
+        time.sleep(0.3)  # for it to listen
+        executor.observe()
+        began = time.monotonic()
+        for replicas in (1, 0, 1):
+            assert executor.apply([ScaleTo(pool="other", replicas=replicas)])[0].status == "applied"
+            executor.observe()
+        assert time.monotonic() - began < 3.0, "each of the nine looks would have waited a second"
+        executor.apply([ScaleTo(pool="decode", replicas=0)])

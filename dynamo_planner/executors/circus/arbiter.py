@@ -114,6 +114,7 @@ class Arbiter:
                 f"TMPDIR: a unix socket's path cannot be as long as {directory}/arbiter: set a shorter one"
             )
         self._remember(record)
+        self._record, self._process = record, None  # from here on there may be one, whatever interrupts this
         try:
             directory.mkdir(mode=0o700)
         except OSError as error:
@@ -220,8 +221,10 @@ class Arbiter:
     def quit(self) -> None:
         """End the arbiter if this planner started it, and remove its directory."""
         if self._record is not None and self._record.directory is not None:
-            with suppress(ArbiterError):
-                self.client.call("quit", waiting=True, timeout_s=2.0)
+            self._process = self._process or _circusd(self._record.directory)
+            if self.client.endpoint == self._record.endpoint:
+                with suppress(ArbiterError):
+                    self.client.call("quit", waiting=True, timeout_s=2.0)
             self._end()
             shutil.rmtree(self._record.directory, ignore_errors=True)
         self.close()

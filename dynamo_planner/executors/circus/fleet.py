@@ -15,7 +15,7 @@ from dynamo_planner.executors import ExecutorError
 from dynamo_planner.executors.circus import lifecycle, logs
 from dynamo_planner.executors.circus.arbiter import Arbiter
 from dynamo_planner.executors.circus.grants import Grants
-from dynamo_planner.executors.circus.health import healthy
+from dynamo_planner.executors.circus.health import HealthChecks
 from dynamo_planner.executors.circus.ledger import Ledger, NotBegunError
 from dynamo_planner.executors.circus.names import free_name
 from dynamo_planner.executors.circus.pool import CircusPool
@@ -49,6 +49,7 @@ class Fleet:
         self._arbiter = arbiter
         self._grants = grants
         self._starter = Starter(pools, ledger, arbiter)
+        self._health = HealthChecks()
         self._clock = clock
 
     @property
@@ -92,7 +93,7 @@ class Fleet:
 
     def _seen(self, now_s: float) -> Iterator[Worker]:
         """All workers after a look at their processes, and at the answers of those that are starting."""
-        answered = healthy(
+        answered = self._health.healthy(
             {
                 worker.name: (worker.port, path)
                 for worker in self.workers

@@ -93,8 +93,12 @@ def restarted(worker: Worker, token: str, port: int | None, command: tuple[str, 
 
 
 def draining(worker: Worker, now_s: float, graceful_timeout_s: float | None = None) -> Worker:
-    """The worker on its way out, to be killed after its graceful timeout, or after the given one."""
+    """The worker on its way out, to be killed after its graceful timeout, or after the given one.
+
+    What is left of a failed one has nothing to finish.
+    """
     timeout_s = worker.graceful_timeout_s if graceful_timeout_s is None else graceful_timeout_s
+    timeout_s = 0.0 if worker.phase == "failed" else timeout_s
     return worker.model_copy(update={"phase": "draining", "since_s": now_s, "kill_at_s": now_s + timeout_s})
 
 
