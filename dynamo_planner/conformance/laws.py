@@ -8,11 +8,10 @@ from typing import NamedTuple
 
 from pydantic_core import PydanticSerializationError
 
-from dynamo_planner.actions import Decision, Proposal, ScaleTo, SetKnob, State
+from dynamo_planner.actions import Decision, ScaleTo, SetKnob, State
 from dynamo_planner.conformance.strategies import FRESH_S, measured
 from dynamo_planner.conformance.surroundings import ELSEWHEN_S, Surroundings
 from dynamo_planner.frozen import FrozenMap
-from dynamo_planner.limits import within_specs
 from dynamo_planner.policy import Guarded, Policy, present_value
 from dynamo_planner.snapshot import Snapshot
 
@@ -147,17 +146,15 @@ def _within_bounds(case: Case, decision: Decision) -> str | None:
 
 @law("within-budget")
 def _within_budget(case: Case, decision: Decision) -> str | None:
-    """Counted as the peak of the move, and without what the specs demand of any decision."""
-    as_it_is = within_specs(case.snapshot, Proposal.hold(case.snapshot.pools, "as it is"))
+    """Counted as the peak of the move: what is there goes only after what is new has come."""
     peak, raised = 0, []
     for name, pool in case.snapshot.pools.items():
-        wanted, demanded, replicas = case.wanted(decision, name), as_it_is.wanted(case.snapshot, name), pool.replicas
-        if wanted is None or demanded is None or replicas is None:
+        wanted, replicas = case.wanted(decision, name), pool.replicas
+        if wanted is None or replicas is None:
             return None
-        rises = wanted > max(replicas.target, demanded)
         there = max(replicas.target, replicas.ready + replicas.starting)
-        peak += pool.spec.gpus * (max(there, wanted if rises else 0) + replicas.draining)
-        raised += [name] if rises else []
+        peak += pool.spec.gpus * (max(there, wanted) + replicas.draining)
+        raised += [name] if wanted > there else []
     for max_gpus in budgets(case.policy):
         if raised and peak > max_gpus:
             return f"{', '.join(raised)} raised, for up to {peak} GPUs of {max_gpus}"
