@@ -1,4 +1,4 @@
-"""Faults that last: whatever one pool or the arbiter does, others go on, and whoever stops leaves nothing behind."""
+"""Faults that last: whatever a pool or the arbiter does, the others go on, and a stop leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -93,6 +93,19 @@ def test_a_start_that_is_interrupted_leaves_nothing_behind(place: Place, seen: s
     assert not place.file.exists()
     with place.executor(pools={"decode": place.pool()}) as again:
         place.settled(again, decode=1)
+
+
+def test_an_interrupt_just_as_the_arbiter_begins_leaves_none_behind(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dynamo_planner.executors.circus.arbiter.identify", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        place.executor(pools={"decode": place.pool()}).start()
+    assert place.processes() == {}
+    assert not place.file.exists()
 
 
 def later(after_s: float, action: Callable[[], object]) -> None:
