@@ -26,8 +26,9 @@ COUNTERS: dict[str, Any] = {
     name: getattr(time, name)
     for clock in ("monotonic", "perf_counter", "process_time", "thread_time", "clock_gettime")
     for name in (clock, f"{clock}_ns")
+    if hasattr(time, name)
 }
-"""The clocks that time-machine leaves alone."""
+"""The clocks that time-machine leaves alone, as far as this system has them."""
 
 
 class Called(NamedTuple):
