@@ -225,6 +225,8 @@ class Arbiter:
             if self.client.endpoint == self._record.endpoint:
                 with suppress(ArbiterError):
                     self.client.call("quit", waiting=True, timeout_s=2.0)
+            elif self._process is not None:
+                send(self._process, signal.SIGTERM)
             self._end()
             shutil.rmtree(self._record.directory, ignore_errors=True)
         self.close()
