@@ -108,6 +108,16 @@ def test_an_interrupt_just_as_the_arbiter_begins_leaves_none_behind(
     assert not place.file.exists()
 
 
+def test_an_arbiter_that_was_told_to_quit_is_not_waited_for(place: Place) -> None:
+    executor = place.executor(pools={"decode": place.pool(replicas=0)}).start()
+    executor._arbiter.client.call("quit", waiting=True)
+    executor.detach()
+    began = time.monotonic()
+    with place.executor(pools={"decode": place.pool()}) as again:
+        assert time.monotonic() - began < 6.0, "it ends within a second or two, and answers no more"
+        place.settled(again, decode=1)
+
+
 def later(after_s: float, action: Callable[[], object]) -> None:
     threading.Timer(after_s, action).start()
 

@@ -91,8 +91,7 @@ class Arbiter:
         self._process = _circusd(directory)
         if self._process is not None:
             self._connect(record)
-            with suppress(ArbiterSilentError):
-                self.client.call("list", timeout_s=STARTS_WITHIN_S)
+            if self._answers():
                 return
             logger.warning("the arbiter with pid %d does not answer and is replaced", self._process.pid)
         self._dismiss(record)
@@ -135,17 +134,17 @@ class Arbiter:
             )
         self._process = identify(self._child.pid)
         self._connect(record)
-        self._await_answer(log)
+        if not self._answers():
+            raise ExecutorError(f"circusd did not come up within {STARTS_WITHIN_S:g} s: see {log}")
 
-    def _await_answer(self, log: Path) -> None:
+    def _answers(self) -> bool:
+        """Whether it answers in time; no longer waited for once it is gone, as one is that was told to quit."""
         deadline = time.monotonic() + STARTS_WITHIN_S
-        while time.monotonic() < deadline:
-            if self.gone():
-                break
+        while time.monotonic() < deadline and not self.gone():
             with suppress(ArbiterSilentError):
                 self.client.call("list", timeout_s=0.5)
-                return
-        raise ExecutorError(f"circusd did not come up within {STARTS_WITHIN_S:g} s: see {log}")
+                return True
+        return False
 
     def gone(self) -> bool:
         """Whether an arbiter that this planner started has ended."""
