@@ -94,9 +94,7 @@ def _mend_damaged(seen: NamespaceStatus, yes: bool) -> None:
     if not seen.state_file.exists():
         return
     aside = seen.state_file.with_name(f"{seen.state_file.name}.damaged-{int(time.time())}")
-    if yes or typer.confirm(
-        f"end {len(seen.orphans)} processes of its workers, and set the state file aside as {aside}?"
-    ):
+    if yes or typer.confirm(f"end the {len(seen.orphans)} processes of it, and set the state file aside as {aside}?"):
         _end_orphans(seen)
         seen.state_file.rename(aside)
         typer.echo(f"{seen.namespace}: mended")

@@ -10,6 +10,8 @@ from typing import Any
 import psutil
 import pytest
 
+from dynamo_planner.executors.circus.inspection import inspect
+from dynamo_planner.executors.circus.processes import alive
 from tests.cli.test_commands import planner
 from tests.cli.test_run import config, pinned, ready, running, until
 
@@ -75,14 +77,17 @@ def test_a_damaged_state_file_is_refused_and_mended_when_asked(tmp_path: Path, s
         process.wait(10)
         left = workers_of(status_of(tmp_path))
         (state / "run.json").write_text((state / "run.json").read_text()[:-40])
+        found = inspect("run", state).orphans
+        assert {process.pid for process in found} > set(left), "the arbiter is among them"
         refused = planner("stop", "run", "--state-dir", state)
         assert refused.returncode == 1
         assert "it was cut off or edited" in refused.stderr
         asked = planner("doctor", "run", "--state-dir", state, stdin="n\n")
-        assert "end 2 processes of its workers, and set the state file aside" in asked.stdout
+        assert "end the 3 processes of it, and set the state file aside" in asked.stdout
         assert all(psutil.pid_exists(pid) for pid in left)
         mended = planner("doctor", "run", "--state-dir", state, stdin="y\n")
         assert mended.returncode == 0, mended.stderr
         until(lambda: not [pid for pid in left if psutil.pid_exists(pid)], "workers gone", 10)
+    assert not [process for process in found if alive(process)]
     assert not (state / "run.json").exists()
     assert list(state.glob("run.json.damaged-*"))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from dynamo_planner.executors import ExecutorError
 from dynamo_planner.executors.circus.client import ArbiterClient, ArbiterError
 from dynamo_planner.executors.circus.pool import MARK
-from dynamo_planner.executors.circus.processes import Process, alive, marked
+from dynamo_planner.executors.circus.processes import Process, alive, marked, with_arguments
 from dynamo_planner.executors.circus.records import Records, Worker
 from dynamo_planner.executors.circus.status import WorkerInfo
 from dynamo_planner.executors.circus.store import Store, default_state_dir
@@ -18,7 +19,8 @@ class NamespaceStatus(Frozen):
     """One namespace as it is now.
 
     ``planner`` is the pid of the planner that runs it, ``arbiter`` where its arbiter listens and ``watchers`` what that
-    has, ``None`` where it does not answer. ``orphans`` are processes of its workers that no record knows.
+    has, ``None`` where it does not answer. ``orphans`` are processes of its workers (and, where the state file is
+    damaged, of its arbiter) that no record knows.
     ``disagreements`` say in words what does not fit together; ``damaged`` is why the state file cannot be trusted.
     """
 
@@ -46,7 +48,7 @@ def inspect(namespace: str, state_dir: Path | str | None = None) -> NamespaceSta
     try:
         records = store.load()
     except ExecutorError as error:
-        orphans = tuple(process for process, _ in marked(marks))
+        orphans = (*(process for process, _ in marked(marks)), *_arbiters(store))
         return NamespaceStatus(namespace=namespace, state_file=store.file, orphans=orphans, damaged=str(error))
     known = {records.mark(worker) for worker in records.workers}
     orphans = tuple(process for process, mark in marked(marks) if mark not in known)
@@ -61,6 +63,17 @@ def inspect(namespace: str, state_dir: Path | str | None = None) -> NamespaceSta
         orphans=orphans,
         disagreements=tuple(_disagreements(records, watchers, orphans)),
     )
+
+
+def _arbiters(store: Store) -> list[Process]:
+    """The arbiters that were started for a namespace, by the log that their configuration names."""
+    found = []
+    for process, arguments in with_arguments("circus.circusd"):
+        config = next((Path(argument) for argument in arguments if argument.endswith("circus.ini")), None)
+        with suppress(OSError):
+            if config is not None and str(store.log("circusd")) in config.read_text():
+                found.append(process)
+    return found
 
 
 def _watchers(records: Records) -> tuple[str, ...] | None:

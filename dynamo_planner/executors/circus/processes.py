@@ -112,15 +112,20 @@ def marked(prefix: str) -> list[tuple[Process, str]]:
 
 def find_by_arguments(*wanted: str) -> Process | None:
     """A process of this user that has all of these arguments on its command line."""
+    return next((process for process, _ in with_arguments(*wanted)), None)
+
+
+def with_arguments(*wanted: str) -> Iterator[tuple[Process, list[str]]]:
+    """The processes of this user that have all of these arguments on their command line, and the command line."""
     for pid in _pids():
         try:
             arguments = (_PROC / str(pid) / "cmdline").read_bytes().split(b"\0")
             owner = (_PROC / str(pid)).stat().st_uid
         except OSError:
             continue
-        if owner == os.geteuid() and all(argument.encode() in arguments for argument in wanted):
-            return identify(pid)
-    return None
+        process = identify(pid)
+        if process and owner == os.geteuid() and all(argument.encode() in arguments for argument in wanted):
+            yield process, [os.fsdecode(argument) for argument in arguments]
 
 
 def send(process: Process, signum: signal.Signals) -> None:
