@@ -289,6 +289,8 @@ def main() -> int:
             url = here.recv()
             store = Store(directory, namespace)
             while not any(worker.phase == "ready" for worker in store.load().workers):
+                if not planner.is_alive():
+                    return 1
                 time.sleep(TURN_S)
             chance = random.Random(asked.seed)
             soak = Soak(store, planner.pid or 0, router.pid or 0, chance, asked.crash_every_s)
