@@ -57,6 +57,9 @@ SAME_CRASH_S = 5.0
 JUDGED_FROM_MINUTES = 8.0
 """Thirds of a shorter run have too few bursts each to be compared."""
 
+RESTART_BACKOFF_MAX_S = 5.0
+"""Short, or the only worker that is left, killed again and again, would soon be away for minutes."""
+
 WARM_UP = 0.1
 TOLERANCES: Mapping[str, tuple[float, float]] = {
     "rss_mb": (0.05, 2.0),
@@ -93,7 +96,10 @@ def url_of(worker: Worker) -> str:
 def plan(directory: str, namespace: str, fitted: Fit) -> None:
     """The planner's process."""
     logging.basicConfig(level=logging.ERROR)
-    pools = circus_pools(fitted, AGGREGATED, MOST_WORKERS)
+    pools = {
+        name: pool.model_copy(update={"restart_backoff_max_s": RESTART_BACKOFF_MAX_S})
+        for name, pool in circus_pools(fitted, AGGREGATED, MOST_WORKERS).items()
+    }
     with CircusExecutor(namespace, pools, state_dir=directory, gpus=()) as executor:
         source = ScrapeSource(executor.endpoints, AGGREGATED, window_s=WINDOW_S)
         Planner(load_policy(ADJUSTS_EVERY_S), source, executor, interval_s=TICKS_EVERY_S).run()
@@ -248,10 +254,12 @@ async def drive(soak: Soak, fitted: Fit, url: str, router: Connection, minutes: 
 
 def summarized(soak: Soak, minutes: float, left: Sequence[str]) -> int:
     """Print what came of it; the exit status."""
-    otherwise = max(len(soak.lost) - soak.lost_to_crashes, len(soak.unexplained))
+    refused = sum(why.startswith("answered 503") for why in soak.lost)
+    otherwise = max(len(soak.lost) - soak.lost_to_crashes - refused, len(soak.unexplained))
     busy = [count for count in soak.drains.values() if count]
     print(f"{minutes:.1f} minutes: {soak.answered} requests answered, {len(soak.lost)} lost: {soak.lost_to_crashes} on")
-    print(f"{soak.crash_count} crashed workers, {otherwise} otherwise (tolerated: 0)")
+    print(f"{soak.crash_count} crashed workers, {refused} that no worker answered in time (tolerated: 0), {otherwise} on")
+    print("workers that drained or lived (tolerated: 0)")
     print(
         f"{soak.moves['up']} moves up, {soak.moves['down']} down; {len(soak.drains)} workers drained, {len(busy)} of "
     )
@@ -268,9 +276,9 @@ def summarized(soak: Soak, minutes: float, left: Sequence[str]) -> int:
     for name in ("planner", "circusd", "router"):
         share = (end[f"{name}_cpu_s"] - begin[f"{name}_cpu_s"]) / max(end["at_s"] - begin["at_s"], 1.0)
         print(f"{name} took {100 * share:.1f} % of a core")
-    for problem in (*soak.unexplained, *(soak.lost if otherwise else ()), *left):
+    for problem in (*soak.unexplained, **left):
         print(f"FAILED: {problem}")
-    return 1 if otherwise or left or grew else 0
+    return 1 if otherwise or refused or left or grew else 0
 
 
 def main() -> int:
