@@ -15,7 +15,7 @@ V = TypeVar("V")
 class Frozen(BaseModel):
     """A value: immutable, equal by content, refuses unknown fields, and survives a round trip through JSON."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
 
 class FrozenMap(Mapping[K, V]):

@@ -40,7 +40,7 @@ class RayServePolicy:
 def snapshot_of(ctx: Any, gpus: int) -> Snapshot:
     """What Serve knows of a deployment. It counts requests, and knows the KV usage only where replicas report it."""
     reported: Mapping[Any, float] = (ctx.aggregated_metrics or {}).get("kv_usage", {})
-    ready, target = ctx.current_num_replicas, ctx.target_num_replicas
+    ready, target, queued = ctx.current_num_replicas, ctx.target_num_replicas, ctx.total_queued_requests
     spec = PoolSpec(
         role="aggregated",
         gpus=gpus,
@@ -50,8 +50,8 @@ def snapshot_of(ctx: Any, gpus: int) -> Snapshot:
     pool = PoolStatus(
         spec=spec,
         replicas=Replicas(ready=ready, starting=max(0, target - ready), target=target),
-        queued=ctx.total_queued_requests,
-        running=ctx.total_num_requests - ctx.total_queued_requests,
+        queued=queued,
+        running=None if queued is None else max(0.0, ctx.total_num_requests - queued),
         kv_usage=sum(reported.values()) / len(reported) if reported else None,
     )
-    return Snapshot(at_s=ctx.current_time, traffic=Traffic(queued=ctx.total_queued_requests), pools={POOL: pool})
+    return Snapshot(at_s=ctx.current_time, traffic=Traffic(queued=queued), pools={POOL: pool})

@@ -74,6 +74,15 @@ class Case(NamedTuple):
         held = sum(pool.gpus_held() or 0 for pool in self.snapshot.pools.values())
         return any(held > max_gpus for max_gpus in budgets(self.policy))
 
+    def over_bounds(self) -> bool:
+        """Whether a pool has more replicas than it may."""
+        return any(
+            pool.replicas is not None
+            and pool.spec.max_replicas is not None
+            and pool.replicas.target > pool.spec.max_replicas
+            for pool in self.snapshot.pools.values()
+        )
+
 
 def decided(policy: Policy, snapshot: Snapshot, state: State | None, history: Sequence[Snapshot] = ()) -> Decision:
     """A decision. That there is one, and that nothing is raised, is the first law."""
@@ -256,10 +265,11 @@ def _not_newer_changes_nothing(case: Case, decision: Decision) -> str | None:
 def _missing_never_lowers(case: Case, decision: Decision) -> str | None:
     """Measurements that are hidden never take a pool below what it has and what it would get with them.
 
-    Each is hidden by itself, and those of the case together.
+    Each is hidden by itself, and those of the case together. Where pools must be lowered whatever is seen, because they
+    hold more than a budget or have more replicas than they may, one may be lowered for another.
     """
     case.decide(_without(case.snapshot, case.hidden), case.state)
-    if case.over_budget():
+    if case.over_budget() or case.over_bounds():
         return None
     for hidden in [(path,) for path in measured(case.snapshot)] + [measured(case.snapshot, case.hidden)]:
         blind = _without(case.snapshot, hidden)

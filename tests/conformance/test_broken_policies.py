@@ -188,7 +188,7 @@ class DecidesNothing(Overrides, kind="decides_nothing"):
 
 def failed(policy: Policy) -> ConformanceError:
     with pytest.raises(ConformanceError) as caught:
-        check_policy(policy)
+        check_policy(policy, examples=200)
     assert repr(caught.value.law) in str(caught.value)
     return caught.value
 

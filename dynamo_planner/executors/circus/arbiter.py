@@ -113,7 +113,11 @@ class Arbiter:
                 f"TMPDIR: a unix socket's path cannot be as long as {directory}/arbiter: set a shorter one"
             )
         self._remember(record)
-        self._record, self._process = record, None  # from here on there may be one, whatever interrupts this
+        self._record, self._process, self._child = (
+            record,
+            None,
+            None,
+        )  # from here on there may be one, whatever interrupts this
         try:
             directory.mkdir(mode=0o700)
         except OSError as error:
@@ -148,9 +152,9 @@ class Arbiter:
 
     def gone(self) -> bool:
         """Whether an arbiter that this planner started has ended."""
-        if self._child is not None:
-            self._child.poll()
-        return self._record is not None and self._record.directory is not None and not alive(self._process)
+        if self._record is None or self._record.directory is None:
+            return False
+        return self._child.poll() is not None if self._child is not None else not alive(self._process)
 
     def ready(self) -> ArbiterClient:
         """The connection to an arbiter that runs: one that was started by this planner and ended is started anew."""
@@ -235,7 +239,9 @@ class Arbiter:
             deadline = time.monotonic() + 5.0
             while not self.gone() and time.monotonic() < deadline:
                 time.sleep(0.02)
-            if not self.gone() and self._process is not None:
+            if not self.gone() and self._child is not None:
+                self._child.send_signal(signum)
+            elif not self.gone() and self._process is not None:
                 send(self._process, signum)
         if self._child is not None:
             self._child.wait()
