@@ -34,7 +34,8 @@ def main(state_file: str, directory: str, name: str, token: str) -> None:
     _note_process(f"{directory}/{token}.pid")
     with open(state_file) as file:
         workers = json.load(file)["workers"]
-    mine = [worker for worker in workers if worker["token"] == token and worker["phase"] == "starting"]
+    wanted = ("starting", "ready")  # ready already, where nothing but time says so
+    mine = [worker for worker in workers if worker["token"] == token and worker["phase"] in wanted]
     if not mine:
         sys.exit(f"{name}: this start is no longer wanted")
     command = mine[0]["command"]
