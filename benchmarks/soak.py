@@ -258,8 +258,8 @@ def summarized(soak: Soak, minutes: float, left: Sequence[str]) -> int:
     otherwise = max(len(soak.lost) - soak.lost_to_crashes - refused, len(soak.unexplained))
     busy = [count for count in soak.drains.values() if count]
     print(f"{minutes:.1f} minutes: {soak.answered} requests answered, {len(soak.lost)} lost: {soak.lost_to_crashes} on")
-    print(f"{soak.crash_count} crashed workers, {refused} that no worker answered in time (tolerated: 0), {otherwise} on")
-    print("workers that drained or lived (tolerated: 0)")
+    print(f"{soak.crash_count} crashed workers, {otherwise} on workers that drained or lived (tolerated: 0),")
+    print(f"{refused} that no worker answered in time (tolerated: 0)")
     print(
         f"{soak.moves['up']} moves up, {soak.moves['down']} down; {len(soak.drains)} workers drained, {len(busy)} of "
     )
@@ -276,7 +276,7 @@ def summarized(soak: Soak, minutes: float, left: Sequence[str]) -> int:
     for name in ("planner", "circusd", "router"):
         share = (end[f"{name}_cpu_s"] - begin[f"{name}_cpu_s"]) / max(end["at_s"] - begin["at_s"], 1.0)
         print(f"{name} took {100 * share:.1f} % of a core")
-    for problem in (*soak.unexplained, **left):
+    for problem in (*soak.unexplained, *left):
         print(f"FAILED: {problem}")
     return 1 if otherwise or refused or left or grew else 0
 
