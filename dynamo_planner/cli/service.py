@@ -46,9 +46,13 @@ def _executor_of(config: RunConfig) -> Iterator[tuple[Executor, Endpoints]]:
     from dynamo_planner.executors.circus import CircusExecutor  # noqa: PLC0415  # needs the extra circus
 
     circus = config.executor
-    with CircusExecutor(
-        circus.namespace, circus.pools, endpoint=circus.endpoint, state_dir=circus.state_dir, gpus=circus.gpus
-    ) as executor:
+    try:
+        executor = CircusExecutor(
+            circus.namespace, circus.pools, endpoint=circus.endpoint, state_dir=circus.state_dir, gpus=circus.gpus
+        )
+    except ValueError as error:
+        raise ConfigError([f"executor: {error}"]) from error
+    with executor:
         yield executor, executor.endpoints
 
 

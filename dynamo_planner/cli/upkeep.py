@@ -49,7 +49,7 @@ def stop_namespace(namespace: str, state_dir: Path | None, within_s: float) -> N
     """Drain all workers, end planner and arbiter, and remove the state file."""
     seen = inspect(namespace, state_dir)
     if seen.damaged is not None:
-        raise ExecutorError(f"{seen.damaged}; `dynamo-planner doctor {namespace}` does that")
+        raise ExecutorError(seen.damaged)
     if seen.planner is not None:
         typer.echo(f"asking planner {seen.planner} to drain its workers and end")
         _end_planner(namespace, seen.planner, state_dir, within_s)

@@ -69,6 +69,16 @@ def test_what_a_killed_planner_left_is_told_and_ended(tmp_path: Path, started: P
 
 
 @pytest.mark.timeout(120)
+def test_the_same_namespace_in_another_state_directory_is_none_of_its_business(tmp_path: Path, started: Path) -> None:
+    with running(started):
+        until(lambda: ready(tmp_path) == 2, "two workers ready")
+        elsewhere = inspect("run", tmp_path / "elsewhere")
+        assert (elsewhere.orphans, elsewhere.disagreements, elsewhere.workers) == ((), (), ())
+        assert planner("doctor", "run", "--yes", "--state-dir", tmp_path / "elsewhere").returncode == 0
+        assert len(status_of(tmp_path)["workers"]) == 2
+
+
+@pytest.mark.timeout(120)
 def test_a_damaged_state_file_is_refused_and_mended_when_asked(tmp_path: Path, started: Path) -> None:
     state = tmp_path / "state"
     with running(started) as process:

@@ -125,6 +125,19 @@ def test_once_is_one_step_and_advisory_acts_on_nothing(tmp_path: Path) -> None:
     assert (step.advisory, step.outcomes) == (True, ())
 
 
+def test_more_gpus_than_there_are_is_wrong_input(tmp_path: Path) -> None:
+    path = tmp_path / "planner.json"
+    bad = config(tmp_path)
+    bad["executor"]["pools"]["workers"]["spec"]["gpus"] = 4
+    bad["executor"]["gpus"] = [0, 1]
+    path.write_text(json.dumps(bad))
+    with running(path, "--once") as process:
+        _, told = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "error: executor: the pools' minimums need 4 GPUs (workers 1 x 4) and there are 2" in told
+    assert not (tmp_path / "state").exists()
+
+
 def test_what_cannot_start_says_so_and_exits_1_with_nothing_left(tmp_path: Path) -> None:
     path = tmp_path / "planner.json"
     blocked = tmp_path / "blocked"

@@ -8,7 +8,7 @@ from pathlib import Path
 from dynamo_planner.executors import ExecutorError
 from dynamo_planner.executors.circus.client import ArbiterClient, ArbiterError
 from dynamo_planner.executors.circus.pool import MARK
-from dynamo_planner.executors.circus.processes import Process, alive, marked, with_arguments
+from dynamo_planner.executors.circus.processes import Process, alive, marked, with_arguments, writes_into
 from dynamo_planner.executors.circus.records import Records, Worker
 from dynamo_planner.executors.circus.status import WorkerInfo
 from dynamo_planner.executors.circus.store import Store, default_state_dir
@@ -20,7 +20,7 @@ class NamespaceStatus(Frozen):
 
     ``planner`` is the pid of the planner that runs it, ``arbiter`` where its arbiter listens and ``watchers`` what that
     has, ``None`` where it does not answer. ``orphans`` are processes of its workers (and, where the state file is
-    damaged, of its arbiter) that no record knows.
+    damaged, of its arbiter) that no record knows, as far as they still write into its logs.
     ``disagreements`` say in words what does not fit together; ``damaged`` is why the state file cannot be trusted.
     """
 
@@ -44,14 +44,18 @@ def namespaces(state_dir: Path | str | None = None) -> list[str]:
 def inspect(namespace: str, state_dir: Path | str | None = None) -> NamespaceStatus:
     """Look at a namespace. Changes nothing, and can be done while a planner runs it."""
     store = Store(state_dir or default_state_dir(), namespace)
-    marks = f"{MARK}={namespace}/"
+    running = [
+        (process, mark)
+        for process, mark in marked(f"{MARK}={namespace}/")
+        if writes_into(process, store.directory)  # the same namespace may be in use in another state directory
+    ]
     try:
         records = store.load()
     except ExecutorError as error:
-        orphans = (*(process for process, _ in marked(marks)), *_arbiters(store))
+        orphans = (*(process for process, _ in running), *_arbiters(store))
         return NamespaceStatus(namespace=namespace, state_file=store.file, orphans=orphans, damaged=str(error))
     known = {records.mark(worker) for worker in records.workers}
-    orphans = tuple(process for process, mark in marked(marks) if mark not in known)
+    orphans = tuple(process for process, mark in running if mark not in known)
     watchers = _watchers(records)
     return NamespaceStatus(
         namespace=namespace,

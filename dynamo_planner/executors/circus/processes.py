@@ -110,6 +110,17 @@ def marked(prefix: str) -> list[tuple[Process, str]]:
     return found
 
 
+def writes_into(process: Process, directory: Path) -> bool:
+    """Whether its standard output or error is a file in this directory."""
+    for number in (1, 2):
+        try:
+            if (_PROC / str(process.pid) / "fd" / str(number)).readlink().parent == directory:
+                return True
+        except OSError:
+            continue
+    return False
+
+
 def find_by_arguments(*wanted: str) -> Process | None:
     """A process of this user that has all of these arguments on its command line."""
     return next((process for process, _ in with_arguments(*wanted)), None)

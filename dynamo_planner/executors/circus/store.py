@@ -109,7 +109,7 @@ class Store:
     def _distrusted(self, why: str) -> ExecutorError:
         return ExecutorError(
             f"state file {self.file} {why}: mend it, or end the processes that have {MARK}={self.namespace}/... in "
-            "their environment and then delete it"
+            f"their environment and then delete it, as `dynamo-planner doctor {self.namespace}` does"
         )
 
     def write(self, records: Records) -> None:
