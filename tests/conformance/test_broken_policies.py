@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from dynamo_planner import Decision, Policy, Proposal, ScaleTo, Snapshot, State, Want
+from dynamo_planner import Decision, Policy, PoolSpec, Proposal, ScaleTo, Snapshot, State, Want
 from dynamo_planner.conformance import ConformanceError, check_policy
 
 PER_REPLICA = 4.0
@@ -186,9 +186,9 @@ class DecidesNothing(Overrides, kind="decides_nothing"):
         return None
 
 
-def failed(policy: Policy) -> ConformanceError:
+def failed(policy: Policy, pools: Mapping[str, PoolSpec] | None = None) -> ConformanceError:
     with pytest.raises(ConformanceError) as caught:
-        check_policy(policy, examples=200)
+        check_policy(policy, pools=pools, examples=200)
     assert repr(caught.value.law) in str(caught.value)
     return caught.value
 
@@ -204,7 +204,6 @@ def failed(policy: Policy) -> ConformanceError:
         (StateComesBackAsText(), "state-json"),
         (StateGrows(), "state-size"),
         (StateIsLarge(), "state-size"),
-        (ForgetsItsPeak(), "no-state"),
         (FewerUnderLoad(), "monotone"),
         (OnPurposeWithoutAReason(), "monotone"),
         (RaisesOnNone(), "never-raises"),
@@ -221,6 +220,10 @@ def failed(policy: Policy) -> ConformanceError:
 )
 def test_each_breaks_its_own_law(policy: Policy, law: str) -> None:
     assert failed(policy).law == law
+
+
+def test_forgetting_is_seen_in_a_pool_that_may_have_any_number_of_replicas() -> None:
+    assert failed(ForgetsItsPeak(), {"workers": PoolSpec(role="aggregated")}).law == "no-state"
 
 
 def test_what_they_share_breaks_no_law() -> None:
