@@ -214,6 +214,12 @@ class Guarded(Policy, kind="guarded"):
             return NotImplemented
         return Guarded(policy=self.policy, guards=(*self.guards, guard))
 
+    def recall(self, state: State | None) -> tuple[Any, tuple[Reason, ...]]:
+        """As of any node; the state of the policy alone is taken over, so that it may be given its first guard."""
+        if state is not None and state.kind == self.policy.kind != self.kind:
+            return (state,), ()
+        return super().recall(state)
+
     def propose(self, snapshot: Snapshot, state: Any) -> tuple[Proposal, Any]:
         own, *others = align((self.policy, *self.guards), state)
         proposal, own = advance(self.policy, snapshot, own)

@@ -184,6 +184,12 @@ def test_adding_a_guard_resets_no_other_node() -> None:
     assert (after.targets["a"], codes(after)) == (2, [])
 
 
+def test_the_first_guard_of_a_policy_does_not_reset_it() -> None:
+    state = Counter().decide(seen(1, a=pool())).state
+    after = (Counter() | Cap(most=9)).decide(seen(2, a=pool()), state)
+    assert (after.targets["a"], codes(after)) == (2, [])
+
+
 def test_a_soft_guard_after_a_hard_one_is_refused_however_it_gets_there() -> None:
     with pytest.raises(ValueError, match="'note' is a soft guard and stands after 'cap'"):
         Counter() | Cap(most=8) | Note()
