@@ -38,10 +38,20 @@ from dynamo_planner.snapshot import (
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from dynamo_planner.policies import HpaLaw, KedaSloLaw, KpaLaw, RayServeLaw, StaticLaw, WvaLaw
     from dynamo_planner.profiles import Profile, ProfileError
 
-_LAZY = {"Profile": "dynamo_planner.profiles", "ProfileError": "dynamo_planner.profiles"}
-"""Names whose modules load scipy, which a controller without them need not wait for."""
+_LAZY = {
+    "HpaLaw": "dynamo_planner.policies",
+    "KedaSloLaw": "dynamo_planner.policies",
+    "KpaLaw": "dynamo_planner.policies",
+    "Profile": "dynamo_planner.profiles",
+    "ProfileError": "dynamo_planner.profiles",
+    "RayServeLaw": "dynamo_planner.policies",
+    "StaticLaw": "dynamo_planner.policies",
+    "WvaLaw": "dynamo_planner.policies",
+}
+"""Names that are imported when they are asked for: a controller without them need not wait for them, or for scipy."""
 
 
 def __getattr__(name: str) -> Any:
@@ -59,6 +69,9 @@ __all__ = [
     "GpuBudget",
     "Guard",
     "Hold",
+    "HpaLaw",
+    "KedaSloLaw",
+    "KpaLaw",
     "LoadPolicy",
     "Observation",
     "Outcome",
@@ -72,6 +85,7 @@ __all__ = [
     "Profile",
     "ProfileError",
     "Proposal",
+    "RayServeLaw",
     "Reason",
     "Replicas",
     "Role",
@@ -82,10 +96,12 @@ __all__ = [
     "Stabilization",
     "Staleness",
     "State",
+    "StaticLaw",
     "StepLimit",
     "Traffic",
     "Want",
     "WorkerStatus",
+    "WvaLaw",
     "highest",
     "load_policy",
     "policy_schema",

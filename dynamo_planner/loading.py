@@ -30,6 +30,12 @@ N = TypeVar("N", bound=Node)
 
 KINDS = {
     "load": "dynamo_planner.policies.load:LoadPolicy",
+    "static": "dynamo_planner.policies.static:StaticLaw",
+    "hpa": "dynamo_planner.policies.hpa:HpaLaw",
+    "kpa": "dynamo_planner.policies.kpa:KpaLaw",
+    "keda_slo": "dynamo_planner.policies.keda_slo:KedaSloLaw",
+    "wva": "dynamo_planner.policies.wva:WvaLaw",
+    "ray_serve": "dynamo_planner.policies.ray_serve:RayServeLaw",
     "guarded": "dynamo_planner.policy:Guarded",
     "highest": "dynamo_planner.combine:Highest",
     "together": "dynamo_planner.combine:Together",

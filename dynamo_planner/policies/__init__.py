@@ -1,5 +1,33 @@
-"""The policies that are shipped."""
+"""The policies that are shipped: our own, and the laws of other systems to compare with."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from dynamo_planner.policies.load import LoadPolicy
 
-__all__ = ["LoadPolicy"]
+if TYPE_CHECKING:
+    from dynamo_planner.policies.hpa import HpaLaw
+    from dynamo_planner.policies.keda_slo import KedaSloLaw
+    from dynamo_planner.policies.kpa import KpaLaw
+    from dynamo_planner.policies.ray_serve import RayServeLaw
+    from dynamo_planner.policies.static import StaticLaw
+    from dynamo_planner.policies.wva import WvaLaw
+
+_LAZY = {
+    "HpaLaw": "hpa",
+    "KedaSloLaw": "keda_slo",
+    "KpaLaw": "kpa",
+    "RayServeLaw": "ray_serve",
+    "StaticLaw": "static",
+    "WvaLaw": "wva",
+}
+"""Policies that are imported when they are asked for, and the modules that they are in."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+
+
+__all__ = ["HpaLaw", "KedaSloLaw", "KpaLaw", "LoadPolicy", "RayServeLaw", "StaticLaw", "WvaLaw"]

@@ -1,0 +1,59 @@
+"""The laws of other systems keep ours, with the guards that belong to them and without."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import dynamo_planner
+from dynamo_planner import (
+    HpaLaw,
+    KedaSloLaw,
+    KpaLaw,
+    Policy,
+    RayServeLaw,
+    Sla,
+    Stabilization,
+    StaticLaw,
+    StepLimit,
+    WvaLaw,
+    load_policy,
+    policies,
+)
+from dynamo_planner.conformance import check_policy
+from dynamo_planner.policies.hpa import HpaMetric
+
+SLA = Sla(ttft_ms=2000, itl_ms=50)
+RATE = (HpaMetric(name="requests_per_s", target=5), HpaMetric(name="requests", target=8))
+LAWS: dict[str, Policy] = {
+    "static": StaticLaw(replicas={"workers": 3, "prefill": 2}),
+    "hpa": HpaLaw() | Stabilization() | StepLimit(),
+    "hpa_rate": HpaLaw(prefill=RATE, decode=RATE, aggregated=RATE),
+    "kpa": KpaLaw(),
+    "ray_serve": RayServeLaw(),
+    "keda_slo": KedaSloLaw(sla=SLA)
+    | Stabilization(up_window_s=30, down_window_s=180)
+    | StepLimit(period_s=60)
+    | StepLimit(up_replicas=None, up_factor=None, down_replicas=1, period_s=120),
+    "keda_slo_alone": KedaSloLaw(sla=SLA),
+    "wva": WvaLaw(),
+}
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_the_laws_keep_the_laws(name: str) -> None:
+    check_policy(LAWS[name], examples=20)
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_each_is_data(name: str) -> None:
+    assert load_policy(LAWS[name].model_dump(mode="json")) == LAWS[name]
+
+
+def test_each_can_be_imported_from_the_package_and_from_the_room() -> None:
+    for name in policies.__all__:
+        law: Any = getattr(policies, name)
+        assert getattr(dynamo_planner, name) is law
+    with pytest.raises(AttributeError, match="NoLaw"):
+        getattr(policies, "NoLaw")  # noqa: B009
