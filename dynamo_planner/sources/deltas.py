@@ -7,11 +7,11 @@ overtaken the old ones.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from dynamo_planner.sources.exposition import Series
-from dynamo_planner.sources.reading import Observed, Reading
+from dynamo_planner.sources.reading import Observed, Reading, SinceRead
 
 NOTHING = Observed(count=0.0, total=0.0, up_to={})
 
@@ -20,8 +20,8 @@ NOTHING = Observed(count=0.0, total=0.0, up_to={})
 class Interval:
     """What one worker did between two readings, or since its process began (``since_birth``).
 
-    ``arrivals`` are the completions and the change of what is in the worker; ``None`` where one of them is unknown, as
-    are the counters and histograms that are not there.
+    ``arrivals`` are as the worker counts them, or else the completions and the change of what is in the worker;
+    ``None`` where neither is known, as are the counters and histograms that are not there.
     """
 
     start_s: float
@@ -44,6 +44,21 @@ def interval_since_birth(first: Reading, birth_s: float) -> Interval:
     return _interval(_at_birth(first, birth_s), first, since_birth=True)
 
 
+def carried_over(before: Reading, after: Reading) -> Reading:
+    """The later reading with what is as it was, because nothing has happened that would have been told."""
+    gauges = {quantity: before.gauges[quantity] for quantity in after.unchanged if quantity in before.gauges}
+    since_read = dict(after.since_read)
+    for quantity, now in after.since_read.items():
+        if now.last is None and quantity in before.since_read:
+            since_read[quantity] = replace(now, last=before.since_read[quantity].last)
+    return replace(
+        after,
+        gauges={**after.gauges, **gauges},
+        since_read=since_read,
+        unknown={quantity: why for quantity, why in after.unknown.items() if quantity not in gauges},
+    )
+
+
 def _restarted(before: Reading, after: Reading) -> bool:
     """Whether another process answered: by its start, or where that is unknown by a counter that fell."""
     if before.started_s is not None and after.started_s is not None:
@@ -60,7 +75,7 @@ def _at_birth(reading: Reading, at_s: float) -> Reading:
     return Reading(
         at_s=at_s,
         started_s=reading.started_s,
-        gauges={"running": 0.0, "waiting": 0.0},
+        gauges={"running": 0.0, "waiting": 0.0, "inside": 0.0},
         counters={quantity: {} for quantity in reading.counters},
         histograms={quantity: {} for quantity in reading.histograms},
     )
@@ -68,28 +83,48 @@ def _at_birth(reading: Reading, at_s: float) -> Reading:
 
 def _interval(before: Reading, after: Reading, *, since_birth: bool) -> Interval:
     counters = {
-        quantity: _increase(before.counters[quantity], series)
+        quantity: _increase(before.counters.get(quantity, {}), series)
         for quantity, series in after.counters.items()
-        if quantity in before.counters
+        if _comparable(before, after, quantity, before.counters)
     }
+    for quantity, now in after.since_read.items():
+        if _none_left_out(before.since_read.get(quantity), now):
+            counters[quantity] = now.count
     histograms = {
         quantity: total(
-            _new_in(before.histograms[quantity].get(labels, NOTHING), now) for labels, now in series.items()
+            _new_in(before.histograms.get(quantity, {}).get(labels, NOTHING), now) for labels, now in series.items()
         )
         for quantity, series in after.histograms.items()
-        if quantity in before.histograms
+        if _comparable(before, after, quantity, before.histograms)
     }
     return Interval(
         start_s=before.at_s,
         end_s=after.at_s,
         since_birth=since_birth,
-        arrivals=_arrivals(counters.get("completions"), _inside(before), _inside(after)),
+        arrivals=counters.get("arrivals", _arrivals(counters.get("completions"), _inside(before), _inside(after))),
         counters=counters,
         histograms=histograms,
     )
 
 
+def _comparable(before: Reading, after: Reading, quantity: str, known: Container[str]) -> bool:
+    """Whether both tell the same metric. One that was not on the page before began at zero since."""
+    if quantity in before.absent and quantity not in known:
+        return True
+    by_names = before.via.get(quantity), after.via.get(quantity)
+    return quantity in known and (None in by_names or by_names[0] == by_names[1])
+
+
+def _none_left_out(before: SinceRead | None, now: SinceRead) -> bool:
+    """Whether all items since the reading before are there, or those of a new process."""
+    if before is None or before.last is None or now.first is None:
+        return True
+    return now.first <= before.last + 1
+
+
 def _inside(reading: Reading) -> float | None:
+    if "inside" in reading.gauges:
+        return reading.gauges["inside"]
     running, waiting = reading.gauges.get("running"), reading.gauges.get("waiting")
     return None if running is None or waiting is None else running + waiting
 

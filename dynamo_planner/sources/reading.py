@@ -13,26 +13,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from dynamo_planner.sources.exposition import Labels, Page, Series
-from dynamo_planner.sources.vocabulary import (
-    HISTOGRAM_SUFFIXES,
-    QUANTITIES,
-    Counter,
-    Gauge,
-    Histogram,
-    Info,
-    Metric,
-    Vocabulary,
+from dynamo_planner.sources.metrics import Counter, Histogram, Mean, Metric
+from dynamo_planner.sources.picking import (
+    LARGEST,
+    AbsentError,
+    NothingNewError,
+    UnknownQuantityError,
+    counter,
+    gauge,
+    histogram,
+    possible,
 )
+from dynamo_planner.sources.vocabulary import COUNTERS, GAUGES, QUANTITIES, Quantity, Vocabulary
 
 SHARE_TOLERANCE = 0.01
 """A share that is over 1 by no more than this is 1: what is measured at two moments may be."""
 
-LARGEST = 1e18
-"""No count, sum of tokens or sum of times in a worker's life gets here; a value that does is unknown."""
+SHARES = ("kv_usage", "prefix_hit_rate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,45 +47,94 @@ class Observed:
 
 
 @dataclass(frozen=True, slots=True)
+class SinceRead:
+    """What was counted since a page was last read, in items with the numbers ``first`` to ``last``."""
+
+    count: float
+    first: float | None
+    last: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
-    """One page. ``unknown`` says of every quantity that is in none of the others why it is not."""
+    """One page. ``unknown`` says of every quantity that is in none of the others why it is not.
+
+    ``absent`` are those whose metrics are not there at all, ``unchanged`` those that are as they were, and ``via`` says
+    by which name each was read.
+    """
 
     at_s: float
     started_s: float | None
     gauges: dict[str, float] = field(default_factory=dict)
     counters: dict[str, Series] = field(default_factory=dict)
+    since_read: dict[str, SinceRead] = field(default_factory=dict)
     histograms: dict[str, dict[Labels, Observed]] = field(default_factory=dict)
     unknown: dict[str, str] = field(default_factory=dict)
+    absent: set[str] = field(default_factory=set)
+    unchanged: set[str] = field(default_factory=set)
+    via: dict[str, str] = field(default_factory=dict)
 
 
-class UnknownQuantityError(Exception):
-    """A page does not tell a quantity; the message says why."""
+def read_page(page: Page, vocabulary: Vocabulary, at_s: float, unread: Mapping[str, str] | None = None) -> Reading:
+    """The page in the terms of the vocabulary; ``unread`` says which of its pages could not be had, and why.
 
-
-def read_page(page: Page, vocabulary: Vocabulary, at_s: float) -> Reading:
-    """The page in the terms of the vocabulary. Raises :class:`ValueError` where it has nothing of it."""
-    if not page.keys() - vocabulary.started_at:
-        raise ValueError(f"its page has none of the metrics of {vocabulary.engine}")
+    Raises :class:`ValueError` where it has nothing of the vocabulary.
+    """
+    if not page.keys() & vocabulary.own_names():
+        raise ValueError(f"its page has none of the metrics of {vocabulary.engine}{_how(vocabulary.start_with)}")
     reading = Reading(at_s=at_s, started_s=_started(page, vocabulary))
     for quantity in QUANTITIES:
         if quantity not in vocabulary.quantities:
-            reading.unknown[quantity] = f"{vocabulary.engine} has no metric for it"
-    for quantity, metric in vocabulary.quantities.items():
-        try:
-            _read(reading, page, quantity, metric)
-        except UnknownQuantityError as why:
-            reading.unknown[quantity] = str(why)
+            reading.unknown[quantity] = vocabulary.cannot_tell.get(
+                quantity, f"{vocabulary.engine} has no metric for it"
+            )
+    for quantity, metrics in vocabulary.quantities.items():
+        why = _first_of(reading, page, quantity, metrics)
+        if why:
+            switch = _how(vocabulary.switches.get(quantity, "")) if quantity in reading.absent else ""
+            reading.unknown[quantity] = "; ".join((why + switch, *(unread or {}).values()))
+    _nothing_yet(reading, vocabulary)
+    if unread:
+        reading.absent.clear()
     return reading
 
 
-def _read(reading: Reading, page: Page, quantity: str, metric: Metric) -> None:
-    if isinstance(metric, Histogram):
-        reading.histograms[quantity] = _histogram(page, metric)
-    elif isinstance(metric, Counter):
-        name = _name_on(page, metric, or_declared=True)
-        reading.counters[quantity] = {labels: _possible(name, value) for labels, value in page[name].items()}
-    else:
-        reading.gauges[quantity] = _gauge(page, metric, share=quantity == "kv_usage")
+def _how(switch: str) -> str:
+    return f" (start it with {switch})" if switch else ""
+
+
+def _first_of(reading: Reading, page: Page, quantity: Quantity, metrics: tuple[Metric, ...]) -> str:
+    """Read the first metric that is on the page; say why, where none could be read."""
+    looked_for: dict[str, None] = {}
+    for metric in metrics:
+        try:
+            _read(reading, page, quantity, metric)
+        except AbsentError as error:
+            looked_for |= dict.fromkeys(error.names)
+        except NothingNewError as error:
+            reading.unchanged.add(quantity)
+            return str(error)
+        except UnknownQuantityError as error:
+            return str(error)
+        else:
+            return ""
+    reading.absent.add(quantity)
+    return str(AbsentError(looked_for))
+
+
+def _nothing_yet(reading: Reading, vocabulary: Vocabulary) -> None:
+    """Where no metric is there that comes with the first request, there was none."""
+    coming = [quantity for quantity in vocabulary.with_first_request if quantity in vocabulary.quantities]
+    if not coming or set(coming) - reading.absent:
+        return
+    for quantity in coming:
+        del reading.unknown[quantity]
+        if quantity in GAUGES:
+            reading.gauges[quantity] = 0.0
+        elif quantity in COUNTERS:
+            reading.counters[quantity] = {}
+        else:
+            reading.histograms[quantity] = {}
 
 
 def _started(page: Page, vocabulary: Vocabulary) -> float | None:
@@ -92,51 +142,38 @@ def _started(page: Page, vocabulary: Vocabulary) -> float | None:
     return max(times) if times and all(math.isfinite(time) for time in times) else None
 
 
-def _name_on(page: Page, metric: Metric, suffixes: Sequence[str] = ("",), *, or_declared: bool = False) -> str:
-    """The newest name of a metric that has samples on the page, or else, if that will do, that the page declares."""
-    for name in metric.names:
-        if any(page.get(name + suffix) for suffix in suffixes):
-            return name
-    for name in metric.names:
-        if or_declared and any(name + suffix in page for suffix in suffixes):
-            return name
-    raise UnknownQuantityError(f"{' or '.join(metric.names)} is not on its page")
+def _read(reading: Reading, page: Page, quantity: str, metric: Metric) -> None:
+    if isinstance(metric, Histogram):
+        reading.via[quantity], samples = histogram(page, metric)
+        reading.histograms[quantity] = _observed(reading.via[quantity], samples, metric.scale)
+    elif isinstance(metric, Mean):
+        reading.via[quantity], total = counter(page, metric.total)
+        _, count = counter(page, metric.count)
+        summed = Observed(count=sum(count.values()), total=sum(total.values()) * metric.scale, up_to={})
+        reading.histograms[quantity] = {(): summed}
+    elif isinstance(metric, Counter):
+        if metric.numbered is not None:
+            reading.since_read[quantity] = _since_read(page, metric, metric.numbered)
+        else:
+            reading.via[quantity], reading.counters[quantity] = counter(page, metric)
+    else:
+        value = gauge(page, metric)
+        if quantity in SHARES and value > 1 + SHARE_TOLERANCE:
+            raise UnknownQuantityError(f"{next(metric.samples())} is {value:g}, and a share is at most 1")
+        reading.gauges[quantity] = min(value, 1.0) if quantity in SHARES else value
 
 
-def _possible(name: str, value: float) -> float:
-    """A value that can be: a number, not negative, and not beyond all measure."""
-    if not 0 <= value <= LARGEST:
-        raise UnknownQuantityError(f"{name} is {value:g}, which it cannot be")
-    return value
+def _since_read(page: Page, metric: Counter, numbered: str) -> SinceRead:
+    try:
+        _, series = counter(page, metric)
+        _, numbers = counter(page, Counter(names=(numbered,)))
+    except NothingNewError:
+        return SinceRead(count=0.0, first=None, last=None)
+    return SinceRead(count=sum(series.values()), first=min(numbers.values()), last=max(numbers.values()))
 
 
-def _gauge(page: Page, metric: Gauge | Info, *, share: bool) -> float:
-    name = _name_on(page, metric)
-    if isinstance(metric, Info):
-        return _possible(name, sum(_product(name, labels, metric.labels) for labels in page[name]))
-    values = [_possible(name, value) * metric.scale for value in page[name].values()]
-    value = sum(values) / (len(values) if metric.across == "mean" else 1)
-    if share and 1 < value <= 1 + SHARE_TOLERANCE:
-        return 1.0
-    if share and value > 1:
-        raise UnknownQuantityError(f"{name} is {value:g}, and a share is at most 1")
-    return _possible(name, value)
-
-
-def _product(name: str, labels: Labels, wanted: Iterable[str]) -> float:
-    given = dict(labels)
-    product = 1.0
-    for label in wanted:
-        try:
-            product *= float(given[label])
-        except (KeyError, ValueError):
-            raise UnknownQuantityError(f"{name} has {label}={given.get(label)!r}, which is no number") from None
-    return product
-
-
-def _histogram(page: Page, metric: Histogram) -> dict[Labels, Observed]:
-    name = _name_on(page, metric, HISTOGRAM_SUFFIXES, or_declared=True)
-    counts, sums, buckets = (page.get(name + suffix) for suffix in HISTOGRAM_SUFFIXES)
+def _observed(name: str, samples: Mapping[str, Series], scale: float) -> dict[Labels, Observed]:
+    counts, sums, buckets = (samples.get(suffix) for suffix in ("_count", "_sum", "_bucket"))
     bounds = _bounds(buckets or {})
     if counts is None:
         counts = {labels: up_to[math.inf] for labels, up_to in bounds.items() if math.inf in up_to}
@@ -145,9 +182,9 @@ def _histogram(page: Page, metric: Histogram) -> dict[Labels, Observed]:
         if sums is None or labels not in sums:
             raise UnknownQuantityError(f"{name}_sum is not on its page")
         observed[labels] = Observed(
-            count=_possible(f"{name}_count", count),
-            total=_possible(f"{name}_sum", sums[labels] * metric.scale),
-            up_to=_finite(bounds.get(labels, {}), metric.scale),
+            count=possible(f"{name}_count", count),
+            total=possible(f"{name}_sum", sums[labels] * scale),
+            up_to=_finite(bounds.get(labels, {}), scale),
         )
     return observed
 

@@ -117,7 +117,7 @@ class ScrapeSource:
     def _scrape(self, listed: Sequence[_Worker], at_s: float) -> dict[_Worker, str]:
         """Ask every worker, keep what they tell, and say why the others did not."""
         pages = fetch_all(
-            {worker: worker.url + self._vocabulary.path for worker in listed},
+            {worker: worker.url + self._vocabulary.pages[0] for worker in listed},
             timeout_s=self._timeout_s,
             deadline_s=self._deadline_s,
             max_bytes=self._max_bytes,

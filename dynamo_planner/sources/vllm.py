@@ -1,9 +1,10 @@
-"""vLLM's metrics (names as of 0.32, and the ones that they had before).
+"""vLLM's metrics (names as of 0.32, and the ones that they had before, also before its V1 engine).
 
 ``kv_cache_usage_perc`` is a fraction, whatever its name says; up to 2025 it was ``gpu_cache_usage_perc``, and the
 prefix cache counters had ``gpu_`` in front. ``inter_token_latency_seconds`` was ``time_per_output_token_seconds``. Both
 observe one value for each token, not for each request. ``request_success_total`` counts every request that ended, also
-aborted and failed ones, by ``finished_reason``.
+aborted and failed ones, by ``finished_reason``. The engine before V1 could swap requests out, which were then neither
+running nor waiting, and told its prefix hit rate as a gauge (-1 where the cache is off).
 """
 
 from __future__ import annotations
@@ -13,19 +14,32 @@ from dynamo_planner.sources.vocabulary import Counter, Gauge, Histogram, Info, V
 VLLM = Vocabulary(
     engine="vLLM",
     quantities={
-        "running": Gauge(names=("vllm:num_requests_running",)),
-        "waiting": Gauge(names=("vllm:num_requests_waiting",)),
-        "kv_usage": Gauge(names=("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"), across="mean"),
-        "kv_capacity_tokens": Info(names=("vllm:cache_config_info",), labels=("num_gpu_blocks", "block_size")),
-        "completions": Counter(names=("vllm:request_success_total",)),
-        "prefix_hits": Counter(names=("vllm:prefix_cache_hits_total", "vllm:gpu_prefix_cache_hits_total")),
-        "prefix_queries": Counter(names=("vllm:prefix_cache_queries_total", "vllm:gpu_prefix_cache_queries_total")),
-        "ttft_ms": Histogram(names=("vllm:time_to_first_token_seconds",), scale=1000),
-        "itl_ms": Histogram(
-            names=("vllm:inter_token_latency_seconds", "vllm:time_per_output_token_seconds"), scale=1000
+        "running": (Gauge(names="vllm:num_requests_running"),),
+        "waiting": (
+            Gauge(names="vllm:num_requests_waiting", plus=("vllm:num_requests_swapped",)),
+            Gauge(names="vllm:num_requests_waiting"),
         ),
-        "isl": Histogram(names=("vllm:request_prompt_tokens",)),
-        "osl": Histogram(names=("vllm:request_generation_tokens",)),
-        "request_duration_s": Histogram(names=("vllm:e2e_request_latency_seconds",)),
+        "kv_usage": (Gauge(names=("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"), across="mean"),),
+        "kv_capacity_tokens": (Info(names="vllm:cache_config_info", labels=("num_gpu_blocks", "block_size")),),
+        "completions": (Counter(names="vllm:request_success_total"),),
+        "rejections": (Counter(names="vllm:admission_rejections_total"),),
+        "preemptions": (Counter(names="vllm:num_preemptions_total"),),
+        "prefix_hits": (Counter(names=("vllm:prefix_cache_hits_total", "vllm:gpu_prefix_cache_hits_total")),),
+        "prefix_queries": (Counter(names=("vllm:prefix_cache_queries_total", "vllm:gpu_prefix_cache_queries_total")),),
+        "prefix_hit_rate": (Gauge(names="vllm:gpu_prefix_cache_hit_rate", across="mean"),),
+        "ttft_ms": (Histogram(names="vllm:time_to_first_token_seconds", scale=1000),),
+        "itl_ms": (
+            Histogram(names=("vllm:inter_token_latency_seconds", "vllm:time_per_output_token_seconds"), scale=1000),
+        ),
+        "isl": (Histogram(names="vllm:request_prompt_tokens"),),
+        "osl": (Histogram(names="vllm:request_generation_tokens"),),
+        "request_duration_s": (Histogram(names="vllm:e2e_request_latency_seconds"),),
     },
+    cannot_tell={
+        "arrivals": "vLLM counts requests when they end (vllm:request_success_total)",
+        "inside": "vLLM tells running and waiting requests apart (vllm:num_requests_running, "
+        "vllm:num_requests_waiting)",
+        "queued": "only a frontend knows of requests that are in no pool yet",
+    },
+    model_label="model_name",
 )

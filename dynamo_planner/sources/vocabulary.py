@@ -16,107 +16,121 @@ A vocabulary is one small file, or a mapping in a user's configuration:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Annotated, Literal, Self, get_args
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, field_serializer, model_validator
 
-from dynamo_planner.frozen import Frozen, ReadOnly
+from dynamo_planner.frozen import Frozen, FrozenMap, ReadOnly
+from dynamo_planner.snapshot import Role
+from dynamo_planner.sources.metrics import Counter, Gauge, Histogram, Info, Mean, Metric, Product, Ratio
 
-Names = Annotated[tuple[str, ...], Field(min_length=1)]
-"""The names that a metric has had, newest first; the first one that is on a page is read."""
+__all__ = ["Counter", "Gauge", "Histogram", "Info", "Mean", "Metric", "Product", "Quantity", "Ratio", "Vocabulary"]
 
-Scale = Annotated[float, Field(gt=0)]
-"""What a value is multiplied by to be in the quantity's unit: 1000 from seconds to milliseconds."""
+GaugeName = Literal["running", "waiting", "inside", "queued", "kv_usage", "kv_capacity_tokens"]
+CounterName = Literal["arrivals", "completions", "rejections", "preemptions", "prefix_hits", "prefix_queries"]
+DistributionName = Literal["ttft_ms", "itl_ms", "isl", "osl", "request_duration_s", "prefix_hit_rate"]
 
+Quantity = GaugeName | CounterName | DistributionName
+"""What a vocabulary can tell of a worker or a frontend.
 
-class Gauge(Frozen):
-    """A value as it is now. Of several label sets on one page (say, one for each engine of a worker) it is the sum or
-    the mean."""
-
-    kind: Literal["gauge"] = "gauge"
-    names: Names
-    across: Literal["sum", "mean"] = "sum"
-    scale: Scale = 1.0
-
-
-class Counter(Frozen):
-    """A number that only grows while its process lives; several label sets are summed."""
-
-    kind: Literal["counter"] = "counter"
-    names: Names
-
-
-class Histogram(Frozen):
-    """A Prometheus histogram: ``name_count``, ``name_sum`` and, where there are any, ``name_bucket``."""
-
-    kind: Literal["histogram"] = "histogram"
-    names: Names
-    scale: Scale = 1.0
-
-
-class Info(Frozen):
-    """A number that stands in labels: the product of these ones, summed over several label sets."""
-
-    kind: Literal["info"] = "info"
-    names: Names
-    labels: Names
-
-
-Metric = Annotated[Gauge | Counter | Histogram | Info, Field(discriminator="kind")]
-
-HISTOGRAM_SUFFIXES = ("_count", "_sum", "_bucket")
-
-GaugeName = Literal["running", "waiting", "kv_usage", "kv_capacity_tokens"]
-CounterName = Literal["completions", "prefix_hits", "prefix_queries"]
-HistogramName = Literal["ttft_ms", "itl_ms", "isl", "osl", "request_duration_s"]
-
-Quantity = GaugeName | CounterName | HistogramName
-"""What a vocabulary can tell of a worker.
-
-``running`` and ``waiting`` requests; ``kv_usage`` 0 to 1; ``completions``: requests that ended, however they ended;
-``prefix_hits`` of ``prefix_queries`` prompt tokens came from the prefix cache; the others as in
+``running`` and ``waiting`` requests, and where an engine only tells them together, or a frontend, those ``inside``;
+``queued``: accepted by a frontend and not yet given to a worker; ``kv_usage`` 0 to 1. ``arrivals``: requests that were
+taken in; ``completions``: that ended, however they ended; ``rejections``: that were turned away because of the load;
+``preemptions``: how often one lost its place in the batch. ``prefix_hits`` of ``prefix_queries`` prompt tokens came
+from the prefix cache; ``prefix_hit_rate`` is for engines that observe the share itself. The others are as in
 :class:`dynamo_planner.Traffic`.
 """
 
-GAUGES: tuple[str, ...] = get_args(GaugeName)
-COUNTERS: tuple[str, ...] = get_args(CounterName)
-HISTOGRAMS: tuple[str, ...] = get_args(HistogramName)
-QUANTITIES = (*GAUGES, *COUNTERS, *HISTOGRAMS)
+GAUGES: tuple[Quantity, ...] = get_args(GaugeName)
+COUNTERS: tuple[Quantity, ...] = get_args(CounterName)
+DISTRIBUTIONS: tuple[Quantity, ...] = get_args(DistributionName)
+QUANTITIES: tuple[Quantity, ...] = (*GAUGES, *COUNTERS, *DISTRIBUTIONS)
+
+
+def _as_tuple(value: object) -> object:
+    return value if isinstance(value, tuple | list) else (value,)
+
+
+Metrics = Annotated[tuple[Metric, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
+"""The metrics that can give a quantity, best first: the first one that is on the page does. One needs no list."""
+
+Quantities = ReadOnly[Quantity, Metrics]
+
+PagePath = Annotated[str, Field(pattern="^/")]
 
 
 class Vocabulary(Frozen):
-    """What an engine calls things. A quantity that is not in ``quantities`` is one that the engine cannot tell.
+    """What an engine calls things. A quantity that is not in ``quantities`` is one that the engine cannot tell;
+    ``cannot_tell`` says why.
 
-    ``path`` is where a worker serves its metrics. ``started_at`` is the gauge with the Unix time at which the process
-    began, by which a restart is told from a counter that did not move.
+    ``by_role`` has what is different where prefill and decode are apart. ``pages`` are where a worker serves its
+    metrics: each is Prometheus text or JSON, and one of them is enough. ``started_at`` is the gauge with the Unix time
+    at which the process began, by which a restart is told from a counter that did not move. ``with_first_request``
+    are quantities whose metrics come onto the page with the first request: where none of them is there, there was
+    none yet. ``known_by`` are names that show a page to be the engine's and give no quantity. ``model_label`` says
+    which model a series is of. ``start_with`` is how the engine is made to tell its metrics, and ``switches`` what
+    single quantities take beyond that.
     """
 
     engine: str
-    quantities: ReadOnly[Quantity, Metric]
-    path: str = Field(default="/metrics", pattern="^/")
-    started_at: Names = ("process_start_time_seconds",)
+    quantities: Quantities
+    by_role: ReadOnly[Role, Quantities] = Field(default_factory=FrozenMap)
+    cannot_tell: ReadOnly[Quantity, str] = Field(default_factory=FrozenMap)
+    pages: Annotated[tuple[PagePath, ...], Field(min_length=1)] = ("/metrics",)
+    started_at: tuple[str, ...] = ("process_start_time_seconds",)
+    with_first_request: tuple[Quantity, ...] = ()
+    known_by: tuple[str, ...] = ()
+    model_label: str | None = None
+    start_with: str = ""
+    switches: ReadOnly[Quantity, str] = Field(default_factory=FrozenMap)
+
+    @field_serializer("by_role")
+    def _plain_by_role(
+        self, by_role: Mapping[Role, Mapping[Quantity, tuple[Metric, ...]]]
+    ) -> dict[str, dict[str, Any]]:
+        return {role: {str(quantity): metrics for quantity, metrics in each.items()} for role, each in by_role.items()}
 
     @model_validator(mode="after")
     def _kinds_fit(self) -> Self:
-        for quantity, metric in self.quantities.items():
-            allowed = _allowed_kinds(quantity)
-            if metric.kind not in allowed:
-                raise ValueError(f"quantities.{quantity}: a {metric.kind} cannot give it; use {' or '.join(allowed)}")
+        for where, quantities in (
+            ("", self.quantities),
+            *((f"by_role.{role}.", q) for role, q in self.by_role.items()),
+        ):
+            for quantity, metrics in quantities.items():
+                allowed = _allowed_kinds(quantity)
+                for metric in metrics:
+                    if metric.kind not in allowed:
+                        raise ValueError(
+                            f"{where or 'quantities.'}{quantity}: a {metric.kind} cannot give it; "
+                            f"use {' or '.join(allowed)}"
+                        )
         return self
 
+    def for_role(self, role: Role) -> Vocabulary:
+        """What workers of this role call things."""
+        if role not in self.by_role:
+            return self
+        quantities = FrozenMap({**self.quantities, **self.by_role[role]})
+        return self.model_copy(update={"quantities": quantities, "by_role": FrozenMap()})
+
     def names(self) -> frozenset[str]:
-        """Every sample name that is worth reading on a page."""
-        return frozenset(self.started_at).union(*(sample_names(metric) for metric in self.quantities.values()))
+        """Every sample name that is worth reading on a page, whatever the role."""
+        return self.own_names().union(self.started_at)
+
+    def own_names(self) -> frozenset[str]:
+        """Those of them that other engines do not have."""
+        return frozenset(self.known_by).union(name for metric in self._every() for name in metric.samples())
+
+    def _every(self) -> Iterator[Metric]:
+        for quantities in (self.quantities, *self.by_role.values()):
+            for metrics in quantities.values():
+                yield from metrics
 
 
 def _allowed_kinds(quantity: Quantity) -> tuple[str, ...]:
     if quantity in GAUGES:
-        return ("gauge", "info")
-    return ("counter",) if quantity in COUNTERS else ("histogram",)
-
-
-def sample_names(metric: Metric) -> Iterator[str]:
-    """The names of the samples that a metric consists of, on a page."""
-    suffixes = HISTOGRAM_SUFFIXES if isinstance(metric, Histogram) else ("",)
-    return (name + suffix for name in metric.names for suffix in suffixes)
+        return ("gauge", "ratio", "product", "info")
+    if quantity == "prefix_hit_rate":
+        return ("histogram", "mean", "gauge")
+    return ("counter",) if quantity in COUNTERS else ("histogram", "mean")

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from dynamo_planner.snapshot import Dist
-from dynamo_planner.sources.deltas import Interval, interval_between, interval_since_birth, total
+from dynamo_planner.sources.deltas import Interval, carried_over, interval_between, interval_since_birth, total
 from dynamo_planner.sources.reading import Observed, Reading
-from dynamo_planner.sources.vocabulary import COUNTERS, HISTOGRAMS
+from dynamo_planner.sources.vocabulary import COUNTERS, DISTRIBUTIONS
 
 QUANTILES = (0.5, 0.9, 0.99)
 
@@ -41,6 +41,7 @@ class Track:
         if last is not None and last.at_s >= known_from_s:
             if reading.at_s <= last.at_s:
                 return
+            reading = carried_over(last, reading)
             self._intervals = [*self.recent(reading.at_s), interval_between(last, reading)]
         elif started_s is not None and known_from_s < started_s < reading.at_s:
             self._intervals = [interval_since_birth(reading, started_s)]
@@ -86,7 +87,7 @@ def window_of(tracks: Iterable[Track], at_s: float) -> Window | None:
         if increases:
             counters[counter] = sum(increases)
     histograms: dict[str, Observed] = {}
-    for histogram in HISTOGRAMS:
+    for histogram in DISTRIBUTIONS:
         parts = [interval.histograms[histogram] for interval in every if histogram in interval.histograms]
         if parts:
             histograms[histogram] = total(parts)

@@ -136,7 +136,7 @@ def test_a_vocabulary_of_ones_own(farm: Farm) -> None:
     vocabulary = Vocabulary.model_validate(
         {
             "engine": "mine",
-            "path": "/stats/metrics",
+            "pages": ["/stats/metrics"],
             "quantities": {
                 "running": {"kind": "gauge", "names": ["mine_busy"]},
                 "waiting": {"kind": "gauge", "names": ["mine_queue"]},

@@ -1,0 +1,82 @@
+"""The metrics of Dynamo's frontend (names as of 1.6, and older ones) and of its router, each of what clients saw.
+
+The frontend counts requests as they come (``requests_started_total``) and as they end. Its ``queued_requests`` is not
+what is in no pool yet: it has every request without a first token, also those in a worker's own queue. What is before
+the workers are the stages ``preprocess`` and ``route``. Up to 0.4.0 its prefix was ``nv_llm_http_service_``, and there
+were fewer metrics. A series with labels is there from its first use on.
+
+The router's metrics stand on the page of the frontend that it is in; they are for a router that runs alone.
+"""
+
+from __future__ import annotations
+
+from dynamo_planner.sources.vocabulary import Counter, Gauge, Histogram, Quantity, Vocabulary
+
+OF_WORKERS = "it is the workers', not the frontend's: {}"
+
+
+def frontend(*names: str) -> tuple[str, ...]:
+    """The names with both prefixes that they have had."""
+    return tuple(prefix + name for prefix in ("dynamo_frontend_", "nv_llm_http_service_") for name in names)
+
+
+def router(*names: str) -> tuple[str, ...]:
+    """The names with the router's prefix."""
+    return tuple(f"dynamo_component_router_{name}" for name in names)
+
+
+HIT_RATE = Histogram(names=router("kv_hit_rate"))
+OF_REQUESTS: tuple[Quantity, ...] = ("arrivals", "completions", "rejections")
+OF_TOKENS: tuple[Quantity, ...] = ("ttft_ms", "itl_ms", "isl", "osl", "request_duration_s")
+NOT_OF_A_FRONTEND: dict[Quantity, str] = {
+    "running": OF_WORKERS.format("dynamo_frontend_inflight_requests has what waits and what runs"),
+    "waiting": OF_WORKERS.format("dynamo_frontend_queued_requests has what waits in a pool and before it"),
+    "kv_usage": OF_WORKERS.format("there is dynamo_frontend_model_total_kv_blocks only"),
+    "kv_capacity_tokens": OF_WORKERS.format("dynamo_frontend_model_total_kv_blocks is of one worker"),
+    "preemptions": OF_WORKERS.format("no metric of Dynamo counts them"),
+    "prefix_hits": "Dynamo tells shares (dynamo_component_router_kv_hit_rate)",
+    "prefix_queries": "Dynamo tells shares (dynamo_component_router_kv_hit_rate)",
+}
+
+DYNAMO_FRONTEND = Vocabulary(
+    engine="Dynamo frontend",
+    quantities={
+        "inside": (Gauge(names=frontend("inflight_requests", "inflight_requests_total")),),
+        "queued": (Gauge(names="dynamo_frontend_stage_requests", where={"stage": ("preprocess", "route")}),),
+        "arrivals": (Counter(names="dynamo_frontend_requests_started_total"),),
+        "completions": (Counter(names=frontend("requests_total")),),
+        "rejections": (Counter(names="dynamo_frontend_requests_total", where={"error_type": ("overload",)}),),
+        "prefix_hit_rate": (HIT_RATE,),
+        "ttft_ms": (Histogram(names=frontend("time_to_first_token_seconds"), scale=1000),),
+        "itl_ms": (Histogram(names=frontend("inter_token_latency_seconds"), scale=1000),),
+        "isl": (Histogram(names=frontend("input_sequence_tokens")),),
+        "osl": (Histogram(names=frontend("output_sequence_tokens")),),
+        "request_duration_s": (Histogram(names=frontend("request_duration_seconds")),),
+    },
+    cannot_tell=NOT_OF_A_FRONTEND,
+    with_first_request=(*OF_REQUESTS, *OF_TOKENS, "inside", "queued"),
+    known_by=("dynamo_frontend_disconnected_clients", "dynamo_frontend_model_context_length"),
+    model_label="model",
+)
+
+DYNAMO_ROUTER = Vocabulary(
+    engine="Dynamo router",
+    quantities={
+        "arrivals": (Counter(names=router("requests_started_total")),),
+        "completions": (Counter(names=router("requests_total")),),
+        "prefix_hit_rate": (HIT_RATE,),
+        "ttft_ms": (Histogram(names=router("time_to_first_token_seconds"), scale=1000),),
+        "itl_ms": (Histogram(names=router("inter_token_latency_seconds"), scale=1000),),
+        "isl": (Histogram(names=router("input_sequence_tokens")),),
+        "osl": (Histogram(names=router("output_sequence_tokens")),),
+    },
+    cannot_tell={
+        **NOT_OF_A_FRONTEND,
+        "inside": "the router has no gauge of them (dynamo_component_router_requests_started_total counts)",
+        "queued": "the router has no gauge of them (dynamo_component_router_requests_started_total counts)",
+        "rejections": "the router has no counter of them (dynamo_component_router_requests_total has all)",
+        "request_duration_s": "the router has no metric of it (dynamo_frontend_request_duration_seconds has)",
+    },
+    with_first_request=(*OF_REQUESTS, *OF_TOKENS),
+    model_label="model",
+)

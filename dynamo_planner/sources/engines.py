@@ -1,0 +1,29 @@
+"""The vocabularies that are known by name, and telling from a page which one it speaks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from dynamo_planner.frozen import FrozenMap
+from dynamo_planner.sources.dynamo import DYNAMO_FRONTEND, DYNAMO_ROUTER
+from dynamo_planner.sources.llamacpp import LLAMACPP
+from dynamo_planner.sources.sglang import SGLANG
+from dynamo_planner.sources.trtllm import TRTLLM
+from dynamo_planner.sources.vllm import VLLM
+from dynamo_planner.sources.vocabulary import Vocabulary
+
+ENGINES: Mapping[str, Vocabulary] = FrozenMap({"vllm": VLLM, "sglang": SGLANG, "trtllm": TRTLLM, "llamacpp": LLAMACPP})
+"""Those of workers."""
+
+FRONTENDS: Mapping[str, Vocabulary] = FrozenMap({"dynamo_frontend": DYNAMO_FRONTEND, "dynamo_router": DYNAMO_ROUTER})
+"""Those of what stands before the workers."""
+
+
+def detect(names: Iterable[str], among: Iterable[Vocabulary]) -> Vocabulary | None:
+    """The first vocabulary that has a metric among the sample names of a page; ``None`` where none has.
+
+    >>> detect(["process_start_time_seconds", "sglang:num_running_reqs"], ENGINES.values()).engine
+    'SGLang'
+    """
+    there = frozenset(names)
+    return next((each for each in among if there & each.own_names()), None)

@@ -1,0 +1,76 @@
+"""Reading a page that is JSON, in the terms of the text format: series by name, told apart by labels.
+
+>>> page = parse_json('[{"id": 0, "n_ctx": 512, "is_processing": true, "used": {"now": 3}}, {"id": 1, "n_ctx": 512}]',
+...                   "/slots", frozenset({"/slots:n_ctx", "/slots:used.now"}))
+>>> page["/slots:used.now"]
+{(('is_processing', 'true'), ('item', '0')): 3.0}
+>>> len(page["/slots:n_ctx"]), list(page["/slots:"])
+(2, [(('is_processing', 'true'), ('item', '0')), (('item', '1'),)])
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Set
+from typing import Any
+
+from dynamo_planner.sources.exposition import MOST_SERIES, Labels, Page
+
+MOST_OBJECTS = 100_000
+"""A thousand iterations with all that they tell have some ten thousand objects and lists."""
+
+
+def looks_like_json(text: str) -> bool:
+    """Whether a page is JSON and not Prometheus text."""
+    return text[:100].lstrip()[:1] in {"[", "{"}
+
+
+def parse_json(text: str, path: str, names: Set[str]) -> Page:
+    """The values of these names on a page that is an object, or a list of them (its items).
+
+    The label ``item`` has an item's place in the list, and what is true or false in it is a label as well. ``path:``
+    has a series for each item. What is not a number is NaN, and so unknown. Raises :class:`ValueError` where it is no
+    such JSON or has more than ``MOST_SERIES`` values, and nothing else.
+    """
+    if text.count("{") + text.count("[") > MOST_OBJECTS:
+        raise ValueError(f"{path} has more than {MOST_OBJECTS} objects and lists")
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not JSON: {str(error)[:100]}") from None
+    items = data if isinstance(data, list) else [data]
+    wanted = {name: name.removeprefix(f"{path}:").split(".") for name in names if name.startswith(f"{path}:")}
+    if len(items) * max(1, len(wanted)) > MOST_SERIES:
+        raise ValueError(f"{path} has {len(items)} items, which is more than is read")
+    page: Page = {f"{path}:": {}}
+    for place, item in enumerate(items):
+        if not isinstance(item, dict):
+            raise ValueError(f"{path} has an item that is no object")  # noqa: TRY004  # a page that does not read
+        labels = _labels(item, place)
+        page[f"{path}:"][labels] = 1.0
+        for name, steps in wanted.items():
+            value = _at(item, steps)
+            if value is not None:
+                page.setdefault(name, {})[labels] = value
+    return page
+
+
+def _labels(item: Mapping[str, Any], place: int) -> Labels:
+    said = {name: str(value).lower() for name, value in item.items() if isinstance(value, bool)}
+    return tuple(sorted({**said, "item": str(place)}.items()))
+
+
+def _at(item: Mapping[str, Any], steps: list[str]) -> float | None:
+    """The number at a path; NaN where something else is there, ``None`` where nothing is."""
+    value: Any = item
+    for step in steps:
+        value = value.get(step) if isinstance(value, dict) else None
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf

@@ -1,0 +1,52 @@
+"""llama.cpp's metrics (names as of build 11549): its ``/metrics``, and its slots.
+
+It counts tokens and not requests, when a request leaves its slot, so that neither arrivals nor lengths of requests can
+be told: count them at a frontend. The gauges ``prompt_tokens_seconds``, ``predicted_tokens_seconds`` and
+``n_busy_slots_per_decode`` are over the time since anybody last read them, and are not read here.
+``prompt_tokens_total`` is without those from the cache. There is no metric of the KV cache; the slots tell how many
+tokens each of them holds (``n_prompt_tokens``, with the generated ones) and may hold. What a slot holds when it is idle
+is cache, which gives way.
+"""
+
+from __future__ import annotations
+
+from dynamo_planner.sources.vocabulary import Counter, Gauge, Mean, Ratio, Vocabulary
+
+TOKENS = "llamacpp:tokens_predicted_total"
+SECONDS = "llamacpp:tokens_predicted_seconds_total"
+FROM_CACHE = "llamacpp:prompt_tokens_cached_total"
+COMPUTED = "llamacpp:prompt_tokens_total"
+SLOT_SIZE = Gauge(names="/slots:n_ctx")
+HELD = Gauge(names="/slots:n_prompt_tokens", where={"is_processing": "true"})
+
+LLAMACPP = Vocabulary(
+    engine="llama.cpp",
+    quantities={
+        "running": (Gauge(names="llamacpp:requests_processing"),),
+        "waiting": (Gauge(names="llamacpp:requests_deferred"),),
+        "kv_usage": (Ratio(part=HELD, whole=SLOT_SIZE),),
+        "kv_capacity_tokens": (SLOT_SIZE,),
+        "prefix_hits": (Counter(names=FROM_CACHE),),
+        "prefix_queries": (Counter(names=COMPUTED, plus=(FROM_CACHE,)),),
+        "itl_ms": (Mean(total=Counter(names=SECONDS), count=Counter(names=TOKENS), scale=1000),),
+    },
+    cannot_tell={
+        "arrivals": "llama.cpp counts tokens (llamacpp:tokens_predicted_total) and no requests: ask a frontend",
+        "completions": "llama.cpp counts tokens (llamacpp:tokens_predicted_total) and no requests: ask a frontend",
+        "inside": "llama.cpp tells running and waiting requests apart (llamacpp:requests_processing, "
+        "llamacpp:requests_deferred)",
+        "queued": "only a frontend knows of requests that are in no pool yet",
+        "rejections": "llama.cpp turns no request away (llamacpp:requests_deferred has no limit)",
+        "preemptions": "llama.cpp preempts no request",
+        "prefix_hit_rate": "llama.cpp tells tokens instead (llamacpp:prompt_tokens_cached_total)",
+        "ttft_ms": "llama.cpp has no metric of it (llamacpp:prompt_seconds_total is without the time in the queue, "
+        "and of no known number of requests)",
+        "isl": "llama.cpp counts prompt tokens (llamacpp:prompt_tokens_total) and no requests",
+        "osl": "llama.cpp counts generated tokens (llamacpp:tokens_predicted_total) and no requests",
+        "request_duration_s": "llama.cpp has no metric of it (llamacpp:prompt_seconds_total and "
+        "llamacpp:tokens_predicted_seconds_total are of no known number of requests)",
+    },
+    pages=("/metrics", "/slots"),
+    start_with="--metrics",
+    switches={"kv_usage": "--slots", "kv_capacity_tokens": "--slots"},
+)

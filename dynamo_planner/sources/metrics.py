@@ -1,0 +1,148 @@
+"""The kinds of metrics that a vocabulary is made of, each a few words of data.
+
+A name is that of a sample in the Prometheus text format. One that begins with ``/`` is a value in JSON: the page, a
+colon, and where it is there (``/slots:n_ctx``, ``/metrics:kvCacheStats.usedNumBlocks``; of a list, in each item).
+
+Several series of one name (label sets) are one quantity. ``where`` picks some by their labels: a label must have one of
+the values, and ``""`` stands for having none. Series that differ only in the labels ``copies`` tell the same thing
+several times, say from each rank of a tensor parallel engine, and the largest counts. What is left is summed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from dynamo_planner.frozen import Frozen, FrozenMap, ReadOnly
+
+
+def _as_tuple(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
+"""The names that a metric has had, newest first; the first one that is on a page is read. One needs no list."""
+
+Scale = Annotated[float, Field(gt=0)]
+"""What a value is multiplied by to be in the quantity's unit: 1000 from seconds to milliseconds."""
+
+
+class _Series(Frozen):
+    names: Names
+    where: ReadOnly[str, Names] = Field(default_factory=FrozenMap)
+    copies: tuple[str, ...] = ()
+
+
+class _Sum(_Series):
+    plus: tuple[Names, ...] = ()
+
+    def samples(self) -> Iterator[str]:
+        """The names of the samples that it consists of."""
+        for names in (self.names, *self.plus):
+            yield from names
+
+
+class Gauge(_Sum):
+    """A value as it is now. ``plus`` are further metrics that are added, ``minus`` such that are taken away; every one
+    of them must be on the page.
+
+    ``across`` says what several label sets (say, one for each engine of a worker) are together: their ``sum``, their
+    ``mean``, or, for items of a JSON list, the ``last`` one.
+    """
+
+    kind: Literal["gauge"] = "gauge"
+    minus: tuple[Names, ...] = ()
+    across: Literal["sum", "mean", "last"] = "sum"
+    scale: Scale = 1.0
+
+    def samples(self) -> Iterator[str]:
+        """The names of the samples that it consists of."""
+        yield from super().samples()
+        for names in self.minus:
+            yield from names
+
+
+class Counter(_Sum):
+    """A number that only grows while its process lives. ``plus`` is as in :class:`Gauge`.
+
+    With ``numbered`` it is what happened since the page was last read, by whomever, in items of a JSON list with
+    consecutive numbers: where one is left out, the count is unknown.
+    """
+
+    kind: Literal["counter"] = "counter"
+    numbered: str | None = None
+
+    def samples(self) -> Iterator[str]:
+        """The names of the samples that it consists of."""
+        yield from super().samples()
+        if self.numbered is not None:
+            yield self.numbered
+
+
+class Histogram(_Series):
+    """A Prometheus histogram: ``name_count``, ``name_sum`` and, where there are any, ``name_bucket``."""
+
+    kind: Literal["histogram"] = "histogram"
+    scale: Scale = 1.0
+
+    def samples(self) -> Iterator[str]:
+        """The names of the samples that it consists of."""
+        yield from (name + suffix for name in self.names for suffix in HISTOGRAM_SUFFIXES)
+
+
+class Mean(Frozen):
+    """A mean out of two counters: the sum of what was observed, and how often. It has no quantiles."""
+
+    kind: Literal["mean"] = "mean"
+    total: Counter
+    count: Counter
+    scale: Scale = 1.0
+
+    def samples(self) -> Iterator[str]:
+        """The names of the samples that it consists of."""
+        yield from self.total.samples()
+        yield from self.count.samples()
+
+
+class Info(Frozen):
+    """A number that stands in labels: the product of these ones, summed over several label sets."""
+
+    kind: Literal["info"] = "info"
+    names: Names
+    labels: Names
+
+    def samples(self) -> Iterator[str]:
+        """The names of the samples that it consists of."""
+        yield from self.names
+
+
+class Ratio(Frozen):
+    """One gauge divided by another, each first summed over its label sets."""
+
+    kind: Literal["ratio"] = "ratio"
+    part: Gauge
+    whole: Gauge
+
+    def samples(self) -> Iterator[str]:
+        """The names of the samples that it consists of."""
+        yield from self.part.samples()
+        yield from self.whole.samples()
+
+
+class Product(Frozen):
+    """Gauges multiplied with each other, such as blocks and tokens per block."""
+
+    kind: Literal["product"] = "product"
+    factors: Annotated[tuple[Gauge, ...], Field(min_length=2)]
+
+    def samples(self) -> Iterator[str]:
+        """The names of the samples that it consists of."""
+        for factor in self.factors:
+            yield from factor.samples()
+
+
+Metric = Annotated[Gauge | Counter | Histogram | Mean | Info | Ratio | Product, Field(discriminator="kind")]
+
+HISTOGRAM_SUFFIXES = ("_count", "_sum", "_bucket")

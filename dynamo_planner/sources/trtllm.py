@@ -1,0 +1,91 @@
+"""TensorRT-LLM's metrics: its Prometheus page (``trtllm_``, also ``trtllm:``), and its iteration statistics in JSON.
+
+``trtllm-serve`` has the former at ``/prometheus/metrics`` and the latter at ``/metrics``; a worker under Dynamo has the
+former at ``/metrics``. Releases before 1.2 have five metrics on the Prometheus page (completions, duration, TTFT, time
+per output token, queue time), so that what is running and waiting and the KV cache come from the iterations. These are
+told once: whoever else reads them takes them away. What is active is counted at the beginning of an iteration, and so
+with what completes in it. ``time_per_output_token_seconds`` is observed once for each
+request. The last names of a metric are those of Dynamo's mocker for this engine.
+"""
+
+from __future__ import annotations
+
+from dynamo_planner.sources.vocabulary import Counter, Gauge, Histogram, Mean, Product, Ratio, Vocabulary
+
+
+def named(*names: str) -> tuple[str, ...]:
+    """The names with both prefixes that they have had."""
+    return tuple(f"trtllm{mark}{name}" for name in names for mark in ("_", ":"))
+
+
+def of_iteration(path: str) -> str:
+    """A value of the iteration statistics."""
+    return f"/metrics:{path}"
+
+
+ENDED = Counter(names=named("request_success_total", "num_requests_completed_total"))
+PROMPT_TOKENS = Counter(names=named("prompt_tokens_total"))
+GENERATED_TOKENS = Counter(names=named("generation_tokens_total"))
+
+TRTLLM = Vocabulary(
+    engine="TensorRT-LLM",
+    quantities={
+        "running": (
+            Gauge(names=named("num_requests_running")),
+            Gauge(
+                names=of_iteration("numActiveRequests"),
+                minus=(of_iteration("numCompletedRequests"),),
+                across="last",
+            ),
+        ),
+        "waiting": (
+            Gauge(names=named("num_requests_waiting")),
+            Gauge(names=of_iteration("numQueuedRequests"), across="last"),
+        ),
+        "kv_usage": (
+            Gauge(names=(*named("kv_cache_utilization"), "trtllm:kv_cache_usage_perc"), across="mean"),
+            Ratio(
+                part=Gauge(names=of_iteration("kvCacheStats.usedNumBlocks"), across="last"),
+                whole=Gauge(names=of_iteration("kvCacheStats.maxNumBlocks"), across="last"),
+            ),
+        ),
+        "kv_capacity_tokens": (
+            Product(
+                factors=(
+                    Gauge(names=named("kv_cache_max_blocks")),
+                    Gauge(names=named("kv_cache_tokens_per_block"), across="mean"),
+                )
+            ),
+            Product(
+                factors=(
+                    Gauge(names=of_iteration("kvCacheStats.maxNumBlocks"), across="last"),
+                    Gauge(names=of_iteration("kvCacheStats.tokensPerBlock"), across="last"),
+                )
+            ),
+        ),
+        "completions": (ENDED, Counter(names=of_iteration("numCompletedRequests"), numbered=of_iteration("iter"))),
+        "rejections": (Counter(names=named("request_error_total"), where={"http_code": ("429", "503")}),),
+        "preemptions": (Counter(names="trtllm:num_preemptions_total"),),
+        "prefix_hits": (Counter(names=named("prompt_cached_tokens_total")),),
+        "prefix_queries": (PROMPT_TOKENS,),
+        "ttft_ms": (Histogram(names=named("time_to_first_token_seconds"), scale=1000),),
+        "itl_ms": (
+            Histogram(
+                names=(*named("time_per_output_token_seconds"), "trtllm:inter_token_latency_seconds"), scale=1000
+            ),
+        ),
+        "isl": (Mean(total=PROMPT_TOKENS, count=ENDED),),
+        "osl": (Mean(total=GENERATED_TOKENS, count=ENDED),),
+        "request_duration_s": (Histogram(names=named("e2e_request_latency_seconds")),),
+    },
+    cannot_tell={
+        "arrivals": "TensorRT-LLM counts requests when they end (trtllm_request_success_total)",
+        "inside": "TensorRT-LLM tells running and waiting requests apart (trtllm_num_requests_running, "
+        "trtllm_num_requests_waiting)",
+        "queued": "only a frontend knows of requests that are in no pool yet",
+        "prefix_hit_rate": "TensorRT-LLM's own share, trtllm_kv_cache_hit_rate, is since its start, not of a window",
+    },
+    pages=("/prometheus/metrics", "/metrics"),
+    model_label="model_name",
+    start_with="return_perf_metrics: true and enable_iter_perf_stats: true",
+)
