@@ -114,7 +114,8 @@ class Planner:
     def step(self) -> Step:
         """One turn of the loop, now. Steps called at once from several threads follow one another."""
         with self._stepping:
-            at_s = self._now()
+            began_s = float(self._clock())
+            at_s = self._onward(began_s)
             snapshot, troubles = self._look(at_s)
             decision = self._decide(snapshot, troubles)
             outcomes = self._act(decision.actions)
@@ -126,6 +127,7 @@ class Planner:
                 decision=decision,
                 outcomes=outcomes,
                 advisory=self.advisory,
+                took_s=max(0.0, float(self._clock()) - began_s),
             )
             self._record(step)
             return step
@@ -159,9 +161,9 @@ class Planner:
         else:
             self._at_s, self._state = (saved.at_s, saved.state) if saved else (None, None)
 
-    def _now(self) -> float:
+    def _onward(self, now_s: float) -> float:
         """The clock, or the time of the last step where that is a little later: time goes one way for a policy."""
-        now_s, last_s = float(self._clock()), self._at_s
+        last_s = self._at_s
         if last_s is None or now_s >= last_s:
             return now_s
         back = f"the clock was set back by {last_s - now_s:.3f} s"

@@ -22,7 +22,8 @@ PRIVATE = 0o600
 class Step(Frozen):
     """One turn of the loop: what was seen, what was decided, and what became of it.
 
-    ``advisory``: it was decided and recorded without acting, so there are no ``outcomes``.
+    ``advisory``: it was decided and recorded without acting, so there are no ``outcomes``. ``took_s`` is the time from
+    looking to the outcomes.
     """
 
     at_s: float
@@ -31,6 +32,7 @@ class Step(Frozen):
     decision: Decision
     outcomes: tuple[Outcome, ...] = ()
     advisory: bool = False
+    took_s: float | None = None
 
 
 class DecisionLog:

@@ -135,22 +135,24 @@ def run(
 ) -> None:
     """Run the planner until SIGTERM or Ctrl-C: observe, decide, apply, record.
 
-    The file is read again when it changes: the policy and `advisory` take effect, a bad file is refused and the old one
-    stays.
+    The file, and that of the overrides, are read again when they change: the policy, `advisory` and the overrides take
+    effect, a bad file is refused and the old one stays.
 
     Example: `dynamo-planner run planner.yaml`
     """
-    from dynamo_planner.cli.service import Reloader, planner_of  # noqa: PLC0415  # loads what only `run` needs
+    from dynamo_planner.cli.reload import Reloader  # noqa: PLC0415  # loads what only `run` needs
+    from dynamo_planner.cli.service import service_of  # noqa: PLC0415
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     with told_errors():
         running = load_config(config)
-        with planner_of(running) as planner:
-            planner.advisory = advisory or running.advisory
+        with service_of(running) as service:
+            service.planner.advisory = advisory or running.advisory
             if once:
-                typer.echo(planner.step().decision.explain())
+                typer.echo(service.planner.step().decision.explain())
             else:
-                planner.run(after=Reloader(config, running, planner, always_advisory=advisory))
+                reloader = Reloader(config, running, service, always_advisory=advisory)
+                service.run(between=reloader.look)
 
 
 @app.command()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from dynamo_planner.executors.circus import CircusPool
 from dynamo_planner.frozen import Frozen
@@ -43,22 +43,60 @@ class DryRunConfig(Frozen):
     replicas: dict[str, int] = Field(default_factory=dict)
 
 
+class GaugeConfig(Frozen):
+    """Publish wanted replicas as ``dynamo_planner_desired_replicas`` on the page that ``monitoring`` serves.
+
+    ``observes`` says what there really is, and is not acted on. ``namespace`` and ``target`` are the metric's labels.
+    A number that was not confirmed for ``valid_s`` is no longer told.
+    """
+
+    kind: Literal["gauge"] = "gauge"
+    namespace: str = Field(min_length=1)
+    target: str = Field(min_length=1)
+    observes: CircusConfig | DryRunConfig = Field(discriminator="kind")
+    valid_s: float = Field(default=60.0, gt=0)
+
+
+class MonitoringConfig(Frozen):
+    """Serve ``/metrics``, ``/healthz`` and ``/readyz`` (extra ``prometheus``). There is no authentication."""
+
+    host: str = Field(default="127.0.0.1", min_length=1)
+    port: int = Field(default=9464, ge=0, le=65_535)
+
+
 class RunConfig(Frozen):
     """Everything that ``dynamo-planner run`` needs.
 
     ``log`` takes a line per decision, ``state_file`` what the policy remembers across restarts. ``advisory`` decides
-    and records without acting. ``allow_custom_kinds`` lets the policy name kinds of your own (``package.module:Name``),
-    which runs code of that package.
+    and records without acting. ``overrides`` is a file with pins, floors and pauses, which may change at any time.
+    ``allow_custom_kinds`` lets the policy name kinds of your own (``package.module:Name``), which runs code of that
+    package.
     """
 
     policy: AnyPolicy
-    executor: CircusConfig | DryRunConfig = Field(discriminator="kind")
+    executor: CircusConfig | DryRunConfig | GaugeConfig = Field(discriminator="kind")
     source: ScrapeConfig = ScrapeConfig()
     interval_s: float = Field(default=10.0, gt=0)
     advisory: bool = False
     log: Path | None = None
     state_file: Path | None = None
+    overrides: Path | None = None
+    monitoring: MonitoringConfig | None = None
     allow_custom_kinds: bool = False
+
+    @model_validator(mode="after")
+    def _a_gauge_is_seen(self) -> Self:
+        if isinstance(self.executor, GaugeConfig):
+            if self.monitoring is None:
+                raise ValueError(
+                    "executor.kind gauge is read from the page of 'monitoring', which is not there: add it"
+                )
+            if self.executor.valid_s <= self.interval_s:
+                raise ValueError(
+                    f"executor.valid_s ({self.executor.valid_s:g}) must be longer than interval_s "
+                    f"({self.interval_s:g}), or the gauge comes and goes"
+                )
+        return self
 
 
 def load_config(path: Path) -> RunConfig:

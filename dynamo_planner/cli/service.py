@@ -1,34 +1,56 @@
-"""What a configuration describes, running, and its reload when the file changes."""
+"""What a configuration describes, running."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
-from dynamo_planner.cli.config import CircusConfig, RunConfig, load_config
+from dynamo_planner.cli.config import CircusConfig, DryRunConfig, GaugeConfig, RunConfig
+from dynamo_planner.cli.overrides import load_overrides, with_overrides
 from dynamo_planner.executors import Executor
 from dynamo_planner.executors.dry_run import DryRunExecutor
+from dynamo_planner.guards import Override
 from dynamo_planner.loading import ConfigError
 from dynamo_planner.planner import Planner
 from dynamo_planner.records import Step
 from dynamo_planner.sources import Source
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from dynamo_planner.monitoring.monitor import Monitor
 
 Endpoints = Callable[[], Mapping[str, Mapping[str, str]]]
 
-RELOADED = {"policy", "advisory", "allow_custom_kinds"}
-"""What takes effect while the planner runs; the rest needs a restart."""
+
+@dataclass(frozen=True)
+class Service:
+    """A planner, with the overrides that are in its policy and what watches it, where the configuration has them."""
+
+    planner: Planner
+    overrides: Override | None
+    monitor: Monitor | None
+
+    def run(self, between: Callable[[], None]) -> None:
+        """Step until a signal comes, and call ``between`` after each step."""
+
+        def after(step: Step) -> None:
+            if self.monitor is not None:
+                self.monitor.record(step)
+            between()
+
+        self.planner.run(after=after)
 
 
 @contextmanager
-def planner_of(config: RunConfig) -> Iterator[Planner]:
-    """The planner of a configuration, with its executor started; ends what it started."""
-    with _executor_of(config) as (executor, endpoints):
-        yield Planner(
-            config.policy,
+def service_of(config: RunConfig) -> Iterator[Service]:
+    """The planner of a configuration, with its executor and its page started; ends what it started."""
+    with ExitStack() as ends:
+        monitor = _monitor_of(config, ends)
+        executor, endpoints = _executor_of(config, monitor, ends)
+        overrides = load_overrides(config.overrides, executor.pools) if config.overrides is not None else None
+        planner = Planner(
+            with_overrides(config.policy, overrides),
             _source_of(config, executor, endpoints),
             executor,
             interval_s=config.interval_s,
@@ -36,24 +58,44 @@ def planner_of(config: RunConfig) -> Iterator[Planner]:
             state_file=config.state_file,
             advisory=config.advisory,
         )
+        yield Service(planner, overrides, monitor)
 
 
-@contextmanager
-def _executor_of(config: RunConfig) -> Iterator[tuple[Executor, Endpoints]]:
-    if not isinstance(config.executor, CircusConfig):
-        yield DryRunExecutor(config.executor.pools, config.executor.replicas), dict
-        return
+def _monitor_of(config: RunConfig, ends: ExitStack) -> Monitor | None:
+    if config.monitoring is None:
+        return None
+    from dynamo_planner.monitoring.monitor import Monitor  # noqa: PLC0415  # needs the extra prometheus
+    from dynamo_planner.monitoring.page import page  # noqa: PLC0415
+
+    monitor = Monitor(config.interval_s)
+    ends.enter_context(page(config.monitoring.host, config.monitoring.port, monitor.metrics.registry, monitor.health))
+    return monitor
+
+
+def _executor_of(config: RunConfig, monitor: Monitor | None, ends: ExitStack) -> tuple[Executor, Endpoints]:
+    wanted = config.executor
+    if not isinstance(wanted, GaugeConfig):
+        return _acting(wanted, ends)
+    from dynamo_planner.executors.gauge import GaugeExecutor  # noqa: PLC0415  # needs the extra prometheus
+
+    observed, endpoints = _acting(wanted.observes, ends)
+    registry = cast("Monitor", monitor).metrics.registry  # there is a page: the configuration was checked for it
+    return GaugeExecutor(wanted.namespace, wanted.target, observed, registry, valid_s=wanted.valid_s), endpoints
+
+
+def _acting(config: CircusConfig | DryRunConfig, ends: ExitStack) -> tuple[Executor, Endpoints]:
+    """The executor that acts itself, and where it says its workers are."""
+    if isinstance(config, DryRunConfig):
+        return DryRunExecutor(config.pools, config.replicas), dict
     from dynamo_planner.executors.circus import CircusExecutor  # noqa: PLC0415  # needs the extra circus
 
-    circus = config.executor
     try:
         executor = CircusExecutor(
-            circus.namespace, circus.pools, endpoint=circus.endpoint, state_dir=circus.state_dir, gpus=circus.gpus
+            config.namespace, config.pools, endpoint=config.endpoint, state_dir=config.state_dir, gpus=config.gpus
         )
     except ValueError as error:
         raise ConfigError([f"executor: {error}"]) from error
-    with executor:
-        yield executor, executor.endpoints
+    return ends.enter_context(executor), executor.endpoints
 
 
 def _source_of(config: RunConfig, executor: Executor, endpoints: Endpoints) -> Source:
@@ -66,42 +108,3 @@ def _source_of(config: RunConfig, executor: Executor, endpoints: Endpoints) -> S
         timeout_s=config.source.timeout_s,
         window_s=config.source.window_s,
     )
-
-
-class Reloader:
-    """Called after each step: takes over a configuration that changed, and keeps the old one where the new is bad.
-
-    With ``always_advisory`` the planner stays advisory, whatever the file says.
-    """
-
-    def __init__(self, path: Path, config: RunConfig, planner: Planner, *, always_advisory: bool) -> None:
-        self._path, self._config, self._planner = path, config, planner
-        self._always_advisory = always_advisory
-        self._seen = self._stamp()
-
-    def _stamp(self) -> tuple[int, int, int] | None:
-        try:
-            status = self._path.stat()
-        except OSError:
-            return None
-        return status.st_mtime_ns, status.st_size, status.st_ino
-
-    def __call__(self, step: Step) -> None:
-        stamp = self._stamp()
-        if stamp is None or stamp == self._seen:
-            return
-        self._seen = stamp
-        try:
-            config = load_config(self._path)
-            fixed = [name for name in RunConfig.model_fields if name not in RELOADED]
-            changed = [name for name in fixed if getattr(config, name) != getattr(self._config, name)]
-            if changed:
-                raise ConfigError([f"{self._path}: {name}: takes a restart to change" for name in changed])
-        except ConfigError as error:
-            for problem in error.problems:
-                logger.error("not reloaded, the old configuration stays: %s", problem)  # noqa: TRY400
-            return
-        self._config = config
-        self._planner.policy = config.policy
-        self._planner.advisory = config.advisory or self._always_advisory
-        logger.info("%s is reloaded", self._path)

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from dynamo_planner.actions import Hold, Proposal, Reason, Want
 from dynamo_planner.frozen import Count, Frozen
@@ -32,8 +32,29 @@ def _in_seconds(until_s: float) -> float:
     return until_s
 
 
+def _from_date(value: Any) -> Any:
+    """A moment as people write it, ``2026-11-25T18:00:00Z``, in Unix seconds. JSON has it as text, YAML as a date."""
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    except ValueError:
+        raise ValueError(f"{value!r} is no date and time: write 2026-11-25T18:00:00Z, or Unix seconds") from None
+    if not isinstance(moment, datetime):
+        return value
+    if moment.tzinfo is None:
+        raise ValueError(f"{value} has no time zone: write 2026-11-25T18:00:00Z, or +01:00 in place of the Z")
+    return moment.timestamp()
+
+
+UNTIL_SCHEMA = {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string", "format": "date-time"}]}
+
+UntilS = Annotated[
+    float, Field(gt=0), AfterValidator(_in_seconds), BeforeValidator(_from_date), WithJsonSchema(UNTIL_SCHEMA)
+]
+"""A moment in Unix seconds; a date and time with its zone will do, too."""
+
+
 class _Entry(Frozen):
-    until_s: Annotated[float, Field(gt=0), AfterValidator(_in_seconds)]
+    until_s: UntilS
     reason: str = Field(min_length=1)
 
     def __str__(self) -> str:

@@ -123,10 +123,10 @@ class Busy:
 
 def test_explain_reads_a_log_back(tmp_path: Path) -> None:
     log = tmp_path / "decisions.jsonl"
-    now = iter([0.0, 10.0, 20.0, 30.0])
+    now_s = [0.0]
     executor = DryRunExecutor({"workers": PoolSpec(role="aggregated")}, {"workers": 2})
-    loop = Planner(LoadPolicy(adjustment_interval_s=20), Busy(), executor, clock=lambda: next(now), log=log)
-    for _ in range(4):
+    loop = Planner(LoadPolicy(adjustment_interval_s=20), Busy(), executor, clock=lambda: now_s[0], log=log)
+    for now_s[0] in (0.0, 10.0, 20.0, 30.0):
         loop.step()
     changes = planner("explain", "--changes", log)
     assert changes.returncode == 0, changes.stderr

@@ -13,7 +13,8 @@ import pytest
 from dynamo_planner.executors.circus.inspection import inspect
 from dynamo_planner.executors.circus.processes import alive
 from tests.cli.test_commands import planner
-from tests.cli.test_run import config, pinned, ready, running, until
+from tests.cli.run_parts import running, until
+from tests.cli.test_run import config, pinned, ready
 
 
 def status_of(directory: Path) -> dict[str, Any]:

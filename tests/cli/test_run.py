@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +13,7 @@ import psutil
 import pytest
 
 from dynamo_planner.records import Step, read_log
+from tests.cli.run_parts import running, until
 
 WORKER = [
     sys.executable,
@@ -51,30 +48,6 @@ def config(directory: Path, **changes: Any) -> dict[str, Any]:
 def pinned(replicas: int) -> list[Any]:
     pin = {"pool": "workers", "replicas": replicas, "until_s": 4e9, "reason": "a test"}
     return [{"kind": "load", "adjustment_interval_s": 3600}, {"kind": "override", "pins": [pin]}]
-
-
-@contextmanager
-def running(path: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
-    command = [str(Path(sys.executable).with_name("dynamo-planner")), "run", str(path), *options]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=dict(os.environ))
-    try:
-        yield process
-    finally:
-        family = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
-        process.kill()
-        process.communicate()
-        for child in family:
-            if child.is_running():
-                child.kill()
-
-
-def until(condition: Callable[[], Any], what: str, within_s: float = 30.0) -> Any:
-    deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline:
-        if result := condition():
-            return result
-        time.sleep(0.1)
-    raise AssertionError(f"not within {within_s:g} s: {what}")
 
 
 def last_step(directory: Path) -> Step | None:

@@ -179,3 +179,17 @@ def test_an_entry_needs_an_expiry_in_seconds() -> None:
 def test_the_actions_are_absolute() -> None:
     decision = decide(Override(pins=(pin(),)), {"a": 1})
     assert decision.actions == (ScaleTo(pool="a", replicas=6, expected=4),)
+
+
+@pytest.mark.parametrize("until", ["2023-11-15T03:46:40Z", "2023-11-15T04:46:40+01:00", 1_700_020_000])
+def test_a_moment_is_unix_seconds_or_a_date_with_its_zone(until: Any) -> None:
+    assert pin(until_s=until) == pin(until_s=EVENING)
+    assert Pin.model_validate_json(pin(until_s=until).model_dump_json()) == pin(until_s=EVENING)
+
+
+@pytest.mark.parametrize(
+    ("until", "problem"), [("2023-11-15T03:46:40", "no time zone"), ("in an hour", "no date and time"), (-1, "than 0")]
+)
+def test_other_moments_are_refused(until: Any, problem: str) -> None:
+    with pytest.raises(ValidationError, match=problem):
+        pin(until_s=until)

@@ -1,0 +1,62 @@
+"""What people want for a while, in a file of its own: pins, floors and pauses, changed while the planner runs.
+
+The file has the fields of :class:`Override`, and an empty one asks for nothing. On Kubernetes it is a key of a
+ConfigMap that is mounted into the planner's pod.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from dynamo_planner.guards import Override
+from dynamo_planner.loading import ConfigError, read_data, validated
+from dynamo_planner.policy import Guarded, Policy
+
+
+def load_overrides(path: Path, pools: Collection[str]) -> Override:
+    """Read such a file for a planner of these pools. Raises :class:`ConfigError` with everything that is wrong."""
+    data = read_data(path)
+    try:
+        overrides = validated(Override, {} if data is None else data, "")
+    except ConfigError as error:
+        raise ConfigError([f"{path}: {problem}" for problem in error.problems]) from error
+    strangers = [
+        f"{path}: {where}: {name!r} is no pool; there are {', '.join(pools)}"
+        for where, name in _named(overrides)
+        if name not in pools
+    ]
+    if strangers:
+        raise ConfigError(strangers)
+    return overrides
+
+
+def _named(overrides: Override) -> Iterator[tuple[str, str]]:
+    yield from ((f"pins[{n}].pool", pin.pool) for n, pin in enumerate(overrides.pins))
+    yield from ((f"floors[{n}].pool", floor.pool) for n, floor in enumerate(overrides.floors))
+    for n, pause in enumerate(overrides.pauses):
+        yield from ((f"pauses[{n}].pools", name) for name in pause.pools or ())
+
+
+def with_overrides(policy: Policy, overrides: Override | None) -> Policy:
+    """The policy with the overrides after its soft guards and before its hard ones, which keep the last word.
+
+    >>> from dynamo_planner import Bounds, LoadPolicy, StepLimit
+    >>> overridden = with_overrides(LoadPolicy() | StepLimit(up_replicas=1) | Bounds(), Override())
+    >>> [guard.kind for guard in overridden.guards]
+    ['step_limit', 'override', 'bounds']
+    """
+    if overrides is None:
+        return policy
+    if not isinstance(policy, Guarded):
+        return policy | overrides
+    if _has_hard_guards(policy.policy):
+        return policy.model_copy(update={"policy": with_overrides(policy.policy, overrides)})
+    soft = tuple(guard for guard in policy.guards if guard.rank == 0)
+    return policy.model_copy(update={"guards": (*soft, overrides, *policy.guards[len(soft) :])})
+
+
+def _has_hard_guards(policy: Policy) -> bool:
+    return isinstance(policy, Guarded) and (
+        any(guard.rank > 0 for guard in policy.guards) or _has_hard_guards(policy.policy)
+    )

@@ -1,0 +1,95 @@
+"""Taking over what changed in the configuration, or in the overrides, while the planner runs.
+
+Files are told apart by what their path leads to, so that the way a ConfigMap changes (a symbolic link that is swapped)
+is seen as well as an edit. What does not hold is told, and the last good one stays.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from dynamo_planner.cli.config import RunConfig, load_config
+from dynamo_planner.cli.overrides import load_overrides, with_overrides
+from dynamo_planner.cli.service import Service
+from dynamo_planner.loading import ConfigError
+
+logger = logging.getLogger(__name__)
+
+RELOADED = {"policy", "advisory", "allow_custom_kinds"}
+"""What takes effect while the planner runs; the rest needs a restart."""
+
+
+class Reloader:
+    """Takes over the files that changed, and keeps what was where they are bad.
+
+    With ``always_advisory`` the planner stays advisory, whatever the file says.
+    """
+
+    def __init__(self, path: Path, config: RunConfig, service: Service, *, always_advisory: bool) -> None:
+        self._config, self._overrides = config, service.overrides
+        self._planner, self._monitor = service.planner, service.monitor
+        self._always_advisory = always_advisory
+        self._files = [_File("config", path, self._reload_config)]
+        if config.overrides is not None:
+            self._files.append(_File("overrides", config.overrides, self._reload_overrides))
+        for file in self._files:
+            self._tell(file, successful=True)
+
+    def look(self) -> None:
+        """To be called between two steps."""
+        for file in self._files:
+            if not file.changed():
+                continue
+            try:
+                file.reload(file.path)
+            except ConfigError as error:
+                for problem in error.problems:
+                    logger.error("not reloaded, the old %s stays: %s", file.name, problem)  # noqa: TRY400
+                self._tell(file, successful=False)
+            else:
+                logger.info("%s is reloaded", file.path)
+                self._tell(file, successful=True)
+
+    def _tell(self, file: _File, *, successful: bool) -> None:
+        if self._monitor is not None:
+            self._monitor.metrics.reloaded(file.name, successful=successful)
+
+    def _reload_config(self, path: Path) -> None:
+        config = load_config(path)
+        fixed = [name for name in RunConfig.model_fields if name not in RELOADED]
+        changed = [name for name in fixed if getattr(config, name) != getattr(self._config, name)]
+        if changed:
+            raise ConfigError([f"{path}: {name}: takes a restart to change" for name in changed])
+        self._config = config
+        self._planner.advisory = config.advisory or self._always_advisory
+        self._set_policy()
+
+    def _reload_overrides(self, path: Path) -> None:
+        self._overrides = load_overrides(path, self._planner.executor.pools)
+        self._set_policy()
+
+    def _set_policy(self) -> None:
+        self._planner.policy = with_overrides(self._config.policy, self._overrides)
+
+
+class _File:
+    """A file that is read again when it changes."""
+
+    def __init__(self, name: str, path: Path, reload: Callable[[Path], None]) -> None:
+        self.name, self.path, self.reload = name, path, reload
+        self._seen = self._stamp()
+
+    def changed(self) -> bool:
+        """Whether it is another one than at the last call; one that is gone has changed, too."""
+        stamp = self._stamp()
+        before, self._seen = self._seen, stamp
+        return stamp != before
+
+    def _stamp(self) -> tuple[int, int, int] | None:
+        try:
+            status = self.path.stat()
+        except OSError:
+            return None
+        return status.st_mtime_ns, status.st_size, status.st_ino

@@ -1,0 +1,137 @@
+"""Publishing what is wanted as a gauge, for an HPA, KEDA or KServe to act upon (extra ``prometheus``).
+
+``dynamo_planner_desired_replicas{namespace,target,pool}`` is a number of replicas, so whoever reads it asks for a value
+of 1 per replica. What is unknown, or older than ``valid_s``, is absent and never 0: then who acts holds.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from dynamo_planner.actions import Action, Outcome, ScaleTo
+from dynamo_planner.executors import Executor
+from dynamo_planner.extras import needs_extra
+from dynamo_planner.snapshot import PoolSpec, Replicas
+
+with needs_extra("prometheus"):
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.core import GaugeMetricFamily
+    from prometheus_client.registry import Collector
+
+NAME = "dynamo_planner_desired_replicas"
+LABELS = ("namespace", "target", "pool")
+
+
+class _Published(NamedTuple):
+    replicas: int
+    until_s: float
+
+
+class GaugeExecutor:
+    """Publishes wanted replicas in ``registry``, and leaves it to others to reach them.
+
+    ``observed`` is an executor of which only ``pools`` and ``observe`` are asked: it says what there really is. The
+    target of a pool is what was last published; at the start that is the target which it is first seen with, as if
+    that had been wanted all along, so that who acts is not left without a number while nothing is to change.
+
+    A number is published as long as the pool can be read, and for ``valid_s`` after that: a planner that is stuck,
+    or blind, does not go on telling an old one. ``namespace`` and ``target`` are the labels by which who acts finds it.
+
+    >>> from dynamo_planner.executors.dry_run import DryRunExecutor
+    >>> registry = CollectorRegistry()
+    >>> there = DryRunExecutor({"decode": PoolSpec(role="decode")}, {"decode": 2})
+    >>> gauge = GaugeExecutor("llm", "llama", there, registry)
+    >>> gauge.observe()["decode"].target
+    2
+    >>> gauge.apply([ScaleTo(pool="decode", replicas=5, expected=2)])[0].message
+    'decode: 5 replicas are asked for, and no longer 2'
+    >>> registry.get_sample_value(NAME, {"namespace": "llm", "target": "llama", "pool": "decode"})
+    5.0
+    >>> gauge.observe()["decode"]
+    Replicas(ready=2, starting=0, starting_since_s=None, failed=0, draining=0, target=5)
+    """
+
+    def __init__(
+        self,
+        namespace: str,
+        target: str,
+        observed: Executor,
+        registry: CollectorRegistry,
+        *,
+        valid_s: float = 60.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._labels = (namespace, target)
+        self._observed = observed
+        self._valid_s = valid_s
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._published: dict[str, _Published] = {}
+        registry.register(_Gauge(self))
+
+    @property
+    def pools(self) -> Mapping[str, PoolSpec]:
+        return self._observed.pools
+
+    def observe(self) -> Mapping[str, Replicas | None]:
+        """What there is, with what was last published as the target."""
+        seen = self._observed.observe()
+        with self._lock:
+            for pool, replicas in seen.items():
+                if replicas is not None:
+                    known = self._published.get(pool)
+                    self._publish(pool, replicas.target if known is None else known.replicas)
+            return {pool: replicas and self._asked_for(pool, replicas) for pool, replicas in seen.items()}
+
+    def apply(self, actions: Sequence[Action]) -> tuple[Outcome, ...]:
+        with self._lock:
+            return tuple(self._begin(action) for action in actions)
+
+    def samples(self) -> Iterator[tuple[list[str], float]]:
+        """The labels and the value of each pool of which there is something to tell now."""
+        with self._lock:
+            published, now_s = dict(self._published), self._clock()
+        for pool, (replicas, until_s) in published.items():
+            if now_s < until_s:
+                yield [*self._labels, pool], float(replicas)
+
+    def _begin(self, action: Action) -> Outcome:
+        if not isinstance(action, ScaleTo):
+            message = f"a gauge of replicas cannot set knobs, and {action.knob!r} stays as it is"
+            return Outcome(action=action, status="refused", message=message)
+        if action.pool not in self._published:
+            message = f"{action.pool} could not be read yet, so it is not known what it has"
+            return Outcome(action=action, status="refused", message=message)
+        before = self._published[action.pool].replicas
+        if action.expected not in {None, before}:
+            message = (
+                f"{action.pool} is asked for {before} and not {action.expected} replicas, which this was decided for"
+            )
+            return Outcome(action=action, status="refused", message=message)
+        self._publish(action.pool, action.replicas)
+        if before == action.replicas:
+            return Outcome(action=action, status="unchanged", message=f"{action.pool}: {before} replicas are asked for")
+        message = f"{action.pool}: {action.replicas} replicas are asked for, and no longer {before}"
+        return Outcome(action=action, status="applied", message=message)
+
+    def _publish(self, pool: str, replicas: int) -> None:
+        self._published[pool] = _Published(replicas, self._clock() + self._valid_s)
+
+    def _asked_for(self, pool: str, replicas: Replicas) -> Replicas:
+        return replicas.model_copy(update={"target": self._published[pool].replicas})
+
+
+class _Gauge(Collector):
+    """Asked at each scrape, so that what is no longer valid is gone without anybody's doing."""
+
+    def __init__(self, executor: GaugeExecutor) -> None:
+        self._executor = executor
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        family = GaugeMetricFamily(NAME, "Replicas that the planner wants; absent while unknown", labels=LABELS)
+        for labels, value in self._executor.samples():
+            family.add_metric(labels, value)
+        yield family

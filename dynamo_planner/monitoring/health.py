@@ -1,0 +1,109 @@
+"""Whether a planner's loop turns, and whether it sees and acts: what probes and people ask.
+
+>>> health = Health(interval_s=10, clock=lambda: 100.0)
+>>> health.alive().ok, health.ready().ok
+(True, False)
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from dynamo_planner.frozen import Frozen
+from dynamo_planner.records import Step
+
+STALLED_AFTER_INTERVALS, STALLED_AFTER_S = 5.0, 60.0
+"""A loop that has not finished a step for this long (the longer of the two) does not turn."""
+
+BLIND_CODES = frozenset({"SourceFailed", "ExecutorFailed", "PolicyFailed"})
+"""Reasons of a step in which the planner could not do its work."""
+
+
+class Answer(Frozen):
+    """The answer to a probe, and what there is to say of it. Ages are in seconds; unknown ones are ``None``."""
+
+    ok: bool
+    message: str
+    leader: bool | None = None
+    last_step_age_s: float | None = None
+    last_successful_step_age_s: float | None = None
+
+
+class Health:
+    """Fed with each step by :meth:`record`; asked from other threads.
+
+    *Alive* while steps are finished, whatever they find: a restart would not bring a metrics server back.
+    *Ready* while steps succeed, which is when source, executor and policy could all be asked. A planner that waits for
+    the lease of a leader is alive and ready: it does what it should, and a rolling update waits for it. ``leading``
+    tells whether this one leads; ``None`` where there is no election. ``clock`` is monotonic.
+    """
+
+    def __init__(
+        self,
+        interval_s: float,
+        leading: Callable[[], bool] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._leading = leading
+        self._clock = clock
+        self._patience_s = max(STALLED_AFTER_S, STALLED_AFTER_INTERVALS * interval_s)
+        self._waits_since_s = clock()
+        self._stepped_s: float | None = None
+        self._succeeded_s: float | None = None
+        self._codes: tuple[str, ...] = ()
+
+    def record(self, step: Step) -> None:
+        """Take a step in."""
+        now_s = self._clock()
+        codes = {reason.code for reason in step.decision.reasons} & BLIND_CODES
+        if step.outcomes and all(outcome.status == "failed" for outcome in step.outcomes):
+            codes |= {"ActionsFailed"}
+        self._waits_since_s = self._stepped_s = now_s
+        self._codes = tuple(sorted(codes))
+        if not codes:
+            self._succeeded_s = now_s
+
+    def alive(self) -> Answer:
+        """Whether the loop turns, for ``/healthz``."""
+        if self._standing_by():
+            return self._answer(True, "standing by: another planner leads")
+        age_s = self._clock() - self._waits_since_s
+        if age_s > self._patience_s:
+            return self._answer(False, f"no step was finished for {age_s:.0f} s: the loop is stuck")
+        return self._answer(True, "the loop turns")
+
+    def ready(self) -> Answer:
+        """Whether it sees and acts, for ``/readyz``."""
+        if self._standing_by():
+            return self._answer(True, "standing by: another planner leads")
+        since_s = self._succeeded_s
+        if since_s is None:
+            return self._answer(False, f"no step has succeeded yet{self._why()}")
+        age_s = self._clock() - since_s
+        if age_s > self._patience_s:
+            return self._answer(False, f"no step has succeeded for {age_s:.0f} s{self._why()}")
+        return self._answer(True, f"the last step had trouble{self._why()}" if self._codes else "steps succeed")
+
+    def _standing_by(self) -> bool:
+        if self._leading is None or self._leading():
+            return False
+        self._waits_since_s = self._clock()
+        return True
+
+    def _why(self) -> str:
+        return f": {', '.join(self._codes)}, see the log" if self._codes else ""
+
+    def _answer(self, ok: bool, message: str) -> Answer:
+        now_s = self._clock()
+        return Answer(
+            ok=ok,
+            message=message,
+            leader=self._leading() if self._leading is not None else None,
+            last_step_age_s=_age_s(now_s, self._stepped_s),
+            last_successful_step_age_s=_age_s(now_s, self._succeeded_s),
+        )
+
+
+def _age_s(now_s: float, then_s: float | None) -> float | None:
+    return None if then_s is None else round(now_s - then_s, 3)

@@ -1,0 +1,134 @@
+"""The planner's own metrics for Prometheus: what it decided, why it held, what became of it, how long it took.
+
+Counters and gauges are by pool. A held pool has no ``dynamo_planner_wanted_replicas``, and one that could not be read
+no ``dynamo_planner_replicas``: unknown is absent, never 0.
+
+>>> from dynamo_planner import Decision, Reason, Snapshot
+>>> metrics = PlannerMetrics()
+>>> held = Reason(code="MetricUnknown", pool="decode", message="kv_usage is unknown")
+>>> snapshot = Snapshot(at_s=5, pools={"decode": {"spec": {"role": "decode"}, "replicas": 2}})
+>>> metrics.record(Step(at_s=5, name="planner", snapshot=snapshot, decision=Decision(at_s=5, reasons=[held])))
+>>> metrics.registry.get_sample_value("dynamo_planner_holds_total", {"pool": "decode", "code": "MetricUnknown"})
+1.0
+>>> metrics.registry.get_sample_value("dynamo_planner_wanted_replicas", {"pool": "decode"})
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from dynamo_planner.actions import Decision, ScaleTo
+from dynamo_planner.extras import needs_extra
+from dynamo_planner.records import Step
+from dynamo_planner.snapshot import Snapshot
+
+with needs_extra("prometheus"):
+    from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+    from prometheus_client.process_collector import ProcessCollector
+
+STATES = ("ready", "starting", "failed", "draining", "target")
+"""The fields of :class:`Replicas` that ``dynamo_planner_replicas`` tells, as its label ``state``."""
+
+SERVICE = ""
+"""The label ``pool`` of what is about the service as a whole."""
+
+STEP_BUCKETS_S = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+class PlannerMetrics:
+    """Metrics of one planner in a registry of its own, filled by :meth:`record` after each step.
+
+    ``leading`` tells whether this planner leads, where several elect a leader.
+    """
+
+    def __init__(self, leading: Callable[[], bool] | None = None) -> None:
+        own, prefix = CollectorRegistry(), "dynamo_planner_"
+        self.registry = own
+        ProcessCollector(registry=own)
+        self._decisions = Counter(
+            f"{prefix}decisions",
+            "Decisions by what they change: up, down, none or held",
+            ["pool", "change"],
+            registry=own,
+        )
+        self._holds = Counter(
+            f"{prefix}holds", "Decisions that hold a pool, by the code of the reason", ["pool", "code"], registry=own
+        )
+        self._reasons = Counter(
+            f"{prefix}reasons", "Reasons that bore on decisions, by code", ["pool", "code"], registry=own
+        )
+        self._outcomes = Counter(
+            f"{prefix}outcomes", "What became of actions", ["pool", "kind", "status"], registry=own
+        )
+        self._wanted = Gauge(
+            f"{prefix}wanted_replicas",
+            "Replicas that the last decision wants; absent while held",
+            ["pool"],
+            registry=own,
+        )
+        self._replicas = Gauge(
+            f"{prefix}replicas",
+            "Replicas as the executor saw them; absent while unknown",
+            ["pool", "state"],
+            registry=own,
+        )
+        self._took = Histogram(
+            f"{prefix}step_duration_seconds", "From looking to the outcomes", buckets=STEP_BUCKETS_S, registry=own
+        )
+        self._last_step = Gauge(f"{prefix}last_step_timestamp_seconds", "When the last step began", registry=own)
+        self._advisory = Gauge(f"{prefix}advisory", "1 while it decides without acting", registry=own)
+        self._reloads = Gauge(
+            f"{prefix}reload_successful",
+            "0 where a changed file was refused and the last good stays",
+            ["file"],
+            registry=own,
+        )
+
+        if leading is not None:
+            leader = Gauge(f"{prefix}leader", "1 while this planner leads", registry=own)
+            leader.set_function(lambda: float(leading()))
+
+    def record(self, step: Step) -> None:
+        """Take a step in."""
+        snapshot, decision = step.snapshot, step.decision
+        self._last_step.set(step.at_s)
+        self._advisory.set(step.advisory)
+        if step.took_s is not None:
+            self._took.observe(step.took_s)
+        for reason in decision.reasons:
+            self._reasons.labels(reason.pool or SERVICE, reason.code).inc()
+        for outcome in step.outcomes:
+            self._outcomes.labels(outcome.action.pool or SERVICE, outcome.action.kind, outcome.status).inc()
+        self._wanted.clear()
+        self._replicas.clear()
+        for pool in snapshot.pools:
+            self._record_pool(pool, snapshot, decision)
+
+    def _record_pool(self, pool: str, snapshot: Snapshot, decision: Decision) -> None:
+        change = change_of(pool, decision)
+        self._decisions.labels(pool, change).inc()
+        if change == "held":
+            self._holds.labels(pool, held_because(pool, decision)).inc()
+        else:
+            self._wanted.labels(pool).set(decision.targets[pool])
+        replicas = snapshot.pools[pool].replicas
+        if replicas is not None:
+            for state in STATES:
+                self._replicas.labels(pool, state).set(getattr(replicas, state))
+
+    def reloaded(self, file: str, *, successful: bool) -> None:
+        """A file was read again, and taken over or not."""
+        self._reloads.labels(file).set(successful)
+
+
+def change_of(pool: str, decision: Decision) -> str:
+    """What a decision does to a pool's replicas: ``up``, ``down``, ``none`` or ``held``."""
+    for action in decision.actions:
+        if isinstance(action, ScaleTo) and action.pool == pool:
+            return "up" if action.expected is None or action.replicas > action.expected else "down"
+    return "none" if pool in decision.targets else "held"
+
+
+def held_because(pool: str, decision: Decision) -> str:
+    """The code of why a pool is held: that of the last reason about it."""
+    return next((reason.code for reason in reversed(decision.reasons) if reason.pool == pool), "NoOpinion")

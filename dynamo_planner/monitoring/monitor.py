@@ -1,0 +1,25 @@
+"""Everything that watches one planner, fed with its steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from dynamo_planner.monitoring.health import Health
+from dynamo_planner.monitoring.metrics import PlannerMetrics
+from dynamo_planner.records import Step
+
+
+class Monitor:
+    """Metrics and health of a planner that steps every ``interval_s``.
+
+    ``leading`` tells whether this planner leads, where several elect a leader; it is asked from other threads.
+    """
+
+    def __init__(self, interval_s: float, leading: Callable[[], bool] | None = None) -> None:
+        self.metrics = PlannerMetrics(leading)
+        self.health = Health(interval_s, leading)
+
+    def record(self, step: Step) -> None:
+        """Take a step in."""
+        self.metrics.record(step)
+        self.health.record(step)

@@ -1,0 +1,88 @@
+"""The planner's HTTP page: ``/metrics`` for Prometheus, ``/healthz`` and ``/readyz`` for probes.
+
+It has no authentication and says nothing secret; it listens on loopback unless told otherwise, as in a pod, where
+kubelet and Prometheus come from outside.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from socketserver import ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from dynamo_planner.extras import needs_extra
+from dynamo_planner.monitoring.health import Answer, Health
+
+with needs_extra("prometheus"):
+    from prometheus_client import CollectorRegistry, make_wsgi_app
+
+logger = logging.getLogger(__name__)
+
+CLIENT_TIMEOUT_S = 10.0
+"""A client that says nothing for so long is hung up on."""
+
+StartResponse = Callable[..., Any]
+App = Callable[[dict[str, Any], StartResponse], Iterable[bytes]]
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = CLIENT_TIMEOUT_S
+
+    def log_message(self, *args: Any) -> None:
+        """A scrape every few seconds is not worth a line."""
+
+
+@contextmanager
+def page(host: str, port: int, registry: CollectorRegistry, health: Health) -> Iterator[str]:
+    """Serve the page from a thread of its own; gives its URL. A ``port`` of 0 takes a free one.
+
+    Raises :class:`OSError` where it cannot listen there.
+    """
+    try:
+        server = make_server(host, port, _app(registry, health), _Server6 if ":" in host else _Server, _Handler)
+    except OSError as error:
+        raise OSError(f"monitoring: cannot listen on {host} port {port}: {error.strerror or error}") from error
+    url = f"http://{f'[{host}]' if ':' in host else host}:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, name="dynamo-planner-page", daemon=True)
+    thread.start()
+    logger.info("metrics and health are at %s/metrics, /healthz and /readyz", url)
+    try:
+        yield url
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _app(registry: CollectorRegistry, health: Health) -> App:
+    metrics: App = make_wsgi_app(registry)
+    probes = {"/healthz": health.alive, "/readyz": health.ready}
+
+    def app(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        path = environ["PATH_INFO"]
+        if path == "/metrics":
+            return metrics(environ, start_response)
+        if path in probes:
+            return _told(probes[path](), start_response)
+        start_response("404 Not Found", [("Content-Type", "text/plain")])
+        return [b"there are /metrics, /healthz and /readyz\n"]
+
+    return app
+
+
+def _told(answer: Answer, start_response: StartResponse) -> Iterable[bytes]:
+    start_response("200 OK" if answer.ok else "503 Service Unavailable", [("Content-Type", "application/json")])
+    return [answer.model_dump_json().encode() + b"\n"]
