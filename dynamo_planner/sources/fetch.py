@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Hashable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from http.client import HTTPException
+from types import MappingProxyType
 from typing import TypeVar
 
 from dynamo_planner.extras import needs_extra
@@ -23,12 +25,21 @@ with needs_extra("scrape"):
 K = TypeVar("K", bound=Hashable)
 
 MOST_THREADS = 64
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 LOOK_AROUND_S = 0.05
 """How often fetches are looked at that may be over their time."""
 
 
+MOST_OF_A_REFUSAL = 8192
+"""How many bytes are read of an answer that is not the page."""
+
+
 class FetchError(Exception):
-    """A page could not be had; the message says why, and from where."""
+    """A page could not be had; the message says why, and from where. ``body`` is what came instead, if anything."""
+
+    def __init__(self, message: str, body: str = "") -> None:
+        super().__init__(message)
+        self.body = body
 
 
 def checked_url(url: str) -> str:
@@ -55,18 +66,26 @@ def checked_url(url: str) -> str:
 
 
 def fetch_all(
-    urls: Mapping[K, str], *, timeout_s: float, deadline_s: float, max_bytes: int
+    urls: Mapping[K, str],
+    *,
+    timeout_s: float,
+    deadline_s: float,
+    max_bytes: int,
+    headers: Mapping[str, str] = NO_HEADERS,
+    tls: ssl.SSLContext | None = None,
+    at_once: int = MOST_THREADS,
 ) -> dict[K, str | FetchError]:
     """The text of each page, or why it could not be had.
 
-    Pages are fetched concurrently, each within ``timeout_s`` of its turn and all within ``deadline_s``. One that is
-    longer than ``max_bytes`` is refused, unread; a redirect is not followed. Raises nothing.
+    Pages are fetched ``at_once``, each within ``timeout_s`` of its turn and all within ``deadline_s``. One that is
+    longer than ``max_bytes`` is refused, unread; a redirect is not followed, so that ``headers`` reach nobody else.
+    ``tls`` says whom to trust. What follows a ``?`` stands in no message. Raises nothing.
     """
-    fetches = {key: _Fetch(url, timeout_s, max_bytes) for key, url in urls.items()}
+    fetches = {key: _Fetch(url, timeout_s, max_bytes, headers, tls) for key, url in urls.items()}
     if not fetches:
         return {}
     ends_s = time.monotonic() + deadline_s
-    threads = ThreadPoolExecutor(min(MOST_THREADS, len(fetches)), thread_name_prefix="scrape")
+    threads = ThreadPoolExecutor(min(at_once, len(fetches)), thread_name_prefix="scrape")
     results = {key: threads.submit(fetch.run) for key, fetch in fetches.items()}
     try:
         pending: set[Future[str]] = set(results.values())
@@ -78,26 +97,33 @@ def fetch_all(
         threads.shutdown(wait=False, cancel_futures=True)
         for fetch in fetches.values():
             fetch.stop()
-    return {key: _result(future, fetches[key].url, deadline_s) for key, future in results.items()}
+    return {key: _result(future, fetches[key].name, deadline_s) for key, future in results.items()}
 
 
-def _result(future: Future[str], url: str, deadline_s: float) -> str | FetchError:
+def _result(future: Future[str], name: str, deadline_s: float) -> str | FetchError:
     if future.cancelled() or not future.done():
-        return FetchError(f"{url}: no answer when the {deadline_s:g} s for all workers were over")
+        return FetchError(f"{name}: no answer when the {deadline_s:g} s for all were over")
     error = future.exception()
     if error is None:
         return future.result()
     # A new error, since the one that was raised holds on to what had been read.
-    return FetchError(str(error) if isinstance(error, FetchError) else f"{url}: {type(error).__name__}: {error}")
+    if isinstance(error, FetchError):
+        return FetchError(str(error), error.body)
+    return FetchError(f"{name}: {type(error).__name__}: {error}")
 
 
 class _Fetch:
     """One page on its way. ``stop`` ends it from another thread, also in the midst of a read."""
 
-    def __init__(self, url: str, timeout_s: float, max_bytes: int) -> None:
-        self.url = url
+    def __init__(
+        self, url: str, timeout_s: float, max_bytes: int, headers: Mapping[str, str], tls: ssl.SSLContext | None
+    ) -> None:
+        self.name = url.partition("?")[0]
+        self._url = url
         self._timeout_s = timeout_s
         self._max_bytes = max_bytes
+        self._headers = headers
+        self._tls = tls
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
         self._ends_s: float | None = None
@@ -110,7 +136,9 @@ class _Fetch:
             try:
                 connection.connect()
                 self._can_be_stopped(connection.sock)
-                connection.request("GET", parse_url(self.url).request_uri, preload_content=False)
+                connection.request(
+                    "GET", parse_url(self._url).request_uri, headers=self._headers, preload_content=False
+                )
                 with contextlib.closing(connection.getresponse()) as response:
                     return self._text(response)
             finally:
@@ -119,28 +147,31 @@ class _Fetch:
         except (HTTPError, HTTPException, OSError, ValueError) as error:
             slow = isinstance(error, TimeoutError | SlowError) and not isinstance(error, NewConnectionError)
             if self._stopped or slow:
-                raise FetchError(f"{self.url}: no answer within {self._timeout_s:g} s") from error
-            raise FetchError(f"{self.url}: {str(error).rpartition(': ')[2] or type(error).__name__}") from error
+                raise FetchError(f"{self.name}: no answer within {self._timeout_s:g} s") from error
+            raise FetchError(f"{self.name}: {str(error).rpartition(': ')[2] or type(error).__name__}") from error
 
     def _connection(self) -> HTTPConnection:
-        parts = parse_url(self.url)
-        kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-        return kind((parts.host or "").strip("[]"), parts.port, timeout=self._timeout_s)
+        parts = parse_url(self._url)
+        host = (parts.host or "").strip("[]")
+        if parts.scheme == "https":
+            return HTTPSConnection(host, parts.port, timeout=self._timeout_s, ssl_context=self._tls)
+        return HTTPConnection(host, parts.port, timeout=self._timeout_s)
 
     def _text(self, response: HTTPResponse) -> str:
         if response.status != 200:
-            raise FetchError(f"{self.url}: it answered {response.status}, not 200")
+            body = response.read(MOST_OF_A_REFUSAL, decode_content=False).decode(errors="replace")
+            raise FetchError(f"{self.name}: it answered {response.status}, not 200", body)
         encoding = response.headers.get("Content-Encoding", "identity")
         if encoding != "identity":
-            raise FetchError(f"{self.url}: the page is encoded as {encoding[:40]!r}, which was not asked for")
-        body = bytearray()
+            raise FetchError(f"{self.name}: the page is encoded as {encoding[:40]!r}, which was not asked for")
+        page = bytearray()
         while chunk := response.read(65_536, decode_content=False):
-            body += chunk
-            if len(body) > self._max_bytes:
-                raise FetchError(f"{self.url}: the page is longer than {self._max_bytes} bytes")
+            page += chunk
+            if len(page) > self._max_bytes:
+                raise FetchError(f"{self.name}: the page is longer than {self._max_bytes} bytes")
         if self._stopped:
             raise TimeoutError
-        return body.decode(errors="replace")
+        return page.decode(errors="replace")
 
     def _can_be_stopped(self, sock: socket.socket | None) -> None:
         with self._lock:

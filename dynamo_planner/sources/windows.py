@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Self
 
 from dynamo_planner.snapshot import Dist
 from dynamo_planner.sources.deltas import Interval, carried_over, interval_between, interval_since_birth, total
@@ -28,6 +29,14 @@ class Track:
         self.last: Reading | None = None
         self._window_s = window_s
         self._intervals: list[Interval] = []
+
+    @classmethod
+    def of_gone(cls, name: str, window_s: float, interval: Interval) -> Self:
+        """One that is not listed any more, and that was last known to do this."""
+        track = cls(name, window_s)
+        track.listed = False
+        track._intervals = [interval]
+        return track
 
     def add(self, reading: Reading, previous_s: float | None) -> None:
         """A new reading; ``previous_s`` is when workers were scraped before, whether or not this one was.

@@ -12,8 +12,8 @@ import pytest
 
 from dynamo_planner.executors.circus.inspection import inspect
 from dynamo_planner.executors.circus.processes import alive
-from tests.cli.test_commands import planner
 from tests.cli.run_parts import running, until
+from tests.cli.test_commands import planner
 from tests.cli.test_run import config, pinned, ready
 
 

@@ -151,7 +151,7 @@ def test_all_are_given_up_at_the_deadline() -> None:
 def test_what_is_under_way_at_the_deadline_is_broken_off() -> None:
     with raw_server(drip_head) as url:
         source = ScrapeSource({"workers": {"w0": url}}, {"workers": "aggregated"}, timeout_s=60, deadline_s=0.3)
-        with pytest.raises(SourceError, match=r"no answer when the 0.3 s for all workers were over"):
+        with pytest.raises(SourceError, match=r"no answer when the 0.3 s for all were over"):
             source.observe(0)
 
 

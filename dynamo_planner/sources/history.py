@@ -1,0 +1,138 @@
+"""What a served model was like in the past, as snapshots: from a recording, or asked of Prometheus.
+
+>>> from dynamo_planner.snapshot import Traffic
+>>> past = HistorySource(lambda: iter([Snapshot(at_s=t, traffic=Traffic(requests_per_s=t)) for t in (0, 10, 20)]))
+>>> [snapshot.at_s for snapshot in past]
+[0.0, 10.0, 20.0]
+>>> past.observe(15).traffic.requests_per_s
+10.0
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+from pydantic_core import from_json
+
+from dynamo_planner.snapshot import Observation, PoolMetrics, PoolSpec, Snapshot
+from dynamo_planner.sources import SourceError
+
+if TYPE_CHECKING:
+    from dynamo_planner.sources.prometheus import PrometheusSource
+
+logger = logging.getLogger(__name__)
+
+
+class HistorySource:
+    """Snapshots of the past, oldest first; iterate over it as often as you like, or let ``policy.replay`` do it.
+
+    ``read`` gives them anew each time, and ``length`` says how many there are, where that is known beforehand. As a
+    source it observes, at any time, what the newest snapshot up to then saw.
+    """
+
+    def __init__(self, read: Callable[[], Iterator[Snapshot]], length: int | None = None) -> None:
+        self._read = read
+        self._length = length
+        self._coming: Iterator[Snapshot] = iter(())
+        self._now: Snapshot | None = None
+        self._next: Snapshot | None = None
+
+    @classmethod
+    def recorded(cls, path: str | Path) -> HistorySource:
+        """From a file of JSON lines: each a snapshot, or a step of a decision log.
+
+        Older files that were rotated (``path.2``, ``path.1``) come first. A line that does not read is named in a
+        warning and skipped. Raises :class:`FileNotFoundError` where there is no such file.
+        """
+        files = _with_rotated(Path(path).expanduser())
+        return cls(lambda: _recorded(files))
+
+    @classmethod
+    def of(
+        cls,
+        prometheus: PrometheusSource,
+        pools: Mapping[str, PoolSpec],
+        *,
+        start_s: float,
+        end_s: float,
+        step_s: float = 30.0,
+    ) -> HistorySource:
+        """What ``prometheus`` would have told every ``step_s`` from ``start_s`` to ``end_s``, both included.
+
+        The replicas of a pool are the workers that were seen. Raises :class:`ValueError` where there is no such time;
+        reading raises :class:`SourceError`.
+        """
+        if not (math.isfinite(start_s) and math.isfinite(end_s) and start_s <= end_s):
+            raise ValueError(f"start_s ({start_s}) must not be after end_s ({end_s})")
+        if not (math.isfinite(step_s) and step_s > 0):
+            raise ValueError(f"step_s must be a positive number of seconds, got {step_s}")
+        length = int((end_s - start_s) / step_s + 1e-9) + 1
+        return cls(lambda: prometheus.history(pools, start_s, step_s, length), length)
+
+    def __iter__(self) -> Iterator[Snapshot]:
+        return self._read()
+
+    def __len__(self) -> int:
+        """How many snapshots there are. Raises :class:`TypeError` where that is not known before they are read."""
+        if self._length is None:
+            raise TypeError("how many snapshots a recording has is known once it was read")
+        return self._length
+
+    def observe(self, at_s: float) -> Observation:
+        """What the newest snapshot up to ``at_s`` saw. Raises :class:`SourceError` where all of them are later."""
+        if self._now is not None and at_s < self._now.at_s:
+            self._now = self._next = None
+        if self._now is None:
+            self._coming = self._read()
+            self._next = next(self._coming, None)
+        while self._next is not None and self._next.at_s <= at_s:
+            self._now, self._next = self._next, next(self._coming, None)
+        if self._now is None:
+            raise SourceError(f"the history has nothing up to {at_s}")
+        return _observation(self._now)
+
+
+def _observation(snapshot: Snapshot) -> Observation:
+    pools = {
+        name: PoolMetrics(**{field: getattr(pool, field) for field in PoolMetrics.model_fields})
+        for name, pool in snapshot.pools.items()
+    }
+    return Observation(traffic=snapshot.traffic, pools=pools, missing=snapshot.missing)
+
+
+def _with_rotated(path: Path) -> list[Path]:
+    rotated: list[Path] = []
+    while (older := path.with_name(f"{path.name}.{len(rotated) + 1}")).exists():
+        rotated.insert(0, older)
+    if not rotated and not path.exists():
+        raise FileNotFoundError(f"{path}: there is no such recording")
+    return [*rotated, *([path] if path.exists() else [])]
+
+
+def _recorded(files: list[Path]) -> Iterator[Snapshot]:
+    for file in files:
+        with file.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                if not line.strip():
+                    continue
+                try:
+                    yield _snapshot(line)
+                except (ValidationError, ValueError) as error:
+                    logger.warning("%s: line %d holds no snapshot (%s); skipped", file, number, _first(error))
+
+
+def _snapshot(line: bytes) -> Snapshot:
+    value = from_json(line)
+    return Snapshot.model_validate(value["snapshot"] if isinstance(value, dict) and "snapshot" in value else value)
+
+
+def _first(error: ValueError) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"

@@ -1,0 +1,208 @@
+"""Asking a Prometheus server, or one that speaks its HTTP API (Thanos, Mimir, VictoriaMetrics).
+
+The API is that of Prometheus 2 and 3, ``/api/v1/query`` and ``/api/v1/query_range``. Queries go as GET, which also the
+proxies let through that guard a server. What a server says in ``infos`` is about how a query is written, and ignored;
+a warning means that the answer may be partial, and such an answer is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from typing import Annotated, Literal, NoReturn, TypeVar
+from urllib.parse import urlencode
+
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+
+from dynamo_planner.extras import needs_extra
+from dynamo_planner.sources import SourceError
+from dynamo_planner.sources.access import Access
+
+with needs_extra("prometheus"):
+    import urllib3  # noqa: F401  # so that it is this extra which is named where it is missing
+
+from dynamo_planner.sources.fetch import FetchError, checked_url, fetch_all
+
+AT_ONCE = 8
+"""Queries at a time; a Prometheus server takes 20 of them, from everybody."""
+
+HARMLESS = "PromQL info:"
+"""A warning that begins so is about how a query is written, not about what was read (Prometheus 2.48 to 2.55)."""
+
+MOST_OF_A_MESSAGE = 300
+
+HINTS = {
+    "401": " (access.bearer_token_file or access.basic_auth)",
+    "403": " (the token may not read this)",
+    "404": " (is the URL the one before /api/v1?)",
+}
+"""What to look at, by the status that was answered."""
+
+Labels = tuple[tuple[str, str], ...]
+"""Names and values of labels, sorted."""
+
+Vector = dict[Labels, float]
+"""A value for each set of labels, at one moment."""
+
+Matrix = dict[float, Vector]
+"""Vectors by their time."""
+
+K = TypeVar("K", bound=Hashable)
+T = TypeVar("T")
+
+
+class QueryError(Exception):
+    """A query has no answer that could be used; the message says why."""
+
+
+Sample = tuple[float, float]
+
+
+class _Series(BaseModel):
+    metric: dict[str, str]
+
+    def labels(self) -> Labels:
+        return tuple(sorted(self.metric.items()))
+
+
+class _Instant(_Series):
+    value: Sample
+
+
+class _Range(_Series):
+    values: list[Sample]
+
+
+class _VectorData(BaseModel):
+    result_type: Literal["vector"] = Field(alias="resultType")
+    result: list[_Instant]
+
+
+class _MatrixData(BaseModel):
+    result_type: Literal["matrix"] = Field(alias="resultType")
+    result: list[_Range]
+
+
+class _Answer(BaseModel):
+    status: Literal["success"]
+    data: Annotated[_VectorData | _MatrixData, Field(discriminator="result_type")]
+    warnings: list[str] | None = None
+
+
+class _Refusal(BaseModel):
+    status: Literal["error"]
+    error_type: str = Field(default="error", alias="errorType")
+    error: str
+
+
+_ANSWER: TypeAdapter[_Answer | _Refusal] = TypeAdapter(Annotated[_Answer | _Refusal, Field(discriminator="status")])
+
+
+class PrometheusApi:
+    """Queries to one server, several at once.
+
+    ``url`` is its base URL, with the path before ``/api/v1`` if there is one. All queries of a turn are answered
+    within ``timeout_s``, each with at most ``max_bytes``.
+    """
+
+    def __init__(
+        self, url: str, access: Access | None = None, *, timeout_s: float = 10.0, max_bytes: int = 64 * 2**20
+    ) -> None:
+        self.url = checked_url(url)
+        self._access = access or Access()
+        self._timeout_s = timeout_s
+        self._max_bytes = max_bytes
+
+    def instant(self, queries: Mapping[K, str], at_s: float) -> dict[K, Vector | QueryError]:
+        """What each query, by a key of the caller's, gives at ``at_s``.
+
+        Raises :class:`SourceError` where none was answered.
+        """
+        return self._ask("query", queries, {"time": f"{at_s:.3f}"}, _vector)
+
+    def over(
+        self, queries: Mapping[K, str], start_s: float, end_s: float, step_s: float
+    ) -> dict[K, Matrix | QueryError]:
+        """What each query gives from ``start_s`` to ``end_s``, both included, every ``step_s``.
+
+        Raises :class:`SourceError` where none was answered.
+        """
+        span = {"start": f"{start_s:.3f}", "end": f"{end_s:.3f}", "step": f"{step_s:.3f}"}
+        return self._ask("query_range", queries, span, _matrix)
+
+    def _ask(
+        self, path: str, queries: Mapping[K, str], when: Mapping[str, str], read: Callable[[str], T]
+    ) -> dict[K, T | QueryError]:
+        asked = {**self._access.parameters, **when, "timeout": f"{self._timeout_s:g}s"}
+        pages = fetch_all(
+            {
+                name: f"{self.url}/api/v1/{path}?{urlencode({**asked, 'query': query})}"
+                for name, query in queries.items()
+            },
+            timeout_s=self._timeout_s,
+            deadline_s=self._timeout_s,
+            max_bytes=self._max_bytes,
+            headers=self._access.sent_headers(),
+            tls=self._access.tls(),
+            at_once=AT_ONCE,
+        )
+        answers: dict[K, T | QueryError] = {}
+        for name, page in pages.items():
+            try:
+                answers[name] = read(page) if isinstance(page, str) else _refused(page)
+            except QueryError as error:
+                answers[name] = error
+        failures = [answer for answer in answers.values() if isinstance(answer, QueryError)]
+        if failures and len(failures) == len(answers):
+            raise SourceError(f"{self.url} answered none of {len(answers)} queries: {failures[0]}") from failures[0]
+        return answers
+
+
+def _vector(text: str) -> Vector:
+    data = _read(text)
+    if not isinstance(data, _VectorData):
+        raise QueryError("it was answered with a matrix, not a vector")
+    return {series.labels(): series.value[1] for series in data.result}
+
+
+def _matrix(text: str) -> Matrix:
+    data = _read(text)
+    if not isinstance(data, _MatrixData):
+        raise QueryError("it was answered with a vector, not a matrix")
+    matrix: Matrix = {}
+    for series in data.result:
+        labels = series.labels()
+        for at_s, value in series.values:
+            matrix.setdefault(at_s, {})[labels] = value
+    return matrix
+
+
+def _read(text: str) -> _VectorData | _MatrixData:
+    try:
+        answer = _ANSWER.validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise QueryError(f"its answer does not read: {where + ': ' if where else ''}{first['msg']}") from None
+    if isinstance(answer, _Refusal):
+        raise QueryError(_shortened(f"{answer.error_type}: {answer.error}"))
+    warnings = [warning for warning in answer.warnings or () if not warning.startswith(HARMLESS)]
+    if warnings:
+        raise QueryError(_shortened(f"its answer may be partial: {'; '.join(warnings)}"))
+    return answer.data
+
+
+def _refused(error: FetchError) -> NoReturn:
+    """Raise for an answer other than 200: in the server's words, where it has some."""
+    try:
+        answer = _ANSWER.validate_json(error.body)
+    except ValidationError:
+        hint = HINTS.get(next((status for status in HINTS if f"answered {status}," in str(error)), ""), "")
+        raise QueryError(f"{error}{hint}") from error
+    if isinstance(answer, _Refusal):
+        raise QueryError(_shortened(f"{error}: {answer.error_type}: {answer.error}")) from error
+    raise QueryError(str(error)) from error
+
+
+def _shortened(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= MOST_OF_A_MESSAGE else f"{text[:MOST_OF_A_MESSAGE]}..."
