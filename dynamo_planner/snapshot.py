@@ -93,7 +93,9 @@ class Sla(Frozen):
 class Traffic(Frozen):
     """What was seen over the last ``window_s`` seconds.
 
-    ``requests_per_s`` counts arrivals, not completions. ``queued`` requests are accepted but not yet in a pool.
+    ``requests_per_s`` counts arrivals, not completions; ``rejected_per_s`` were turned away because of the load, and
+    are part of it only where a frontend counts them at the door. ``preemptions_per_s`` is how often a request lost its
+    place in a batch. ``queued`` requests are accepted but not yet in a pool.
     ``prefix_hit_rate`` is the share of prompt tokens served from cache. ``arrival_dispersion`` is the variance of the
     arrival counts over their mean (1 for Poisson). Windows may overlap the one before: whoever keeps history goes by
     ``observed_at_s`` and ``window_s`` and never counts twice.
@@ -104,6 +106,8 @@ class Traffic(Frozen):
     window_s: Known = None
     observed_at_s: KnownTime = None
     requests_per_s: Known = None
+    rejected_per_s: Known = None
+    preemptions_per_s: Known = None
     queued: Known = None
     prefix_hit_rate: KnownShare = None
     arrival_dispersion: Known = None

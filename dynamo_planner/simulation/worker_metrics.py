@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from dynamo_planner.extras import needs_extra
@@ -72,6 +73,10 @@ class WorkerMetrics:
         labels = self._labels | cache | {"kv_cache_size_tokens": str(capacity)}
         info = Gauge("vllm:cache_config_info", "How the KV cache is set up.", labels, registry=self._registry)
         info.labels(**labels).set(1)
+        started = Gauge(
+            "process_start_time_seconds", "When the worker began, in Unix seconds.", registry=self._registry
+        )
+        started.set(time.time())
 
     def exposition(self) -> bytes:
         """All of them, in the Prometheus text format."""

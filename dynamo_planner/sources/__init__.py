@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dynamo_planner.snapshot import Observation
 
 if TYPE_CHECKING:
+    from dynamo_planner.sources.frontend import FrontendSource
     from dynamo_planner.sources.scrape import ScrapeSource
 
-__all__ = ["ScrapeSource", "Source", "SourceError"]
+__all__ = ["FrontendSource", "ScrapeSource", "Source", "SourceError"]
+
+NEEDS_AN_EXTRA = {
+    "FrontendSource": "dynamo_planner.sources.frontend",
+    "ScrapeSource": "dynamo_planner.sources.scrape",
+}
 
 
 class Source(Protocol):
@@ -28,8 +35,6 @@ class SourceError(Exception):
 
 def __getattr__(name: str) -> Any:
     """Import what needs an extra only when it is asked for."""
-    if name != "ScrapeSource":
+    if name not in NEEDS_AN_EXTRA:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from dynamo_planner.sources.scrape import ScrapeSource  # noqa: PLC0415
-
-    return ScrapeSource
+    return getattr(import_module(NEEDS_AN_EXTRA[name]), name)

@@ -75,6 +75,21 @@ class Reading:
     via: dict[str, str] = field(default_factory=dict)
 
 
+def of_model(page: Page, label: str | None, model: str | None) -> Page:
+    """The page without series of other models; those that do not say of which they are stay."""
+    if label is None or model is None:
+        return page
+    wanted = (label, model.casefold())
+    return {
+        name: {
+            labels: value
+            for labels, value in series.items()
+            if all(each != label or (each, said.casefold()) == wanted for each, said in labels)
+        }
+        for name, series in page.items()
+    }
+
+
 def read_page(page: Page, vocabulary: Vocabulary, at_s: float, unread: Mapping[str, str] | None = None) -> Reading:
     """The page in the terms of the vocabulary; ``unread`` says which of its pages could not be had, and why.
 

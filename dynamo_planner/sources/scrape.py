@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping
 
 from dynamo_planner.snapshot import Observation, Role, Traffic
 from dynamo_planner.sources import Source, SourceError
-from dynamo_planner.sources.exposition import parse_page
-from dynamo_planner.sources.fetch import FetchError, checked_url, fetch_all
+from dynamo_planner.sources.engines import ENGINES
+from dynamo_planner.sources.fetch import checked_url
 from dynamo_planner.sources.pools import pool_metrics
-from dynamo_planner.sources.reading import read_page
+from dynamo_planner.sources.scraper import Limits, Scraper, Worker
 from dynamo_planner.sources.traffic import service_traffic
-from dynamo_planner.sources.vllm import VLLM
 from dynamo_planner.sources.vocabulary import Vocabulary
 from dynamo_planner.sources.windows import Track
 
@@ -22,12 +19,6 @@ Endpoints = Mapping[str, Mapping[str, str]]
 """Base URLs by pool and worker name."""
 
 MOST_CAUSES = 3
-
-
-class _Worker(NamedTuple):
-    pool: str
-    name: str
-    url: str
 
 
 class ScrapeSource:
@@ -44,7 +35,9 @@ class ScrapeSource:
     ``running``) are known if all workers that were seen tell them, means (KV usage and capacity) if one does. A turn
     takes at most ``deadline_s``, by default twice ``timeout_s``.
 
-    ``frontend`` is another source, whose traffic is what clients saw; what it does not know is taken from the workers.
+    ``frontend`` is another source, whose traffic is what clients saw (:class:`FrontendSource`); what it does not know
+    is taken from the workers. ``vocabulary`` left out means that each worker's engine is told from its page. Where
+    workers serve several models, ``model`` says which of them this is about.
     """
 
     def __init__(
@@ -52,28 +45,21 @@ class ScrapeSource:
         endpoints: Endpoints | Callable[[], Endpoints],
         roles: Mapping[str, Role],
         *,
-        vocabulary: Vocabulary = VLLM,
+        vocabulary: Vocabulary | None = None,
         timeout_s: float = 2.0,
         window_s: float = 30.0,
         deadline_s: float | None = None,
         max_bytes: int = 8 * 2**20,
+        model: str | None = None,
         frontend: Source | None = None,
     ) -> None:
-        for name, value in (("timeout_s", timeout_s), ("window_s", window_s), ("max_bytes", max_bytes)):
-            if not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{name} must be a positive number, got {value}")
         self._roles = dict(roles)
+        limits = Limits(timeout_s=timeout_s, window_s=window_s, deadline_s=deadline_s, max_bytes=max_bytes)
+        among = tuple(ENGINES.values()) if vocabulary is None else (vocabulary,)
+        self._scraper = Scraper(among, limits, model)
         self._endpoints = endpoints if callable(endpoints) else self._checked(endpoints)
-        self._vocabulary = vocabulary
-        self._names = vocabulary.names()
-        self._timeout_s = timeout_s
-        self._deadline_s = 2 * timeout_s if deadline_s is None else deadline_s
-        self._window_s = window_s
-        self._max_bytes = max_bytes
         self._frontend = frontend
         self._observing = threading.Lock()
-        self._tracks: dict[_Worker, Track] = {}
-        self._previous_s: float | None = None
 
     def observe(self, at_s: float) -> Observation:
         """What the workers' pages tell at ``at_s``.
@@ -83,10 +69,7 @@ class ScrapeSource:
         """
         with self._observing:
             listed = self._listed()
-            if self._previous_s is not None and at_s < self._previous_s:
-                self._tracks, self._previous_s = {}, None
-            causes = self._scrape(listed, at_s)
-            self._previous_s = at_s
+            causes = self._scraper.scrape(listed, at_s)
             traffic, missing = self._from_frontend(at_s)
             if causes and len(causes) == len(listed) and traffic is None:
                 raise SourceError(f"none of the workers could be scraped: {_some(causes.values())}")
@@ -104,38 +87,17 @@ class ScrapeSource:
                     raise ValueError(f"endpoints.{pool}.{name}: {error}") from None
         return endpoints
 
-    def _listed(self) -> list[_Worker]:
+    def _listed(self) -> list[Worker]:
         try:
             endpoints = self._endpoints() if callable(self._endpoints) else self._endpoints
             checked = self._checked(endpoints)
             return [
-                _Worker(pool, name, checked_url(url)) for pool, urls in checked.items() for name, url in urls.items()
+                Worker(pool, name, checked_url(url), self._roles[pool])
+                for pool, urls in checked.items()
+                for name, url in urls.items()
             ]
         except Exception as error:
             raise SourceError(f"the workers' endpoints could not be had: {type(error).__name__}: {error}") from error
-
-    def _scrape(self, listed: Sequence[_Worker], at_s: float) -> dict[_Worker, str]:
-        """Ask every worker, keep what they tell, and say why the others did not."""
-        pages = fetch_all(
-            {worker: worker.url + self._vocabulary.pages[0] for worker in listed},
-            timeout_s=self._timeout_s,
-            deadline_s=self._deadline_s,
-            max_bytes=self._max_bytes,
-        )
-        for worker, track in self._tracks.items():
-            track.seen, track.listed = False, worker in pages
-        self._tracks = {worker: track for worker, track in self._tracks.items() if track.listed or track.recent(at_s)}
-        causes = {}
-        for worker, page in pages.items():
-            track = self._tracks.setdefault(worker, Track(worker.name, self._window_s))
-            try:
-                if isinstance(page, FetchError):
-                    raise page
-                track.add(read_page(parse_page(page, self._names), self._vocabulary, at_s), self._previous_s)
-                track.seen = True
-            except (FetchError, ValueError) as error:
-                causes[worker] = str(error) if isinstance(error, FetchError) else f"{worker.url}: {error}"
-        return causes
 
     def _from_frontend(self, at_s: float) -> tuple[Traffic | None, dict[str, str]]:
         if self._frontend is None:
@@ -148,10 +110,10 @@ class ScrapeSource:
 
     def _observation(self, at_s: float, frontend: Traffic | None, missing: dict[str, str]) -> Observation:
         by_pool: dict[str, list[Track]] = {pool: [] for pool in self._roles}
-        for worker, track in self._tracks.items():
+        for worker, track in self._scraper.tracks.items():
             by_pool[worker.pool].append(track)
         told = service_traffic(by_pool, self._roles, at_s)
-        seen = any(track.seen for track in self._tracks.values())
+        seen = any(track.seen for track in self._scraper.tracks.values())
         traffic = told.as_traffic(at_s if seen else None)
         if frontend is not None:
             traffic = traffic.model_copy(update={field: value for field, value in frontend if value is not None})
@@ -169,7 +131,7 @@ def _is_known(traffic: Traffic, field: str) -> bool:
     return getattr(traffic, field.removeprefix("traffic."), None) is not None
 
 
-def _named(causes: Mapping[_Worker, str]) -> dict[str, str]:
+def _named(causes: Mapping[Worker, str]) -> dict[str, str]:
     return {f"pools.{worker.pool}.workers.{worker.name}": cause for worker, cause in causes.items()}
 
 

@@ -19,10 +19,17 @@ NO_WORKERS = "there are no workers to scrape"
 ARRIVALS_NEED: tuple[str, ...] = ("completions", "running", "waiting")
 PREFIX_HITS_NEED: tuple[str, ...] = ("prefix_hits", "prefix_queries")
 
-OF_PROMPTS = ("requests_per_s", "isl", "ttft_ms", "prefix_hit_rate")
+RATES = {
+    "requests_per_s": ("arrivals", ARRIVALS_NEED),
+    "rejected_per_s": ("rejections", ("rejections",)),
+    "preemptions_per_s": ("preemptions", ("preemptions",)),
+}
+"""Which rate of a window each field is, and what it takes."""
+
+OF_PROMPTS = ("requests_per_s", "rejected_per_s", "isl", "ttft_ms", "prefix_hit_rate")
 """What workers tell that take in prompts: prefill and aggregated ones."""
 
-OF_TOKENS = ("osl", "itl_ms")
+OF_TOKENS = ("osl", "itl_ms", "preemptions_per_s")
 """What workers tell that give out tokens: decode and aggregated ones."""
 
 OF_REQUESTS = ("request_duration_s",)
@@ -67,17 +74,30 @@ def why_unseen(tracks: Sequence[Track]) -> str:
 
 def _value_of(name: str, window: Window, seen: Sequence[Track]) -> tuple[Any, str]:
     """The value of a field, or ``None`` and why."""
-    if name == "requests_per_s":
-        return window.requests_per_s, _why(ARRIVALS_NEED, seen)
+    if name in RATES:
+        rate, needed = RATES[name]
+        return window.rates.get(rate), _why(needed, seen)
     if name == "prefix_hit_rate":
-        hits, queries = (window.counters.get(quantity) for quantity in PREFIX_HITS_NEED)
-        if hits is None or not queries:
-            return None, NOTHING_FINISHED if queries == 0 else _why(PREFIX_HITS_NEED, seen)
-        return min(1.0, hits / queries), ""
+        return _prefix_hit_rate(window, seen)
     observed = window.histograms.get(name)
     if observed is None:
         return None, _why((name,), seen)
     return dist_of(observed), NOTHING_FINISHED
+
+
+def _prefix_hit_rate(window: Window, seen: Sequence[Track]) -> tuple[float | None, str]:
+    """Hits over queries; or else the mean share as it was observed, or as it is now."""
+    hits, queries = (window.counters.get(quantity) for quantity in PREFIX_HITS_NEED)
+    if hits is not None and queries is not None:
+        return (min(1.0, hits / queries), "") if queries > 0 else (None, NOTHING_FINISHED)
+    observed = window.histograms.get("prefix_hit_rate")
+    if observed is not None:
+        share = dist_of(observed)
+        return (min(1.0, share.mean), "") if share else (None, NOTHING_FINISHED)
+    now = [
+        track.last.gauges["prefix_hit_rate"] for track in seen if track.last and "prefix_hit_rate" in track.last.gauges
+    ]
+    return (sum(now) / len(now), "") if now else (None, _why(PREFIX_HITS_NEED, seen))
 
 
 def _why(needed: Sequence[str], seen: Sequence[Track]) -> str:

@@ -86,6 +86,7 @@ TRTLLM = Vocabulary(
         "prefix_hit_rate": "TensorRT-LLM's own share, trtllm_kv_cache_hit_rate, is since its start, not of a window",
     },
     pages=("/prometheus/metrics", "/metrics"),
+    known_by=("/metrics:",),
     model_label="model_name",
     start_with="return_perf_metrics: true and enable_iter_perf_stats: true",
 )

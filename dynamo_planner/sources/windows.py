@@ -68,15 +68,19 @@ class Track:
         ]
 
 
+RATES = ("arrivals", "rejections", "preemptions")
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What several workers did over ``span_s``: arrivals, and increases of counters and histograms, all summed.
+    """What several workers did over ``span_s``: increases of counters and histograms, all summed, and how often a
+    second something came (``RATES``).
 
-    What is not there is unknown. ``requests_per_s`` is unknown where that of one of the workers is.
+    What is not there is unknown. A rate is unknown where that of one of the workers is.
     """
 
     span_s: float
-    requests_per_s: float | None
+    rates: Mapping[str, float]
     counters: Mapping[str, float]
     histograms: Mapping[str, Observed]
 
@@ -87,8 +91,12 @@ def window_of(tracks: Iterable[Track], at_s: float) -> Window | None:
     if not recent:
         return None
     start_s = min(intervals[0].start_s for _, intervals in recent)
-    rates = [_rate(track, intervals, start_s, at_s) for track, intervals in recent]
-    known = [rate for rate in rates if rate is not None]
+    rates: dict[str, float] = {}
+    for name in RATES:
+        each = [_rate(name, track, intervals, start_s, at_s) for track, intervals in recent]
+        known = [rate for rate in each if rate is not None]
+        if len(known) == len(each):
+            rates[name] = max(0.0, sum(known))
     every = [interval for _, intervals in recent for interval in intervals]
     counters: dict[str, float] = {}
     for counter in COUNTERS:
@@ -100,27 +108,23 @@ def window_of(tracks: Iterable[Track], at_s: float) -> Window | None:
         parts = [interval.histograms[histogram] for interval in every if histogram in interval.histograms]
         if parts:
             histograms[histogram] = total(parts)
-    return Window(
-        span_s=at_s - start_s,
-        requests_per_s=max(0.0, sum(known)) if len(known) == len(rates) else None,
-        counters=counters,
-        histograms=histograms,
-    )
+    return Window(span_s=at_s - start_s, rates=rates, counters=counters, histograms=histograms)
 
 
-def _rate(track: Track, intervals: list[Interval], start_s: float, at_s: float) -> float | None:
-    """Arrivals per second at one worker over the time that it is known of.
+def _rate(name: str, track: Track, intervals: list[Interval], start_s: float, at_s: float) -> float | None:
+    """How often a second something came to one worker, over the time that it is known of.
 
     Before it was born and after it was taken off the list nothing came to it, which is known as well.
     """
     begin_s = start_s if intervals[0].since_birth else intervals[0].start_s
     end_s = intervals[-1].end_s if track.listed else at_s
-    arrivals = 0.0
+    count = 0.0
     for interval in intervals:
-        if interval.arrivals is None:
+        came = interval.arrivals if name == "arrivals" else interval.counters.get(name)
+        if came is None:
             return None
-        arrivals += interval.arrivals
-    return arrivals / (end_s - begin_s)
+        count += came
+    return count / (end_s - begin_s)
 
 
 def dist_of(observed: Observed) -> Dist | None:

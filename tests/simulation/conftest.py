@@ -81,8 +81,9 @@ class Worker:
         values = {}
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
-                assert sample.labels["engine"] == "0"
-                assert sample.labels["model_name"] == "tiny"
+                if sample.name.startswith("vllm:"):
+                    assert sample.labels["engine"] == "0"
+                    assert sample.labels["model_name"] == "tiny"
                 more = [value for name, value in sample.labels.items() if name not in ("engine", "model_name")]
                 values[":".join([sample.name.removeprefix("vllm:"), *more])] = sample.value
         return values

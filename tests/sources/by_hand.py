@@ -63,6 +63,8 @@ def worked_out(before: str, after: str, seconds: float) -> dict[str, object]:
         "kv_usage": total(after, "vllm:kv_cache_usage_perc"),
         "kv_capacity_tokens": capacity(after),
         "requests_per_s": (grown("vllm:request_success_total") + inside(after) - inside(before)) / seconds,
+        "rejected_per_s": grown("vllm:admission_rejections_total") / seconds,
+        "preemptions_per_s": grown("vllm:num_preemptions_total") / seconds,
         "prefix_hit_rate": grown("vllm:prefix_cache_hits_total") / grown("vllm:prefix_cache_queries_total"),
         "ttft_ms": distribution(before, after, "vllm:time_to_first_token_seconds", 1000),
         "itl_ms": distribution(before, after, "vllm:inter_token_latency_seconds", 1000),

@@ -111,6 +111,8 @@ class Vllm:
     aborted: float = 0
     hits: float = 0
     queries: float = 0
+    preempted: float = 0
+    rejected: float = 0
     ttft_s: tuple[float, ...] = ()
     itl_s: tuple[float, ...] = ()
     isl: tuple[float, ...] = ()
@@ -136,6 +138,8 @@ class Vllm:
             f'vllm:request_success_created{{{labels},finished_reason="stop"}} 1.7e9',
             *_plain("vllm:prefix_cache_hits_total", "counter", labels, self.hits),
             *_plain("vllm:prefix_cache_queries_total", "counter", labels, self.queries),
+            *_plain("vllm:num_preemptions_total", "counter", labels, self.preempted),
+            *_plain("vllm:admission_rejections_total", "counter", f'{labels},reason="queue_full"', self.rejected),
             *_histogram("vllm:time_to_first_token_seconds", labels, self.ttft_s, BOUNDS_S),
             *_histogram("vllm:inter_token_latency_seconds", labels, self.itl_s, BOUNDS_S),
             *_histogram("vllm:request_prompt_tokens", labels, self.isl, BOUNDS_TOKENS),

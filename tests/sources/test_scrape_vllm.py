@@ -23,6 +23,8 @@ BUSY = IDLE.but(
     done=11,
     aborted=2,
     hits=70,
+    preempted=3,
+    rejected=5,
     queries=140,
     ttft_s=(*IDLE.ttft_s, 0.2, 0.4, 0.9, 3.0),
     itl_s=(*IDLE.itl_s, 0.02, 0.03, 0.04, 0.6),
@@ -50,7 +52,8 @@ def as_plain(value: Any) -> Any:
 def told(observation: Observation) -> dict[str, Any]:
     """All that was told of the one pool, and of the service, which must be the same."""
     pool = observation.pools["workers"]
-    names = ("requests_per_s", "prefix_hit_rate", "ttft_ms", "itl_ms", "isl", "osl", "request_duration_s")
+    rates = ("requests_per_s", "rejected_per_s", "preemptions_per_s", "prefix_hit_rate")
+    names = (*rates, "ttft_ms", "itl_ms", "isl", "osl", "request_duration_s")
     assert pool.traffic is not None
     for name in names:
         assert getattr(observation.traffic, name) == getattr(pool.traffic, name)
@@ -75,6 +78,7 @@ def test_golden_values(farm: Farm) -> None:
     observation = observe_two(farm, IDLE.page(), BUSY.page())
     traffic, pool = observation.traffic, observation.pools["workers"]
     assert traffic.requests_per_s == pytest.approx(1.5)
+    assert (traffic.rejected_per_s, traffic.preemptions_per_s) == pytest.approx((0.5, 0.3))
     assert traffic.prefix_hit_rate == pytest.approx(0.6)
     assert as_plain(traffic.ttft_ms) == pytest.approx({"count": 4, "mean": 1125, "0.5": 500, "0.9": 3400, "0.99": 4840})
     assert traffic.isl is not None
@@ -111,6 +115,8 @@ METRICS = {
     "vllm:request_success": {"requests_per_s"},
     "vllm:prefix_cache_hits": {"prefix_hit_rate"},
     "vllm:prefix_cache_queries": {"prefix_hit_rate"},
+    "vllm:admission_rejections": {"rejected_per_s"},
+    "vllm:num_preemptions": {"preemptions_per_s"},
     "vllm:time_to_first_token_seconds": {"ttft_ms"},
     "vllm:inter_token_latency_seconds": {"itl_ms"},
     "vllm:request_prompt_tokens": {"isl"},

@@ -1,0 +1,84 @@
+"""What clients saw, from the metrics of what they ask: a Dynamo frontend or router (extra ``scrape``)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+
+from dynamo_planner.snapshot import Observation
+from dynamo_planner.sources import SourceError
+from dynamo_planner.sources.engines import FRONTENDS
+from dynamo_planner.sources.fetch import checked_url
+from dynamo_planner.sources.scraper import Limits, Scraper, Worker
+from dynamo_planner.sources.traffic import Told, traffic_of, unknown_at
+from dynamo_planner.sources.vocabulary import Vocabulary
+from dynamo_planner.sources.windows import Track
+
+Urls = Sequence[str] | Mapping[str, str]
+"""Base URLs, by name or without."""
+
+
+class FrontendSource:
+    """Sees the traffic of a served model at its frontends; to be the ``frontend`` of a :class:`ScrapeSource`.
+
+    ``urls`` are the base URLs of all of them, or what gives them anew at each turn: what clients saw is the sum, so
+    that a turn at which one of them cannot be read is an error. Where a frontend serves several models, ``model`` says
+    which of them this is about. The rest is as in :class:`ScrapeSource`.
+    """
+
+    def __init__(
+        self,
+        urls: Urls | Callable[[], Urls],
+        *,
+        model: str | None = None,
+        vocabulary: Vocabulary | None = None,
+        timeout_s: float = 2.0,
+        window_s: float = 30.0,
+        deadline_s: float | None = None,
+        max_bytes: int = 8 * 2**20,
+    ) -> None:
+        self._urls = urls
+        if not callable(urls):
+            _listed(urls)
+        limits = Limits(timeout_s=timeout_s, window_s=window_s, deadline_s=deadline_s, max_bytes=max_bytes)
+        self._scraper = Scraper(tuple(FRONTENDS.values()) if vocabulary is None else (vocabulary,), limits, model)
+        self._observing = threading.Lock()
+
+    def observe(self, at_s: float) -> Observation:
+        """The traffic over the window that ends at ``at_s``, without pools.
+
+        Raises :class:`SourceError` where one of the frontends could not be read, or there is none.
+        """
+        with self._observing:
+            try:
+                listed = _listed(self._urls() if callable(self._urls) else self._urls)
+            except Exception as error:
+                raise SourceError(f"the frontends could not be had: {type(error).__name__}: {error}") from error
+            causes = self._scraper.scrape(listed, at_s)
+            if causes:
+                raise SourceError(f"a frontend could not be scraped: {next(iter(causes.values()))}")
+            told = _told(list(self._scraper.tracks.values()), at_s)
+            missing = {f"traffic.{field}": why for field, why in told.missing.items()}
+            return Observation(traffic=told.as_traffic(at_s), missing=missing)
+
+
+def _listed(urls: Urls) -> list[Worker]:
+    if isinstance(urls, str):
+        raise ValueError(f"urls is a list of base URLs, got {urls!r}")  # noqa: TRY004  # a wrong value in a configuration
+    named = urls if isinstance(urls, Mapping) else {url: url for url in urls}
+    if not named:
+        raise ValueError("urls has no frontend")
+    return [Worker("frontend", name, checked_url(url)) for name, url in named.items()]
+
+
+def _told(tracks: Sequence[Track], at_s: float) -> Told:
+    told = traffic_of(tracks, at_s)
+    seen = [track for track in tracks if track.seen and track.last]
+    queued = [track.last.gauges.get("queued") for track in seen if track.last]
+    if queued and None not in queued:
+        told.known["queued"] = sum(value for value in queued if value is not None)
+    else:
+        told.missing["queued"] = unknown_at("queued", seen) or ""
+    told.missing["preemptions_per_s"] = "a frontend does not see them"
+    told.missing["arrival_dispersion"] = "counters do not tell when in the window requests came"
+    return told
