@@ -36,7 +36,9 @@ def page(labels: str, gauges: Mapping[str, float], counters: Mapping[str, float]
     return "\n".join(lines) + "\n"
 
 
-def sglang(running: float, queue: float, usage: float, done: float, cached: float, retracted: float, seen: Values) -> str:
+def sglang(
+    running: float, queue: float, usage: float, done: float, cached: float, retracted: float, seen: Values
+) -> str:
     """Two ranks of one tensor parallel group, which tell the same; ``priority`` splits what waits."""
     engine = 'engine_type="unified",model_name="tiny"'
     ranks = [f'{engine},moe_ep_rank="0",pp_rank="0",tp_rank="{rank}"' for rank in (0, 1)]
@@ -68,7 +70,9 @@ def sglang(running: float, queue: float, usage: float, done: float, cached: floa
     )
 
 
-def trtllm(running: float, waiting: float, usage: float, done: float, cached: float, seen: Values, mark: str = "_") -> str:
+def trtllm(
+    running: float, waiting: float, usage: float, done: float, cached: float, seen: Values, mark: str = "_"
+) -> str:
     """The Prometheus page of ``trtllm-serve`` with iteration and per-request metrics switched on."""
     name = f"trtllm{mark}"
     gauges = {

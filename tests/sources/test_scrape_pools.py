@@ -200,15 +200,16 @@ def test_a_missing_extra_is_told_by_name() -> None:
 def test_in_the_loop(farm: Farm) -> None:
     specs = {"workers": PoolSpec(role="aggregated", max_replicas=9)}
     source = ScrapeSource({"workers": farm.urls("w0")}, {"workers": "aggregated"})
-    now = iter((0.0, 10.0))
+    now = [0.0]
     planner = Planner(
         lambda snapshot: {"workers": int((snapshot.traffic.requests_per_s or 10) / 2)},
         source,
         DryRunExecutor(specs),
-        clock=lambda: next(now),
+        clock=lambda: now[-1],
     )
     farm.pages = {"w0": Vllm().page()}
     planner.step()
+    now.append(10.0)
     farm.pages = {"w0": Vllm(done=60).page()}
     step = planner.step()
     assert step.decision.targets == {"workers": 3}
