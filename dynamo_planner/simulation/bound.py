@@ -1,0 +1,143 @@
+"""The least replica time that any schedule needs, as a linear program: nobody can do better, whatever they know.
+
+>>> import numpy as np
+>>> every_second = np.arange(3600.0)
+>>> demand = Demand(arrival_s=every_second, deadline_s=every_second + 10, work_s=np.full(3600, 2.5))
+>>> bound = least_replica_time(demand, attainment=0.99, startup_s=60, start=4, slot_s=10)
+>>> round(bound.replica_s / 3600, 2)  # 2.5 at a time, of which 1 % may be dropped
+2.48
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linprog
+from scipy.sparse import block_array, csr_array, diags_array, eye_array, kron
+
+Floats = NDArray[np.float64]
+
+MOST_SLOTS = 1800
+"""A longer time is cut into longer slots; the bound is then lower, and as valid."""
+
+SHORTEST_SLOT_S = 1.0
+
+CLASSES = (0.0, 0.5, 0.9, 0.97, 0.99)
+"""Requests are classed by their work at these quantiles: how much work goes with a dropped request."""
+
+
+class Demand(NamedTuple):
+    """What one pool has to do: for each request when it comes, until when its work must be done, and how much it is.
+
+    ``work_s`` is the replica time that it takes at the least. All three have the shape ``(requests,)``.
+    """
+
+    arrival_s: Floats
+    deadline_s: Floats
+    work_s: Floats
+
+
+class Bound(NamedTuple):
+    """The least replica time, with that of starting, and the replicas of each slot that reach it (fractions)."""
+
+    replica_s: float
+    replicas: Floats
+    slot_s: float
+
+
+def least_replica_time(
+    demand: Demand,
+    *,
+    attainment: float,
+    startup_s: float,
+    start: int,
+    duration_s: float | None = None,
+    min_replicas: int = 0,
+    max_replicas: int | None = None,
+    slot_s: float | None = None,
+) -> Bound:
+    """The least replica time with which the share ``attainment`` of the requests can be done in time.
+
+    Replicas are fractions, work can be split and done in any order, and is known beforehand. With the work that came,
+    ``A``, and that which is due, ``D``, up to the end of a slot, the work that was done, ``C``, and that of requests
+    which are given up, ``Z``, the program is::
+
+        minimise  sum(n) * slot + startup * sum(v)
+        C[t] - C[t-1] <= n[t] * slot      what n replicas can do in a slot
+        D[t] - Z[t] <= C[t] <= A[t] - Z[t]
+        n[t] - n[t-1] <= v[t]             launches are paid from their start, n[-1] = start, none is ready sooner
+
+    A request that is given up counts as one of its class at the most work that there is in that class, so at most
+    ``(1 - attainment) * requests`` may go. Time that is billed for draining and for what ends late is not in it.
+    """
+    duration_s = float(duration_s if duration_s is not None else demand.deadline_s.max())
+    slot_s = slot_s or max(SHORTEST_SLOT_S, duration_s / MOST_SLOTS)
+    slots = max(int(np.ceil(duration_s / slot_s)), 1)
+    due_slot = np.ceil(demand.deadline_s / slot_s).astype(np.int64) - 1
+    due, heaviest = _due(demand, due_slot, slots)
+    came = _per_slot(demand.arrival_s, demand.work_s, slot_s, slots)
+    ends_s = slot_s * (1 + np.arange(slots))
+
+    each, change = eye_array(slots), diags_array([1.0, -1.0], offsets=[0, -1], shape=(slots, slots))
+    of_slot = kron(each, np.ones((1, len(CLASSES))))
+    requests = np.divide(1.0, heaviest, out=np.zeros_like(heaviest), where=heaviest > 0)
+    no_more_than = block_array(
+        [  # n, v, C, Z, what is given up per slot and class
+            [-slot_s * each, None, change, None, None],
+            [None, None, -each, -each, None],
+            [None, None, each, each, None],
+            [change, -each, None, None, None],
+            [None, None, None, None, csr_array(np.tile(requests, slots)[None, :])],
+        ]
+    )
+    limits = [
+        np.zeros(slots),
+        -np.cumsum(due.sum(axis=1)),
+        np.cumsum(came),
+        start * (np.arange(slots) == 0),
+        [_may_go(demand, attainment)],
+    ]
+    nothing = csr_array((slots, slots))
+    most = np.inf if max_replicas is None else max(max_replicas, min_replicas)
+    lowest = [np.full(slots, float(min_replicas)), np.zeros(slots * (3 + len(CLASSES)))]
+    highest = [
+        np.full(slots, most),
+        np.where(ends_s > startup_s, np.inf, 0.0),
+        np.full(2 * slots, np.inf),
+        due.ravel(),
+    ]
+    result = linprog(
+        np.repeat([slot_s, startup_s, 0.0], [slots, slots, slots * (2 + len(CLASSES))]),
+        A_ub=no_more_than.tocsr(),
+        b_ub=np.concatenate(limits),
+        A_eq=block_array([[nothing, nothing, nothing, change, -of_slot]]).tocsr(),
+        b_eq=np.zeros(slots),
+        bounds=np.column_stack([np.concatenate(lowest), np.concatenate(highest)]),
+        method="highs",
+    )
+    if result.status != 0:
+        raise ValueError(
+            f"no schedule is enough, with {start} replicas and {startup_s:g} s to start more: {result.message}"
+        )
+    return Bound(replica_s=float(result.fun), replicas=result.x[:slots], slot_s=slot_s)
+
+
+def _may_go(demand: Demand, attainment: float) -> float:
+    return (1 - attainment) * len(demand.work_s)
+
+
+def _per_slot(at_s: Floats, values: Floats, slot_s: float, slots: int) -> Floats:
+    slot = np.minimum((at_s // slot_s).astype(np.int64), slots - 1)
+    return np.asarray(np.bincount(slot, weights=values, minlength=slots), float)
+
+
+def _due(demand: Demand, due_slot: NDArray[np.int64], slots: int) -> tuple[Floats, Floats]:
+    """The work that is due in each slot by class, and the most work that a request of each class has."""
+    classes = np.searchsorted(np.quantile(demand.work_s, CLASSES[1:]), demand.work_s, side="right")
+    heaviest = np.array([demand.work_s[classes == c].max(initial=0.0) for c in range(len(CLASSES))])
+    due = np.zeros((slots, len(CLASSES)))
+    within = due_slot < slots
+    np.add.at(due, (due_slot[within], classes[within]), demand.work_s[within])
+    return due, heaviest
