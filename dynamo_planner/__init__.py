@@ -38,7 +38,7 @@ from dynamo_planner.snapshot import (
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from dynamo_planner.policies import HpaLaw, KedaSloLaw, KpaLaw, RayServeLaw, StaticLaw, WvaLaw
+    from dynamo_planner.policies import HpaLaw, KedaSloLaw, KpaLaw, RayServeLaw, Schedule, StaticLaw, WvaLaw
     from dynamo_planner.profiles import Profile, ProfileError
 
 _LAZY = {
@@ -48,6 +48,7 @@ _LAZY = {
     "Profile": "dynamo_planner.profiles",
     "ProfileError": "dynamo_planner.profiles",
     "RayServeLaw": "dynamo_planner.policies",
+    "Schedule": "dynamo_planner.policies",
     "StaticLaw": "dynamo_planner.policies",
     "WvaLaw": "dynamo_planner.policies",
 }
@@ -90,6 +91,7 @@ __all__ = [
     "Replicas",
     "Role",
     "ScaleTo",
+    "Schedule",
     "SetKnob",
     "Sla",
     "Snapshot",

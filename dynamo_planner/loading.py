@@ -30,6 +30,7 @@ N = TypeVar("N", bound=Node)
 
 KINDS = {
     "load": "dynamo_planner.policies.load:LoadPolicy",
+    "schedule": "dynamo_planner.policies.schedule:Schedule",
     "static": "dynamo_planner.policies.static:StaticLaw",
     "hpa": "dynamo_planner.policies.hpa:HpaLaw",
     "kpa": "dynamo_planner.policies.kpa:KpaLaw",

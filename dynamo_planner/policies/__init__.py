@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from dynamo_planner.policies.keda_slo import KedaSloLaw
     from dynamo_planner.policies.kpa import KpaLaw
     from dynamo_planner.policies.ray_serve import RayServeLaw
+    from dynamo_planner.policies.schedule import Schedule
     from dynamo_planner.policies.static import StaticLaw
     from dynamo_planner.policies.wva import WvaLaw
 
@@ -18,6 +19,7 @@ _LAZY = {
     "KedaSloLaw": "keda_slo",
     "KpaLaw": "kpa",
     "RayServeLaw": "ray_serve",
+    "Schedule": "schedule",
     "StaticLaw": "static",
     "WvaLaw": "wva",
 }
@@ -30,4 +32,4 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
 
 
-__all__ = ["HpaLaw", "KedaSloLaw", "KpaLaw", "LoadPolicy", "RayServeLaw", "StaticLaw", "WvaLaw"]
+__all__ = ["HpaLaw", "KedaSloLaw", "KpaLaw", "LoadPolicy", "RayServeLaw", "Schedule", "StaticLaw", "WvaLaw"]

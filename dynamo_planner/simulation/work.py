@@ -5,9 +5,9 @@ last at least ``base + x p + y d + z k`` (:func:`step_floor`). What that leaves 
 
 - for a prompt token ``x``, and its share of the base in the largest step there is;
 - for a decoded token ``y + z * context``, and of the base what the ITL target makes it pay, or a full KV cache, or a
-  full batch, whichever is the most over all. What the target makes it pay: with ``u = y + z * isl`` a token in a step of
-  duration T pays at least ``u * base / (T - base)``, and that is convex in T, so over the tokens of a request whose mean
-  is the target it is least where every step lasts just as long (Jensen).
+  full batch, whichever is the most over all. What the target makes it pay: with ``u = y + z * isl`` a token in a step
+  of duration T pays at least ``u * base / (T - base)``, and that is convex in T, so over the tokens of a request whose
+  mean is the target it is least where every step lasts just as long (Jensen).
 
 So the work is a lower bound in a simulator whose steps last that long, and near what a full replica does where steps
 are nearly linear.

@@ -13,6 +13,7 @@ from dynamo_planner import (
     KpaLaw,
     Policy,
     RayServeLaw,
+    Schedule,
     Sla,
     Stabilization,
     StaticLaw,
@@ -27,6 +28,7 @@ from dynamo_planner.policies.hpa import HpaMetric
 SLA = Sla(ttft_ms=2000, itl_ms=50)
 RATE = (HpaMetric(name="requests_per_s", target=5), HpaMetric(name="requests", target=8))
 LAWS: dict[str, Policy] = {
+    "schedule": Schedule(plan={"workers": ((0, 1), (60, 4)), "prefill": ((0, 2),)}, every_s=90),
     "static": StaticLaw(replicas={"workers": 3, "prefill": 2}),
     "hpa": HpaLaw() | Stabilization() | StepLimit(),
     "hpa_rate": HpaLaw(prefill=RATE, decode=RATE, aggregated=RATE),

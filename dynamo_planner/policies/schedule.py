@@ -1,0 +1,53 @@
+"""Schedule: so many replicas at a time of the day, or of a trace, that were planned beforehand.
+
+>>> from dynamo_planner import PoolSpec, PoolStatus
+>>> policy = Schedule(plan={"decode": ((0, 2), (3600, 5))})
+>>> pool = PoolStatus(spec=PoolSpec(role="decode"), replicas=2)
+>>> snapshots = [Snapshot(at_s=at_s, pools={"decode": pool}) for at_s in (0, 1800, 4000)]
+>>> [decision.targets["decode"] for decision in policy.replay(snapshots)]
+[2, 2, 5]
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from itertools import pairwise
+from typing import Any, Self
+
+from pydantic import Field, model_validator
+
+from dynamo_planner.actions import Hold, Proposal, Want
+from dynamo_planner.frozen import Count, ReadOnly
+from dynamo_planner.policy import Policy
+from dynamo_planner.snapshot import Snapshot
+
+
+class Schedule(Policy, kind="schedule"):
+    """Each pool has ``((from_s, replicas), ...)``, in the order of time; ``from_s`` counts from ``start_s`` (Unix
+    seconds), and with ``every_s`` starts anew after so long (86,400 for every day). Before its first step a pool is
+    left as it is.
+    """
+
+    plan: ReadOnly[str, tuple[tuple[float, Count], ...]]
+    start_s: float = 0.0
+    every_s: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        for name, steps in self.plan.items():
+            for (before_s, _), (from_s, _) in pairwise(steps):
+                if from_s <= before_s:
+                    raise ValueError(f"plan.{name}: {from_s:g} s comes after {before_s:g} s: put its steps in order")
+        return self
+
+    def propose(self, snapshot: Snapshot, state: Any) -> tuple[Proposal, Any]:
+        since_s = snapshot.at_s - self.start_s
+        if self.every_s is not None:
+            since_s %= self.every_s
+        entries: dict[str, Want | Hold] = {}
+        for name in self.plan:
+            if name in snapshot.pools:
+                step = bisect_right(self.plan[name], since_s, key=lambda entry: entry[0])
+                count = self.plan[name][step - 1][1] if step else 0
+                entries[name] = Want(count, float(count)) if step else Hold("before the first step", "NotYet")
+        return Proposal(pools=entries), state
