@@ -37,7 +37,7 @@ def test_a_share_of_the_slots_may_be_missed() -> None:
 
 def test_the_budget_is_kept_and_a_better_plan_from_elsewhere_is_taken() -> None:
     few = search(budget=12)
-    found = few.run([{"prefill": np.ones(10), "decode": np.ones(10)}])
+    found = few.run([{"prefill": np.ones(10), "decode": 2 * np.ones(10)}])
     assert found is not None and found.judgements <= 12
     better = {"prefill": NEED, "decode": 2 * NEED}
     few.offer(better, judge(better))
@@ -52,7 +52,7 @@ def test_where_nothing_is_good_enough_nothing_is_found() -> None:
 
 @pytest.mark.parametrize("budget", [5, 50])
 def test_the_same_search_finds_the_same(budget: int) -> None:
-    shape = {"prefill": np.ones(10), "decode": np.ones(10)}
+    shape = {"prefill": np.ones(10), "decode": 2 * np.ones(10)}
     first, second = (search(budget).run([shape]) for _ in range(2))
     assert (first is None) == (second is None)
     if first and second:
