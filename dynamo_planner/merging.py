@@ -24,11 +24,13 @@ def merge(
     specs: Mapping[str, PoolSpec],
     replicas: Mapping[str, Replicas | None],
     observation: Observation,
+    unknown: Mapping[str, str] | None = None,
 ) -> Snapshot:
     """The snapshot of a model at ``at_s``: every pool of ``specs``, and none else.
 
     A pool that was meant to have no replicas and has none ready is not unknown: nothing is queued, running or cached
-    in it, unless the source says otherwise. ``missing`` is the source's, with the pools and replicas that nobody told.
+    in it, unless the source says otherwise. ``missing`` is the source's, with the pools and replicas that nobody told;
+    ``unknown`` is why, by pool, the executor could not tell the replicas.
     """
     missing = dict(observation.missing)
     pools = {}
@@ -36,7 +38,8 @@ def merge(
         present, seen = replicas.get(name), observation.pools.get(name, UNSEEN)
         asleep = present is not None and present.target == 0 and present.ready == 0
         if present is None:
-            missing.setdefault(f"pools.{name}.replicas", "the executor could not read them")
+            why = (unknown or {}).get(name, "the executor could not read them")
+            missing.setdefault(f"pools.{name}.replicas", why)
         if asleep:
             seen = _empty(at_s, seen)
             missing = {field: why for field, why in missing.items() if not _is_told(name, field)}
@@ -56,7 +59,13 @@ def _empty(at_s: float, seen: PoolMetrics) -> PoolMetrics:
     return seen.model_copy(update={**filled, "observed_at_s": at_s})
 
 
-def blind(at_s: float, specs: Mapping[str, PoolSpec], replicas: Mapping[str, Replicas | None], why: str) -> Snapshot:
+def blind(
+    at_s: float,
+    specs: Mapping[str, PoolSpec],
+    replicas: Mapping[str, Replicas | None],
+    why: str,
+    unknown: Mapping[str, str] | None = None,
+) -> Snapshot:
     """The snapshot where no source could be read: all metrics are unknown, and ``missing`` says why."""
     missing = {"traffic": why, **{f"pools.{name}": why for name in specs}}
-    return merge(at_s, specs, replicas, Observation(traffic=Traffic(observed_at_s=None), missing=missing))
+    return merge(at_s, specs, replicas, Observation(traffic=Traffic(observed_at_s=None), missing=missing), unknown)

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from dynamo_planner.actions import Action, Decision, Outcome, Proposal, Reason, State
-from dynamo_planner.executors import Executor, ExecutorError
+from dynamo_planner.executors import Executor, ExecutorError, SaysWhy, TellsWhy
 from dynamo_planner.merging import blind, merge
 from dynamo_planner.policy import Guarded, PlainFunction, Policy, as_policy
 from dynamo_planner.records import DecisionLog, Step
@@ -119,6 +119,7 @@ class Planner:
             snapshot, troubles = self._look(at_s)
             decision = self._decide(snapshot, troubles)
             outcomes = self._act(decision.actions)
+            self._tell(decision, outcomes)
             self._at_s, self._state = at_s, decision.state
             step = Step(
                 at_s=at_s,
@@ -184,19 +185,21 @@ class Planner:
         troubles: list[Reason] = []
         specs: Mapping[str, PoolSpec] = {}
         replicas: Mapping[str, Replicas | None] = {}
+        unknown: Mapping[str, str] = {}
         snapshot = Snapshot(at_s=at_s)
         try:
             managed = self.executor.pools
             snapshot, specs = blind(at_s, managed, {}, "nothing was observed"), managed
             counted = self.executor.observe()
-            snapshot, replicas = blind(at_s, specs, counted, "nothing was observed"), counted
+            unknown = self.executor.unknown if isinstance(self.executor, SaysWhy) else {}
+            snapshot, replicas = blind(at_s, specs, counted, "nothing was observed", unknown), counted
         except Exception as error:
             troubles.append(self._trouble("ExecutorFailed", "the executor could not be read", error))
         try:
-            snapshot = merge(at_s, specs, replicas, self.source.observe(at_s))
+            snapshot = merge(at_s, specs, replicas, self.source.observe(at_s), unknown)
         except Exception as error:
             trouble = self._trouble("SourceFailed", "the source could not be read", error)
-            snapshot = blind(at_s, specs, replicas, trouble.message)
+            snapshot = blind(at_s, specs, replicas, trouble.message, unknown)
             troubles.append(trouble)
         return snapshot, tuple(troubles)
 
@@ -232,6 +235,13 @@ class Planner:
             level = logging.INFO if outcome.status in {"applied", "unchanged"} else logging.WARNING
             logger.log(level, "%s: %s: %r %s", self.name, outcome.status, outcome.action, outcome.message)
         return outcomes
+
+    def _tell(self, decision: Decision, outcomes: tuple[Outcome, ...]) -> None:
+        if isinstance(self.executor, TellsWhy):
+            try:
+                self.executor.tell(decision, outcomes)
+            except Exception:
+                logger.exception("%s: the executor could not tell why it acted", self.name)
 
     def _trouble(self, code: str, what: str, error: Exception) -> Reason:
         """A reason for what was raised, which is logged: with its traceback where it is no documented error."""

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from dynamo_planner.executors.circus import CircusPool
+from dynamo_planner.executors.kubernetes import KubernetesPool
 from dynamo_planner.frozen import Frozen
 from dynamo_planner.loading import ConfigError, build, policy_schema, read_data, validated
 from dynamo_planner.policy import AnyPolicy, Policy, as_policy
@@ -35,6 +36,34 @@ class CircusConfig(Frozen):
     gpus: list[int] | None = None
 
 
+class LeaseConfig(Frozen):
+    """The Lease that several planners of the same pools campaign for; one that dies is replaced within ``seconds``."""
+
+    name: str = Field(default="dynamo-planner", pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    seconds: int = Field(default=15, ge=3)
+
+
+class KubernetesConfig(Frozen):
+    """Write replicas through the Kubernetes API (extra ``kubernetes``).
+
+    Credentials are those of ``kubeconfig`` and its ``context``, else of the pod that the planner runs in, else of the
+    default kubeconfig; ``namespace`` left out is the one that they name.
+    """
+
+    kind: Literal["kubernetes"] = "kubernetes"
+    pools: dict[str, KubernetesPool] = Field(min_length=1)
+    namespace: str | None = None
+    kubeconfig: Path | None = None
+    context: str | None = None
+    when_changed: Literal["yield", "retake"] = "yield"
+    yield_s: float = Field(default=600.0, ge=0)
+    check_autoscalers: bool = True
+    patience_s: float = Field(default=15.0, gt=0)
+    dry_run: bool = False
+    events: bool = False
+    lease: LeaseConfig | None = None
+
+
 class DryRunConfig(Frozen):
     """Act on nothing: every action is recorded as unchanged, and replicas stay as they are given here."""
 
@@ -53,7 +82,7 @@ class GaugeConfig(Frozen):
     kind: Literal["gauge"] = "gauge"
     namespace: str = Field(min_length=1)
     target: str = Field(min_length=1)
-    observes: CircusConfig | DryRunConfig = Field(discriminator="kind")
+    observes: CircusConfig | KubernetesConfig | DryRunConfig = Field(discriminator="kind")
     valid_s: float = Field(default=60.0, gt=0)
 
 
@@ -74,7 +103,7 @@ class RunConfig(Frozen):
     """
 
     policy: AnyPolicy
-    executor: CircusConfig | DryRunConfig | GaugeConfig = Field(discriminator="kind")
+    executor: CircusConfig | KubernetesConfig | DryRunConfig | GaugeConfig = Field(discriminator="kind")
     source: ScrapeConfig = ScrapeConfig()
     interval_s: float = Field(default=10.0, gt=0)
     advisory: bool = False

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from dynamo_planner.cli.config import CircusConfig, DryRunConfig, GaugeConfig, RunConfig
+from dynamo_planner.cli.config import CircusConfig, DryRunConfig, GaugeConfig, KubernetesConfig, RunConfig
 from dynamo_planner.cli.overrides import load_overrides, with_overrides
 from dynamo_planner.executors import Executor
 from dynamo_planner.executors.dry_run import DryRunExecutor
@@ -18,6 +18,8 @@ from dynamo_planner.records import Step
 from dynamo_planner.sources import Source
 
 if TYPE_CHECKING:
+    from dynamo_planner.executors.circus import CircusExecutor
+    from dynamo_planner.executors.kubernetes import KubernetesExecutor
     from dynamo_planner.monitoring.monitor import Monitor
 
 Endpoints = Callable[[], Mapping[str, Mapping[str, str]]]
@@ -83,19 +85,44 @@ def _executor_of(config: RunConfig, monitor: Monitor | None, ends: ExitStack) ->
     return GaugeExecutor(wanted.namespace, wanted.target, observed, registry, valid_s=wanted.valid_s), endpoints
 
 
-def _acting(config: CircusConfig | DryRunConfig, ends: ExitStack) -> tuple[Executor, Endpoints]:
+def _acting(config: CircusConfig | KubernetesConfig | DryRunConfig, ends: ExitStack) -> tuple[Executor, Endpoints]:
     """The executor that acts itself, and where it says its workers are."""
     if isinstance(config, DryRunConfig):
         return DryRunExecutor(config.pools, config.replicas), dict
+    if isinstance(config, KubernetesConfig):
+        remote = ends.enter_context(_on_kubernetes(config))
+        return remote, remote.endpoints
+    local = ends.enter_context(_on_circus(config))
+    return local, local.endpoints
+
+
+def _on_kubernetes(config: KubernetesConfig) -> KubernetesExecutor:
+    from dynamo_planner.executors.kubernetes import Api, Election, KubernetesExecutor  # noqa: PLC0415  # needs the extra
+
+    api = Api.connect(config.kubeconfig, config.context)
+    namespace, lease = config.namespace or api.namespace, config.lease
+    chosen = {"pools", "namespace", "kubeconfig", "context", "lease", "kind"}
+    try:
+        return KubernetesExecutor(
+            config.pools,
+            api,
+            namespace=namespace,
+            election=Election(api, namespace, lease.name, lease_s=lease.seconds) if lease else None,
+            **{name: getattr(config, name) for name in KubernetesConfig.model_fields if name not in chosen},
+        )
+    except ValueError as error:
+        raise ConfigError([f"executor.{error}"]) from error
+
+
+def _on_circus(circus: CircusConfig) -> CircusExecutor:
     from dynamo_planner.executors.circus import CircusExecutor  # noqa: PLC0415  # needs the extra circus
 
     try:
-        executor = CircusExecutor(
-            config.namespace, config.pools, endpoint=config.endpoint, state_dir=config.state_dir, gpus=config.gpus
+        return CircusExecutor(
+            circus.namespace, circus.pools, endpoint=circus.endpoint, state_dir=circus.state_dir, gpus=circus.gpus
         )
     except ValueError as error:
         raise ConfigError([f"executor: {error}"]) from error
-    return ends.enter_context(executor), executor.endpoints
 
 
 def _source_of(config: RunConfig, executor: Executor, endpoints: Endpoints) -> Source:

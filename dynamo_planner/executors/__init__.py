@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-from dynamo_planner.actions import Action, Outcome
+from dynamo_planner.actions import Action, Decision, Outcome
 from dynamo_planner.snapshot import PoolSpec, Replicas
 
 
@@ -28,6 +28,23 @@ class Executor(Protocol):
         Reads before it writes, and refuses an action whose ``expected`` is not what is there. It never raises for an
         action that went wrong: that is an outcome.
         """
+
+
+@runtime_checkable
+class SaysWhy(Protocol):
+    """An executor that can say why it could not read a pool; optional."""
+
+    @property
+    def unknown(self) -> Mapping[str, str]:
+        """Why, by pool, the last :meth:`Executor.observe` has ``None``."""
+
+
+@runtime_checkable
+class TellsWhy(Protocol):
+    """An executor that can tell why it acted, in the place where it acts; optional."""
+
+    def tell(self, decision: Decision, outcomes: tuple[Outcome, ...]) -> None:
+        """Called after each step, with what was decided and what became of it."""
 
 
 class ExecutorError(Exception):

@@ -1,0 +1,219 @@
+"""Talking to a Kubernetes API server: plain JSON, bounded waits, errors that say what failed and why.
+
+The official client finds the credentials and keeps them fresh; its typed objects are left aside, since they take
+seconds where thousands of pods are listed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import quote, urlencode
+
+from dynamo_planner.executors import ExecutorError
+from dynamo_planner.executors.kubernetes.resources import Resource
+from dynamo_planner.extras import needs_extra
+
+with needs_extra("kubernetes"):
+    import urllib3
+    from kubernetes import config as credentials
+    from kubernetes.client import ApiClient, Configuration
+    from kubernetes.config.config_exception import ConfigException
+
+FIELD_MANAGER = "dynamo-planner"
+
+MERGE_PATCH = "application/merge-patch+json"
+JSON_PATCH = "application/json-patch+json"
+
+BUSY = (429, 500, 502, 503, 504)
+"""What another try may mend."""
+
+LONGEST_PAUSE_S = 10.0
+"""A server that asks for a longer pause (``Retry-After``) is left alone, and asked again in the next tick."""
+
+_CHUNK = 500  # what kubectl asks for at a time
+_NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+
+class ApiError(ExecutorError):
+    """The API server did not do what it was asked to.
+
+    ``status`` is the HTTP status, or ``None`` where no answer came; ``retry_after_s`` the pause that it asked for.
+    """
+
+    def __init__(self, message: str, status: int | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retry_after_s = retry_after_s
+
+    @property
+    def is_passing(self) -> bool:
+        """Whether another try may succeed: no answer, or one that says that the server is busy."""
+        return self.status is None or self.status in BUSY
+
+    @property
+    def is_conflict(self) -> bool:
+        """Whether somebody changed the object between a read and a write, so that a fresh read may mend it.
+
+        A JSON patch whose ``test`` does not hold is answered with 422, as is a value that the schema refuses.
+        """
+        return self.status == 409 or (self.status == 422 and "testing" in str(self))
+
+
+class _Patience(urllib3.Retry):
+    """Retries that honour ``Retry-After`` up to :data:`LONGEST_PAUSE_S`, and give up where it asks for more."""
+
+    def increment(self, method: Any = None, url: Any = None, response: Any = None, *rest: Any, **named: Any) -> Self:
+        if response is not None and (self.get_retry_after(response) or 0.0) > LONGEST_PAUSE_S:
+            raise urllib3.exceptions.MaxRetryError(named.get("_pool"), url, None)  # type: ignore[arg-type]
+        return super().increment(method, url, response, *rest, **named)
+
+
+_READING = _Patience(
+    total=4,
+    connect=1,
+    read=1,
+    status_forcelist=BUSY,
+    backoff_factor=0.2,
+    backoff_max=2.0,
+    backoff_jitter=0.1,
+    raise_on_status=False,
+)
+
+
+class Api:
+    """An API server, as reached with one set of credentials.
+
+    Reads are retried where the server is busy or a connection breaks; writes are not, since only a fresh read tells
+    what became of them. Each request waits ``timeout_s`` at most for an answer.
+    """
+
+    def __init__(self, client: ApiClient, namespace: str = "default", *, timeout_s: float = 10.0) -> None:
+        self.namespace = namespace
+        self.timeout_s = timeout_s
+        self._configuration = client.configuration
+        self._pool: urllib3.PoolManager = client.rest_client.pool_manager
+
+    @classmethod
+    def connect(cls, kubeconfig: Path | str | None = None, context: str | None = None, **given: Any) -> Self:
+        """Credentials from ``kubeconfig`` and its ``context``, else those of the pod that this runs in, else the
+        default kubeconfig. ``namespace`` becomes the one that the credentials name.
+
+        Raises :class:`ExecutorError` where there are none, or they cannot be read.
+        """
+        configuration = Configuration()
+        inside = kubeconfig is None and context is None and "KUBERNETES_SERVICE_HOST" in os.environ
+        try:
+            if inside:
+                credentials.load_incluster_config(client_configuration=configuration)
+                namespace = _NAMESPACE_FILE.read_text().strip()
+            else:
+                file = str(kubeconfig) if kubeconfig is not None else None
+                credentials.load_kube_config(file, context=context, client_configuration=configuration)
+                contexts, current = credentials.list_kube_config_contexts(file)
+                chosen = next((entry for entry in contexts if entry["name"] == context), current)
+                namespace = chosen["context"].get("namespace") or "default"
+        except (ConfigException, OSError) as error:
+            where = "this pod's service account" if inside else f"the kubeconfig {kubeconfig or '(default)'}"
+            raise ExecutorError(f"no credentials for Kubernetes in {where}: {error}") from error
+        return cls(ApiClient(configuration), namespace, **given)
+
+    def get(
+        self, resource: Resource, namespace: str, name: str, subresource: str = "", *, timeout_s: float | None = None
+    ) -> dict[str, Any]:
+        """One object as it is now; with a ``timeout_s`` it is asked for once. Raises :class:`ApiError`."""
+        retries = _READING if timeout_s is None else False
+        return self._ask("GET", resource, namespace, name, subresource, retries=retries, timeout_s=timeout_s)
+
+    def items(self, resource: Resource, namespace: str, **query: str) -> list[dict[str, Any]]:
+        """All objects of a kind, in chunks as kubectl asks for them. Raises :class:`ApiError`."""
+        return [item for page in self._pages(resource, namespace, query) for item in page["items"]]
+
+    def _pages(self, resource: Resource, namespace: str, query: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+        rest = ""
+        while True:
+            asked = {**query, "limit": str(_CHUNK), **({"continue": rest} if rest else {})}
+            page = self._ask("GET", resource, namespace, query=asked, retries=_READING)
+            yield page
+            rest = page["metadata"].get("continue", "")
+            if not rest:
+                return
+
+    def patch(
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        subresource: str,
+        body: Any,
+        *,
+        timeout_s: float,
+        dry_run: bool = False,
+    ) -> dict[str, Any]:
+        """Change one object: ``body`` is a merge patch, or as a list a JSON patch. Not retried."""
+        query = {"fieldManager": FIELD_MANAGER, **({"dryRun": "All"} if dry_run else {})}
+        kind = JSON_PATCH if isinstance(body, list) else MERGE_PATCH
+        return self._ask(
+            "PATCH", resource, namespace, name, subresource, query=query, body=body, kind=kind, timeout_s=timeout_s
+        )
+
+    def create(self, resource: Resource, namespace: str, body: Any, timeout_s: float | None = None) -> dict[str, Any]:
+        """Create one object. Not retried."""
+        query = {"fieldManager": FIELD_MANAGER}
+        return self._ask("POST", resource, namespace, query=query, body=body, timeout_s=timeout_s)
+
+    def replace(
+        self, resource: Resource, namespace: str, name: str, body: Any, timeout_s: float | None = None
+    ) -> dict[str, Any]:
+        """Replace one object, if it still has the ``resourceVersion`` of ``body``. Not retried."""
+        query = {"fieldManager": FIELD_MANAGER}
+        return self._ask("PUT", resource, namespace, name, query=query, body=body, timeout_s=timeout_s)
+
+    def _ask(
+        self,
+        method: str,
+        resource: Resource,
+        namespace: str,
+        name: str = "",
+        subresource: str = "",
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        kind: str = "application/json",
+        retries: urllib3.Retry | bool = False,
+        timeout_s: float | None = None,
+    ) -> dict[str, Any]:
+        path = resource.path(namespace, *(quote(part, safe="") for part in (name, subresource) if part))
+        url = f"{self._configuration.host}{path}" + (f"?{urlencode(query)}" if query else "")
+        doing = f"{method} {path}"
+        try:
+            answer = self._pool.request(
+                method,
+                url,
+                body=None if body is None else json.dumps(body).encode(),
+                headers={"Accept": "application/json", "Content-Type": kind, **self._authorization()},
+                timeout=urllib3.Timeout(total=timeout_s or self.timeout_s),
+                retries=retries,
+            )
+            told = _json(answer.data)
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise ApiError(f"{doing}: the API server at {self._configuration.host} did not answer: {error}") from error
+        if answer.status >= 300 or not isinstance(told, dict):
+            said = told.get("message") if isinstance(told, dict) else None
+            said = said or answer.data[:200].decode(errors="replace").strip()
+            pause_s = _Patience().get_retry_after(answer)
+            raise ApiError(f"{doing}: {answer.status} {answer.reason}: {said}", answer.status, pause_s)
+        return told
+
+    def _authorization(self) -> dict[str, str]:
+        return {each["key"]: each["value"] for each in self._configuration.auth_settings().values()}
+
+
+def _json(data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except ValueError:
+        return None

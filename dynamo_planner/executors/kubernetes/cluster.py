@@ -1,0 +1,127 @@
+"""What a cluster has, as one or several executors look at it: each kind of object is listed once per tick."""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from dynamo_planner.executors import ExecutorError
+from dynamo_planner.executors.kubernetes.api import Api, ApiError
+from dynamo_planner.executors.kubernetes.resources import GRAPH_VERSIONS, PODS, Resource, graphs
+
+T = TypeVar("T")
+
+Thing = dict[str, Any]
+
+ALIVE = "status.phase!=Succeeded,status.phase!=Failed"
+
+
+class Cluster:
+    """An API server and what was seen of it in this tick.
+
+    Several executors in one process share a cluster, and with it what is listed: open a :meth:`tick`, let each of
+    them observe, decide and act, and close it. An executor that is alone opens its own.
+
+    An object that is alone of its kind in a namespace is listed by its name, which a Role can be restricted to.
+    """
+
+    def __init__(self, api: Api) -> None:
+        self.api = api
+        self._names: dict[tuple[str, str], set[str]] = defaultdict(set)
+        self._seen: dict[Any, Any] | None = None
+        self._lock = threading.RLock()
+
+    @contextmanager
+    def tick(self) -> Iterator[None]:
+        """List each kind of object at most once until the end of this context; within another one, until that ends."""
+        with self._lock:
+            is_outermost = self._seen is None
+            if self._seen is None:
+                self._seen = {}
+        try:
+            yield
+        finally:
+            if is_outermost:
+                self._seen = None
+
+    def _once(self, key: Any, look: Callable[[], T]) -> T:
+        """What ``look`` returns or raises, asked at most once in a tick."""
+        with self._lock:
+            seen = self._seen if self._seen is not None else {}
+            if key not in seen:
+                try:
+                    seen[key] = look()
+                except ExecutorError as error:
+                    seen[key] = error
+            answer = seen[key]
+        if isinstance(answer, ExecutorError):
+            raise answer
+        return answer  # type: ignore[no-any-return]
+
+    def expect(self, plural: str, namespace: str, name: str) -> None:
+        """Say that this object will be asked for."""
+        self._names[plural, namespace].add(name)
+
+    def objects(self, resource: Resource, namespace: str) -> Mapping[str, Thing]:
+        """The objects of a kind by name: all of them, or the only one that is asked for. Raises :class:`ApiError`."""
+        names = self._names[resource.plural, namespace]
+        query = {"fieldSelector": f"metadata.name={next(iter(names))}"} if len(names) == 1 else {}
+
+        def look() -> dict[str, Thing]:
+            return {item["metadata"]["name"]: item for item in self.api.items(resource, namespace, **query)}
+
+        return self._once((resource, namespace, *query.values()), look)
+
+    def find(self, resource: Resource, namespace: str, name: str) -> Thing:
+        """One object. Raises :class:`ApiError`, with 404 where it is not there."""
+        thing = self.objects(resource, namespace).get(name)
+        if thing is None:
+            raise ApiError(f"there is no {resource.plural} {name!r} in namespace {namespace!r}", 404)
+        return thing
+
+    def graphs(self, namespace: str) -> Resource:
+        """DynamoGraphDeployments in the newest version that the server has. Raises :class:`ApiError`."""
+        for version in GRAPH_VERSIONS:
+            try:
+                self.objects(graphs(version), namespace)
+            except ApiError as error:
+                if error.status != 404:
+                    raise
+            else:
+                return graphs(version)
+        versions = ", ".join(GRAPH_VERSIONS)
+        raise ApiError(f"the API server has no DynamoGraphDeployments ({versions}): is Dynamo installed?", 404)
+
+    def scale(self, resource: Resource, namespace: str, name: str) -> Thing:
+        """The scale of one object. Raises :class:`ApiError`."""
+        return self._once(
+            (resource, namespace, name, "scale"), lambda: self.api.get(resource, namespace, name, "scale")
+        )
+
+    def pods(self, namespace: str, selector: str) -> list[Thing]:
+        """The pods that a selector names, without those that ended. Raises :class:`ApiError`."""
+
+        def look() -> list[Thing]:
+            return self.api.items(PODS, namespace, labelSelector=selector, fieldSelector=ALIVE)
+
+        return self._once((PODS, namespace, selector), look)
+
+    def pods_with(self, namespace: str, label: str, value: str, *, alone: bool) -> list[Thing]:
+        """The pods whose label has this value; unless ``alone``, all pods with this label are listed once."""
+        if alone:
+            return self.pods(namespace, f"{label}={value}")
+
+        def look() -> dict[str, list[Thing]]:
+            found: dict[str, list[Thing]] = defaultdict(list)
+            for pod in self.pods(namespace, label):
+                found[pod["metadata"]["labels"][label]].append(pod)
+            return found
+
+        return self._once((PODS, namespace, label, "by value"), look).get(value, [])
+
+    def is_alone(self, plural: str, namespace: str) -> bool:
+        """Whether one object of this kind is asked for in a namespace, and no more."""
+        return len(self._names[plural, namespace]) == 1

@@ -1,0 +1,263 @@
+"""Acting on Kubernetes: DynamoGraphDeployments, and whatever has a scale subresource."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+from dynamo_planner.actions import Action, Decision, Outcome, SetKnob
+from dynamo_planner.executors import ExecutorError
+from dynamo_planner.executors.kubernetes.api import Api, ApiError
+from dynamo_planner.executors.kubernetes.claims import Claim, WhenChanged
+from dynamo_planner.executors.kubernetes.cluster import Cluster, Thing
+from dynamo_planner.executors.kubernetes.counting import UnknownError, count
+from dynamo_planner.executors.kubernetes.election import Election
+from dynamo_planner.executors.kubernetes.events import Events
+from dynamo_planner.executors.kubernetes.pods import LEADER_LABEL, groups, is_ready
+from dynamo_planner.executors.kubernetes.pool import KubernetesPool
+from dynamo_planner.executors.kubernetes.subjects import Found, Subject, changed_by, subject_of
+from dynamo_planner.executors.kubernetes.writing import RefusedError, Writer
+from dynamo_planner.frozen import FrozenMap
+from dynamo_planner.snapshot import PoolSpec, Replicas
+
+logger = logging.getLogger(__name__)
+
+_PORT_ANNOTATION = "prometheus.io/port"
+_LEAST_TIME_S = 0.2
+"""A write that has less time than this before the lease may end is not begun."""
+
+
+@dataclass
+class _Pool:
+    """A pool, and what is remembered of it between ticks."""
+
+    given: KubernetesPool
+    subject: Subject
+    claim: Claim
+    spec: PoolSpec
+    thing: Thing | None = None
+    pods: list[Thing] = field(default_factory=list)
+    said: str = ""
+    """What was last logged of it, so that it is logged once."""
+
+
+class KubernetesExecutor:
+    """Keeps pools at their targets by writing replicas; the operators and controllers of the cluster do the rest.
+
+    ``api`` is the server with credentials (:meth:`Api.connect`); several executors in one process share a
+    :class:`Cluster` instead, and with it what is listed. ``namespace`` left out is that of the credentials.
+
+    It refuses to write, and names the owner, where an HPA or a KEDA ScaledObject scales the same object
+    (``check_autoscalers``), and where somebody else changed the replicas since the last look: with
+    ``when_changed="yield"`` for ``yield_s``, with ``"retake"`` until the next tick has seen it. With ``dry_run`` the
+    API server checks each write and changes nothing.
+
+    With an ``election`` only the leader writes; the others observe and decide all the same, and so are warm when they
+    take over. ``events`` tells in Events why a pool was scaled (call :meth:`tell` after each step).
+
+    Used as a context manager, it campaigns from the start on and gives the lease back at the end. Workers stay.
+    """
+
+    def __init__(
+        self,
+        pools: Mapping[str, KubernetesPool],
+        api: Api | Cluster,
+        *,
+        namespace: str | None = None,
+        when_changed: WhenChanged = "yield",
+        yield_s: float = 600.0,
+        check_autoscalers: bool = True,
+        patience_s: float = 15.0,
+        dry_run: bool = False,
+        election: Election | None = None,
+        events: bool = False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Raises :class:`ValueError` where two pools have the same target."""
+        self.cluster = api if isinstance(api, Cluster) else Cluster(api)
+        self.namespace = namespace or self.cluster.api.namespace
+        self.election = election
+        self._clock = clock
+        self._pools: dict[str, _Pool] = {}
+        for name, pool in pools.items():
+            same = next((other for other, known in self._pools.items() if known.given.target == pool.target), None)
+            if same is not None:
+                raise ValueError(f"pools.{name}.target: {pool.target} is the target of the pool {same!r} already")
+            subject = subject_of(pool.target, self.namespace, pool.spec.role, self.cluster)
+            self._pools[name] = _Pool(pool, subject, Claim(name, when_changed, yield_s), pool.spec)
+        self._writer = Writer(self.cluster, clock, self._permission, patience_s, dry_run, check_autoscalers)
+        self._events = Events(self.cluster.api, clock) if events else None
+        self._unknown: dict[str, str] = {}
+        self._cannot_list_pods = False
+        self._lock = threading.RLock()
+
+    @property
+    def pools(self) -> Mapping[str, PoolSpec]:
+        """What a replica of each pool is; its GPUs as they were last read, where they are not given."""
+        return FrozenMap({name: pool.spec for name, pool in self._pools.items()})
+
+    @property
+    def unknown(self) -> Mapping[str, str]:
+        """Why the replicas of a pool could not be told at the last look."""
+        return FrozenMap(self._unknown)
+
+    def start(self) -> Self:
+        """See that each pool's target is there and what its replicas are, and start to campaign.
+
+        Raises :class:`ExecutorError` where a target is not there or not allowed to be read, where it has no component
+        of the role, or where its GPUs are neither given nor to be read.
+        """
+        with self._lock, self.cluster.tick():
+            for name, pool in self._pools.items():
+                self._check(name, pool)
+        if self.election is not None:
+            self.election.start()
+        return self
+
+    def _check(self, name: str, pool: _Pool) -> None:
+        try:
+            self._take(pool, pool.subject.find(self.cluster))
+        except (ApiError, UnknownError) as error:
+            raise ExecutorError(f"pools.{name}.target: {pool.given.target}: {error}") from error
+        if "gpus" not in pool.spec.model_fields_set:
+            raise ExecutorError(
+                f"pools.{name}.spec.gpus: {pool.given.target} does not say how many GPUs a replica has: give it, "
+                "as 0 where it has none"
+            )
+
+    def close(self) -> None:
+        """Give the lease back. The workers go on."""
+        if self.election is not None:
+            self.election.close()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def observe(self) -> Mapping[str, Replicas | None]:
+        """The replicas of each pool; ``None`` during a rollout and for a status that cannot be trusted.
+
+        :attr:`unknown` says why. Raises :class:`ExecutorError` where the API server answered for no pool.
+        """
+        with self._lock, self.cluster.tick():
+            failures: list[ApiError] = []
+            self._unknown = {}
+            seen: dict[str, Replicas | None] = {}
+            for name, pool in self._pools.items():
+                try:
+                    seen[name] = self._replicas(name, pool)
+                except (UnknownError, ApiError) as error:
+                    seen[name] = None
+                    self._unknown[name] = f"{pool.given.target}: {error}"
+                    self._say(name, pool, f"its replicas are unknown: {error}")
+                    failures += [error] if isinstance(error, ApiError) else []
+            if failures and len(failures) == len(self._pools):
+                raise failures[0]
+            return seen
+
+    def _say(self, name: str, pool: _Pool, what: str) -> None:
+        if what != pool.said:
+            logger.log(logging.WARNING if what else logging.INFO, "%s: %s", name, what or "all is well again")
+        pool.said = what
+
+    def _replicas(self, name: str, pool: _Pool) -> Replicas:
+        found = pool.subject.find(self.cluster)
+        self._take(pool, found)
+        pool.pods = []
+        reading, at_s = found.read(), self._clock()
+        if self.election is not None and self.election.time_left_s() == 0:
+            pool.claim.forget()
+        pool.claim.saw(reading.target, found.scaled["metadata"]["uid"], at_s, by=changed_by(found.scaled))
+        pods = self._pods_of(found)
+        pool.pods = pods or []
+        counted = count(
+            reading,
+            None if pods is None else groups(pods),
+            at_s=at_s,
+            failed_after_s=pool.given.failed_after_s,
+            target_since_s=pool.claim.target_since_s,
+        )
+        failed = f"{counted.replicas.failed} replicas cannot start: {', '.join(counted.troubles)}"
+        self._say(name, pool, failed if counted.troubles else "")
+        return counted.replicas
+
+    def _take(self, pool: _Pool, found: Found) -> None:
+        pool.thing = found.thing
+        if "gpus" not in pool.given.spec.model_fields_set and found.gpus is not None:
+            pool.spec = pool.given.spec.model_copy(update={"gpus": found.gpus})
+
+    def _pods_of(self, found: Found) -> list[Thing] | None:
+        """Its pods, or ``None`` where they may not be listed, which is said once."""
+        try:
+            pods = found.pods()
+        except ApiError as error:
+            if error.status != 403:
+                raise
+            if not self._cannot_list_pods:
+                logger.warning("since when replicas start, and which failed or drain, stays unknown: %s", error)
+            self._cannot_list_pods = True
+            return None
+        self._cannot_list_pods = False
+        return pods
+
+    def apply(self, actions: Sequence[Action]) -> tuple[Outcome, ...]:
+        """Write the replicas of each action and say what became of it; waits for no pod."""
+        with self._lock, self.cluster.tick():
+            return tuple(self._apply(action) for action in actions)
+
+    def _apply(self, action: Action) -> Outcome:
+        if isinstance(action, SetKnob):
+            message = f"the Kubernetes executor cannot set knobs, and {action.knob!r} stays as it is"
+            return Outcome(action=action, status="refused", message=message)
+        pool = self._pools.get(action.pool)
+        if pool is None:
+            message = f"there is no pool {action.pool!r}; there are {', '.join(self._pools)}"
+            return Outcome(action=action, status="refused", message=message)
+        most = pool.spec.max_replicas
+        if most is not None and action.replicas > most:
+            message = f"{action.pool} may have {most} replicas at most (max_replicas), and not {action.replicas}"
+            return Outcome(action=action, status="refused", message=message)
+        return self._writer.scale(action, pool.subject, pool.claim)
+
+    def _permission(self) -> float:
+        if self.election is None:
+            return math.inf
+        left_s = self.election.time_left_s()
+        if left_s < _LEAST_TIME_S:
+            raise RefusedError(f"this planner does not lead: {self.election.leader} does")
+        return left_s
+
+    def tell(self, decision: Decision, outcomes: tuple[Outcome, ...]) -> None:
+        """Tell in Events what became of a decision and why, where ``events`` is on."""
+        if self._events is not None:
+            things = {name: pool.thing for name, pool in self._pools.items() if pool.thing is not None}
+            self._events.tell(decision, outcomes, things)
+
+    def endpoints(self) -> dict[str, dict[str, str]]:
+        """The base URLs of the pods that were ready at the last look, by pool and name; of a group, its leader's."""
+        return {
+            name: {
+                pod["metadata"]["name"]: f"http://{pod['status']['podIP']}:{_port(pod, pool.given.metrics_port)}"
+                for pod in pool.pods
+                if is_ready(pod) and pod["status"].get("podIP") and _leads(pod)
+            }
+            for name, pool in self._pools.items()
+        }
+
+
+def _port(pod: Mapping[str, Any], otherwise: int) -> str:
+    return str((pod["metadata"].get("annotations") or {}).get(_PORT_ANNOTATION, otherwise))
+
+
+def _leads(pod: Mapping[str, Any]) -> bool:
+    return bool((pod["metadata"].get("labels") or {}).get(LEADER_LABEL, "0") == "0")

@@ -1,0 +1,104 @@
+"""What a pool on Kubernetes is: which object holds its replicas, and what one replica is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag
+
+from dynamo_planner.executors.kubernetes.resources import Resource
+from dynamo_planner.frozen import Frozen
+from dynamo_planner.snapshot import PoolSpec
+
+ObjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
+
+WORKLOADS = {
+    "Deployment": Resource("apps", "v1", "deployments"),
+    "StatefulSet": Resource("apps", "v1", "statefulsets"),
+    "LeaderWorkerSet": Resource("leaderworkerset.x-k8s.io", "v1", "leaderworkersets"),
+}
+
+
+class GraphTarget(Frozen):
+    """A component of a DynamoGraphDeployment.
+
+    ``component`` left out is the one whose type says the role of the pool: ``type`` of ``spec.components``,
+    ``subComponentType`` or ``componentType`` of ``spec.services``. Its GPUs per replica are taken from the status or
+    the resources of the graph, where the ``spec`` of the pool does not say them.
+    """
+
+    kind: Literal["DynamoGraphDeployment"] = "DynamoGraphDeployment"
+    name: ObjectName
+    component: str | None = Field(default=None, min_length=1)
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}" + (f", component {self.component}" if self.component else "")
+
+
+class WorkloadTarget(Frozen):
+    """A Deployment, a StatefulSet, or a LeaderWorkerSet, whose replicas are groups and not pods."""
+
+    kind: Literal["Deployment", "StatefulSet", "LeaderWorkerSet"]
+    name: ObjectName
+
+    @property
+    def resource(self) -> Resource:
+        """Where objects of this kind are."""
+        return WORKLOADS[self.kind]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"
+
+
+class CustomTarget(Frozen):
+    """Anything else that has a scale subresource.
+
+    How many replicas are ready is its ``status.readyReplicas`` or ``availableReplicas``, and where it has neither,
+    what the pods say that the selector of its scale names.
+    """
+
+    kind: str = Field(min_length=1)
+    group: str = Field(min_length=1)
+    version: str = Field(min_length=1)
+    plural: str = Field(min_length=1)
+    name: ObjectName
+
+    @property
+    def resource(self) -> Resource:
+        """Where objects of this kind are."""
+        return Resource(self.group, self.version, self.plural)
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"
+
+
+def _which(value: Any) -> str:
+    kind = value.get("kind", "DynamoGraphDeployment") if isinstance(value, Mapping) else getattr(value, "kind", "")
+    return "graph" if kind == "DynamoGraphDeployment" else "workload" if kind in WORKLOADS else "custom"
+
+
+Target = Annotated[
+    Annotated[GraphTarget, Tag("graph")]
+    | Annotated[WorkloadTarget, Tag("workload")]
+    | Annotated[CustomTarget, Tag("custom")],
+    Discriminator(_which),
+]
+
+
+class KubernetesPool(Frozen):
+    """A pool of identical replicas on Kubernetes.
+
+    A pod that cannot be scheduled, whose image cannot be pulled or whose container keeps crashing counts as starting
+    for ``failed_after_s``, which is the time that a cluster autoscaler may take to bring a node; then as failed.
+    Workers are scraped at the port that the annotation ``prometheus.io/port`` of their pod says, else at
+    ``metrics_port``.
+
+    >>> KubernetesPool(spec=PoolSpec(role="decode"), target={"kind": "Deployment", "name": "vllm"}).target
+    WorkloadTarget(kind='Deployment', name='vllm')
+    """
+
+    spec: PoolSpec
+    target: Target
+    failed_after_s: float = Field(default=600.0, ge=0)
+    metrics_port: int = Field(default=8000, ge=1, le=65535)

@@ -1,0 +1,230 @@
+"""What is scaled: how its state is found, read afresh before a write, and changed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from dynamo_planner.executors.kubernetes.api import Api, ApiError
+from dynamo_planner.executors.kubernetes.cluster import Cluster, Thing
+from dynamo_planner.executors.kubernetes.counting import Reading, UnknownError
+from dynamo_planner.executors.kubernetes.graph import (
+    COMPONENT_LABEL,
+    GRAPH_LABEL,
+    Component,
+    adapter_target,
+    component_of,
+    gpus_of,
+    read_component,
+)
+from dynamo_planner.executors.kubernetes.pool import CustomTarget, GraphTarget, Target, WorkloadTarget
+from dynamo_planner.executors.kubernetes.resources import GRAPH_GROUP, Resource, adapters
+from dynamo_planner.executors.kubernetes.workload import read_scaled, read_workload, selector_of, workload_gpus
+from dynamo_planner.snapshot import Role
+
+Reference = tuple[str, str, str]
+"""The group, kind and name that a ``scaleTargetRef`` points to."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A subject as it was listed. ``read`` gives its reading or raises :class:`UnknownError`, ``pods`` its pods.
+
+    ``scaled`` is the object that holds its replicas: itself, or its scaling adapter.
+    """
+
+    thing: Thing
+    scaled: Thing
+    gpus: int | None
+    read: Callable[[], Reading]
+    pods: Callable[[], list[Thing]]
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """A subject as it is just before a write; ``patch`` makes the change, and nothing else is in between."""
+
+    uid: str
+    replicas: int
+    changed_by: str | None
+    resource: Resource
+    namespace: str
+    name: str
+    subresource: str
+    patch: Callable[[int], Any]
+
+
+class Subject(Protocol):
+    """Something whose replicas can be read and set."""
+
+    namespace: str
+
+    def find(self, cluster: Cluster) -> Found:
+        """It, in what was listed. Raises :class:`ApiError`, or :class:`UnknownError` where it has no such part."""
+
+    def fresh(self, api: Api) -> Fresh:
+        """It, read now. Raises :class:`ApiError` and :class:`UnknownError`."""
+
+    def references(self) -> frozenset[Reference]:
+        """What an autoscaler's target would be, were it to scale the same."""
+
+
+def subject_of(target: Target, namespace: str, role: Role, cluster: Cluster) -> Subject:
+    """What a pool's target stands for."""
+    if isinstance(target, GraphTarget):
+        return GraphSubject(target, namespace, role, cluster)
+    return ScaleSubject(target, namespace, cluster)
+
+
+class ScaleSubject:
+    """An object with a scale subresource."""
+
+    def __init__(self, target: WorkloadTarget | CustomTarget, namespace: str, cluster: Cluster) -> None:
+        self.target, self.namespace = target, namespace
+        cluster.expect(target.resource.plural, namespace, target.name)
+
+    def references(self) -> frozenset[Reference]:
+        return frozenset({(self.target.resource.group, self.target.kind, self.target.name)})
+
+    def find(self, cluster: Cluster) -> Found:
+        target = self.target
+        thing = cluster.find(target.resource, self.namespace, target.name)
+        if isinstance(target, WorkloadTarget):
+            return Found(
+                thing=thing,
+                scaled=thing,
+                gpus=workload_gpus(target.kind, thing),
+                read=lambda: read_workload(target.kind, thing),
+                pods=lambda: cluster.pods(self.namespace, selector_of(target.kind, thing)),
+            )
+        return Found(
+            thing=thing,
+            scaled=thing,
+            gpus=None,
+            read=lambda: read_scaled(thing, cluster.scale(target.resource, self.namespace, target.name)),
+            pods=lambda: self._selected(cluster),
+        )
+
+    def _selected(self, cluster: Cluster) -> list[Thing]:
+        scale = cluster.scale(self.target.resource, self.namespace, self.target.name)
+        selector = (scale.get("status") or {}).get("selector")
+        if not selector:
+            raise UnknownError("its scale has no selector for its pods")
+        return cluster.pods(self.namespace, selector)
+
+    def fresh(self, api: Api) -> Fresh:
+        scale = api.get(self.target.resource, self.namespace, self.target.name, "scale")
+        metadata = scale["metadata"]
+
+        def patch(replicas: int) -> Any:
+            return {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "spec": {"replicas": replicas}}
+
+        replicas = int((scale.get("spec") or {}).get("replicas", 0))  # zero is left out of a Scale
+        target = self.target
+        return Fresh(metadata["uid"], replicas, None, target.resource, self.namespace, target.name, "scale", patch)
+
+
+class GraphSubject:
+    """A component of a DynamoGraphDeployment: scaled through its adapter, and without one in the graph."""
+
+    def __init__(self, target: GraphTarget, namespace: str, role: Role, cluster: Cluster) -> None:
+        self.target, self.namespace, self._role, self._cluster = target, namespace, role, cluster
+        self._component = target.component
+        self._graphs: Resource | None = None
+        cluster.expect("dynamographdeployments", namespace, target.name)
+
+    @property
+    def _adapter_name(self) -> str:
+        return f"{self.target.name}-{(self._component or '').lower()}"
+
+    def references(self) -> frozenset[Reference]:
+        adapter = (GRAPH_GROUP, "DynamoGraphDeploymentScalingAdapter", self._adapter_name)
+        return frozenset({adapter, (GRAPH_GROUP, "DynamoGraphDeployment", self.target.name)})
+
+    def _part(self, graph: Mapping[str, Any], graphs: Resource) -> Component:
+        component = component_of(graph, self.target.component, self._role)
+        self._graphs, self._component = graphs, component.name
+        return component
+
+    def find(self, cluster: Cluster) -> Found:
+        graphs = cluster.graphs(self.namespace)
+        graph = cluster.find(graphs, self.namespace, self.target.name)
+        component = self._part(graph, graphs)
+        adapter = self._adapter(cluster, adapters(graphs.version))
+        target = adapter_target(adapter, self.target.name)
+
+        def pods() -> list[Thing]:
+            alone = cluster.is_alone(graphs.plural, self.namespace)
+            of_graph = cluster.pods_with(self.namespace, GRAPH_LABEL, self.target.name, alone=alone)
+            return [pod for pod in of_graph if pod["metadata"]["labels"].get(COMPONENT_LABEL) == component.name]
+
+        return Found(
+            thing=graph,
+            scaled=graph if adapter is None or target is None else adapter,
+            gpus=gpus_of(graph, component),
+            read=lambda: read_component(graph, component, target),
+            pods=pods,
+        )
+
+    def _adapter(self, cluster: Cluster, resource: Resource) -> Thing | None:
+        cluster.expect(resource.plural, self.namespace, self._adapter_name)
+        try:
+            return cluster.objects(resource, self.namespace).get(self._adapter_name)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            return None
+
+    def fresh(self, api: Api) -> Fresh:
+        graphs = self._graphs or self._cluster.graphs(self.namespace)
+        if self._component is None:
+            self._part(api.get(graphs, self.namespace, self.target.name), graphs)
+        scaled_by = adapters(graphs.version)
+        try:
+            adapter = api.get(scaled_by, self.namespace, self._adapter_name)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            return self._fresh_graph(api, graphs)
+        replicas = adapter_target(adapter, self.target.name)
+        if replicas is None:
+            return self._fresh_graph(api, graphs)
+        metadata = adapter["metadata"]
+
+        def patch(wanted: int) -> Any:
+            return {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "spec": {"replicas": wanted}}
+
+        by, name = changed_by(adapter), self._adapter_name
+        return Fresh(metadata["uid"], replicas, by, scaled_by, self.namespace, name, "scale", patch)
+
+    def _fresh_graph(self, api: Api, graphs: Resource) -> Fresh:
+        graph = api.get(graphs, self.namespace, self.target.name)
+        component = self._part(graph, graphs)
+        metadata = graph["metadata"]
+
+        def patch(wanted: int) -> Any:
+            if component.index is None:
+                services = {component.name: {"replicas": wanted}}
+                return {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "spec": {"services": services}}
+            place = f"/spec/components/{component.index}"
+            return [
+                {"op": "test", "path": f"{place}/name", "value": component.name},
+                {"op": "add", "path": f"{place}/replicas", "value": wanted},
+                {"op": "replace", "path": "/metadata/resourceVersion", "value": metadata["resourceVersion"]},
+            ]
+
+        by, name = changed_by(graph), self.target.name
+        return Fresh(metadata["uid"], component.target, by, graphs, self.namespace, name, "", patch)
+
+
+def changed_by(thing: Mapping[str, Any]) -> str | None:
+    """Who last wrote the replicas of an object, as far as the server kept account of it."""
+    entries = [
+        entry
+        for entry in thing["metadata"].get("managedFields") or ()
+        if '"f:replicas"' in json.dumps(entry.get("fieldsV1", {}).get("f:spec"))
+    ]
+    latest = max(entries, key=lambda entry: entry.get("time", ""), default=None)
+    return str(latest["manager"]) if latest else None
