@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from dynamo_planner.sources.exposition import Series
-from dynamo_planner.sources.reading import Observed, Reading, SinceRead
+from dynamo_planner.sources.reading import Observed, Reading
+
+T = TypeVar("T")
 
 NOTHING = Observed(count=0.0, total=0.0, up_to={})
 
@@ -45,17 +48,23 @@ def interval_since_birth(first: Reading, birth_s: float) -> Interval:
 
 
 def carried_over(before: Reading, after: Reading) -> Reading:
-    """The later reading with what is as it was, because nothing has happened that would have been told."""
+    """The later reading with what is as it was, because nothing has happened that would have been told.
+
+    Where a reading between them went to somebody else, the later one says so.
+    """
     gauges = {quantity: before.gauges[quantity] for quantity in after.unchanged if quantity in before.gauges}
-    since_read = dict(after.since_read)
+    none_since = {
+        quantity: replace(then, count=0.0, first=then.last + 1)
+        for quantity, then in before.since_read.items()
+        if quantity in after.unchanged
+    }
+    unknown = {quantity: why for quantity, why in after.unknown.items() if quantity not in gauges | none_since}
     for quantity, now in after.since_read.items():
-        if now.last is None and quantity in before.since_read:
-            since_read[quantity] = replace(now, last=before.since_read[quantity].last)
+        then = before.since_read.get(quantity)
+        if then is not None and now.first > then.last + 1:
+            unknown[quantity] = f"{now.name}: another reader was told {then.last + 1:g} to {now.first - 1:g}"
     return replace(
-        after,
-        gauges={**after.gauges, **gauges},
-        since_read=since_read,
-        unknown={quantity: why for quantity, why in after.unknown.items() if quantity not in gauges},
+        after, gauges={**after.gauges, **gauges}, since_read={**after.since_read, **none_since}, unknown=unknown
     )
 
 
@@ -63,6 +72,8 @@ def _restarted(before: Reading, after: Reading) -> bool:
     """Whether another process answered: by its start, or where that is unknown by a counter that fell."""
     if before.started_s is not None and after.started_s is not None:
         return after.started_s != before.started_s
+    if any(now.first <= then.last for then, now in _both(before.since_read, after.since_read)):
+        return True
     return any(
         value < before.counters.get(quantity, {}).get(labels, 0.0)
         for quantity, series in after.counters.items()
@@ -87,9 +98,7 @@ def _interval(before: Reading, after: Reading, *, since_birth: bool) -> Interval
         for quantity, series in after.counters.items()
         if _comparable(before, after, quantity, before.counters)
     }
-    for quantity, now in after.since_read.items():
-        if _none_left_out(before.since_read.get(quantity), now):
-            counters[quantity] = now.count
+    counters |= {quantity: now.count for quantity, now in after.since_read.items() if quantity not in after.unknown}
     histograms = {
         quantity: total(
             _new_in(before.histograms.get(quantity, {}).get(labels, NOTHING), now) for labels, now in series.items()
@@ -115,11 +124,8 @@ def _comparable(before: Reading, after: Reading, quantity: str, known: Container
     return quantity in known and (None in by_names or by_names[0] == by_names[1])
 
 
-def _none_left_out(before: SinceRead | None, now: SinceRead) -> bool:
-    """Whether all items since the reading before are there, or those of a new process."""
-    if before is None or before.last is None or now.first is None:
-        return True
-    return now.first <= before.last + 1
+def _both(before: Mapping[str, T], after: Mapping[str, T]) -> list[tuple[T, T]]:
+    return [(before[quantity], now) for quantity, now in after.items() if quantity in before]
 
 
 def _inside(reading: Reading) -> float | None:

@@ -50,9 +50,10 @@ class Observed:
 class SinceRead:
     """What was counted since a page was last read, in items with the numbers ``first`` to ``last``."""
 
+    name: str
     count: float
-    first: float | None
-    last: float | None
+    first: float
+    last: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,7 @@ def _first_of(reading: Reading, page: Page, quantity: Quantity, metrics: tuple[M
             looked_for |= dict.fromkeys(error.names)
         except NothingNewError as error:
             reading.unchanged.add(quantity)
-            return str(error)
+            return " and ".join((*([str(AbsentError(looked_for))] if looked_for else []), str(error)))
         except UnknownQuantityError as error:
             return str(error)
         else:
@@ -179,12 +180,9 @@ def _read(reading: Reading, page: Page, quantity: str, metric: Metric) -> None:
 
 
 def _since_read(page: Page, metric: Counter, numbered: str) -> SinceRead:
-    try:
-        _, series = counter(page, metric)
-        _, numbers = counter(page, Counter(names=(numbered,)))
-    except NothingNewError:
-        return SinceRead(count=0.0, first=None, last=None)
-    return SinceRead(count=sum(series.values()), first=min(numbers.values()), last=max(numbers.values()))
+    name, series = counter(page, metric)
+    _, numbers = counter(page, Counter(names=(numbered,)))
+    return SinceRead(name, sum(series.values()), first=min(numbers.values()), last=max(numbers.values()))
 
 
 def _observed(name: str, samples: Mapping[str, Series], scale: float) -> dict[Labels, Observed]:

@@ -1,4 +1,4 @@
-"""What two pages of one vLLM worker mean, worked out in the plainest way, with none of the code that is tested.
+"""What two pages of one worker mean, worked out in the plainest way, with none of the code that is tested.
 
 Sums over label sets by a regular expression per metric; no resets, no restarts, one worker.
 """
@@ -8,26 +8,29 @@ from __future__ import annotations
 import re
 
 
-def total(text: str, name: str) -> float:
-    """The sum of a metric over its label sets."""
-    found = re.findall(rf"^{re.escape(name)}(?:\{{.*\}})? (\S+)$", text, flags=re.MULTILINE)
-    assert found, name
-    return sum(float(value) for value in found)
+def total(text: str, name: str, having: str = "") -> float:
+    """The sum of a metric over its label sets, or those in which a text stands."""
+    found = re.findall(rf"^{re.escape(name)}((?:\{{.*\}})?) (\S+)(?: \d+)?$", text, flags=re.MULTILINE)
+    picked = [float(value) for labels, value in found if having in labels]
+    assert picked, name
+    return sum(picked)
 
 
-def buckets(text: str, name: str) -> list[tuple[float, float]]:
+def buckets(text: str, name: str, having: str = "") -> list[tuple[float, float]]:
     sums: dict[float, float] = {}
-    for bound, value in re.findall(rf'^{re.escape(name)}_bucket\{{.*le="([^"]+)".*\}} (\S+)$', text, re.MULTILINE):
-        sums[float(bound)] = sums.get(float(bound), 0.0) + float(value)
+    line = rf'^{re.escape(name)}_bucket(\{{[^}}]*le="([^"]+)"[^}}]*\}}) (\S+)(?: #.*)?$'
+    for labels, bound, value in re.findall(line, text, re.MULTILINE):
+        if having in labels:
+            sums[float(bound)] = sums.get(float(bound), 0.0) + float(value)
     return sorted(sums.items())
 
 
-def distribution(before: str, after: str, name: str, scale: float) -> dict[str, float]:
-    count = total(after, f"{name}_count") - total(before, f"{name}_count")
-    grown = total(after, f"{name}_sum") - total(before, f"{name}_sum")
+def distribution(before: str, after: str, name: str, scale: float, having: str = "") -> dict[str, float]:
+    count = total(after, f"{name}_count", having) - total(before, f"{name}_count", having)
+    grown = total(after, f"{name}_sum", having) - total(before, f"{name}_sum", having)
     values = {"count": count, "mean": grown / count * scale}
-    then = dict(buckets(before, name))
-    cumulative = [(bound, up_to - then[bound]) for bound, up_to in buckets(after, name)]
+    then = dict(buckets(before, name, having))
+    cumulative = [(bound, up_to - then[bound]) for bound, up_to in buckets(after, name, having)]
     for share in (0.5, 0.9, 0.99):
         rank, lower, below = share * count, 0.0, 0.0
         for bound, up_to in cumulative:

@@ -6,6 +6,7 @@ Written the way each engine writes: ranks, priorities, ``_created`` series, an e
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 
 BOUNDS = (0.01, 0.05, 0.1, 0.5, 1, 5)
@@ -24,15 +25,15 @@ def page(labels: str, gauges: Mapping[str, float], counters: Mapping[str, float]
             lines += [f"# TYPE {bare} {kind}", f"{bare}{{{inside}}} {value}"]
             if kind == "counter":
                 lines.append(f"{bare.removesuffix('_total')}_created{{{inside}}} 1.7e9")
-    for name, values in seen.items():
+    for name, observed in seen.items():
         bare, _, own = name.partition("{")
         inside = ",".join(part for part in (labels, own.rstrip("}")) if part)
         comma = "," if inside else ""
-        bounds = LENGTHS if max(values, default=0) > BOUNDS[-1] else BOUNDS
+        bounds = LENGTHS if re.search("sequence_tokens|tokens_histogram", bare) else BOUNDS
         lines.append(f"# TYPE {bare} histogram")
-        lines += [f'{bare}_bucket{{{inside}{comma}le="{b}"}} {sum(v <= b for v in values)}' for b in bounds]
-        lines.append(f'{bare}_bucket{{{inside}{comma}le="+Inf"}} {len(values)} # {{trace_id="a b"}} 0.5 1.7e9')
-        lines += [f"{bare}_sum{{{inside}}} {sum(values)}", f"{bare}_count{{{inside}}} {len(values)} 1700000000000"]
+        lines += [f'{bare}_bucket{{{inside}{comma}le="{b}"}} {sum(v <= b for v in observed)}' for b in bounds]
+        lines.append(f'{bare}_bucket{{{inside}{comma}le="+Inf"}} {len(observed)} # {{trace_id="a b"}} 0.5 1.7e9')
+        lines += [f"{bare}_sum{{{inside}}} {sum(observed)}", f"{bare}_count{{{inside}}} {len(observed)} 1700000000000"]
     return "\n".join(lines) + "\n"
 
 

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 
 class Farm:
-    """Serves ``pages[name]`` under ``/name/metrics``; a worker without a page answers 404."""
+    """Serves ``pages[name]`` under ``/name/metrics``, and others by their path; what has no page answers 404."""
 
     def __init__(self) -> None:
         farm = self
@@ -22,7 +22,8 @@ class Farm:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 farm.asked.append(self.path)
-                page = farm.pages.get(self.path.removesuffix("/metrics").strip("/"))
+                path = self.path.strip("/")
+                page = farm.pages.get(path, farm.pages.get(path.removesuffix("/metrics")))
                 if page is None:
                     self.send_error(404)
                     return

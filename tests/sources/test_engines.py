@@ -1,0 +1,479 @@
+"""What is read off two pages of each engine equals what is worked out by hand, and a metric that is gone blinds nothing
+else. Engines cannot run here: the pages are written from their metrics' names (``engine_pages``), or captured."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from dynamo_planner.snapshot import Dist, Observation, Role
+from dynamo_planner.sources import ScrapeSource
+from tests.sources import engine_pages as pages
+from tests.sources.by_hand import distribution, total
+from tests.sources.farm import Farm
+
+SECONDS = 10.0
+
+Pages = dict[str, str]
+Values = dict[str, Any]
+
+GAUGES = ("running", "queued", "kv_usage", "kv_capacity_tokens")
+TRAFFIC = (
+    *("requests_per_s", "rejected_per_s", "preemptions_per_s", "prefix_hit_rate"),
+    *("ttft_ms", "itl_ms", "isl", "osl", "request_duration_s"),
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """Two turns' pages of one worker by path, what they mean, and which fields each metric is needed for."""
+
+    before: Pages
+    after: Pages
+    means: Callable[[Pages, Pages], Values]
+    needs: Mapping[str, set[str]]
+    named: Mapping[str, str] = field(default_factory=dict)
+    """Of what the engine cannot tell, the metric that the reason names."""
+    role: Role = "aggregated"
+
+
+def share(part: float, whole: float) -> float:
+    return part / whole
+
+
+def grown(before: str, after: str, name: str, having: str = "") -> float:
+    return total(after, name, having) - total(before, name, having)
+
+
+def of_sglang(before: Pages, after: Pages) -> Values:
+    """One rank speaks for both; what has a priority is part of what has none."""
+    then, now = before["/metrics"], after["/metrics"]
+    rank, done = 'tp_rank="0"', "sglang:num_requests_total"
+
+    def inside(text: str) -> float:
+        return total(text, "sglang:num_running_reqs", rank) + waiting(text)
+
+    def waiting(text: str) -> float:
+        return total(text, "sglang:num_queue_reqs", rank) - total(text, "sglang:num_queue_reqs", f'{rank},priority="5"')
+
+    return {
+        "running": total(now, "sglang:num_running_reqs", rank),
+        "queued": waiting(now),
+        "kv_usage": total(now, "sglang:token_usage", rank),
+        "kv_capacity_tokens": total(now, "sglang:max_total_num_tokens", rank),
+        "requests_per_s": (grown(then, now, done) + inside(now) - inside(then)) / SECONDS,
+        "rejected_per_s": None,
+        "preemptions_per_s": grown(then, now, "sglang:num_retracted_requests_total", rank) / SECONDS,
+        "prefix_hit_rate": share(
+            grown(then, now, "sglang:cached_tokens_total"), grown(then, now, "sglang:prompt_tokens_total")
+        ),
+        "ttft_ms": distribution(then, now, "sglang:time_to_first_token_seconds", 1000),
+        "itl_ms": distribution(then, now, "sglang:inter_token_latency_seconds", 1000),
+        "isl": {
+            "count": grown(then, now, done),
+            "mean": share(grown(then, now, "sglang:prompt_tokens_total"), grown(then, now, done)),
+        },
+        "osl": {
+            "count": grown(then, now, done),
+            "mean": share(grown(then, now, "sglang:generation_tokens_total"), grown(then, now, done)),
+        },
+        "request_duration_s": distribution(then, now, "sglang:e2e_request_latency_seconds", 1),
+    }
+
+
+def of_trtllm(before: Pages, after: Pages, prefix: str = "trtllm_") -> Values:
+    then, now = before["/prometheus/metrics"], after["/prometheus/metrics"]
+    done = f"{prefix}request_success_total"
+
+    def inside(text: str) -> float:
+        return total(text, f"{prefix}num_requests_running") + total(text, f"{prefix}num_requests_waiting")
+
+    return {
+        "running": total(now, f"{prefix}num_requests_running"),
+        "queued": total(now, f"{prefix}num_requests_waiting"),
+        "kv_usage": total(now, f"{prefix}kv_cache_utilization"),
+        "kv_capacity_tokens": 2000 * 32,
+        "requests_per_s": (grown(then, now, done) + inside(now) - inside(then)) / SECONDS,
+        "rejected_per_s": grown(then, now, f"{prefix}request_error_total", '"503"') / SECONDS,
+        "preemptions_per_s": None,
+        "prefix_hit_rate": share(
+            grown(then, now, f"{prefix}prompt_cached_tokens_total"), grown(then, now, f"{prefix}prompt_tokens_total")
+        ),
+        "ttft_ms": distribution(then, now, f"{prefix}time_to_first_token_seconds", 1000),
+        "itl_ms": distribution(then, now, f"{prefix}time_per_output_token_seconds", 1000),
+        "isl": {
+            "count": grown(then, now, done),
+            "mean": share(grown(then, now, f"{prefix}prompt_tokens_total"), grown(then, now, done)),
+        },
+        "osl": {
+            "count": grown(then, now, done),
+            "mean": share(grown(then, now, f"{prefix}generation_tokens_total"), grown(then, now, done)),
+        },
+        "request_duration_s": distribution(then, now, f"{prefix}e2e_request_latency_seconds", 1),
+    }
+
+
+def of_iterations(before: Pages, after: Pages) -> Values:
+    """The last iteration tells what is; what completed in it is in it no more."""
+    then, now = (json.loads(each["/metrics"])[-1] for each in (before, after))
+
+    def inside(last: Mapping[str, Any]) -> float:
+        return float(last["numActiveRequests"] - last["numCompletedRequests"] + last["numQueuedRequests"])
+
+    done = sum(each["numCompletedRequests"] for each in json.loads(after["/metrics"]))
+    return dict.fromkeys(TRAFFIC) | {
+        "running": now["numActiveRequests"] - now["numCompletedRequests"],
+        "queued": now["numQueuedRequests"],
+        "kv_usage": now["kvCacheStats"]["usedNumBlocks"] / now["kvCacheStats"]["maxNumBlocks"],
+        "kv_capacity_tokens": now["kvCacheStats"]["maxNumBlocks"] * now["kvCacheStats"]["tokensPerBlock"],
+        "requests_per_s": (done + inside(now) - inside(then)) / SECONDS,
+    }
+
+
+def of_llamacpp(before: Pages, after: Pages) -> Values:
+    then, now = before["/metrics"], after["/metrics"]
+    slots = json.loads(after["/slots"])
+    cached = grown(then, now, "llamacpp:prompt_tokens_cached_total")
+    predicted = grown(then, now, "llamacpp:tokens_predicted_total")
+    seconds = grown(then, now, "llamacpp:tokens_predicted_seconds_total")
+    room = sum(slot["n_ctx"] for slot in slots)
+    return dict.fromkeys(TRAFFIC) | {
+        "running": total(now, "llamacpp:requests_processing"),
+        "queued": total(now, "llamacpp:requests_deferred"),
+        "kv_usage": sum(slot["n_prompt_tokens"] for slot in slots if slot["is_processing"]) / room,
+        "kv_capacity_tokens": room,
+        "prefix_hit_rate": cached / (cached + grown(then, now, "llamacpp:prompt_tokens_total")),
+        "itl_ms": {"count": predicted, "mean": 1000 * seconds / predicted},
+    }
+
+
+SGLANG = Case(
+    before={"/metrics": pages.sglang(3, 2, 0.2, 10, 1000, 1, (0.02, 0.3))},
+    after={"/metrics": pages.sglang(8, 9, 0.7, 16, 4000, 5, (0.02, 0.3, 0.04, 0.07, 0.7, 2.0))},
+    means=of_sglang,
+    needs={
+        "sglang:num_running_reqs": {"running", "requests_per_s"},
+        "sglang:num_queue_reqs": {"queued", "requests_per_s"},
+        "sglang:token_usage": {"kv_usage"},
+        "sglang:max_total_num_tokens": {"kv_capacity_tokens"},
+        "sglang:num_requests": {"requests_per_s", "isl", "osl"},
+        "sglang:prompt_tokens": {"isl", "prefix_hit_rate"},
+        "sglang:generation_tokens": {"osl"},
+        "sglang:cached_tokens": {"prefix_hit_rate"},
+        "sglang:num_retracted_requests": {"preemptions_per_s"},
+        "sglang:time_to_first_token_seconds": {"ttft_ms"},
+        "sglang:inter_token_latency_seconds": {"itl_ms"},
+        "sglang:e2e_request_latency_seconds": {"request_duration_s"},
+    },
+    named={"rejected_per_s": "sglang:num_aborted_requests_total"},
+)
+TRTLLM = Case(
+    before={"/prometheus/metrics": pages.trtllm(3, 1, 0.2, 8, 500, (0.02, 0.3)), "/metrics": "[]"},
+    after={"/prometheus/metrics": pages.trtllm(5, 7, 0.6, 20, 4000, (0.02, 0.3, 0.06, 0.4)), "/metrics": "[]"},
+    means=of_trtllm,
+    needs={
+        "trtllm_num_requests_running": {"running", "requests_per_s"},
+        "trtllm_num_requests_waiting": {"queued", "requests_per_s"},
+        "trtllm_kv_cache_utilization": {"kv_usage"},
+        "trtllm_kv_cache_max_blocks": {"kv_capacity_tokens"},
+        "trtllm_kv_cache_tokens_per_block": {"kv_capacity_tokens"},
+        "trtllm_request_success": {"requests_per_s", "isl", "osl"},
+        "trtllm_request_error": {"rejected_per_s"},
+        "trtllm_prompt_tokens": {"isl", "prefix_hit_rate"},
+        "trtllm_generation_tokens": {"osl"},
+        "trtllm_prompt_cached_tokens": {"prefix_hit_rate"},
+        "trtllm_time_to_first_token_seconds": {"ttft_ms"},
+        "trtllm_time_per_output_token_seconds": {"itl_ms"},
+        "trtllm_e2e_request_latency_seconds": {"request_duration_s"},
+    },
+    named={"preemptions_per_s": "trtllm:num_preemptions_total"},
+)
+ITERATIONS = Case(
+    before={"/metrics": pages.iterations((4, 3, 0, 1, 300), (5, 4, 1, 0, 400))},
+    after={"/metrics": pages.iterations((6, 4, 2, 0, 500), (7, 6, 0, 3, 900), (8, 7, 3, 5, 1000))},
+    means=of_iterations,
+    needs={
+        "numActiveRequests": {"running", "requests_per_s"},
+        "numQueuedRequests": {"queued", "requests_per_s"},
+        "numCompletedRequests": {"running", "requests_per_s"},
+        "usedNumBlocks": {"kv_usage"},
+        "maxNumBlocks": {"kv_usage", "kv_capacity_tokens"},
+        "tokensPerBlock": {"kv_capacity_tokens"},
+    },
+    named={
+        "ttft_ms": "trtllm_time_to_first_token_seconds",
+        "isl": "trtllm_prompt_tokens_total",
+        "prefix_hit_rate": "trtllm_prompt_cached_tokens_total",
+    },
+)
+LLAMACPP = Case(
+    before={"/metrics": pages.llamacpp(1, 0, 100, 50, 1000, 9.0), "/slots": pages.slots(7, None)},
+    after={"/metrics": pages.llamacpp(2, 3, 400, 250, 1500, 24.0), "/slots": pages.slots(1024, 3072, None)},
+    means=of_llamacpp,
+    needs={
+        "llamacpp:requests_processing": {"running"},
+        "llamacpp:requests_deferred": {"queued"},
+        "llamacpp:prompt_tokens_total": {"prefix_hit_rate"},
+        "llamacpp:prompt_tokens_cached": {"prefix_hit_rate"},
+        "llamacpp:tokens_predicted_total": {"itl_ms"},
+        "llamacpp:tokens_predicted_seconds": {"itl_ms"},
+        "n_ctx": {"kv_usage", "kv_capacity_tokens"},
+        '"n_prompt_tokens"': {"kv_usage"},
+    },
+    named={
+        "requests_per_s": "llamacpp:tokens_predicted_total",
+        "ttft_ms": "llamacpp:prompt_seconds_total",
+        "isl": "llamacpp:prompt_tokens_total",
+        "osl": "llamacpp:tokens_predicted_total",
+        "request_duration_s": "llamacpp:tokens_predicted_seconds_total",
+        "rejected_per_s": "llamacpp:requests_deferred",
+        "preemptions_per_s": "llama.cpp preempts no request",
+    },
+)
+CASES = {"SGLang": SGLANG, "TensorRT-LLM": TRTLLM, "its iterations": ITERATIONS, "llama.cpp": LLAMACPP}
+
+
+def serve(farm: Farm, turn: Pages) -> None:
+    farm.pages = {f"w0{path}": text for path, text in turn.items()}
+
+
+def observe_two(farm: Farm, case: Case, before: Pages | None = None, after: Pages | None = None) -> Observation:
+    source = ScrapeSource({"workers": farm.urls("w0")}, {"workers": case.role}, timeout_s=10)
+    serve(farm, case.before if before is None else before)
+    source.observe(1000.0)
+    serve(farm, case.after if after is None else after)
+    return source.observe(1000.0 + SECONDS)
+
+
+def as_plain(value: Any) -> Any:
+    if isinstance(value, Dist):
+        quantiles = {str(share): quantile for share, quantile in value.quantiles.items()}
+        return {"count": value.count, "mean": value.mean, **quantiles}
+    return value
+
+
+def told(observation: Observation) -> Values:
+    pool = observation.pools["workers"]
+    assert pool.traffic is not None
+    return {name: getattr(pool, name) for name in GAUGES} | {
+        name: as_plain(getattr(pool.traffic, name)) for name in TRAFFIC
+    }
+
+
+def key_of(name: str) -> str:
+    return f"pools.workers.{name}" if name in GAUGES else f"pools.workers.traffic.{name}"
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_two_pages_equal_what_is_worked_out_by_hand(case: Case, farm: Farm) -> None:
+    observation = observe_two(farm, case)
+    expected, found = case.means(case.before, case.after), told(observation)
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert found[name] == pytest.approx(value), name
+    for name, value in found.items():
+        assert (value is None) == (key_of(name) in observation.missing), name
+    for name, metric in case.named.items():
+        assert metric in observation.missing[key_of(name)]
+
+
+def each_metric() -> list[Any]:
+    return [pytest.param(case, metric, id=f"{name} {metric}") for name, case in CASES.items() for metric in case.needs]
+
+
+@pytest.mark.parametrize("change", ["dropped", "renamed", "not a number"])
+@pytest.mark.parametrize(("case", "metric"), each_metric())
+def test_a_metric_that_is_gone_is_unknown_and_named_and_nothing_else_is(
+    case: Case, metric: str, change: str, farm: Farm
+) -> None:
+    def changed(turn: Pages) -> Pages:
+        return {path: of_json(text) if text.startswith("[") else of_text(text) for path, text in turn.items()}
+
+    def of_text(text: str) -> str:
+        if change == "dropped":
+            return "".join(line for line in text.splitlines(keepends=True) if not is_of(line))
+        if change == "renamed":
+            return "".join(line.replace(metric, f"{metric}_v2") for line in text.splitlines(keepends=True))
+        return "".join(
+            re.sub(r" \S+( \d+)?$", r" NaN\1", line, flags=re.MULTILINE) if is_of(line) and line[0] != "#" else line
+            for line in text.splitlines(keepends=True)
+        )
+
+    def is_of(line: str) -> bool:
+        name = line.removeprefix("# TYPE ").partition("{")[0].partition(" ")[0]
+        return re.fullmatch(re.escape(metric) + "(_total|_created|_sum|_count|_bucket)?", name) is not None
+
+    def of_json(text: str) -> str:
+        name = metric.strip('"')
+        if change == "dropped":
+            return re.sub(rf'"{name}": [^,}}]+, |, "{name}": [^,}}]+', "", text)
+        if change == "renamed":
+            return text.replace(f'"{name}"', f'"{name}V2"')
+        return re.sub(rf'"{name}": [^,}}]+', f'"{name}": "many"', text)
+
+    whole = told(observe_two(farm, case))
+    before, after = changed(case.before), changed(case.after)
+    assert (before, after) != (case.before, case.after)
+    observation = observe_two(farm, case, before, after)
+    found, fields = told(observation), case.needs[metric]
+    assert {name for name in whole if found[name] is None and whole[name] is not None} == fields
+    assert {name: found[name] for name in whole if name not in fields} == {
+        name: value for name, value in whole.items() if name not in fields
+    }
+    for name in fields:
+        assert metric.strip('"') in observation.missing[key_of(name)], name
+
+
+def test_a_colon_in_the_prefix_of_tensorrt_llm(farm: Farm) -> None:
+    turns = [
+        {path: text.replace("trtllm_", "trtllm:") for path, text in each.items()}
+        for each in (TRTLLM.before, TRTLLM.after)
+    ]
+    found = told(observe_two(farm, TRTLLM, *turns))
+    assert found == told(observe_two(farm, TRTLLM))
+    for name, value in of_trtllm(turns[0], turns[1], "trtllm:").items():
+        assert found[name] == pytest.approx(value), name
+
+
+def test_an_older_tensorrt_llm_has_its_gauges_from_the_iterations(farm: Farm) -> None:
+    """Only what is per request is on the Prometheus page: 12 + 6 more ended, and 9 instead of 3 are inside."""
+
+    def only_requests(text: str) -> str:
+        return "".join(line for line in text.splitlines(keepends=True) if re.search("request_|token_seconds", line))
+
+    turns = [
+        {"/prometheus/metrics": only_requests(each["/prometheus/metrics"]), "/metrics": iterations["/metrics"]}
+        for each, iterations in ((TRTLLM.before, ITERATIONS.before), (TRTLLM.after, ITERATIONS.after))
+    ]
+    found = told(observe_two(farm, TRTLLM, *turns))
+    assert (found["running"], found["queued"], found["kv_usage"], found["kv_capacity_tokens"]) == (4, 5, 0.5, 64_000)
+    assert found["requests_per_s"] == pytest.approx((18 + 9 - 3) / SECONDS)
+    assert found["ttft_ms"]["count"] == 2
+
+
+@pytest.mark.parametrize(
+    ("after", "requests_per_s", "running"),
+    [
+        (pages.iterations(), 0, 3),
+        (pages.iterations((6, 3, 3, 0, 0)), 0, 0),
+        (pages.iterations((7, 3, 3, 0, 0)), None, 0),
+        (pages.iterations((1, 2, 0, 0, 9), (2, 2, 1, 0, 9)), 0.2, 1),
+    ],
+    ids=["nothing happened", "the next one", "one was taken by another reader", "a new process"],
+)
+def test_iterations_are_told_once(after: str, requests_per_s: float | None, running: float, farm: Farm) -> None:
+    """Before, three requests were inside after iteration 5."""
+    observation = observe_two(farm, ITERATIONS, after={"/metrics": after})
+    assert observation.pools["workers"].running == running
+    assert observation.traffic.requests_per_s == requests_per_s
+    if requests_per_s is None:
+        assert "another reader was told 6 to 6" in observation.missing["traffic.requests_per_s"]
+
+
+def test_iterations_go_on_after_a_turn_without_any(farm: Farm) -> None:
+    source = ScrapeSource({"workers": farm.urls("w0")}, {"workers": "aggregated"}, timeout_s=10)
+    for turn, text in enumerate((pages.iterations((5, 4, 1, 0, 400)), "[]", pages.iterations((6, 5, 2, 0, 300)))):
+        serve(farm, {"/metrics": text})
+        observation = source.observe(10.0 * turn)
+    assert observation.traffic.requests_per_s == pytest.approx((0 + 2 + 3 - 3) / 20)
+    serve(farm, {"/metrics": "[]"})
+    assert source.observe(30).pools["workers"].running == 3
+    serve(farm, {"/metrics": pages.iterations((8, 5, 2, 0, 300))})
+    assert source.observe(40).traffic.requests_per_s is None, "iteration 7 was taken by another reader"
+
+
+@pytest.mark.parametrize(
+    ("role", "running", "queued"), [("aggregated", 8, 3), ("prefill", 8 + 20, 3 + 100), ("decode", 8, 3 + 1000 + 4000)]
+)
+@pytest.mark.parametrize("older", [False, True])
+def test_queues_of_sglang_by_role(role: Role, running: float, queued: float, older: bool, farm: Farm) -> None:
+    labels = 'engine_type="x",model_name="tiny",tp_rank="0"'
+    gauges = {
+        "sglang:num_running_reqs": 8,
+        "sglang:num_queue_reqs": 3,
+        f"sglang:num_prefill_{'prealloc' if older else 'bootstrap'}_queue_reqs": 100,
+        "sglang:num_prefill_inflight_queue_reqs": 20,
+        "sglang:num_decode_prealloc_queue_reqs": 1000,
+        "sglang:num_decode_transfer_queue_reqs": 4000,
+    }
+    case = Case({}, {}, of_sglang, {}, role=role)
+    text = pages.page(labels, gauges, {}, {})
+    pool = observe_two(farm, case, {"/metrics": text}, {"/metrics": text}).pools["workers"]
+    assert (pool.running, pool.queued) == (running, queued)
+    if role != "aggregated":
+        renamed = {"/metrics": text.replace("_queue_reqs", "_reqs")}
+        observation = observe_two(farm, case, renamed, renamed)
+        assert observation.pools["workers"].queued is None
+        assert "queue_reqs is not on its page" in observation.missing["pools.workers.queued"]
+
+
+def test_data_parallel_ranks_of_sglang_are_added(farm: Farm) -> None:
+    """Two data parallel ranks, the first told by both of its tensor parallel ranks."""
+    text = "".join(
+        pages.page(
+            f'dp_rank="{dp}",tp_rank="{tp}"',
+            {"sglang:num_running_reqs": 3 + dp, "sglang:token_usage": 0.2 + dp / 2},
+            {},
+            {},
+        )
+        for dp, tp in ((0, 0), (0, 1), (1, 2))
+    )
+    pool = observe_two(farm, SGLANG, {"/metrics": text}, {"/metrics": text}).pools["workers"]
+    assert pool.running == 3 + 4
+    assert pool.kv_usage == pytest.approx((0.2 + 0.7) / 2)
+
+
+def test_an_sglang_worker_without_a_request_yet_has_none(farm: Farm) -> None:
+    """Its counters come onto the page with the first request that ends; then they count from zero."""
+    fresh = {"/metrics": pages.page('tp_rank="0"', {"sglang:num_running_reqs": 0, "sglang:num_queue_reqs": 0}, {}, {})}
+    assert observe_two(farm, SGLANG, fresh, fresh).traffic.requests_per_s == 0
+    observation = observe_two(farm, SGLANG, fresh)
+    assert observation.traffic.requests_per_s == pytest.approx((3 * 16 + 8 + 9) / SECONDS)
+    assert observation.traffic.ttft_ms is not None
+    assert observation.traffic.ttft_ms.count == 12
+
+
+def test_token_histograms_of_sglang_are_better_than_means(farm: Farm) -> None:
+    def with_lengths(turn: Pages, lengths: tuple[float, ...]) -> Pages:
+        more = pages.page("", {}, {}, {"sglang:prompt_tokens_histogram": lengths})
+        return {"/metrics": turn["/metrics"] + more.replace("{}", "")}
+
+    found = told(
+        observe_two(farm, SGLANG, with_lengths(SGLANG.before, (900,)), with_lengths(SGLANG.after, (900, 50, 60, 500)))
+    )
+    assert found["isl"] == pytest.approx(
+        {"count": 3, "mean": 610 / 3, "0.5": 10 + 90 * 1.5 / 2, "0.9": 100 + 900 * 0.7, "0.99": 100 + 900 * 0.97}
+    )
+
+
+def test_llamacpp_without_slots_says_how_to_have_them(farm: Farm) -> None:
+    turns = [{"/metrics": each["/metrics"]} for each in (LLAMACPP.before, LLAMACPP.after)]
+    observation = observe_two(farm, LLAMACPP, *turns)
+    assert observation.pools["workers"].running == 2
+    assert observation.pools["workers"].kv_usage is None
+    for name in ("kv_usage", "kv_capacity_tokens"):
+        why = observation.missing[f"pools.workers.{name}"]
+        assert re.search(r"/slots:n_.* is not on its page \(start it with --slots\).*it answered 404", why), why
+
+
+@pytest.mark.parametrize(("engine", "case"), CASES.items(), ids=CASES)
+def test_mixed_pools(engine: str, case: Case, farm: Farm) -> None:
+    """Workers of other engines beside it, each told from its own page."""
+    others = {f"o{place}": other for place, (name, other) in enumerate(CASES.items()) if name != engine}
+    source = ScrapeSource(
+        {"workers": farm.urls("w0"), "others": farm.urls(*others)}, {"workers": "aggregated", "others": "aggregated"}
+    )
+    for at_s, turn in ((1000.0, "before"), (1000.0 + SECONDS, "after")):
+        farm.pages = {
+            f"{name}{path}": text
+            for name, each in ({"w0": case} | others).items()
+            for path, text in getattr(each, turn).items()
+        }
+        observation = source.observe(at_s)
+    assert observation.pools["others"].coverage == 1
+    assert told(observation) == told(observe_two(farm, case))
