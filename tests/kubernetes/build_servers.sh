@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Prints the directory that holds kube-apiserver, kube-controller-manager and etcd, and builds them there first where they
 # are missing: from Debian 12's own packages, in about four minutes, once per machine. Nothing is installed, nothing of the
-# system is changed, and no root is needed.
+# system is changed, and no root is needed. With --find nothing is built.
 #
 #   KUBEBUILDER_ASSETS   a directory that already has kube-apiserver and etcd; wins over everything
 #   XDG_CACHE_HOME       where the build is kept (left out: ~/.cache)
@@ -27,16 +27,18 @@ fi
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/dynamo-planner/kubernetes
 mkdir -p "$cache"
 exec 9>"$cache/lock"
-flock 9
+[ "${1:-}" = --find ] || flock 9
 built=$(find "$cache" -mindepth 1 -maxdepth 1 -name "*-$RECIPE" | sort -V | tail -n 1)
 if [ -n "$built" ]; then
     echo "$built"
     exit
 fi
+[ "${1:-}" != --find ] || die "it is not built yet: run tests/kubernetes/build_servers.sh once"
 
 for tool in apt-get dpkg-deb dpkg-source patch; do
     command -v "$tool" >/dev/null || die "$tool is needed (dpkg-dev and patch on Debian 12); or set KUBEBUILDER_ASSETS"
 done
+rm -rf "$cache"/build.* # of a build that was killed: this one has the lock
 work=$(mktemp -d "$cache/build.XXXXXX")
 trap 'chmod -R u+w "$work"; rm -rf "$work"' EXIT
 cd "$work"

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import urllib3
@@ -31,17 +31,21 @@ class StatusError(Exception):
 
 
 def binaries() -> Path:
-    """The directory of kube-apiserver, kube-controller-manager and etcd, built first where they are missing.
+    """The directory of kube-apiserver, kube-controller-manager and etcd, which ``tests/run`` has built.
 
     Without them the test is skipped, with the reason; in CI it fails.
     """
-    built = subprocess.run([BUILD], capture_output=True, text=True, check=False)
+    built = subprocess.run([BUILD, "--find"], capture_output=True, text=True, check=False)
     if built.returncode != 0:
-        why = built.stderr.strip().rpartition("\n")[2]
-        if os.environ.get("CI"):
-            pytest.fail(f"no kube-apiserver: {built.stderr}")
-        pytest.skip(f"no kube-apiserver: {why}")
+        unavailable(built.stderr.strip())
     return Path(built.stdout.strip())
+
+
+def unavailable(why: str) -> NoReturn:
+    """Skip the test where a part of Kubernetes is missing; in CI, fail it."""
+    if os.environ.get("CI"):
+        pytest.fail(why)
+    pytest.skip(why)
 
 
 def free_port() -> int:
@@ -94,6 +98,8 @@ class ControlPlane:
         """Start the controllers of Deployments, ReplicaSets and StatefulSets."""
         if "kube-controller-manager" in self._running:
             return
+        if not (self._binaries / "kube-controller-manager").exists():
+            unavailable(f"there is no kube-controller-manager in {self._binaries}")
         kubeconfig = self.kubeconfig(self.directory / "controllers.kubeconfig")
         self._run(
             *(
