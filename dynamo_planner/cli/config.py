@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from dynamo_planner.executors.circus import CircusPool
 from dynamo_planner.executors.kubernetes import KubernetesPool
-from dynamo_planner.frozen import Frozen
+from dynamo_planner.frozen import Frozen, FrozenMap
 from dynamo_planner.loading import ConfigError, build, policy_schema, read_data, validated
 from dynamo_planner.policy import AnyPolicy, Policy, as_policy
 from dynamo_planner.snapshot import PoolSpec
+from dynamo_planner.sources.access import Access
+from dynamo_planner.sources.promql import LabelMatchers, LabelName
+from dynamo_planner.sources.vocabulary import Vocabulary
+
+Engine = Literal["vllm", "sglang", "trtllm", "llamacpp"] | Vocabulary | None
+"""The name of an engine, or a vocabulary of a user's own; ``None`` means that it is found out."""
 
 
 class ScrapeConfig(Frozen):
@@ -23,6 +29,38 @@ class ScrapeConfig(Frozen):
     window_s: float = Field(default=30.0, gt=0)
     workers: dict[str, dict[str, str]] | None = None
     """Base URLs by pool and worker name; left out, the executor says where its workers are."""
+
+
+class PrometheusConfig(Frozen):
+    """Ask a Prometheus server (extra ``prometheus``).
+
+    ``labels`` are what all scrape targets of the model have, ``pools`` what those of each pool have besides,
+    ``frontend`` what those before the pools have; ``model`` is its name where targets serve several. A label's value
+    may begin with an operator of PromQL: ``{pod: "=~llama-decode-.*"}``. ``worker_label`` tells workers apart.
+    ``engine`` is the name of one, or a vocabulary of your own; left out, it is found out. ``window_s`` is to be four
+    scrape intervals or more.
+    """
+
+    kind: Literal["prometheus"] = "prometheus"
+    url: str
+    engine: Engine = None
+    model: str | None = None
+    labels: LabelMatchers = Field(default_factory=FrozenMap)
+    pools: dict[str, LabelMatchers] = Field(default_factory=dict)
+    frontend: LabelMatchers | None = None
+    worker_label: LabelName = "instance"
+    window_s: float = Field(default=60.0, gt=0)
+    timeout_s: float = Field(default=10.0, gt=0)
+    access: Access = Access()
+
+
+def _scrape_by_default(value: Any) -> Any:
+    return {"kind": "scrape", **value} if isinstance(value, dict) else value
+
+
+SourceConfig = Annotated[
+    ScrapeConfig | PrometheusConfig, Field(discriminator="kind"), BeforeValidator(_scrape_by_default)
+]
 
 
 class CircusConfig(Frozen):
@@ -104,7 +142,7 @@ class RunConfig(Frozen):
 
     policy: AnyPolicy
     executor: CircusConfig | KubernetesConfig | DryRunConfig | GaugeConfig = Field(discriminator="kind")
-    source: ScrapeConfig = ScrapeConfig()
+    source: SourceConfig = ScrapeConfig()
     interval_s: float = Field(default=10.0, gt=0)
     advisory: bool = False
     log: Path | None = None
@@ -126,6 +164,12 @@ class RunConfig(Frozen):
                     f"({self.interval_s:g}), or the gauge comes and goes"
                 )
         return self
+
+
+def pool_specs(executor: CircusConfig | KubernetesConfig | DryRunConfig | GaugeConfig) -> dict[str, PoolSpec]:
+    """What the replicas of each pool are, as the configuration of an executor has it."""
+    pools = executor.observes.pools if isinstance(executor, GaugeConfig) else executor.pools
+    return {name: pool if isinstance(pool, PoolSpec) else pool.spec for name, pool in pools.items()}
 
 
 def load_config(path: Path) -> RunConfig:

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from dynamo_planner.cli.config import CircusConfig, DryRunConfig, GaugeConfig, KubernetesConfig, RunConfig
 from dynamo_planner.cli.overrides import load_overrides, with_overrides
+from dynamo_planner.cli.sourcing import Endpoints, source_of
 from dynamo_planner.executors import Executor
 from dynamo_planner.executors.dry_run import DryRunExecutor
 from dynamo_planner.guards import Override
 from dynamo_planner.loading import ConfigError
 from dynamo_planner.planner import Planner
 from dynamo_planner.records import Step
-from dynamo_planner.sources import Source
 
 if TYPE_CHECKING:
     from dynamo_planner.executors.circus import CircusExecutor
     from dynamo_planner.executors.kubernetes import KubernetesExecutor
     from dynamo_planner.monitoring.monitor import Monitor
-
-Endpoints = Callable[[], Mapping[str, Mapping[str, str]]]
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ def service_of(config: RunConfig) -> Iterator[Service]:
         overrides = load_overrides(config.overrides, executor.pools) if config.overrides is not None else None
         planner = Planner(
             with_overrides(config.policy, overrides),
-            _source_of(config, executor, endpoints),
+            source_of(config.source, {name: spec.role for name, spec in executor.pools.items()}, endpoints),
             executor,
             interval_s=config.interval_s,
             log=config.log,
@@ -123,15 +121,3 @@ def _on_circus(circus: CircusConfig) -> CircusExecutor:
         )
     except ValueError as error:
         raise ConfigError([f"executor: {error}"]) from error
-
-
-def _source_of(config: RunConfig, executor: Executor, endpoints: Endpoints) -> Source:
-    from dynamo_planner.sources.scrape import ScrapeSource  # noqa: PLC0415  # needs the extra scrape
-
-    workers = config.source.workers
-    return ScrapeSource(
-        endpoints if workers is None else workers,
-        {name: spec.role for name, spec in executor.pools.items()},
-        timeout_s=config.source.timeout_s,
-        window_s=config.source.window_s,
-    )

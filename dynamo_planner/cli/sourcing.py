@@ -1,0 +1,63 @@
+"""The source that a configuration describes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from dynamo_planner.cli.config import Engine, PrometheusConfig, ScrapeConfig
+from dynamo_planner.loading import ConfigError
+from dynamo_planner.snapshot import Role
+from dynamo_planner.sources import Source
+from dynamo_planner.sources.engines import ENGINES
+from dynamo_planner.sources.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from dynamo_planner.sources.prometheus import PrometheusSource
+
+Endpoints = Callable[[], Mapping[str, Mapping[str, str]]]
+"""What gives the base URLs of workers, by pool and name."""
+
+
+def source_of(config: ScrapeConfig | PrometheusConfig, roles: Mapping[str, Role], endpoints: Endpoints) -> Source:
+    """The source, for pools of these roles. Raises :class:`ConfigError` where it does not fit them."""
+    if isinstance(config, PrometheusConfig):
+        return prometheus_of(config, roles)
+    from dynamo_planner.sources.scrape import ScrapeSource  # noqa: PLC0415  # needs the extra scrape
+
+    try:
+        return ScrapeSource(
+            endpoints if config.workers is None else config.workers,
+            roles,
+            timeout_s=config.timeout_s,
+            window_s=config.window_s,
+        )
+    except ValueError as error:
+        raise ConfigError([f"source: {error}"]) from error
+
+
+def prometheus_of(config: PrometheusConfig, roles: Mapping[str, Role]) -> PrometheusSource:
+    """The source, for pools of these roles. Raises :class:`ConfigError` where it does not fit them."""
+    from dynamo_planner.sources.prometheus import PrometheusSource  # noqa: PLC0415  # needs the extra prometheus
+
+    try:
+        return PrometheusSource(
+            config.url,
+            roles,
+            labels=config.labels,
+            pools=config.pools,
+            model=config.model,
+            vocabulary=vocabulary_of(config.engine),
+            frontend=config.frontend,
+            worker_label=config.worker_label,
+            window_s=config.window_s,
+            timeout_s=config.timeout_s,
+            access=config.access,
+        )
+    except ValueError as error:
+        raise ConfigError([f"source: {error}"]) from error
+
+
+def vocabulary_of(engine: Engine) -> Vocabulary | None:
+    """What an engine calls things; ``None`` where it is to be found out."""
+    return ENGINES[engine] if isinstance(engine, str) else engine
