@@ -12,18 +12,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from dynamo_planner.sizing.arrivals import LEAST_DISPERSION, Arrivals
 from dynamo_planner.sizing.queueing import Floats, erlang_c
+from dynamo_planner.sizing.search import fewest
 
 CAUTION = 1.6
 """The share of late requests is taken to be so many times what the formula says; fitted once, to keep the count from
 being one too low more often than in one case of twenty."""
 
-_BUDGETS = 12
+_BUDGETS, _LEVELS = 12, 32
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class PrefillQueue:
     @property
     def load(self) -> float:
         """Replicas that are busy on average."""
-        return self.arrivals.requests_per_s * float(self.service_s.mean())
+        return self.arrivals.requests_per_s * self._mean_s
 
     @property
     def hopeless(self) -> float:
@@ -57,60 +59,75 @@ class PrefillQueue:
     def attainable(self, replicas: npt.ArrayLike) -> Floats:
         """The share of the prompts with a chance that are in time, for each number of replicas."""
         counts = np.asarray(replicas)
-        return np.array([1 - self._late(float(count)) for count in counts.ravel()]).reshape(counts.shape)
+        flat = counts.ravel().astype(float)
+        attained = np.full(len(flat), float(self.load == 0))
+        stable = flat > self.load
+        if self.load and self.hopeless < 1 and stable.any():
+            attained[stable] = 1 - self._late(flat[stable])
+        return attained.reshape(counts.shape)
 
-    def replicas_for(self, attainment: float, most: int = 100_000) -> int:
-        """The fewest replicas with which at least this share of the prompts with a chance is in time."""
+    def replicas_for(self, attainment: float, near: int | None = None) -> int:
+        """The fewest replicas with which at least this share of the prompts with a chance is in time; they are looked
+        for around ``near`` first."""
         if self.load == 0 or self.hopeless == 1:
             return 0
-        low = math.floor(self.load)  # too few, always
-        high = low + 1
-        while high < most and 1 - self._late(high) < attainment:
-            low, high = high, min(most, 2 * high - math.floor(self.load))
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (low, middle) if 1 - self._late(middle) >= attainment else (middle, high)
-        return high
+        return fewest(lambda counts: self.attainable(counts) >= attainment, math.floor(self.load) + 1, near)
 
-    def _late(self, replicas: float) -> float:
-        if replicas <= self.load:
-            return 1.0 if self.load else 0.0
-        slack = self.within_s - self.service_s[self.service_s <= self.within_s]
-        budgets = np.quantile(slack, (np.arange(_BUDGETS) + 0.5) / _BUDGETS)
+    def _late(self, replicas: Floats) -> Floats:
+        """Shape (counts,): the share of the prompts with a chance that are late, where ``replicas`` keep up."""
         behind, weight = self._behind(replicas)
-        left = budgets - behind[:, None]
-        late = np.where(left < 0, 1.0, self._waits_longer(replicas, np.maximum(left, 0))).mean(axis=1)
-        return min(1.0, CAUTION * float(late @ weight))
+        left = self._budgets_s - behind[:, None]
+        late = np.where(left < 0, 1.0, self._waits_longer(replicas[:, None, None], np.maximum(left, 0)))
+        return np.asarray(np.minimum(1.0, CAUTION * (late.mean(axis=2) * weight).sum(axis=1)))
 
+    @cached_property
+    def _budgets_s(self) -> Floats:
+        """How long prompts with a chance may wait: a sample."""
+        slack = np.sort(self.within_s - self.service_s[self.service_s <= self.within_s])
+        return np.asarray(slack[((np.arange(_BUDGETS) + 0.5) / _BUDGETS * len(slack)).astype(np.intp)])
+
+    @cached_property
+    def _mean_s(self) -> float:
+        return float(self.service_s.mean())
+
+    @cached_property
     def _variation(self) -> float:
-        mean = float(self.service_s.mean())
-        return float(self.service_s.var()) / mean**2
+        return float(self.service_s.var()) / self._mean_s**2
 
-    def _behind(self, replicas: float) -> tuple[Floats, Floats]:
-        """By how many seconds the replicas are behind, at the ends of each slot of the path, and shares of requests.
+    def _behind(self, replicas: Floats) -> tuple[Floats, Floats]:
+        """By how many seconds the replicas may be behind, shape (levels,), and at the ends of the slots of the path the
+        shares of requests that see that, shape (counts, levels).
 
         The path carries the arrivals' variation but not that of the service, which widens it.
         """
         arrivals = self.arrivals
         if not arrivals.path.size:
-            return np.zeros(1), np.ones(1)
+            return np.zeros(1), np.ones((len(replicas), 1))
         dispersion = max(arrivals.path_dispersion(), LEAST_DISPERSION)
-        widened = math.sqrt(1 + self._variation() / dispersion)
-        excess = (self.load * (1 + widened * (arrivals.path - 1)) - replicas) * arrivals.slot_s
-        level = np.concatenate([[0.0], np.cumsum(excess)])
-        backlog = level - np.minimum.accumulate(level)
-        weight = np.concatenate([arrivals.path, arrivals.path])
-        return np.concatenate([backlog[:-1], backlog[1:]]) / replicas, weight / weight.sum()
+        widened = math.sqrt(1 + self._variation / dispersion)
+        work = self.load * (1 + widened * (arrivals.path - 1))
+        level = np.zeros((len(replicas), len(work) + 1))
+        np.cumsum((work - replicas[:, None]) * arrivals.slot_s, axis=1, out=level[:, 1:])
+        backlog = (level - np.minimum.accumulate(level, axis=1)) / replicas[:, None]
+        step = max(float(self._budgets_s[-1]), 1e-9) / _LEVELS
+        bins = np.minimum(backlog / step + 0.5, _LEVELS + 1).astype(np.intp)
+        bins += np.arange(len(replicas))[:, None] * (_LEVELS + 2)
+        shape, size = (len(replicas), _LEVELS + 2), len(replicas) * (_LEVELS + 2)
+        path = np.broadcast_to(arrivals.path, (len(replicas), len(work))).ravel()
+        weight = np.bincount(bins[:, :-1].ravel(), path, size) + np.bincount(bins[:, 1:].ravel(), path, size)
+        levels: Floats = step * np.arange(_LEVELS + 2.0)
+        return levels, weight.reshape(shape) / weight.sum() * len(replicas)
 
-    def _waits_longer(self, replicas: float, than_s: Floats) -> Floats:
-        arrivals, mean_s = self.arrivals, float(self.service_s.mean())
+    def _waits_longer(self, replicas: Floats, than_s: Floats) -> Floats:
+        arrivals = self.arrivals
         dispersion = max(arrivals.dispersion, LEAST_DISPERSION)
         peakedness = max(1 + (dispersion - 1) / 2, 0.3)
         waits = erlang_c(replicas / peakedness, self.load / peakedness)
         spare = replicas - self.load
-        over_s = replicas * than_s / spare
+        over_s = np.minimum(replicas * than_s / np.maximum(spare, 1e-12), 1e9)
         if arrivals.path.size:
             over_s = np.minimum(over_s, arrivals.slot_s)
         over_s = over_s + 1e-12
-        variance = arrivals.requests_per_s * over_s * mean_s**2 * (dispersion + self._variation())
-        return waits * np.exp(-np.minimum((replicas * than_s + spare * over_s) ** 2 / (2 * variance), 700.0))
+        variance = arrivals.requests_per_s * over_s * self._mean_s**2 * (dispersion + self._variation)
+        exponent = (replicas * than_s + spare * over_s) ** 2 / (2 * variance)
+        return np.asarray(waits * np.exp(-np.minimum(exponent, 700.0)))

@@ -9,48 +9,28 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pytest
+from numba import njit
 from scipy.stats import norm
 
 from dynamo_planner.sizing import Arrivals, PrefillQueue
 from dynamo_planner.sizing.queueing import erlang_c
+from tests.sizing.traffic import FAMILIES, mmpp, renewal
 
 Floats = npt.NDArray[np.float64]
 
 REQUESTS, CASES, ATTAINMENT = 100_000, 200, 0.99
-FAMILIES = ("hyperexponential", "gamma", "mmpp")
 
 
+@njit(cache=True)
 def in_time(arrival_s: Floats, service_s: Floats, within_s: float, servers: int) -> float:
     """First come, first served by whichever server is free first: the share that is done within the time."""
     free = [0.0] * servers
     late = 0
-    for arrival, service in zip(arrival_s.tolist(), service_s.tolist(), strict=True):
-        start = max(free[0], arrival)
-        heapq.heapreplace(free, start + service)
-        late += start + service - arrival > within_s
+    for i in range(len(arrival_s)):
+        start = max(free[0], arrival_s[i])
+        heapq.heapreplace(free, start + service_s[i])
+        late += start + service_s[i] - arrival_s[i] > within_s
     return 1 - late / len(arrival_s)
-
-
-def renewal(family: str, rate: float, cv2: float, count: int, rng: np.random.Generator) -> Floats:
-    """Arrivals with independent gaps of this squared coefficient of variation."""
-    if family == "gamma":
-        return np.cumsum(rng.gamma(1 / cv2, cv2 / rate, count))
-    share = 0.5 * (1 + math.sqrt((cv2 - 1) / (cv2 + 1)))  # two phases with balanced means
-    fast = rng.random(count) < share
-    gaps = np.where(fast, rng.exponential(1 / (2 * share), count), rng.exponential(1 / (2 * (1 - share)), count))
-    return np.cumsum(gaps / rate)
-
-
-def mmpp(rate: float, ratio: float, busy: float, cycle_s: float, count: int, rng: np.random.Generator) -> Floats:
-    """A Poisson process with two rates, ``ratio`` apart, at the higher one for the share ``busy`` of the time."""
-    low = rate / (busy * ratio + 1 - busy)
-    pieces, now, high, drawn = [], 0.0, bool(rng.random() < busy), 0
-    while drawn < count:
-        stay = rng.exponential(cycle_s * (busy if high else 1 - busy))
-        arrivals = rng.poisson((ratio * low if high else low) * stay)
-        pieces.append(now + np.sort(rng.random(arrivals)) * stay)
-        now, high, drawn = now + stay, not high, drawn + arrivals
-    return np.concatenate(pieces)[:count]
 
 
 @dataclass

@@ -1,0 +1,119 @@
+"""What there is to do: how requests come, how long they are, and what of their work is saved."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+from scipy.special import ndtri
+
+from dynamo_planner.sizing.arrivals import Arrivals
+from dynamo_planner.sizing.queueing import Floats
+from dynamo_planner.snapshot import Dist
+
+ASSUMED_CV2 = 1.0
+"""The squared coefficient of variation of lengths of which only the mean is known: the order of public traces of
+chat and code, whose prompts and answers have 0.5 to 2."""
+
+_SHARES = (np.arange(64) + 0.5) / 64
+_NORMAL = ndtri(_SHARES)
+
+
+@dataclass(frozen=True, eq=False)
+class Lengths:
+    """Lengths in tokens: their mean, squared coefficient of variation, and ``values``, equally likely and ascending.
+
+    ``assumed`` says that only the mean is known, and the spread is :data:`ASSUMED_CV2`.
+
+    >>> lengths = Lengths.of(Dist(mean=200, quantiles={0.5: 150, 0.9: 400}))
+    >>> round(lengths.mean), round(lengths.cv2, 2), lengths.assumed
+    (200, 0.69, False)
+    >>> Lengths.of(200).assumed
+    True
+    """
+
+    mean: float
+    cv2: float
+    values: Floats
+    assumed: bool = False
+
+    @classmethod
+    def of(cls, dist: Dist | float) -> Self:
+        """Log-normal with this mean and ``cv2``, through the quantiles where some are known.
+
+        The quantiles say the shape, straight lines in log length over normal score between them and beyond; the mean,
+        which is of the same requests, says the scale.
+        """
+        dist = dist if isinstance(dist, Dist) else Dist(mean=dist)
+        if dist.mean == 0:
+            return cls(0.0, 0.0, np.zeros(len(_SHARES)))
+        known = sorted((share, value) for share, value in dist.quantiles.items() if 0 < share < 1 and value > 0)
+        cv2 = ASSUMED_CV2 if dist.cv2 is None else dist.cv2
+        if len(known) < 2:
+            logs = _NORMAL * math.sqrt(math.log1p(cv2))
+        else:
+            scores, heights = ndtri([share for share, _ in known]), np.log([value for _, value in known])
+            logs = _through(scores, np.maximum.accumulate(heights))
+        values = np.exp(logs - logs.max())
+        values = values * (dist.mean / values.mean())
+        if dist.cv2 is None and len(known) > 1:
+            cv2 = float(values.var()) / dist.mean**2
+        return cls(dist.mean, cv2, values, assumed=dist.cv2 is None and len(known) < 2)
+
+    def less(self, share: float) -> Self:
+        """Each of them without this share."""
+        if not share:
+            return self
+        return type(self)(self.mean * (1 - share), self.cv2, self.values * (1 - share), self.assumed)
+
+
+def _through(scores: Floats, heights: Floats) -> Floats:
+    """At each normal score of the sample, on the line through the known points, whose ends go on straight."""
+    piece = np.clip(np.searchsorted(scores, _NORMAL) - 1, 0, len(scores) - 2)
+    slope = np.diff(heights) / np.diff(scores)
+    return np.asarray(heights[piece] + slope[piece] * (_NORMAL - scores[piece]))
+
+
+@dataclass(frozen=True, eq=False)
+class Load:
+    """What there is to do. ``prefix_hit_rate`` is the share of prompt tokens that need no computing, though their KV is
+    attended to all the same. ``kv_transfer_ms`` is what passes between the end of a prompt and its first token.
+
+    >>> load = Load.of(requests_per_s=20, isl=3000, osl=Dist(mean=300, cv2=0.5))
+    >>> load.arrivals.requests_per_s, load.isl.mean, load.isl.assumed, load.osl.assumed
+    (20, 3000.0, True, False)
+    """
+
+    arrivals: Arrivals
+    isl: Lengths
+    osl: Lengths
+    prefix_hit_rate: float = 0.0
+    kv_transfer_ms: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.prefix_hit_rate <= 1:
+            raise ValueError(f"prefix_hit_rate must be from 0 to 1, got {self.prefix_hit_rate}")
+        if not 0 <= self.kv_transfer_ms < math.inf:
+            raise ValueError(f"kv_transfer_ms must be a finite number of at least 0, got {self.kv_transfer_ms}")
+
+    @classmethod
+    def of(
+        cls,
+        requests_per_s: float | Arrivals,
+        isl: Dist | Lengths | float,
+        osl: Dist | Lengths | float,
+        prefix_hit_rate: float = 0.0,
+        kv_transfer_ms: float = 0.0,
+    ) -> Self:
+        """The same from plain numbers."""
+        arrivals = requests_per_s if isinstance(requests_per_s, Arrivals) else Arrivals(requests_per_s)
+        prompts, answers = [size if isinstance(size, Lengths) else Lengths.of(size) for size in (isl, osl)]
+        return cls(arrivals, prompts, answers, prefix_hit_rate, kv_transfer_ms)
+
+    @cached_property
+    def computed(self) -> Lengths:
+        """The tokens of prompts that have to be computed."""
+        return self.isl.less(self.prefix_hit_rate)

@@ -1,0 +1,180 @@
+"""The fewest replicas with which a stated share of the requests meets both targets."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from dynamo_planner.profiles import Profile
+from dynamo_planner.sizing.arrivals import Arrivals
+from dynamo_planner.sizing.curves import DecodeCurves, MixedCurves
+from dynamo_planner.sizing.decode import decode_batch
+from dynamo_planner.sizing.load import Load
+from dynamo_planner.sizing.mixed import MixedStep
+from dynamo_planner.sizing.need import DISAGGREGATED, Fact, Need
+from dynamo_planner.sizing.prompts import Prompts
+from dynamo_planner.sizing.queueing import Floats
+from dynamo_planner.snapshot import Role, Sla
+
+CHUNK_TOKENS = 2048
+"""``max_num_batched_tokens`` where nobody says: vLLM's default for chunked prefill in serving."""
+
+_KEPT = 32
+
+
+class _Stage(Protocol):
+    """One role with everything but the arrivals settled."""
+
+    hopeless: float
+    extrapolated: bool
+
+    def load(self, arrivals: Arrivals) -> float: ...
+    def attainable(self, arrivals: Arrivals, replicas: npt.ArrayLike) -> Floats: ...
+    def replicas_for(self, arrivals: Arrivals, attainment: float, near: int | None = None) -> int: ...
+    def binding(self, arrivals: Arrivals, replicas: int) -> str: ...
+
+
+class PercentileSizing:
+    """Replicas for a share of requests rather than for the mean.
+
+    Prefill is a queue (:mod:`~dynamo_planner.sizing.prefill`), decode a number in flight
+    (:mod:`~dynamo_planner.sizing.decode`), and aggregated replicas are both at once
+    (:mod:`~dynamo_planner.sizing.mixed`). A request meets the SLA when TTFT and ITL both hold. With separate roles each
+    may miss half of what the SLA allows, so that together they miss no more than that, however the misses fall
+    together, and each is sized by itself: more work never takes a replica from the other.
+
+    ``chunk_tokens`` is ``max_num_batched_tokens`` of aggregated engines.
+
+    >>> sizing = PercentileSizing(Profile.bundled("llama31-8b_h100_vllm_tp1"))
+    >>> load, sla = Load.of(requests_per_s=40, isl=3000, osl=300), Sla(ttft_ms=500, itl_ms=20)
+    >>> {role: need.replicas for role, need in sizing.replicas_for(load, sla).items()}
+    {'prefill': 4, 'decode': 3}
+    >>> sizing.attainable(load, sla, {"prefill": [3, 4, 5], "decode": 3}).round(3).tolist()
+    [0.738, 1.0, 1.0]
+    """
+
+    def __init__(self, profile: Profile, chunk_tokens: int = CHUNK_TOKENS) -> None:
+        if chunk_tokens < 1:
+            raise ValueError(f"chunk_tokens must be at least 1, got {chunk_tokens}")
+        self.profile, self.chunk_tokens = profile, chunk_tokens
+        self._decode = DecodeCurves(profile)
+        self._mixed = None if profile.mixed is None else MixedCurves(profile.decode_points, profile.mixed)
+        self._stages: OrderedDict[Hashable, tuple[Load, _Stage]] = OrderedDict()
+
+    def replicas_for(
+        self,
+        load: Load,
+        sla: Sla,
+        roles: tuple[Role, ...] = DISAGGREGATED,
+        service_factor: Mapping[Role, float] | None = None,
+        near: Mapping[Role, int] | None = None,
+    ) -> dict[Role, Need]:
+        """What each of the roles needs.
+
+        ``service_factor`` is how much longer the work of a role takes than the profile says, and ``near`` is where the
+        counts are looked for first, which only makes it faster.
+
+        Raises ``ValueError`` where the profile has no mixed steps and the role is ``aggregated``.
+        """
+        share = 1 - (1 - sla.attainment) / len(roles)
+        return {role: self._need(role, load, sla, share, service_factor, (near or {}).get(role)) for role in roles}
+
+    def attainable(
+        self,
+        load: Load,
+        sla: Sla,
+        replicas: Mapping[Role, npt.ArrayLike],
+        service_factor: Mapping[Role, float] | None = None,
+    ) -> Floats:
+        """The share of the requests with a chance that meets both targets with so many replicas of each role; arrays
+        are broadcast against each other."""
+        roles = tuple(replicas)
+        counts = np.broadcast_arrays(*[np.asarray(count) for count in replicas.values()])
+        missed = np.zeros(counts[0].shape)
+        for role, count in zip(roles, counts, strict=True):
+            stage = self._stage(role, load, sla, service_factor)
+            missed = missed + 1 - stage.attainable(load.arrivals, count)
+        return np.asarray(1 - np.minimum(missed, 1.0))
+
+    def _need(
+        self,
+        role: Role,
+        load: Load,
+        sla: Sla,
+        share: float,
+        factor: Mapping[Role, float] | None,
+        near: int | None,
+    ) -> Need:
+        stage = self._stage(role, load, sla, factor)
+        arrivals = load.arrivals
+        replicas = stage.replicas_for(arrivals, share, near)
+        attained = float(stage.attainable(arrivals, replicas)) if replicas else 1.0
+        busy = stage.load(arrivals)
+        limit = "stability" if replicas <= np.floor(busy) + 1 else stage.binding(arrivals, replicas)
+        return Need(
+            role=role,
+            load=busy,
+            replicas=replicas,
+            attained=attained,
+            hopeless=stage.hopeless,
+            limit=limit,
+            extrapolated=stage.extrapolated,
+            facts=_facts(role, load, stage, replicas, attained, busy),
+        )
+
+    def _stage(self, role: Role, load: Load, sla: Sla, factors: Mapping[Role, float] | None) -> _Stage:
+        """The role for these lengths and targets, which several horizons share."""
+        factor = (factors or {}).get(role, 1.0)
+        if not 0 < factor < np.inf:
+            raise ValueError(f"service_factor of {role} must be a finite number above 0, got {factor}")
+        key = (role, id(load.isl), id(load.osl), load.prefix_hit_rate, load.kv_transfer_ms, sla, factor)
+        if key not in self._stages:
+            self._stages[key] = load, self._built(role, load, sla, factor)  # the load keeps its ids from being reused
+            if len(self._stages) > _KEPT:
+                self._stages.popitem(last=False)
+        return self._stages[key][1]
+
+    def _built(self, role: Role, load: Load, sla: Sla, factor: float) -> _Stage:
+        if role == "prefill":
+            return Prompts(self.profile.prefill, load, sla, factor)
+        if role == "decode":
+            return decode_batch(self._decode, load.isl, load.osl, sla.itl_ms, factor)
+        if self._mixed is None:
+            raise ValueError(
+                f"profile {self.profile.name!r} has no mixed steps, so it cannot size aggregated replicas: "
+                "give it mixed_points (mixed_step.npz), or serve with separate prefill and decode"
+            )
+        return MixedStep(self._decode, self._mixed, load, sla, self.chunk_tokens, factor)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_stages": OrderedDict()}
+
+
+def _facts(role: Role, load: Load, stage: _Stage, replicas: int, attained: float, busy: float) -> tuple[Fact, ...]:
+    facts = [
+        Fact(
+            "Sized",
+            f"{replicas} {role} replicas for {load.arrivals.requests_per_s:.3g} requests/s of "
+            f"{load.isl.mean:.0f} + {load.osl.mean:.0f} tokens keep {attained:.2%} in time",
+            {"replicas": replicas, "load": busy, "attained": attained},
+        )
+    ]
+    if stage.hopeless > 0:
+        facts.append(
+            Fact(
+                "Hopeless",
+                f"{stage.hopeless:.2%} of the requests miss a target with nobody beside them and are not paid for",
+                {"hopeless": stage.hopeless},
+            )
+        )
+    if stage.extrapolated:
+        facts.append(Fact("Extrapolated", f"the profile was not measured where {role} is to work", {}))
+    assumed = [name for name, lengths in (("isl", load.isl), ("osl", load.osl)) if lengths.assumed]
+    if assumed:
+        cv2 = load.isl.cv2 if load.isl.assumed else load.osl.cv2
+        facts.append(Fact("SpreadAssumed", f"only the mean of {' and '.join(assumed)} is known", {"cv2": cv2}))
+    return tuple(facts)
