@@ -51,6 +51,10 @@ _SAMPLE = re.compile(
     """,
     re.VERBOSE,
 )
+_BLANK = re.compile(r"\s")
+_PLAIN_LABEL = r'([a-zA-Z_][a-zA-Z0-9_]*)="([^"\\]*)"'
+_PLAIN_LABELS = re.compile(rf"\{{{_PLAIN_LABEL}(?:,{_PLAIN_LABEL})*\}}")
+_EACH_LABEL = re.compile(_PLAIN_LABEL)
 _DECLARED = re.compile(r"# TYPE ([a-zA-Z_:][a-zA-Z0-9_:]*)")
 _SUFFIXES = ("", "_total", "_count", "_sum", "_bucket")
 
@@ -63,25 +67,40 @@ def parse_page(text: str, names: Set[str]) -> Page:
     """
     page: Page = {}
     count = 0
-    for raw in text.split("\n"):
-        line = raw.strip()
-        if line.startswith("#"):
-            _declare(page, line, names)
-            continue
-        name = line.partition("{")[0].partition(" ")[0].partition("\t")[0]
+    for line in text.split("\n"):
+        brace = line.find("{")
+        name = line[:brace] if brace >= 0 else line.partition(" ")[0]
         if name not in names:
-            continue
+            if name == "#":
+                _declare(page, line, names)
+            if name and " " not in name and "\t" not in name:
+                continue
+            line = line.strip()  # noqa: PLW2901  # blanks before or after the name
+            name = _BLANK.split(line.partition("{")[0], maxsplit=1)[0]
+            if name not in names:
+                continue
         count += 1
         if count > MOST_SERIES:
             raise ValueError(f"it has more than {MOST_SERIES} samples of the metrics looked for")
-        series = page.setdefault(name, {})
-        found = _SAMPLE.match(line) if len(line) <= LONGEST_LINE else None
-        labels = _labels(found[1] or "") if found else None
-        if found is None or labels is None:
-            series[(("unreadable", line[:100]),)] = math.nan
-        elif labels not in series:
-            series[labels] = _value(found[2])
+        series = page.get(name)
+        if series is None:
+            series = page[name] = {}
+        head, _, value = line.rpartition(" ")
+        labels = plain_labels(head[len(name) :]) if head else None
+        if labels is None:
+            labels, value = _odd_line(line)
+        if labels not in series:
+            series[labels] = _value(value)
     return page
+
+
+def _odd_line(line: str) -> tuple[Labels, str]:
+    """The labels and the value of a line that has more than them, or not in the usual way."""
+    found = _SAMPLE.match(line) if len(line) <= LONGEST_LINE else None
+    labels = _labels(found[1] or "") if found else None
+    if found is None or labels is None:
+        return (("unreadable", line[:100]),), "NaN"
+    return labels, found[2]
 
 
 def _declare(page: Page, line: str, names: Set[str]) -> None:
@@ -104,7 +123,22 @@ def _value(text: str) -> float:
         return math.nan
 
 
-@lru_cache(maxsize=2**15)
+@lru_cache(maxsize=2**16)
+def plain_labels(text: str) -> Labels | None:
+    """The labels in braces where nothing in them is escaped, each is there once, and nothing else is; else ``None``.
+
+    >>> plain_labels('{le="1",engine="0"}'), plain_labels(""), plain_labels('{a="1"} 2')
+    ((('engine', '0'), ('le', '1')), (), None)
+    """
+    if not text:
+        return ()
+    if len(text) > LONGEST_LINE or _PLAIN_LABELS.fullmatch(text) is None:
+        return None
+    labels = _EACH_LABEL.findall(text)
+    return tuple(sorted(labels)) if len({name for name, _ in labels}) == len(labels) else None
+
+
+@lru_cache(maxsize=2**12)
 def _labels(text: str) -> Labels | None:
     """The labels in braces, or ``None`` where they do not read."""
     if not text:

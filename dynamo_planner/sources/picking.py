@@ -75,7 +75,7 @@ def counter(page: Page, metric: Counter) -> tuple[str, Series]:
     for names in metric.plus:
         name, series = _series(page, names, metric.where, counts=True)
         more = _once(name, series, metric.copies)
-        found |= {(*labels, ("__name__", name)): value for labels, value in more.items()}
+        found = found | {(*labels, ("__name__", name)): value for labels, value in more.items()}
     return first, found
 
 
@@ -140,10 +140,14 @@ def _told(where: Where) -> str:
 
 def _once(name: str, series: Series, copies: tuple[str, ...]) -> Series:
     """The series without the labels that only tell copies apart; the largest of each counts."""
+    for value in series.values():
+        possible(name, value)
+    if not copies:
+        return series
     found: Series = {}
     for labels, value in series.items():
-        key = tuple(pair for pair in labels if pair[0] not in copies) if copies else labels
-        found[key] = max(possible(name, value), found.get(key, 0.0))
+        key = tuple(pair for pair in labels if pair[0] not in copies)
+        found[key] = max(value, found.get(key, 0.0))
     return found
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from dynamo_planner.sources.exposition import Labels, Page, Series
 from dynamo_planner.sources.metrics import Counter, Histogram, Mean, Metric
@@ -92,12 +93,7 @@ def of_model(page: Page, label: str | None, model: str | None) -> Page:
 
 
 def read_page(page: Page, vocabulary: Vocabulary, at_s: float, unread: Mapping[str, str] | None = None) -> Reading:
-    """The page in the terms of the vocabulary; ``unread`` says which of its pages could not be had, and why.
-
-    Raises :class:`ValueError` where it has nothing of the vocabulary.
-    """
-    if not page.keys() & vocabulary.own_names():
-        raise ValueError(f"its page has none of the metrics of {vocabulary.engine}{_how(vocabulary.start_with)}")
+    """The page in the terms of the vocabulary; ``unread`` says which of its pages could not be had, and why."""
     reading = Reading(at_s=at_s, started_s=_started(page, vocabulary))
     for quantity in QUANTITIES:
         if quantity not in vocabulary.quantities:
@@ -206,16 +202,21 @@ def _bounds(buckets: Series) -> dict[Labels, dict[float, float]]:
     """The cumulative counts by upper bound, for each set of the other labels; without those that do not read."""
     bounds: dict[Labels, dict[float, float]] = {}
     for labels, value in buckets.items():
-        others = tuple((label, text) for label, text in labels if label != "le")
-        try:
-            bound = float(dict(labels)["le"])
-        except (KeyError, ValueError):
-            continue
-        if 0 <= value <= LARGEST and bound >= 0:
+        others, bound = _without_bound(labels)
+        if bound >= 0 and 0 <= value <= LARGEST:
             bounds.setdefault(others, {})[bound] = value
     return bounds
 
 
+@lru_cache(maxsize=2**16)
+def _without_bound(labels: Labels) -> tuple[Labels, float]:
+    """The other labels of a bucket, and its upper bound; NaN where that does not read."""
+    others = tuple(pair for pair in labels if pair[0] != "le")
+    try:
+        return others, float(dict(labels)["le"])
+    except (KeyError, ValueError):
+        return others, math.nan
+
+
 def _finite(up_to: Mapping[float, float], scale: float) -> dict[float, float]:
-    scaled = {bound * scale: count for bound, count in sorted(up_to.items())}
-    return {bound: count for bound, count in scaled.items() if math.isfinite(bound)}
+    return {bound * scale: count for bound, count in sorted(up_to.items()) if bound <= LARGEST}
