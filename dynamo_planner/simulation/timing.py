@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 from pydantic import Field
 
 from dynamo_planner.frozen import Frozen
+from dynamo_planner.profiles.profile import Profile
 
 
 class Line(NamedTuple):
@@ -53,6 +54,21 @@ class LinearTiming(Frozen):
     def line(self, prefill_tokens: int, num_decode: int, kv_tokens: int) -> Line:
         slope = self.kv_ms_per_token
         return Line(self.base_ms + self.prefill_ms_per_token * prefill_tokens + slope * kv_tokens, slope, math.inf)
+
+
+class ProfileTiming(Frozen):
+    """The steps of a measured profile; see :meth:`~dynamo_planner.profiles.Profile.step_ms`.
+
+    ``factor`` makes every step so many times as long, for engines that are not quite what was measured.
+    """
+
+    profile: Profile
+    factor: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+
+    def line(self, prefill_tokens: int, num_decode: int, kv_tokens: int) -> Line:
+        """A piece of a single token: exact, and slow. Simulations make a table of it."""
+        here, there = (self.profile.step_ms(prefill_tokens, num_decode, kv_tokens + more) for more in (0, 1))
+        return Line(self.factor * here, self.factor * (there - here), kv_tokens + 1)
 
 
 class GridTiming:

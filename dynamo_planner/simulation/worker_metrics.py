@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -105,9 +106,9 @@ class WorkerMetrics:
         self._e2e.observe(at_s - request.arrival_s)
         self._isl.observe(request.isl)
         self._osl.observe(request.osl)
-        if request.scheduled_s is not None:
+        if not math.isnan(request.scheduled_s):
             self._queue.observe(request.scheduled_s - request.arrival_s)
-        if request.first_token_s is not None and request.osl > 1:
+        if not math.isnan(request.first_token_s) and request.osl > 1:
             self._tpot.observe((at_s - request.first_token_s) / (request.osl - 1))
 
     def aborted(self) -> None:

@@ -15,9 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dynamo_planner.simulation import batching
 from dynamo_planner.simulation.engine import Engine, EngineLimits
 from dynamo_planner.simulation.request import Request
-from dynamo_planner.simulation.run import Run
+from dynamo_planner.simulation.state import EngineState
 from dynamo_planner.simulation.timing import GridTiming, LinearTiming
 
 EXACT = LinearTiming(base_ms=125, prefill_ms_per_token=62.5, kv_ms_per_token=31.25)  # all sums exact in binary
@@ -273,12 +274,13 @@ def test_tokens_come_when_the_steps_end(data: st.DataObject) -> None:
 def test_a_run_knows_its_steps_in_spite_of_rounding(
     start_s: float, first_step_s: float, growth: float, steps: int, data: st.DataObject
 ) -> None:
-    run = Run()
-    run.plan(start_s, steps, first_step_s, growth * first_step_s / (steps if growth < 0 else 1))
+    run = EngineState(1, 1, 1)
+    run.start_s = start_s
+    batching.plan_run(run, steps, first_step_s, growth * first_step_s / (steps if growth < 0 else 1))
     step = data.draw(st.integers(1, steps))
-    end_s = run.end_of(step)
-    assert run.done(end_s) == step
-    assert run.done(math.nextafter(end_s, -math.inf)) == step - 1
+    end_s = batching.end_of(run, step)
+    assert batching.done(run, end_s) == step
+    assert batching.done(run, math.nextafter(end_s, -math.inf)) == step - 1
 
 
 @settings(max_examples=100, deadline=None)

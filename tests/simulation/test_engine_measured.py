@@ -49,8 +49,8 @@ def test_latencies_of_real_runs_within_five_percent(run: str, max_num_seqs: int,
     first, last = (
         np.array([row[name] - row["queued_ts"] for row in rows]) for name in ("first_token_ts", "last_token_ts")
     )
-    modelled_first = np.array([request.first_token_s or 0 for request in requests])
-    modelled_last = np.array([request.finished_s or 0 for request in requests])
+    modelled_first = np.array([request.first_token_s for request in requests])
+    modelled_last = np.array([request.finished_s for request in requests])
     arrival = np.array([request.arrival_s for request in requests])
     second = np.arange(len(rows)) >= len(rows) // 2
     itl_error = np.abs((modelled_last - modelled_first) / (last - first) - 1)[second & (steps > 0)]

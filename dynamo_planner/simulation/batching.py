@@ -1,0 +1,486 @@
+"""The rules of continuous batching: what an engine does from step to step, as functions of its state.
+
+They are told in :mod:`~dynamo_planner.simulation.engine`, and written so that they run twice: as they stand, on Python
+objects, and compiled by numba on arrays of records with the same fields (:mod:`~dynamo_planner.simulation.compiled`).
+So requests are named by their place in ``requests``, queues are chained through ``Request.next``, and ``heap`` holds
+those that decode, the one with the next last step first.
+
+Steps are planned in *runs* of steps that are all alike: the k-th of ``steps`` steps from ``start_s`` on lasts
+``first_step_s + (k - 1) * growth_s``, so that the end of the n-th is the sum of an arithmetic series.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import MutableSequence, Sequence
+from typing import Any
+
+from dynamo_planner.simulation.request import NONE, NOWHERE, Request
+from dynamo_planner.simulation.state import EngineState, Log
+
+UNBOUNDED = 1 << 62
+
+FIRST_TOKEN, FINISHED, PREEMPTED, PREFILLED = 1, 2, 3, 4
+"""What can happen to a request."""
+
+Requests = Sequence[Request]
+Heap = MutableSequence[int]
+
+
+def line(timing: Any, prefill_tokens: int, num_decode: int, kv_tokens: int) -> tuple[float, float, float]:
+    """How long a step takes; see :class:`~dynamo_planner.simulation.timing.StepTiming`."""
+    ms, slope, until = timing.line(prefill_tokens, num_decode, kv_tokens)
+    return ms, slope, until
+
+
+def note(log: Log, at_s: float, kind: int, request: int) -> None:
+    """Something happened to a request."""
+    size = log.size[0]
+    if size == len(log.kind):
+        lengthen(log)
+    log.at_s[size] = at_s
+    log.kind[size] = kind
+    log.request[size] = request
+    log.size[0] = size + 1
+
+
+def lengthen(log: Log) -> None:
+    """Make room for more entries."""
+    more = len(log.kind) + 64
+    log.at_s += [0.0] * more
+    log.kind += [0] * more
+    log.request += [0] * more
+
+
+# Where a run has got to.
+
+
+def end_of(e: EngineState, step: int) -> float:
+    """When the step of the run of this number ends; the first is number 1."""
+    return e.start_s + step * e.first_step_s + e.growth_s * (step * (step - 1) // 2)
+
+
+def done(e: EngineState, at_s: float) -> int:
+    """How many steps of the run have ended by ``at_s``."""
+    if not e.steps or at_s < end_of(e, 1):
+        return 0
+    if at_s >= e.end_s:
+        return e.steps
+    elapsed_s = at_s - e.start_s
+    half = e.first_step_s - e.growth_s / 2
+    root = math.sqrt(max(half * half + 2 * e.growth_s * elapsed_s, 0.0))
+    step = min(int(2 * elapsed_s / (half + root)), e.steps)
+    while end_of(e, step) > at_s:  # what rounding did to the root
+        step -= 1
+    while end_of(e, step + 1) <= at_s:
+        step += 1
+    return step
+
+
+def plan_run(e: EngineState, steps: int, first_step_s: float, growth_s: float) -> None:
+    """Plan a run from ``start_s`` on; each of its steps lasts longer than 0."""
+    e.steps = steps
+    e.first_step_s = first_step_s
+    e.growth_s = growth_s
+    e.end_s = end_of(e, steps)
+
+
+def cut_run(e: EngineState, at_s: float) -> None:
+    """End the run with the step that is in progress at ``at_s``, or at ``at_s`` where one has just ended."""
+    ended = done(e, at_s)
+    steps = ended if ended and end_of(e, ended) == at_s else ended + 1
+    if steps < e.steps:
+        e.steps = steps
+        e.end_s = end_of(e, steps)
+
+
+# The heap of those that decode, by their last step.
+
+
+def _push(e: EngineState, requests: Requests, heap: Heap, request: int) -> None:
+    place = e.decoding
+    e.decoding += 1
+    _sift_up(requests, heap, place, request)
+
+
+def _sift_up(requests: Requests, heap: Heap, place: int, request: int) -> None:
+    last_step = requests[request].last_step
+    while place > 0:
+        parent = (place - 1) >> 1
+        if requests[heap[parent]].last_step <= last_step:
+            break
+        heap[place] = heap[parent]
+        place = parent
+    heap[place] = request
+
+
+def _drop(e: EngineState, requests: Requests, heap: Heap, place: int) -> None:
+    """Take the entry at a place out of the heap."""
+    e.decoding -= 1
+    size = e.decoding
+    moved = heap[size]
+    if place == size:
+        return
+    last_step = requests[moved].last_step
+    child = 2 * place + 1
+    hole = place
+    while child < size:
+        if child + 1 < size and requests[heap[child + 1]].last_step < requests[heap[child]].last_step:
+            child += 1
+        if last_step <= requests[heap[child]].last_step:
+            break
+        heap[hole] = heap[child]
+        hole = child
+        child = 2 * hole + 1
+    if hole == place:
+        _sift_up(requests, heap, place, moved)
+    else:
+        heap[hole] = moved
+
+
+# The queue.
+
+
+def append(e: EngineState, requests: Requests, request: int) -> None:
+    """Put a request at the end of the queue."""
+    requests[request].next = NONE
+    if e.head == NONE:
+        e.head = request
+    else:
+        requests[e.tail].next = request
+    e.tail = request
+    e.waiting += 1
+
+
+def _first_again(e: EngineState, requests: Requests, request: int) -> None:
+    requests[request].next = e.head
+    if e.head == NONE:
+        e.tail = request
+    e.head = request
+    e.waiting += 1
+
+
+def unqueue(e: EngineState, requests: Requests, request: int) -> None:
+    """Take a request out of the queue, wherever it stands there."""
+    before = NONE
+    here = e.head
+    while here != request:
+        before, here = here, requests[here].next
+    after = requests[request].next
+    if before == NONE:
+        e.head = after
+    else:
+        requests[before].next = after
+    if e.tail == request:
+        e.tail = before
+    e.waiting -= 1
+
+
+# What a caller does.
+
+
+def submit(e: EngineState, requests: Requests, heap: Heap, timing: Any, log: Log, request: int, at_s: float) -> None:
+    """A request arrives; the engine has run up to ``at_s``."""
+    append(e, requests, request)
+    if e.steps and e.waiting == 1 and _fits(e, requests, request):
+        if at_s == e.start_s:  # the planned run begins just now: this one is in it
+            _admit(e, requests, heap)
+            _measure(e, requests, heap, timing)
+        else:
+            cut(e, requests, heap, log, at_s)
+
+
+def run_to(e: EngineState, requests: Requests, heap: Heap, timing: Any, log: Log, to_s: float) -> None:
+    """Let happen what happens up to ``to_s``; a step that would begin just then does not yet."""
+    while True:
+        if not e.steps:
+            start_s = _next_start_s(e, requests)
+            if start_s >= to_s:
+                break
+            _plan(e, requests, heap, timing, log, start_s)
+        if e.joining != NONE and e.start_s + e.first_step_s <= to_s:
+            _join(e, requests, log)
+        if e.end_s > to_s:
+            break
+        finish(e, requests, heap, log)
+    e.now_s = to_s
+
+
+def plan_if_due(e: EngineState, requests: Requests, heap: Heap, timing: Any, log: Log) -> None:
+    """Plan the run that begins now, if one does."""
+    if not e.steps and _next_start_s(e, requests) <= e.now_s:
+        _plan(e, requests, heap, timing, log, e.now_s)
+
+
+def next_event_s(e: EngineState, requests: Requests, heap: Heap, timing: Any, log: Log) -> float:
+    """Until this time nothing happens by itself to any request; infinity where nothing will."""
+    plan_if_due(e, requests, heap, timing, log)
+    if not e.steps:
+        return math.inf
+    return e.start_s + e.first_step_s if e.joining != NONE else e.end_s
+
+
+def generated(e: EngineState, q: Request, at_s: float) -> int:
+    """The tokens that a request has by ``at_s``."""
+    if q.last_step == NOWHERE:
+        return q.generated
+    return q.osl - (q.last_step - e.step - done(e, at_s))
+
+
+def kv_used(e: EngineState) -> int:
+    """KV tokens held by the step in progress; between two steps, what the last one left."""
+    return e.kv + e.decoding * (done(e, e.now_s) if e.steps else -1)
+
+
+def cut(e: EngineState, requests: Requests, heap: Heap, log: Log, at_s: float) -> None:
+    """Let the run end with the step in progress, because the next one is to be planned anew."""
+    cut_run(e, at_s)
+    if e.end_s == at_s:
+        finish(e, requests, heap, log)
+
+
+# From run to run.
+
+
+def _next_start_s(e: EngineState, requests: Requests) -> float:
+    if e.running:
+        return e.end_s
+    return max(e.end_s, requests[e.head].queued_s) if e.head != NONE else math.inf
+
+
+def _plan(e: EngineState, requests: Requests, heap: Heap, timing: Any, log: Log, start_s: float) -> None:
+    """Choose the batch of the step that begins now, and for how long it goes on like that."""
+    e.start_s = start_s
+    while e.kv > e.kv_tokens:
+        _preempt(e, requests, heap, log)
+    e.budget = max(e.max_num_batched_tokens - e.decoding, 0)
+    e.prefill_tokens = 0
+    if e.partial != NONE:
+        request = e.partial
+        e.partial = NONE
+        _compute(e, requests, request)
+    if e.head != NONE:
+        _admit(e, requests, heap)
+    _measure(e, requests, heap, timing)
+
+
+def _fits(e: EngineState, requests: Requests, request: int) -> bool:
+    q = requests[request]
+    return e.budget > 0 and e.running < e.max_num_seqs and e.kv + q.isl + q.generated <= e.kv_tokens
+
+
+def _admit(e: EngineState, requests: Requests, heap: Heap) -> None:
+    while e.head != NONE and _fits(e, requests, e.head):
+        request = e.head
+        q = requests[request]
+        e.head = q.next
+        if e.head == NONE:
+            e.tail = NONE
+        e.waiting -= 1
+        held = q.isl + q.generated
+        e.running += 1
+        e.kv += held
+        e.admitted += 1
+        q.admission = e.admitted
+        if math.isnan(q.scheduled_s):
+            q.scheduled_s = e.start_s
+        if q.todo > 1 or e.prefill_only:
+            _compute(e, requests, request)
+            continue
+        e.budget -= 1
+        _decode(e, requests, heap, request, held)
+        if math.isnan(q.first_token_s):
+            q.next = NONE
+            if e.joining == NONE:
+                e.joining = request
+            else:
+                requests[e.last_joining].next = request
+            e.last_joining = request
+
+
+def _compute(e: EngineState, requests: Requests, request: int) -> None:
+    """Give a prompt what it needs of the step's tokens, or all that are left."""
+    q = requests[request]
+    if q.todo <= e.budget:
+        e.prefill_tokens += q.todo
+        e.budget -= q.todo
+        q.next = NONE
+        if e.completing == NONE:
+            e.completing = request
+        else:
+            requests[e.last_completing].next = request
+        e.last_completing = request
+    else:
+        e.partial = request
+        e.chunk = e.budget
+        e.prefill_tokens += e.budget
+        e.budget = 0
+
+
+def _decode(e: EngineState, requests: Requests, heap: Heap, request: int, held: int) -> None:
+    q = requests[request]
+    q.last_step = e.step + q.osl - q.generated
+    e.kv_decoding += held
+    _push(e, requests, heap, request)
+
+
+def _measure(e: EngineState, requests: Requests, heap: Heap, timing: Any) -> None:
+    """How many steps are alike, and how long they last."""
+    decoding = e.decoding
+    ms, ms_per_kv_token, until_kv = line(timing, e.prefill_tokens, decoding, e.kv_decoding)
+    steps = UNBOUNDED
+    if e.completing != NONE:
+        steps = 1
+    else:
+        if e.partial != NONE and e.chunk > 0:
+            steps = (requests[e.partial].todo - 1) // e.chunk
+        if decoding:
+            steps = min(steps, requests[heap[0]].last_step - e.step)
+            steps = min(steps, (e.kv_tokens - e.kv) // decoding + 1)
+            if until_kv < UNBOUNDED:
+                steps = min(steps, max(math.ceil((until_kv - e.kv_decoding) / decoding), 1))
+    plan_run(e, steps, ms * e.slowness / 1000, ms_per_kv_token * decoding * e.slowness / 1000)
+
+
+# What a run leads to.
+
+
+def _join(e: EngineState, requests: Requests, log: Log) -> None:
+    """Those that decode from their first step on have their first token, one step into the run."""
+    first_token_s = e.start_s + e.first_step_s
+    while e.joining != NONE:
+        request = e.joining
+        q = requests[request]
+        e.joining = q.next
+        q.next = NONE
+        if not q.cancelled:
+            q.first_token_s = first_token_s
+            note(log, first_token_s, FIRST_TOKEN, request)
+
+
+def finish(e: EngineState, requests: Requests, heap: Heap, log: Log) -> None:
+    """The run is over: its tokens are there, some requests are done, and the next step is not planned yet."""
+    steps = e.steps
+    e.steps = 0
+    e.step += steps
+    grown = steps * e.decoding
+    e.kv += grown
+    e.kv_decoding += grown
+    e.tokens += grown
+    e.token_time_s += e.decoding * (e.end_s - e.start_s)
+    e.busy_s += e.end_s - e.start_s
+    if e.partial != NONE:
+        requests[e.partial].todo -= e.chunk * steps
+    if e.leaving:
+        _let_leave(e, requests, heap)
+    while e.decoding and requests[heap[0]].last_step == e.step:
+        request = heap[0]
+        _drop(e, requests, heap, 0)
+        q = requests[request]
+        held = q.isl + q.osl
+        e.kv_decoding -= held
+        _finished(e, q, request, held, log)
+    request = e.completing
+    e.completing = NONE
+    while request != NONE:
+        following = requests[request].next
+        _prompt_done(e, requests, heap, request, log)
+        request = following
+
+
+def _prompt_done(e: EngineState, requests: Requests, heap: Heap, request: int, log: Log) -> None:
+    q = requests[request]
+    held = q.isl + q.generated
+    if e.prefill_only:
+        e.kv -= held
+        e.running -= 1
+        q.admission = NOWHERE
+        note(log, e.end_s, PREFILLED, request)
+        return
+    q.generated += 1
+    if math.isnan(q.first_token_s):
+        q.first_token_s = e.end_s
+        note(log, e.end_s, FIRST_TOKEN, request)
+    if q.generated == q.osl:
+        _finished(e, q, request, held, log)
+    else:
+        e.kv += 1
+        _decode(e, requests, heap, request, held + 1)
+
+
+def _finished(e: EngineState, q: Request, request: int, held: int, log: Log) -> None:
+    e.kv -= held
+    e.running -= 1
+    q.generated = q.osl
+    q.last_step = NOWHERE
+    q.finished_s = e.end_s
+    note(log, e.end_s, FINISHED, request)
+
+
+def _preempt(e: EngineState, requests: Requests, heap: Heap, log: Log) -> None:
+    """The request that was let in last goes back to the head of the queue, and later computes everything again."""
+    request = e.partial
+    if request == NONE:
+        request = heap[0]
+        for place in range(1, e.decoding):
+            if requests[heap[place]].admission > requests[request].admission:
+                request = heap[place]
+    q = requests[request]
+    e.preemptions += 1
+    e.recomputed_tokens += remove(e, requests, heap, request)
+    q.preemptions += 1
+    q.todo = q.isl + q.generated
+    _first_again(e, requests, request)
+    note(log, e.start_s, PREEMPTED, request)
+
+
+def remove(e: EngineState, requests: Requests, heap: Heap, request: int) -> int:
+    """Take a request out of the batch between two steps; returns how much of its context had been computed."""
+    q = requests[request]
+    q.generated = generated(e, q, e.now_s)
+    held = q.isl + q.generated
+    e.kv -= held
+    e.running -= 1
+    q.admission = NOWHERE
+    if q.last_step != NOWHERE:
+        e.kv_decoding -= held
+        place = 0
+        while heap[place] != request:
+            place += 1
+        _drop(e, requests, heap, place)
+        q.last_step = NOWHERE
+        return held - 1
+    if request == e.partial:
+        e.partial = NONE
+    else:
+        before = NONE
+        here = e.completing
+        while here != request:
+            before, here = here, requests[here].next
+        if before == NONE:
+            e.completing = q.next
+        else:
+            requests[before].next = q.next
+        if e.last_completing == request:
+            e.last_completing = before
+    return held - q.todo
+
+
+def _let_leave(e: EngineState, requests: Requests, heap: Heap) -> None:
+    """Whoever was cancelled while in the batch leaves it."""
+    place = 0
+    while place < e.decoding:
+        if requests[heap[place]].cancelled:
+            remove(e, requests, heap, heap[place])
+            place = 0
+        else:
+            place += 1
+    if e.partial != NONE and requests[e.partial].cancelled:
+        remove(e, requests, heap, e.partial)
+    here = e.completing
+    while here != NONE:
+        following = requests[here].next
+        if requests[here].cancelled:
+            remove(e, requests, heap, here)
+        here = following
+    e.leaving = 0

@@ -1,0 +1,242 @@
+"""A simulated cluster: a source and an executor on simulated time, so that a policy is tried in the loop of production.
+
+>>> from dynamo_planner import LoadPolicy, Planner, Profile
+>>> from dynamo_planner.simulation.generate import poisson
+>>> profile = Profile.bundled("llama31-8b_h100_vllm_tp1")
+>>> setup = ClusterSetup.aggregated(profile, replicas=2, startup_s=30)
+>>> cluster = SimulatedCluster(setup, poisson(requests_per_s=10, duration_s=60, seed=1), compiled=False)
+>>> planner = Planner(LoadPolicy(), cluster.source, cluster.executor, clock=lambda: cluster.now_s)
+>>> while not cluster.over:
+...     cluster.advance(5)
+...     step = planner.step()
+>>> served = cluster.served()
+>>> len(served), served.attainment(Sla(ttft_ms=500, itl_ms=25))
+(601, 1.0)
+>>> round(cluster.gpu_seconds())
+140
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from dynamo_planner.actions import Action, Outcome, ScaleTo, SetKnob
+from dynamo_planner.frozen import KnobValue
+from dynamo_planner.simulation.cluster_setup import ClusterSetup
+from dynamo_planner.simulation.engine import EngineLimits
+from dynamo_planner.simulation.fleet import Fleet
+from dynamo_planner.simulation.observing import Watch
+from dynamo_planner.simulation.request import NONE
+from dynamo_planner.simulation.results import Counts, Served, WorkerLife
+from dynamo_planner.simulation.traces import Trace
+from dynamo_planner.simulation.world import ObjectWorld, RecordWorld, can_compile
+from dynamo_planner.snapshot import Observation, PoolSpec, Replicas, Sla
+
+__all__ = ["ClusterSetup", "SimulatedCluster", "Sla"]
+
+POOL_KNOBS = ("max_num_seqs", "max_num_batched_tokens")
+LOCAL_PREFILL = "max_local_prefill_length"
+"""Knobs of pools, named as in vLLM, and of the service, named as in Dynamo's disaggregated router."""
+
+
+class SimulatedCluster:
+    """Serves a trace with the pools of a setup. Its two views, ``source`` and ``executor``, go into a ``Planner``.
+
+    Nothing happens but by :meth:`advance`. ``seed`` decides all that is left to chance: the same seed, the same run.
+    The trace begins at ``origin_s`` (Unix seconds), and ``now_s`` is the clock for the planner; all other times are
+    seconds of the trace. ``compiled`` says whether to use the compiled rules (extra ``fast``), which give the same
+    results; left out, they are used where they are installed.
+    """
+
+    def __init__(
+        self,
+        setup: ClusterSetup,
+        trace: Trace,
+        *,
+        seed: int = 0,
+        origin_s: float = 0.0,
+        compiled: bool | None = None,
+    ) -> None:
+        self.setup = setup
+        self.trace = trace
+        self.origin_s = origin_s
+        fast = can_compile() if compiled is None else compiled
+        self._world: ObjectWorld = RecordWorld(setup, trace) if fast else ObjectWorld(setup, trace)
+        self._fleet = Fleet(setup, self._world, seed)
+        self._watch = Watch(setup, self._world, self._fleet, trace, seed)
+        self._elapsed_s = 0.0
+        self.source = ClusterSource(self)
+        self.executor = ClusterExecutor(self)
+
+    @property
+    def now_s(self) -> float:
+        """The simulated time in Unix seconds."""
+        return self.origin_s + self._elapsed_s
+
+    @property
+    def elapsed_s(self) -> float:
+        """The simulated time in seconds of the trace."""
+        return self._elapsed_s
+
+    @property
+    def over(self) -> bool:
+        """Whether the trace has ended and every request is finished, dropped, or can never be served."""
+        counters = self._world.counters()
+        done = counters["finished"] + counters["dropped"]
+        return self._elapsed_s >= self.trace.duration_s and bool(done == counters["requests"])
+
+    def advance(self, seconds: float) -> None:
+        """Let so many seconds pass."""
+        self.advance_to(self._elapsed_s + seconds)
+
+    def advance_to(self, to_s: float) -> None:
+        """Let everything happen up to and at this second of the trace. Raises ``ValueError`` for one that is past."""
+        if not self._elapsed_s <= to_s < math.inf:
+            raise ValueError(f"time only goes forward: {to_s} is before {self._elapsed_s}, or not finite")
+        world, fleet = self._world, self._fleet
+        while True:
+            next_s = fleet.next_s()
+            world.serve(min(next_s, to_s))
+            cluster = world.cluster
+            if cluster.released != NONE:
+                fleet.released(int(cluster.released), float(cluster.now_s))
+            elif next_s <= to_s:
+                fleet.act()
+            else:
+                break
+        self._elapsed_s = to_s
+
+    def finish(self, at_most_s: float = 3600.0) -> None:
+        """Go on to the end of the trace, and then until every request is done, but not longer than ``at_most_s``."""
+        self.advance_to(max(self.trace.duration_s, self._elapsed_s))
+        limit_s = self._elapsed_s + at_most_s
+        while not self.over and self._elapsed_s < limit_s:
+            self.advance(min(10.0, limit_s - self._elapsed_s))
+
+    # What has become of everything.
+
+    def served(self) -> Served:
+        """What has become of each request that has arrived so far."""
+        arrived = int(self._world.cluster.coming)
+        column = {
+            name: self._world.column(name, arrived)
+            for name in ("first_token_s", "finished_s", "cancelled", "preemptions", "retries")
+        }
+        arrival_s, osl = self.trace.arrival_s[:arrived], self.trace.osl[:arrived]
+        decoding_s = column["finished_s"] - column["first_token_s"]
+        return Served(
+            arrival_s=arrival_s,
+            isl=self.trace.isl[:arrived],
+            osl=osl,
+            ttft_ms=1e3 * (column["first_token_s"] - arrival_s),
+            itl_ms=1e3 * decoding_s / np.maximum(osl - 1, 1),
+            finished_s=column["finished_s"],
+            dropped=column["cancelled"],
+            preemptions=column["preemptions"],
+            retries=column["retries"],
+        )
+
+    def gpu_seconds(self, *pools: str) -> float:
+        """The GPU seconds billed so far, from launch to release, of these pools or of all."""
+        return self._fleet.gpu_seconds(self._elapsed_s, pools or tuple(self.setup.pools))
+
+    @property
+    def workers(self) -> Sequence[WorkerLife]:
+        """Every worker that there was or is, in the order of their launches."""
+        return tuple(self._fleet.lives)
+
+    @property
+    def timeline(self) -> Sequence[Counts]:
+        """The replicas of each pool at every time that they changed."""
+        return tuple(self._fleet.timeline)
+
+    @property
+    def knobs(self) -> Mapping[str, KnobValue]:
+        """The knobs of the service as they are set."""
+        return {LOCAL_PREFILL: int(self._world.cluster.max_local_prefill)}
+
+    def pool_knobs(self, pool: str) -> Mapping[str, KnobValue]:
+        """The knobs of a pool as they are set."""
+        limits = self._world.limits(self._world.places[pool])
+        return {name: getattr(limits, name) for name in POOL_KNOBS}
+
+    def preemptions(self, pool: str) -> int:
+        """How often a request of this pool lost its KV cache to others."""
+        return int(self._world.pool(self._world.places[pool]).preemptions)
+
+    def busy_seconds(self, pool: str) -> float:
+        """The time that the engines of this pool have spent on steps that are over."""
+        return float(self._world.pool(self._world.places[pool]).busy_s)
+
+
+class ClusterSource:
+    """The view of the cluster that a planner takes its metrics from."""
+
+    def __init__(self, cluster: SimulatedCluster) -> None:
+        self._cluster = cluster
+
+    def observe(self, at_s: float) -> Observation:
+        """What the metrics of the setup show now; ``at_s`` is the cluster's own time."""
+        return self._cluster._watch.observe(self._cluster.elapsed_s, self._cluster.origin_s)
+
+
+class ClusterExecutor:
+    """The view of the cluster that a planner acts on."""
+
+    def __init__(self, cluster: SimulatedCluster) -> None:
+        self._cluster = cluster
+        self.pools: Mapping[str, PoolSpec] = {name: pool.spec for name, pool in cluster.setup.pools.items()}
+
+    def observe(self) -> Mapping[str, Replicas | None]:
+        """The replicas of each pool."""
+        return {name: self._cluster._fleet.replicas(name, self._cluster.origin_s) for name in self.pools}
+
+    def apply(self, actions: Sequence[Action]) -> tuple[Outcome, ...]:
+        """Act at once, and report an outcome for each action."""
+        return tuple(self._applied(action) for action in actions)
+
+    def _applied(self, action: Action) -> Outcome:
+        if action.pool is not None and action.pool not in self.pools:
+            message = f"there is no pool {action.pool!r}, only {', '.join(self.pools)}"
+            return Outcome(action=action, status="failed", message=message)
+        return self._scaled(action) if isinstance(action, ScaleTo) else self._turned(action)
+
+    def _scaled(self, action: ScaleTo) -> Outcome:
+        cluster = self._cluster
+        target = cluster._fleet.pools[action.pool].target
+        if action.expected is not None and action.expected != target:
+            return Outcome(action=action, status="refused", message=f"the target is {target}, not {action.expected}")
+        if action.replicas == target:
+            return Outcome(action=action, status="unchanged")
+        cluster._fleet.scale(action.pool, action.replicas, cluster.elapsed_s)
+        return Outcome(action=action, status="applied")
+
+    def _turned(self, action: SetKnob) -> Outcome:
+        cluster = self._cluster
+        present = (cluster.knobs if action.pool is None else cluster.pool_knobs(action.pool)).get(action.knob)
+        if present is None:
+            return Outcome(action=action, status="failed", message=f"there is no such knob: {action.knob!r}")
+        if action.expected is not None and action.expected != present:
+            return Outcome(action=action, status="refused", message=f"it is {present}, not {action.expected}")
+        if action.value == present:
+            return Outcome(action=action, status="unchanged")
+        try:
+            self._set(action)
+        except ValueError as error:
+            return Outcome(action=action, status="failed", message=str(error))
+        return Outcome(action=action, status="applied")
+
+    def _set(self, action: SetKnob) -> None:
+        world = self._cluster._world
+        if action.pool is None:
+            value = int(action.value)
+            if value < 0:
+                raise ValueError(f"{action.knob} must be at least 0, got {value}")
+            world.cluster.max_local_prefill = value
+            return
+        place = world.places[action.pool]
+        limits = world.limits(place)
+        world.limit(place, EngineLimits(**{**limits.model_dump(), action.knob: action.value}))

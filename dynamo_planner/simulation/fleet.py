@@ -1,0 +1,265 @@
+"""The workers of a simulated cluster: launching, starting, draining, crashing, and what they are billed for.
+
+A pool is kept at its target, as a Kubernetes Deployment is: what crashes is launched anew. Scaling down takes those
+that wait for GPUs first, then those that start, then the ready ones, always the newest first; a ready worker drains,
+that is, it finishes what it has and takes nothing new. Times are seconds of the trace.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from dynamo_planner.simulation.cluster_setup import ClusterSetup, PoolSetup
+from dynamo_planner.simulation.results import Counts, WorkerLife
+from dynamo_planner.simulation.world import ObjectWorld
+from dynamo_planner.snapshot import Replicas
+
+
+@dataclass(eq=False)
+class Worker:
+    """A worker that is there: where it is in the world once it is ready, and since when it has been asked for."""
+
+    life: WorkerLife
+    asked_s: float
+    state: str = "starting"
+    place: int = -1
+
+
+@dataclass
+class Pool:
+    """The workers of a pool in the order of their launches, and the launches that wait for GPUs (since when)."""
+
+    name: str
+    setup: PoolSetup
+    place: int
+    target: int
+    workers: list[Worker] = field(default_factory=list)
+    pending: list[float] = field(default_factory=list)
+    seen: Replicas | None = None
+
+    def count(self, state: str) -> int:
+        """How many workers are in a state: starting, ready, draining or failed."""
+        return sum(worker.state == state for worker in self.workers)
+
+    def in_state(self, state: str) -> list[Worker]:
+        """The workers in a state, oldest first."""
+        return [worker for worker in self.workers if worker.state == state]
+
+
+class Fleet:
+    """All workers; moves them at the times that it says (:meth:`next_s`)."""
+
+    def __init__(self, setup: ClusterSetup, world: ObjectWorld, seed: int) -> None:
+        self._setup = setup
+        self._faults = setup.faults
+        self._world = world
+        self._seed = seed
+        self.lives: list[WorkerLife] = []
+        self.timeline: list[Counts] = []
+        self._agenda: list[tuple[float, int, str, Worker | None]] = []
+        self._entries = 0
+        self._at_place: dict[int, Worker] = {}
+        self.pools = {name: Pool(name, pool, world.places[name], pool.replicas) for name, pool in setup.pools.items()}
+        for pool in self.pools.values():
+            for _ in range(pool.target):
+                self._ready(pool, self._new(pool, 0.0, 0.0), 0.0)
+            self._changed(pool, 0.0)
+        for number, outage in enumerate(setup.faults.outages):
+            self._enter(outage.at_s, f"outage {number}", None)
+
+    def next_s(self) -> float:
+        """When something happens next that :meth:`act` is to be called for."""
+        return self._agenda[0][0] if self._agenda else math.inf
+
+    def act(self) -> None:
+        """Do what is due next."""
+        at_s, _, what, worker = heapq.heappop(self._agenda)
+        if worker is None:
+            self._lose(int(what.split()[1]), at_s)
+            return
+        pool = self.pools[worker.life.pool]
+        if worker not in pool.workers:
+            return
+        if what == "ready":
+            self._ready(pool, worker, at_s)
+        elif what == "fail":
+            self._end(pool, worker, at_s, "failed", keep=True)
+            worker.state = "failed"
+            self._enter(at_s + self._faults.retry_s, "retry", worker)
+        elif what == "retry":
+            pool.workers.remove(worker)
+            self._launch(pool, at_s, worker.asked_s)
+        elif what == "crash" and worker.state in {"ready", "draining"}:
+            self._crash(pool, worker, at_s)
+        self._changed(pool, at_s)
+
+    def released(self, place: int, at_s: float) -> None:
+        """The draining worker in this place of the world is empty."""
+        worker = self._at_place.pop(place)
+        pool = self.pools[worker.life.pool]
+        self._world.remove(place)
+        self._end(pool, worker, at_s, "drained")
+        self._changed(pool, at_s)
+
+    def scale(self, name: str, target: int, at_s: float) -> None:
+        """Give a pool another target."""
+        pool = self.pools[name]
+        pool.target = target
+        self._reconcile(pool, at_s)
+        self._changed(pool, at_s)
+
+    def replicas(self, name: str, origin_s: float) -> Replicas:
+        """What an executor sees of a pool, with times counted from ``origin_s``."""
+        pool = self.pools[name]
+        if pool.seen is None:
+            since = sorted([worker.asked_s for worker in pool.in_state("starting")] + pool.pending)
+            pool.seen = Replicas(
+                ready=pool.count("ready"),
+                starting=len(since),
+                starting_since_s=tuple(origin_s + since_s for since_s in since),
+                failed=pool.count("failed"),
+                draining=pool.count("draining"),
+                target=pool.target,
+            )
+        return pool.seen
+
+    def gpus_held(self) -> int:
+        """The GPUs that workers have now."""
+        return sum(
+            worker.life.gpus for pool in self.pools.values() for worker in pool.workers if worker.state != "failed"
+        )
+
+    def gpu_seconds(self, until_s: float, pools: Sequence[str]) -> float:
+        """What the workers of these pools are billed up to a time."""
+        return sum(life.gpu_seconds(until_s) for life in self.lives if life.pool in pools)
+
+    # From asking for a worker to having it.
+
+    def _reconcile(self, pool: Pool, at_s: float) -> None:
+        there = len(pool.workers) - pool.count("draining") + len(pool.pending)
+        for _ in range(pool.target - there):
+            self._launch(pool, at_s, at_s)
+        for _ in range(there - pool.target):
+            self._take_one(pool, at_s)
+
+    def _launch(self, pool: Pool, at_s: float, asked_s: float) -> None:
+        limit = self._setup.max_gpus
+        if limit is not None and self.gpus_held() + pool.setup.spec.gpus > limit:
+            pool.pending.append(asked_s)
+            return
+        worker = self._new(pool, at_s, asked_s)
+        random = self._random(worker, 0)
+        takes_s = self._startup_s(pool, random)
+        if random.random() < self._faults.stuck_share:
+            return
+        if random.random() < self._faults.launch_failure_share:
+            self._enter(at_s + takes_s * random.random(), "fail", worker)
+        else:
+            self._enter(at_s + takes_s, "ready", worker)
+
+    def _new(self, pool: Pool, at_s: float, asked_s: float) -> Worker:
+        worker = Worker(WorkerLife(pool.name, len(self.lives), pool.setup.spec.gpus, at_s), asked_s)
+        self.lives.append(worker.life)
+        pool.workers.append(worker)
+        return worker
+
+    def _startup_s(self, pool: Pool, random: np.random.Generator) -> float:
+        mean_s, variation = pool.setup.spec.startup_s, self._faults.startup_cv
+        if not variation:
+            return mean_s
+        variance = math.log1p(variation**2)
+        return mean_s * float(random.lognormal(-variance / 2, math.sqrt(variance)))
+
+    def _ready(self, pool: Pool, worker: Worker, at_s: float) -> None:
+        random = self._random(worker, 1)
+        slow = random.random() < self._faults.slow_share
+        worker.place = self._world.add(pool.place, worker.life.number, self._faults.slowness if slow else 1.0)
+        worker.state = "ready"
+        worker.life.ready_s = at_s
+        self._at_place[worker.place] = worker
+        self._world.join(worker.place)
+        if self._faults.crash_mtbf_s is not None:
+            self._enter(at_s + float(random.exponential(self._faults.crash_mtbf_s)), "crash", worker)
+
+    def _random(self, worker: Worker, purpose: int) -> np.random.Generator:
+        """Chance is a worker's own, so that the same worker fares alike whatever becomes of the others."""
+        return np.random.default_rng([self._seed, worker.life.number, purpose])
+
+    # From having a worker to not having it.
+
+    def _take_one(self, pool: Pool, at_s: float) -> None:
+        if pool.pending:
+            pool.pending.pop()
+            return
+        for state in ("failed", "starting"):
+            if workers := pool.in_state(state):
+                self._end(pool, workers[-1], at_s, "cancelled")
+                return
+        self._drain(pool, pool.in_state("ready")[-1], at_s)
+
+    def _drain(self, pool: Pool, worker: Worker, at_s: float) -> None:
+        self._world.leave(worker.place)
+        worker.state = "draining"
+        worker.life.draining_s = at_s
+        engine = self._world.engine(worker.place)
+        engine.draining = True
+        if not engine.running and not engine.waiting:
+            self.released(worker.place, at_s)
+
+    def _crash(self, pool: Pool, worker: Worker, at_s: float) -> None:
+        if worker.state == "ready":
+            self._world.leave(worker.place)
+        self._world.withdraw(worker.place)
+        del self._at_place[worker.place]
+        self._world.remove(worker.place)
+        self._end(pool, worker, at_s, "crashed")
+        self._reconcile(pool, at_s)
+
+    def _lose(self, number: int, at_s: float) -> None:
+        """An outage takes a share of the workers of each pool."""
+        share = self._faults.outages[number].share
+        random = np.random.default_rng([self._seed, number])
+        for pool in self.pools.values():
+            there = [worker for worker in pool.workers if worker.state in {"ready", "draining"}]
+            lost = random.permutation(len(there))[: round(share * len(there))]
+            for worker in [there[k] for k in sorted(lost.tolist())]:
+                if worker in pool.workers:
+                    self._crash(pool, worker, at_s)
+            self._changed(pool, at_s)
+
+    def _end(self, pool: Pool, worker: Worker, at_s: float, end: str, *, keep: bool = False) -> None:
+        if math.isnan(worker.life.released_s):
+            worker.life.released_s, worker.life.end = at_s, end
+        if not keep:
+            pool.workers.remove(worker)
+        self._grant(at_s)
+
+    def _grant(self, at_s: float) -> None:
+        """Give free GPUs to the launches that have waited longest."""
+        limit = self._setup.max_gpus
+        while limit is not None:
+            waiting = [pool for pool in self.pools.values() if pool.pending]
+            if not waiting:
+                return
+            pool = min(waiting, key=lambda pool: pool.pending[0])
+            if self.gpus_held() + pool.setup.spec.gpus > limit:
+                return
+            self._launch(pool, at_s, pool.pending.pop(0))
+            self._changed(pool, at_s)
+
+    def _enter(self, at_s: float, what: str, worker: Worker | None) -> None:
+        self._entries += 1
+        heapq.heappush(self._agenda, (at_s, self._entries, what, worker))
+
+    def _changed(self, pool: Pool, at_s: float) -> None:
+        pool.seen = None
+        starting = pool.count("starting") + len(pool.pending)
+        counts = Counts(
+            at_s, pool.name, pool.count("ready"), starting, pool.count("draining"), pool.count("failed"), pool.target
+        )
+        self.timeline.append(counts)

@@ -1,0 +1,190 @@
+"""What a source would show of a simulated cluster: counters over a window and gauges, late, lost or frozen."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dynamo_planner.frozen import FrozenMap
+from dynamo_planner.simulation.cluster_setup import ClusterSetup
+from dynamo_planner.simulation.fleet import Fleet
+from dynamo_planner.simulation.serving import BUCKET_RATIO, FIRST_BUCKET_S, Seen
+from dynamo_planner.simulation.traces import Trace
+from dynamo_planner.simulation.world import ObjectWorld
+from dynamo_planner.snapshot import Dist, Observation, PoolMetrics, Traffic, WorkerStatus
+
+DISPERSION_BIN_S = 1.0
+"""Arrivals are counted in bins of this width for their dispersion."""
+
+CHANGES = (
+    *("first_tokens", "ttft_s", "ttft_s2", "finished", "osl", "osl2", "duration_s", "duration_s2"),
+    *("prompt_tokens", "hit_tokens"),
+)
+"""The counters whose change over the window is shown."""
+
+NOT_YET = "nothing has been measured yet"
+LOST = "the metrics of this pool were lost (a fault of the simulation)"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The counters and gauges of the cluster at one moment (seconds of the trace)."""
+
+    at_s: float
+    counters: dict[str, Any]
+    pools: dict[str, Seen]
+    workers: dict[str, tuple[WorkerStatus, ...]]
+    ttft_counts: Any
+    itl_counts: Any
+
+
+class Watch:
+    """Takes samples of a cluster and makes observations of them."""
+
+    def __init__(self, setup: ClusterSetup, world: ObjectWorld, fleet: Fleet, trace: Trace, seed: int) -> None:
+        self._setup = setup
+        self._world = world
+        self._fleet = fleet
+        self._arrival_s = trace.arrival_s
+        self._isl_sums = np.append(0.0, np.cumsum(trace.isl, dtype=float))
+        self._isl_squares = np.append(0.0, np.cumsum(trace.isl.astype(float) ** 2))
+        self._random = np.random.default_rng([seed, 2])
+        self._samples: deque[Sample] = deque()
+        self._last: Observation | None = None
+        self._tokens = next(name for name, pool in setup.pools.items() if pool.spec.role != "prefill")
+        self._sample(0.0)
+
+    def observe(self, now_s: float, origin_s: float) -> Observation:
+        """What the source shows at ``now_s`` (seconds of the trace), with times counted from ``origin_s``."""
+        metrics = self._setup.metrics
+        if any(start <= now_s < end for start, end in metrics.frozen) and self._last is not None:
+            return self._last
+        if self._samples[-1].at_s < now_s:
+            self._sample(now_s)
+        samples = self._samples
+        seen_s = now_s - metrics.delay_s
+        while len(samples) > 2 and samples[1].at_s <= seen_s - metrics.window_s:
+            samples.popleft()
+        new = next((sample for sample in reversed(samples) if sample.at_s <= seen_s), None)
+        if new is None or new.at_s <= samples[0].at_s:
+            return self._nothing_yet()
+        lost = {name for name in self._setup.pools if self._is_lost()}
+        pools = {name: self._pool_metrics(name, new, origin_s) for name in self._setup.pools if name not in lost}
+        missing = {f"pools.{name}": LOST for name in lost}
+        self._last = Observation.model_construct(
+            traffic=self._traffic(samples[0], new, origin_s), pools=FrozenMap(pools), missing=FrozenMap(missing)
+        )
+        return self._last
+
+    def _is_lost(self) -> bool:
+        share = self._setup.metrics.missing_share
+        return share > 0 and bool(self._random.random() < share)
+
+    def _nothing_yet(self) -> Observation:
+        missing = {"traffic": NOT_YET, **{f"pools.{name}": NOT_YET for name in self._setup.pools}}
+        return Observation(traffic=Traffic(observed_at_s=None), missing=missing)
+
+    def _sample(self, now_s: float) -> None:
+        world = self._world
+        pools = {name: world.look(place) for name, place in world.places.items()}
+        quantiles = self._setup.metrics.quantiles
+        self._samples.append(
+            Sample(
+                now_s,
+                world.counters(),
+                pools,
+                self._workers() if self._setup.metrics.workers else {},
+                np.array(world.world.ttft_counts) if quantiles else None,
+                np.array(world.world.itl_counts) if quantiles else None,
+            )
+        )
+
+    def _workers(self) -> dict[str, tuple[WorkerStatus, ...]]:
+        return {
+            name: tuple(self._world.status(worker.place) for worker in pool.in_state("ready"))
+            for name, pool in self._fleet.pools.items()
+        }
+
+    def _pool_metrics(self, name: str, new: Sample, origin_s: float) -> PoolMetrics:
+        seen = new.pools[name]
+        return PoolMetrics.model_construct(
+            observed_at_s=origin_s + new.at_s,
+            coverage=1.0,
+            queued=float(seen.queued),
+            running=float(seen.running),
+            kv_usage=min(float(seen.kv_usage), 1.0),
+            kv_capacity_tokens=float(self._world.limits(self._world.places[name]).kv_tokens),
+            workers=new.workers.get(name, ()),
+        )
+
+    def _traffic(self, old: Sample, new: Sample, origin_s: float) -> Traffic:
+        span_s = new.at_s - old.at_s
+        then, now = old.counters, new.counters
+        first, last = then["coming"], now["coming"]
+        change = {name: now[name] - then[name] for name in CHANGES}
+        tokens = new.pools[self._tokens].tokens - old.pools[self._tokens].tokens
+        token_time_s = new.pools[self._tokens].token_time_s - old.pools[self._tokens].token_time_s
+        known: dict[str, Any] = {
+            "window_s": span_s,
+            "observed_at_s": origin_s + new.at_s,
+            "requests_per_s": (last - first) / span_s,
+            "queued": float(now["waiting"]),
+            "isl": _dist(
+                last - first,
+                self._isl_sums[last] - self._isl_sums[first],
+                self._isl_squares[last] - self._isl_squares[first],
+            ),
+            "osl": _dist(change["finished"], change["osl"], change["osl2"]),
+            "ttft_ms": self._latency(
+                change["first_tokens"], change["ttft_s"], change["ttft_s2"], old.ttft_counts, new.ttft_counts
+            ),
+            "request_duration_s": _dist(change["finished"], change["duration_s"], change["duration_s2"]),
+        }
+        if change["prompt_tokens"] > 0:
+            known["prefix_hit_rate"] = change["hit_tokens"] / change["prompt_tokens"]
+        if tokens > 0 and token_time_s > 0:
+            known["itl_ms"] = self._latency(tokens, token_time_s, None, old.itl_counts, new.itl_counts)
+        if last > first:
+            known["arrival_dispersion"] = self._dispersion(first, last, old.at_s, span_s)
+        return Traffic.model_construct(**known)
+
+    def _latency(self, count: float, total_s: float, squares: float | None, old: Any, new: Any) -> Dist | None:
+        if count <= 0:
+            return None
+        scaled = None if squares is None else squares * 1e6
+        quantiles: Any = FrozenMap()
+        if new is not None and (counts := new - old).sum() > 0:
+            quantiles = FrozenMap({share: _quantile(counts, share) for share in self._setup.metrics.quantiles})
+        return _dist(count, total_s * 1e3, scaled, quantiles)
+
+    def _dispersion(self, first: int, last: int, from_s: float, span_s: float) -> float | None:
+        bins = int(span_s / DISPERSION_BIN_S)
+        if bins < 2:
+            return None
+        places = ((self._arrival_s[first:last] - from_s) / DISPERSION_BIN_S).astype(np.int64)
+        counts = np.bincount(places, minlength=bins)[:bins]
+        mean = float(counts.mean())
+        return float(counts.var()) / mean if mean else None
+
+
+def _dist(count: float, total: float, squares: float | None, quantiles: Any = None) -> Dist | None:
+    """A distribution out of a count, a sum and a sum of squares."""
+    if count <= 0:
+        return None
+    mean = float(total / count)
+    cv2 = None if squares is None or mean <= 0 else max(float(squares / count) / mean**2 - 1.0, 0.0)
+    return Dist.model_construct(mean=mean, count=float(count), cv2=cv2, quantiles=quantiles or FrozenMap())
+
+
+def _quantile(counts: Any, share: float) -> float:
+    """A quantile in ms from counts in buckets, linear inside a bucket as in Prometheus."""
+    wanted = share * counts.sum()
+    below = np.cumsum(counts)
+    bucket = int(np.searchsorted(below, wanted))
+    upper = FIRST_BUCKET_S * BUCKET_RATIO**bucket
+    lower = upper / BUCKET_RATIO if bucket else 0.0
+    inside = (wanted - (below[bucket] - counts[bucket])) / counts[bucket] if counts[bucket] else 1.0
+    return 1e3 * float(lower + (upper - lower) * inside)

@@ -1,0 +1,385 @@
+"""From arrival to last token: how a cluster of engines serves requests, as functions of its state.
+
+Written like :mod:`~dynamo_planner.simulation.batching`, to run on Python objects or compiled. Workers and pools are
+named by their place. ``wakes`` holds the time of each worker's next event. Whatever passes from one pool to the next
+goes through the heap of ``transfers``, also where that takes no time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import MutableSequence, Sequence
+from typing import Any, NamedTuple
+
+from dynamo_planner.simulation import batching
+from dynamo_planner.simulation.request import NONE, NOWHERE, Request
+from dynamo_planner.simulation.state import ClusterState, EngineState, Log, PoolState
+
+LEAST_LOADED, ROUND_ROBIN, HASH = 0, 1, 2
+"""How a pool chooses the worker for a request."""
+
+BUCKETS = 64
+BUCKET_RATIO = 1.25
+FIRST_BUCKET_S = 1e-3
+"""Latencies are counted in buckets that grow by this ratio, the first up to so many seconds."""
+
+
+class World(NamedTuple):
+    """All that there is; ``cluster`` holds a single state."""
+
+    cluster: Sequence[ClusterState]
+    pools: Sequence[PoolState]
+    members: Sequence[MutableSequence[int]]
+    engines: Sequence[EngineState]
+    heaps: Sequence[MutableSequence[int]]
+    wakes: MutableSequence[float]
+    timings: Any
+    requests: Sequence[Request]
+    transfers: MutableSequence[int]
+    transfer_s: MutableSequence[float]
+    ttft_counts: MutableSequence[int]
+    itl_counts: MutableSequence[int]
+    log: Log
+
+
+def soonest(wakes: Sequence[float]) -> int:
+    """The worker whose next event comes first."""
+    return min(range(len(wakes)), key=wakes.__getitem__)
+
+
+def serve(w: World, to_s: float) -> None:
+    """Let everything happen up to and at ``to_s``, or only up to the time at which a draining worker is empty."""
+    c = w.cluster[0]
+    c.released = NONE
+    while c.released == NONE:
+        worker = soonest(w.wakes)
+        at_s = w.wakes[worker]
+        transfer_s = w.transfer_s[0] if c.transferring else math.inf
+        arrival_s = w.requests[c.coming].arrival_s if c.coming < c.requests else math.inf
+        if min(at_s, transfer_s, arrival_s) > to_s:
+            c.now_s = to_s
+            return
+        if at_s <= transfer_s and at_s <= arrival_s:
+            c.now_s = at_s
+            _run_to(w, worker, at_s)
+            settle(w, worker)
+            if w.pools[w.engines[worker].pool].pulls:
+                dispatch(w, w.engines[worker].pool)
+        elif transfer_s <= arrival_s:
+            c.now_s = transfer_s
+            request = _pop_transfer(w)
+            route(w, request, w.requests[request].pool)
+        else:
+            c.now_s = arrival_s
+            c.coming += 1
+            arrive(w, c.coming - 1)
+
+
+def arrive(w: World, request: int) -> None:
+    """A client sends a request; one that can never fit is dropped."""
+    c = w.cluster[0]
+    q = w.requests[request]
+    if q.isl + q.osl - 1 > c.longest:
+        q.cancelled = True
+        c.dropped += 1
+        return
+    entry = c.entry
+    if w.pools[entry].onward != NONE and q.isl - q.cached <= c.max_local_prefill:
+        entry = w.pools[entry].onward
+    route(w, request, entry)
+
+
+def route(w: World, request: int, pool: int) -> None:
+    """Send a request to a worker of a pool, or let it wait in front of it where no worker can take it."""
+    p = w.pools[pool]
+    q = w.requests[request]
+    q.pool = pool
+    chosen = NONE if p.pulls and p.waiting else _choose(w, request, pool)
+    if chosen == NONE:
+        q.next = NONE
+        if p.head == NONE:
+            p.head = request
+        else:
+            w.requests[p.tail].next = request
+        p.tail = request
+        p.waiting += 1
+        return
+    _place(w, request, pool, chosen)
+
+
+def dispatch(w: World, pool: int) -> None:
+    """Send on whoever waits in front of a pool, as long as there are workers to take them."""
+    p = w.pools[pool]
+    while p.waiting:
+        request = p.head
+        chosen = _choose(w, request, pool)
+        if chosen == NONE:
+            return
+        p.head = w.requests[request].next
+        if p.head == NONE:
+            p.tail = NONE
+        p.waiting -= 1
+        _place(w, request, pool, chosen)
+
+
+def _choose(w: World, request: int, pool: int) -> int:
+    """The place among the members of the pool of the worker that takes a request; ``NONE`` where there is none."""
+    p = w.pools[pool]
+    members = w.members[pool]
+    if p.members == 0:
+        return NONE
+    if p.routing == ROUND_ROBIN and not p.pulls:
+        p.turn += 1
+        return (p.turn - 1) % p.members
+    if p.routing == HASH and not p.pulls:
+        return _home(w, request, pool)
+    chosen = NONE
+    least = math.inf
+    for k in range(p.members):
+        e = w.engines[members[k]]
+        if e.load < least and (not p.pulls or _has_room(w, e, request)):
+            least = e.load
+            chosen = k
+    return chosen
+
+
+def _has_room(w: World, e: EngineState, request: int) -> bool:
+    """Whether a request would be in the worker's next step."""
+    if e.waiting or e.running >= e.max_num_seqs:
+        return False
+    if e.prefill_only:
+        return e.running == 0 or (e.start_s == w.cluster[0].now_s and e.budget > 0)
+    q = w.requests[request]
+    return e.kv + q.isl + q.generated <= e.kv_tokens
+
+
+def _home(w: World, request: int, pool: int) -> int:
+    """The member with the highest hash of request and worker (rendezvous hashing): few move when members change."""
+    best = NONE
+    highest = -1
+    for k in range(w.pools[pool].members):
+        worker = w.engines[w.members[pool][k]].number
+        mixed = ((request + 1) * 2654435761 + (worker + 1) * 2246822519) % 4294967296
+        mixed = ((mixed ^ (mixed >> 15)) * 2146121005) % 4294967296
+        mixed = ((mixed ^ (mixed >> 13)) * 1540483477) % 4294967296
+        if mixed > highest:
+            highest = mixed
+            best = k
+    return best
+
+
+def _place(w: World, request: int, pool: int, chosen: int) -> None:
+    """Give a request to a worker."""
+    c = w.cluster[0]
+    worker = w.members[pool][chosen]
+    e = w.engines[worker]
+    q = w.requests[request]
+    if q.todo > 1 and q.generated == 0:
+        hit = q.cached if q.cached and _home(w, request, pool) == chosen else 0
+        q.todo = max(q.isl - hit, 1)
+        c.prompt_tokens += q.isl
+        c.hit_tokens += hit
+    q.cost = q.todo if e.prefill_only else 1
+    q.worker = worker
+    q.queued_s = c.now_s
+    e.load += q.cost
+    _run_to(w, worker, c.now_s)
+    batching.submit(e, w.requests, w.heaps[worker], w.timings[pool], w.log, request, c.now_s)
+    settle(w, worker)
+
+
+def _run_to(w: World, worker: int, to_s: float) -> None:
+    e = w.engines[worker]
+    batching.run_to(e, w.requests, w.heaps[worker], w.timings[e.pool], w.log, to_s)
+
+
+def settle(w: World, worker: int) -> None:
+    """Count what has happened in a worker, hand on what it is done with, and note when it will need attention again."""
+    c = w.cluster[0]
+    e = w.engines[worker]
+    for k in range(w.log.size[0]):
+        _happened(w, e, w.log.kind[k], w.log.request[k])
+    w.wakes[worker] = batching.next_event_s(e, w.requests, w.heaps[worker], w.timings[e.pool], w.log)
+    w.log.size[0] = 0
+    p = w.pools[e.pool]
+    p.tokens += e.tokens
+    p.token_time_s += e.token_time_s
+    p.busy_s += e.busy_s
+    p.preemptions += e.preemptions
+    e.tokens = e.preemptions = 0
+    e.token_time_s = e.busy_s = 0.0
+    if e.draining and e.running == 0 and e.waiting == 0:
+        c.released = worker
+
+
+def _happened(w: World, e: EngineState, kind: int, request: int) -> None:
+    c = w.cluster[0]
+    q = w.requests[request]
+    if kind == batching.FIRST_TOKEN:
+        ttft_s = q.first_token_s - q.arrival_s
+        c.first_tokens += 1
+        c.ttft_s += ttft_s
+        c.ttft_s2 += ttft_s * ttft_s
+        w.ttft_counts[_bucket(ttft_s)] += 1
+    elif kind == batching.FINISHED:
+        e.load -= q.cost
+        duration_s = q.finished_s - q.arrival_s
+        c.finished += 1
+        c.osl += q.osl
+        c.osl2 += q.osl * q.osl
+        c.duration_s += duration_s
+        c.duration_s2 += duration_s * duration_s
+        if q.osl > 1:
+            itl_s = (q.finished_s - q.first_token_s) / (q.osl - 1)
+            c.itls += 1
+            c.itl_s += itl_s
+            c.itl_s2 += itl_s * itl_s
+            w.itl_counts[_bucket(itl_s)] += 1
+    elif kind == batching.PREFILLED:
+        e.load -= q.cost
+        q.todo = 1
+        q.pool = w.pools[e.pool].onward
+        q.prefilled_s = c.now_s
+        _push_transfer(w, request, c.now_s + c.transfer_s + c.transfer_s_per_token * (q.isl + q.generated))
+
+
+def _bucket(seconds: float) -> int:
+    if seconds <= FIRST_BUCKET_S:
+        return 0
+    return min(math.ceil(math.log(seconds / FIRST_BUCKET_S) / math.log(BUCKET_RATIO)), BUCKETS - 1)
+
+
+def withdraw(w: World, worker: int) -> None:
+    """The worker is gone: what it had goes back to the entry, with the tokens that the client has already."""
+    e = w.engines[worker]
+    _run_to(w, worker, w.cluster[0].now_s)
+    settle(w, worker)
+    while e.head != NONE:
+        request = e.head
+        e.head = w.requests[request].next
+        _return(w, request)
+    for k in range(e.decoding):
+        request = w.heaps[worker][k]
+        w.requests[request].generated = batching.generated(e, w.requests[request], e.now_s)
+        _return(w, request)
+    if e.partial != NONE:
+        _return(w, e.partial)
+    while e.completing != NONE:
+        request = e.completing
+        e.completing = w.requests[request].next
+        _return(w, request)
+    w.wakes[worker] = math.inf
+
+
+def _return(w: World, request: int) -> None:
+    c = w.cluster[0]
+    q = w.requests[request]
+    q.last_step = NOWHERE
+    q.admission = NOWHERE
+    q.todo = q.isl + q.generated
+    q.pool = c.entry
+    q.retries += 1
+    _push_transfer(w, request, c.now_s)
+
+
+# The heap of those on the way to a pool, by the time at which they are there.
+
+
+def _push_transfer(w: World, request: int, at_s: float) -> None:
+    c = w.cluster[0]
+    place = c.transferring
+    c.transferring += 1
+    while place > 0:
+        parent = (place - 1) >> 1
+        if w.transfer_s[parent] <= at_s:
+            break
+        w.transfers[place] = w.transfers[parent]
+        w.transfer_s[place] = w.transfer_s[parent]
+        place = parent
+    w.transfers[place] = request
+    w.transfer_s[place] = at_s
+
+
+def _pop_transfer(w: World) -> int:
+    c = w.cluster[0]
+    first = w.transfers[0]
+    c.transferring -= 1
+    size = c.transferring
+    request, at_s = w.transfers[size], w.transfer_s[size]
+    place, child = 0, 1
+    while child < size:
+        if child + 1 < size and w.transfer_s[child + 1] < w.transfer_s[child]:
+            child += 1
+        if at_s <= w.transfer_s[child]:
+            break
+        w.transfers[place] = w.transfers[child]
+        w.transfer_s[place] = w.transfer_s[child]
+        place = child
+        child = 2 * place + 1
+    w.transfers[place] = request
+    w.transfer_s[place] = at_s
+    return first
+
+
+class Seen(NamedTuple):
+    """What the workers of a pool show at a moment: ``kv_usage`` is their mean, all else sums. ``tokens`` (and the time
+    that they took) are of all that the pool has generated so far."""
+
+    queued: int
+    running: int
+    kv_usage: float
+    tokens: int
+    token_time_s: float
+
+
+def look(w: World, pool: int) -> Seen:
+    """What the pool shows now."""
+    p = w.pools[pool]
+    now_s = w.cluster[0].now_s
+    queued = 0
+    running = 0
+    usage = 0.0
+    tokens = p.tokens
+    token_time_s = p.token_time_s
+    for k in range(p.members):
+        e = w.engines[w.members[pool][k]]
+        steps = batching.done(e, now_s)
+        queued += e.waiting
+        running += e.running
+        usage += (e.kv + e.decoding * (steps if e.steps else -1)) / e.kv_tokens
+        tokens += e.decoding * steps
+        if steps:
+            token_time_s += e.decoding * (batching.end_of(e, steps) - e.start_s)
+    return Seen(queued, running, usage / p.members if p.members else 0.0, tokens, token_time_s)
+
+
+def replan(w: World, worker: int) -> None:
+    """The limits of a worker have changed: its next step is planned with the new ones."""
+    e = w.engines[worker]
+    now_s = w.cluster[0].now_s
+    _run_to(w, worker, now_s)
+    if e.steps:
+        batching.cut(e, w.requests, w.heaps[worker], w.log, now_s)
+    settle(w, worker)
+
+
+SERVE, DISPATCH, WITHDRAW, REPLAN, LOOK = range(5)
+"""What can be done to a world."""
+
+
+def perform(w: World, what: int, which: int, to_s: float) -> Seen:
+    """Any of these, with the worker or pool or the time that it is about: one entry, so that it is compiled once.
+
+    To look gives what is seen; whatever else gives nothing of meaning.
+    """
+    if what == SERVE:
+        serve(w, to_s)
+    elif what == DISPATCH:
+        dispatch(w, which)
+    elif what == WITHDRAW:
+        withdraw(w, which)
+    elif what == REPLAN:
+        replan(w, which)
+    else:
+        return look(w, which)
+    return Seen(0, 0, 0.0, 0, 0.0)
