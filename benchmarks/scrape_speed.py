@@ -3,8 +3,8 @@
     python benchmarks/scrape_speed.py [--endpoints 1000] [--page FILE]
 
 The endpoints are ports of this machine, each with a page of its own of at least 400 samples in vLLM's names; a process
-of its own serves them. ``--page`` is a page of a real worker to read besides, such as a captured one. Fails where a page
-takes more than 2 ms, or 1,000 endpoints more than 3 s, at best: a busy machine makes single turns slower.
+of its own serves them. ``--page`` is a page of a real worker to read besides, such as a captured one. Fails where a
+page takes more than 2 ms, or 1,000 endpoints more than 3 s, at best: a busy machine makes single turns slower.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.json_schema import models_json_schema
@@ -226,6 +226,10 @@ def _follow(annotation: Any, step: str | int) -> tuple[Any, bool]:
 
 def _tags(member: Any) -> set[Any]:
     """What pydantic calls a member of a union in the location of an error."""
+    if get_origin(member) is Annotated:
+        member = get_args(member)[0]
+    if get_origin(member) is Literal:
+        return {"name"}
     kind = member.model_fields.get("kind") if isinstance(member, type) and issubclass(member, BaseModel) else None
     return {getattr(member, "__name__", None), kind.default if kind else None}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from dynamo_planner.executors.circus import CircusPool
 from dynamo_planner.executors.kubernetes import KubernetesPool
@@ -17,18 +17,53 @@ from dynamo_planner.sources.access import Access
 from dynamo_planner.sources.promql import LabelMatchers, LabelName
 from dynamo_planner.sources.vocabulary import Vocabulary
 
-Engine = Literal["vllm", "sglang", "trtllm", "llamacpp"] | Vocabulary | None
+
+def _form(value: object) -> str:
+    return "name" if isinstance(value, str) else "Vocabulary"
+
+
+Engine = (
+    Annotated[
+        Annotated[Literal["vllm", "sglang", "trtllm", "llamacpp"], Tag("name")]
+        | Annotated[Vocabulary, Tag("Vocabulary")],
+        Discriminator(_form),
+    ]
+    | None
+)
 """The name of an engine, or a vocabulary of a user's own; ``None`` means that it is found out."""
+
+FrontendEngine = (
+    Annotated[
+        Annotated[Literal["dynamo_frontend", "dynamo_router"], Tag("name")] | Annotated[Vocabulary, Tag("Vocabulary")],
+        Discriminator(_form),
+    ]
+    | None
+)
+"""The same for what stands before the workers."""
+
+
+class FrontendConfig(Frozen):
+    """Scrape what clients ask, for what they saw; ``urls`` are all of them, ``engine`` is as for workers."""
+
+    urls: list[str] = Field(min_length=1)
+    engine: FrontendEngine = None
 
 
 class ScrapeConfig(Frozen):
-    """Scrape each worker's ``/metrics`` (extra ``scrape``)."""
+    """Scrape each worker's metrics (extra ``scrape``).
+
+    ``engine`` is the name of one, or a vocabulary of your own; left out, it is told from each worker's page. Where
+    workers or frontends serve several models, ``model`` says which of them this is about.
+    """
 
     kind: Literal["scrape"] = "scrape"
+    engine: Engine = None
+    model: str | None = None
     timeout_s: float = Field(default=2.0, gt=0)
     window_s: float = Field(default=30.0, gt=0)
     workers: dict[str, dict[str, str]] | None = None
     """Base URLs by pool and worker name; left out, the executor says where its workers are."""
+    frontend: FrontendConfig | None = None
 
 
 class PrometheusConfig(Frozen):

@@ -9,7 +9,7 @@ from dynamo_planner.cli.config import Engine, PrometheusConfig, ScrapeConfig
 from dynamo_planner.loading import ConfigError
 from dynamo_planner.snapshot import Role
 from dynamo_planner.sources import Source
-from dynamo_planner.sources.engines import ENGINES
+from dynamo_planner.sources.engines import ENGINES, FRONTENDS
 from dynamo_planner.sources.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -29,11 +29,29 @@ def source_of(config: ScrapeConfig | PrometheusConfig, roles: Mapping[str, Role]
         return ScrapeSource(
             endpoints if config.workers is None else config.workers,
             roles,
+            vocabulary=vocabulary_of(config.engine),
+            model=config.model,
             timeout_s=config.timeout_s,
             window_s=config.window_s,
+            frontend=_frontend_of(config),
         )
     except ValueError as error:
         raise ConfigError([f"source: {error}"]) from error
+
+
+def _frontend_of(config: ScrapeConfig) -> Source | None:
+    from dynamo_planner.sources.frontend import FrontendSource  # noqa: PLC0415  # needs the extra scrape
+
+    if config.frontend is None:
+        return None
+    engine = config.frontend.engine
+    return FrontendSource(
+        config.frontend.urls,
+        vocabulary=FRONTENDS[engine] if isinstance(engine, str) else engine,
+        model=config.model,
+        timeout_s=config.timeout_s,
+        window_s=config.window_s,
+    )
 
 
 def prometheus_of(config: PrometheusConfig, roles: Mapping[str, Role]) -> PrometheusSource:
