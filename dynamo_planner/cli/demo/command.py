@@ -18,6 +18,13 @@ with needs_extra("cli"):
 FAILED = 1
 
 
+class EngineKind(StrEnum):
+    """What the workers of a demo are."""
+
+    SIMULATED = "simulated"
+    LLAMACPP = "llama.cpp"
+
+
 class PolicyKind(StrEnum):
     """Who may scale a demo."""
 
@@ -60,6 +67,9 @@ def demo(
     disaggregated: Annotated[
         bool, typer.Option("--disaggregated", help="Prefill and decode workers instead of aggregated ones.")
     ] = False,
+    engine: Annotated[
+        EngineKind, typer.Option(help="What the workers are: simulated, or real llama.cpp servers on this CPU.")
+    ] = EngineKind.SIMULATED,
     out: Annotated[Path, typer.Option(file_okay=False, help="Where the picture, the summary and the logs go.")] = Path(
         "demo-out"
     ),
@@ -79,7 +89,7 @@ def demo(
     policy: Annotated[PolicyKind, typer.Option(help="Who scales.")] = PolicyKind.LOAD,
     picture: Annotated[bool, typer.Option(help="Draw a picture of the run.")] = True,
 ) -> None:
-    """See a planner scale simulated workers on this machine: two minutes at most, no GPU.
+    """See a planner scale workers on this machine: two minutes at most, no GPU.
 
     Replays a trace over HTTP against worker processes under a Circus arbiter, and shows what becomes of them. Exits
     with 1 where a request was lost, or workers never came and went.
@@ -88,6 +98,8 @@ def demo(
     """
     if trace is None and not from_s is to_s is speed is None:
         raise typer.BadParameter("--from-s, --to-s and --speed are about a trace: name its file", param_hint="--trace")
+    if engine is EngineKind.LLAMACPP and disaggregated:
+        raise typer.BadParameter("llama.cpp has no prefill and decode workers", param_hint="--disaggregated")
     try:
         from dynamo_planner.cli.demo.perform import Asked, perform  # noqa: PLC0415
         from dynamo_planner.cli.demo.scenario import from_file, generated  # noqa: PLC0415
@@ -100,6 +112,7 @@ def demo(
         raise typer.BadParameter(str(error), param_hint="--trace") from error
     asked = Asked(
         scenario=scenario,
+        engine=engine.value,
         disaggregated=disaggregated,
         policy=policy.value,
         out=out,

@@ -93,13 +93,13 @@ def fit(requests: Sequence[Request], *, disaggregated: bool) -> Fit:
 def _sla(timing: LinearTiming, isl: float, token_s: float) -> Sla:
     steps = math.ceil(isl / TOKENS_PER_STEP)
     alone_ms = steps * timing.base_ms + isl * timing.prefill_ms_per_token
-    return Sla(ttft_ms=_rounded_up(SLA_SCALE * alone_ms), itl_ms=_rounded_up(SLA_SCALE * 1000 * token_s))
+    return Sla(ttft_ms=rounded_up(SLA_SCALE * alone_ms), itl_ms=rounded_up(SLA_SCALE * 1000 * token_s))
 
 
-def _rounded_up(value: float) -> float:
+def rounded_up(value: float) -> float:
     """To two digits.
 
-    >>> _rounded_up(731.0), _rounded_up(41.2)
+    >>> rounded_up(731.0), rounded_up(41.2)
     (740.0, 42.0)
     """
     unit = 10.0 ** (math.floor(math.log10(value)) - 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,9 @@ with needs_extra("worker"):
 
 MODEL = "simulated"
 """The name that the demo's workers serve their model under."""
+
+TOKENS = range(3, 259)
+"""Ids that every vocabulary has, and that stand for nothing special."""
 
 OK = 200
 EVENT, END = b"data: ", b"data: [DONE]"
@@ -55,7 +59,7 @@ class LoadClient:
     async def _send(self, session: ClientSession, request: Request) -> None:
         body = {
             "model": MODEL,
-            "prompt": [1] * request.isl,
+            "prompt": prompt(request),
             "max_tokens": request.osl,
             "ignore_eos": True,
             "stream": True,
@@ -85,6 +89,15 @@ class LoadClient:
                 lost=lost,
             )
         )
+
+
+def prompt(request: Request) -> list[int]:
+    """The prompt of a request as token ids. It begins like no other, or an engine's prefix cache would know it.
+
+    >>> prompt(Request(due_s=1.5, isl=4, osl=10))
+    [51, 11, 247, 82]
+    """
+    return random.Random(request.due_s).choices(TOKENS, k=request.isl)  # noqa: S311 - no secret
 
 
 def _shortfall(status: int, tail: bytes, osl: int) -> str | None:

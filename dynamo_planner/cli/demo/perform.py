@@ -8,21 +8,23 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import indent
 
 from rich.console import Console
 
-from dynamo_planner.cli.demo.fit import PEAK_WORKERS, Fit, fit
 from dynamo_planner.cli.demo.picture import draw
 from dynamo_planner.cli.demo.record import Recording
 from dynamo_planner.cli.demo.report import report
 from dynamo_planner.cli.demo.scenario import Scenario
 from dynamo_planner.cli.demo.screen import screen_for
 from dynamo_planner.cli.demo.show import Show
-from dynamo_planner.cli.demo.stage import AGGREGATED, DISAGGREGATED, POLICIES, circus_pools
+from dynamo_planner.cli.demo.simulated import simulated_stage
+from dynamo_planner.cli.demo.stage import POLICIES, Stage
 from dynamo_planner.cli.demo.summary import Summary, summarize
+from dynamo_planner.snapshot import Sla
 
 DONE, FAILED, SIGNALLED = 0, 1, 128
 """Exit codes; ended by a signal, it is the last one plus the signal's number, as shells have it."""
@@ -38,6 +40,7 @@ class Asked:
     """What a user asked for; ``ttft_ms`` and ``itl_ms`` are ``None`` where the engines' own will do."""
 
     scenario: Scenario
+    engine: str
     disaggregated: bool
     policy: str
     out: Path
@@ -50,36 +53,46 @@ class Asked:
 
 def perform(asked: Asked, console: Console) -> int:
     """Run a demo and return its exit code. Raises :class:`ExecutorError` where its workers cannot be started."""
-    fitted = fit(asked.scenario.requests, disaggregated=asked.disaggregated)
-    own = {"ttft_ms": asked.ttft_ms, "itl_ms": asked.itl_ms}
-    sla = fitted.sla.model_copy(update={name: value for name, value in own.items() if value is not None})
-    recording = Recording(asked.scenario.title, sla, tuple(request.due_s for request in fitted.requests))
-    roles = DISAGGREGATED if asked.disaggregated else AGGREGATED
-    show = Show(
-        recording=recording,
-        requests=fitted.requests,
-        length_s=asked.scenario.length_s,
-        pools=circus_pools(fitted, roles, asked.max_workers),
-        policy=POLICIES[asked.policy](asked.interval_s),
-        decision_log=asked.out / DECISIONS,
-    )
-    asked.out.mkdir(parents=True, exist_ok=True)
-    for left_by_the_last in (DECISIONS, NUMBERS, PICTURE):
-        (asked.out / left_by_the_last).unlink(missing_ok=True)
-    console.print(_introduction(asked, fitted, show), markup=False, highlight=False, soft_wrap=True)
-    with _logged_to(asked.out / LOG):
-        return asyncio.run(_perform(show, asked, console))
+    with STAGES[asked.engine](asked) as stage:
+        own = {"ttft_ms": asked.ttft_ms, "itl_ms": asked.itl_ms}
+        sla = stage.sla.model_copy(update={name: value for name, value in own.items() if value is not None})
+        show = Show(
+            recording=Recording(asked.scenario.title, sla, tuple(request.due_s for request in stage.requests)),
+            requests=stage.requests,
+            length_s=asked.scenario.length_s,
+            pools=stage.pools,
+            vocabulary=stage.vocabulary,
+            policy=POLICIES[asked.policy](asked.interval_s, stage),
+            decision_log=asked.out / DECISIONS,
+        )
+        asked.out.mkdir(parents=True, exist_ok=True)
+        for left_by_the_last in (DECISIONS, NUMBERS, PICTURE):
+            (asked.out / left_by_the_last).unlink(missing_ok=True)
+        console.print(_introduction(asked, stage, sla), markup=False, highlight=False, soft_wrap=True)
+        with _logged_to(asked.out / LOG):
+            return asyncio.run(_perform(show, asked, console))
 
 
-def _introduction(asked: Asked, fitted: Fit, show: Show) -> str:
-    timing, sla = fitted.timing, show.recording.sla
-    cut = f"           {fitted.cut} requests that are too long for such engines are cut\n" if fitted.cut else ""
+def _simulated(asked: Asked) -> AbstractContextManager[Stage]:
+    return nullcontext(simulated_stage(asked.scenario.requests, asked.max_workers, disaggregated=asked.disaggregated))
+
+
+def _llamacpp(asked: Asked) -> AbstractContextManager[Stage]:
+    from dynamo_planner.cli.demo.llamacpp import llamacpp_stage  # noqa: PLC0415 - an extra that the others do not need
+
+    return llamacpp_stage(asked.scenario.requests, asked.max_workers)
+
+
+STAGES = {"simulated": _simulated, "llama.cpp": _llamacpp}
+"""The engines that a demo can run, by name."""
+
+
+def _introduction(asked: Asked, stage: Stage, sla: Sla) -> str:
+    cut = f"           {stage.cut} requests that are too long for such engines are cut\n" if stage.cut else ""
     return (
-        f"replaying  {asked.scenario.title}: {len(fitted.requests)} requests, then silence until workers are gone\n"
-        f"workers    {' and '.join(f'1 to {asked.max_workers} {name}' for name in show.pools)}\n"
-        f"engines    simulated, and sized so that this replay needs about {PEAK_WORKERS:g} of them at its peak:\n"
-        f"           steps of {timing.base_ms:.1f} ms, {1000 * timing.prefill_ms_per_token:.0f} ms more per 1000 prompt"
-        f" tokens, KV cache of {fitted.limits.kv_tokens} tokens\n{cut}"
+        f"replaying  {asked.scenario.title}: {len(stage.requests)} requests, then silence until workers are gone\n"
+        f"workers    {' and '.join(f'1 to {asked.max_workers} {name}' for name in stage.pools)}\n"
+        f"engines    {indent(stage.engines, ' ' * 11).lstrip()}\n{cut}"
         f"SLA        TTFT {sla.ttft_ms:g} ms, ITL {sla.itl_ms:g} ms\n"
         f"policy     {asked.policy}, an adjustment every {asked.interval_s:g} s\n"
     )
