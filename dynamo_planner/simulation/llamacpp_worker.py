@@ -1,8 +1,8 @@
 """A llama.cpp worker: its real HTTP server, from the Python package ``xllamacpp``, that drains when it is told to end.
 
 ``python -m dynamo_planner.simulation.llamacpp_worker --port 8000 --model tiny.gguf`` serves OpenAI-compatible
-completions, ``/health``, ``/metrics`` and ``/slots``. SIGTERM or SIGINT drains it: what it has accepted is finished, and
-it exits with 0. llama.cpp's own server leaves requests unanswered, or hangs, where it is ended under load.
+completions, ``/health``, ``/metrics`` and ``/slots``. SIGTERM or SIGINT drains it: what it has accepted is finished,
+and it exits with 0. llama.cpp's own server leaves requests unanswered, or hangs, where it is ended under load.
 """
 
 from __future__ import annotations

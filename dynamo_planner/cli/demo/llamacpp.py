@@ -29,7 +29,6 @@ from dynamo_planner.executors.circus.ports import free_port
 from dynamo_planner.simulation.llamacpp_model import RandomModel
 from dynamo_planner.simulation.llamacpp_worker import LlamaOptions
 from dynamo_planner.snapshot import Sla
-from dynamo_planner.sources.llamacpp import LLAMACPP
 
 PEAK_WORKERS = 1.5
 """More would not help on two cores, on which the load client and the router run as well."""
@@ -69,7 +68,6 @@ def llamacpp_stage(requests: Sequence[Request], max_workers: int) -> Iterator[St
         command = [argument.replace("--port=1", "--port=0") for argument in options.command()]
         yield Stage(
             pools={name: pool(command, role, max_workers, STARTUP_S) for name, role in AGGREGATED.items()},
-            vocabulary=LLAMACPP,
             requests=sent,
             cut=cut,
             sla=_sla(sent, speed),
@@ -86,7 +84,7 @@ def measured(model: Path) -> Speed:
     """How fast a worker with this model is now, on this machine."""
     port = free_port(())
     options = LlamaOptions(port=port, model=str(model), slots=SLOTS, context_tokens=SLOTS * 2 * PROBE_ISL)
-    process = subprocess.Popen(options.command(), stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(options.command(), stderr=subprocess.PIPE, text=True)  # noqa: S603 - this interpreter
     try:
         _wait_for(process, port)
         prompt = _complete(port, PROBE_ISL, 1)["timings"]

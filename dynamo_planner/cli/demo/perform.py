@@ -61,7 +61,6 @@ def perform(asked: Asked, console: Console) -> int:
             requests=stage.requests,
             length_s=asked.scenario.length_s,
             pools=stage.pools,
-            vocabulary=stage.vocabulary,
             policy=POLICIES[asked.policy](asked.interval_s, stage),
             decision_log=asked.out / DECISIONS,
         )

@@ -20,7 +20,6 @@ from dynamo_planner.executors.circus import CircusExecutor, CircusPool
 from dynamo_planner.planner import Planner
 from dynamo_planner.policy import Policy
 from dynamo_planner.sources.scrape import ScrapeSource
-from dynamo_planner.sources.vocabulary import Vocabulary
 
 DECIDES_EVERY_S = 1.0
 WINDOW_S = 5.0
@@ -39,14 +38,13 @@ LASTS_AT_MOST_S = 108.0
 class Show:
     """What is to be shown: requests to replay within ``length_s``, the pools that serve them, and who scales those.
 
-    The pools are in the order in which a request passes them; ``vocabulary`` is what their engine calls its metrics.
+    The pools are in the order in which a request passes them.
     """
 
     recording: Recording
     requests: tuple[Request, ...]
     length_s: float
     pools: Mapping[str, CircusPool]
-    vocabulary: Vocabulary
     policy: Policy
     decision_log: Path
 
@@ -68,7 +66,7 @@ class Show:
 
     async def _replay(self, executor: CircusExecutor, screen: Screen, stop: asyncio.Event, ends_s: float) -> None:
         roles = {name: pool.spec.role for name, pool in self.pools.items()}
-        source = ScrapeSource(executor.endpoints, roles, vocabulary=self.vocabulary, window_s=WINDOW_S)
+        source = ScrapeSource(executor.endpoints, roles, window_s=WINDOW_S)
         planner = Planner(self.policy, source, executor, interval_s=DECIDES_EVERY_S, log=self.decision_log)
         async with Router(executor.endpoints, tuple(self.pools)) as router:
             began_s = asyncio.get_running_loop().time()

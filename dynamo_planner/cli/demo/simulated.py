@@ -8,7 +8,6 @@ from dynamo_planner.cli.demo.fit import PEAK_WORKERS, fit
 from dynamo_planner.cli.demo.load import MODEL, Request
 from dynamo_planner.cli.demo.stage import AGGREGATED, DISAGGREGATED, Stage, pool
 from dynamo_planner.simulation.worker import WorkerOptions
-from dynamo_planner.sources.vllm import VLLM
 
 STARTUP_S = 1.0
 """How long a simulated engine takes to be ready, beside the start of its process."""
@@ -26,7 +25,6 @@ def simulated_stage(requests: Sequence[Request], max_workers: int, *, disaggrega
     timing = fitted.timing
     return Stage(
         pools=pools,
-        vocabulary=VLLM,
         requests=fitted.requests,
         cut=fitted.cut,
         sla=fitted.sla,

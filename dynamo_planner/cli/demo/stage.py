@@ -9,7 +9,6 @@ from dynamo_planner.cli.demo.load import Request
 from dynamo_planner.executors.circus import CircusPool
 from dynamo_planner.policies.load import LoadPolicy
 from dynamo_planner.snapshot import PoolSpec, Role, Sla
-from dynamo_planner.sources.vocabulary import Vocabulary
 
 AGGREGATED: dict[str, Role] = {"workers": "aggregated"}
 DISAGGREGATED: dict[str, Role] = {"prefill": "prefill", "decode": "decode"}
@@ -22,14 +21,13 @@ GRACEFUL_TIMEOUT_S = 30.0
 class Stage:
     """What a demo plays on.
 
-    ``pools`` are in the order in which a request passes them, and ``vocabulary`` is what their engine calls its
-    metrics. ``requests`` are those of the trace as they are sent, ``cut`` of them because they are too long for such
-    an engine. ``sla`` is what can be asked of it, ``engines`` says in a few lines what it is, and ``kv_per_waiting``
-    how much a waiting request counts beside the KV usage.
+    ``pools`` are in the order in which a request passes them. ``requests`` are those of the trace as they are sent,
+    ``cut`` of them shortened because they are too long for such an engine. ``sla`` is what can be asked of it,
+    ``engines`` says in a few lines what it is, and ``kv_per_waiting`` how much a waiting request counts beside the
+    KV usage.
     """
 
     pools: Mapping[str, CircusPool]
-    vocabulary: Vocabulary
     requests: tuple[Request, ...]
     cut: int
     sla: Sla

@@ -1,0 +1,44 @@
+"""A Dynamo service in a network of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.dynamo.network import private_network
+from tests.dynamo.service import Service, service
+
+INSTALL = Path(__file__).with_name("install.sh")
+
+
+@pytest.fixture(scope="session")
+def dynamo_python() -> str:
+    """An interpreter that has Dynamo; it is installed where it is missing, which takes about a minute."""
+    environment = os.environ | {"PYTHON": sys.executable}
+    done = subprocess.run([INSTALL], env=environment, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        _missing(f"Dynamo could not be installed: {done.stderr}")
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def dynamo(dynamo_python: str, tmp_path: Path) -> Iterator[Service]:
+    """A frontend without a worker, in a network of its own, in which the test is as well."""
+    with contextlib.ExitStack() as ends:
+        try:
+            ends.enter_context(private_network())
+        except PermissionError as error:
+            _missing(f"a network of its own takes root: {error}")
+        yield ends.enter_context(service(dynamo_python, tmp_path))
+
+
+def _missing(why: str) -> None:
+    if os.environ.get("CI"):
+        pytest.fail(why)
+    pytest.skip(why)

@@ -1,0 +1,161 @@
+"""A Dynamo service on this machine: its frontend, and pools of its mocker workers for the Circus executor.
+
+The frontend finds workers by files, and speaks with them over TCP: there is no etcd and no NATS. The model is a
+tokenizer and no weights; a mocker keeps the time of an engine, its queue and its KV cache, and makes words up.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from dynamo_planner import PoolSpec, Role
+from dynamo_planner.cli.demo.load import MODEL
+from dynamo_planner.executors.circus import CircusPool
+from dynamo_planner.executors.circus.ports import free_port
+
+WORDS = 4096
+"""A mocker draws token ids below this; in a smaller vocabulary its words have no text, and no first token is seen."""
+
+READY_WITHIN_S = 30.0
+
+
+@dataclass(frozen=True)
+class Service:
+    """A frontend that runs, and how workers of it are started."""
+
+    url: str
+    python: str
+    directory: Path
+
+    def pool(self, role: Role, options: Mapping[str, str | int | float]) -> CircusPool:
+        """A pool of up to three mockers with these options."""
+        modes = {"aggregated": "agg", "prefill": "prefill", "decode": "decode"}
+        flags = {
+            "model-path": self.directory / "model",
+            "model-name": MODEL,
+            "disaggregation-mode": modes[role],
+            **options,
+        }
+        return CircusPool(
+            spec=PoolSpec(role=role, gpus=0, max_replicas=3, startup_s=3),
+            command=[
+                *(self.python, "-m", "dynamo.mocker"),
+                *(f"--{name}={value}" for name, value in flags.items()),
+            ],
+            env={**_environment(self.directory), "DYN_SYSTEM_PORT": "{port}"},
+            startup_timeout_s=READY_WITHIN_S,
+            graceful_timeout_s=30.0,
+        )
+
+    def wait_for_model(self) -> None:
+        """Wait until the frontend knows of a worker of the model."""
+        ends_s = time.monotonic() + READY_WITHIN_S
+        while MODEL not in self._models():
+            assert time.monotonic() < ends_s, f"the frontend knows no worker: {self.log()}"
+            time.sleep(0.05)
+
+    def log(self) -> str:
+        """What the frontend has logged."""
+        return (self.directory / "frontend.log").read_text()
+
+    def _models(self) -> list[str]:
+        with suppress(OSError), urllib.request.urlopen(f"{self.url}/v1/models", timeout=1) as answer:
+            return [model["id"] for model in json.load(answer)["data"]]
+        return []
+
+
+@contextmanager
+def service(python: str, directory: Path) -> Iterator[Service]:
+    """A frontend without a worker yet; ``directory`` is for its files."""
+    _write_model(directory / "model")
+    (directory / "discovery").mkdir()
+    port = free_port(())
+    with (directory / "frontend.log").open("wb") as log:
+        frontend = subprocess.Popen(
+            [
+                python,
+                "-m",
+                "dynamo.frontend",
+                "--http-host=127.0.0.1",
+                f"--http-port={port}",
+                "--router-mode=least-loaded",
+            ],
+            env={"PATH": os.defpath, **_environment(directory)},
+            stdout=log,
+            stderr=log,
+        )
+        try:
+            yield Service(f"http://127.0.0.1:{port}", python, directory)
+        finally:
+            frontend.kill()
+            frontend.wait()
+
+
+def _environment(directory: Path) -> dict[str, str]:
+    return {
+        "HOME": str(directory),
+        "HF_HUB_OFFLINE": "1",
+        "DYN_DISCOVERY_BACKEND": "file",
+        "DYN_FILE_KV": str(directory / "discovery"),
+        "DYN_REQUEST_PLANE": "tcp",
+        "DYN_EVENT_PLANE": "zmq",
+        "DYN_TCP_RPC_HOST": "127.0.0.1",
+        "DYN_SYSTEM_HOST": "127.0.0.1",
+        "DYN_SYSTEM_USE_ENDPOINT_HEALTH_STATUS": '["generate"]',  # or /health never says that it is ready
+    }
+
+
+def _write_model(directory: Path) -> None:
+    """What Dynamo reads of a model: its configuration, and a tokenizer that has a word for each token."""
+    special = ["<unk>", "<s>", "</s>"]
+    words = special + [f"w{number}" for number in range(len(special), WORDS)]
+    added = [
+        {"id": number, "content": word, "special": True, "normalized": False}
+        | dict.fromkeys(("single_word", "lstrip", "rstrip"), False)
+        for number, word in enumerate(special)
+    ]
+    model = {"type": "WordLevel", "vocab": {word: number for number, word in enumerate(words)}, "unk_token": "<unk>"}
+    parts = dict.fromkeys(("truncation", "padding", "normalizer", "post_processor", "decoder"))
+    files = {
+        "tokenizer.json": {
+            "version": "1.0",
+            "added_tokens": added,
+            "pre_tokenizer": {"type": "WhitespaceSplit"},
+            "model": model,
+            **parts,
+        },
+        "tokenizer_config.json": {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "unk_token": "<unk>",
+            "bos_token": "<s>",
+            "eos_token": "</s>",
+            "model_max_length": 8192,
+            "chat_template": "{% for message in messages %}{{ message['content'] }} {% endfor %}",
+        },
+        "config.json": {
+            "architectures": ["LlamaForCausalLM"],
+            "model_type": "llama",
+            "hidden_size": 64,
+            "intermediate_size": 128,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 4,
+            "num_hidden_layers": 2,
+            "vocab_size": len(words),
+            "max_position_embeddings": 8192,
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+            "rms_norm_eps": 1e-5,
+            "torch_dtype": "float32",
+        },
+    }
+    directory.mkdir()
+    for name, content in files.items():
+        (directory / name).write_text(json.dumps(content))
