@@ -12,7 +12,7 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,21 +55,23 @@ class Service:
             graceful_timeout_s=30.0,
         )
 
-    def wait_for_model(self) -> None:
-        """Wait until the frontend knows of a worker of the model."""
+    def wait_until_it_serves(self) -> None:
+        """Wait until a request is answered: the frontend tells of a model before it knows where its workers are."""
         ends_s = time.monotonic() + READY_WITHIN_S
-        while MODEL not in self._models():
-            assert time.monotonic() < ends_s, f"the frontend knows no worker: {self.log()}"
-            time.sleep(0.05)
+        body = json.dumps({"model": MODEL, "prompt": "w3", "max_tokens": 1}).encode()
+        request = urllib.request.Request(f"{self.url}/v1/completions", body, {"Content-Type": "application/json"})
+        while True:
+            try:
+                urllib.request.urlopen(request, timeout=5).close()
+            except OSError as error:
+                assert time.monotonic() < ends_s, f"{error}: {self.log()}"
+                time.sleep(0.1)
+            else:
+                return
 
     def log(self) -> str:
         """What the frontend has logged."""
         return (self.directory / "frontend.log").read_text()
-
-    def _models(self) -> list[str]:
-        with suppress(OSError), urllib.request.urlopen(f"{self.url}/v1/models", timeout=1) as answer:
-            return [model["id"] for model in json.load(answer)["data"]]
-        return []
 
 
 @contextmanager

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from dynamo_planner.sources.frontend import FrontendSource
 
 from dynamo_planner import LoadPolicy, Policy, Replicas, Sla, Snapshot, Stabilization
 from dynamo_planner.cli.demo.load import LoadClient, Request
@@ -21,6 +20,7 @@ from dynamo_planner.executors.circus import CircusExecutor, CircusPool
 from dynamo_planner.planner import Planner
 from dynamo_planner.policy import as_policy
 from dynamo_planner.records import Step
+from dynamo_planner.sources.frontend import FrontendSource
 from dynamo_planner.sources.scrape import ScrapeSource
 from dynamo_planner.sources.vllm import VLLM
 from dynamo_planner.sources.vocabulary import Gauge, Vocabulary
@@ -92,7 +92,7 @@ async def _serve(
         assert clock() < gives_up_s, "the workers are not ready"
         assert not any(worker.message for worker in executor.workers()), executor.workers()
         await asyncio.sleep(0.05)
-    await asyncio.to_thread(dynamo.wait_for_model)
+    await asyncio.to_thread(dynamo.wait_until_it_serves)
     client = LoadClient(dynamo.url, seen.recording, clock())
     replay = asyncio.create_task(client.replay(requests))
     gives_up_s = clock() + CALM_S + BURST_S + SETTLES_WITHIN_S
