@@ -26,6 +26,14 @@ from dynamo_planner.simulation.traces import Trace
 
 COMMAND = [sys.executable, "-c", "import typer; from dynamo_planner.cli.demo import demo; typer.run(demo)"]
 
+WORKERS = {"dynamo_planner.simulation.worker", "dynamo_planner.simulation.llamacpp_worker"}
+
+SERVING = {
+    "aggregated": [],
+    "disaggregated": ["--disaggregated"],
+    "llama.cpp": ["--engine", "llama.cpp", "--interval-s", "2", "--max-workers", "2"],
+}
+
 StartDemo = Callable[..., subprocess.Popen[str]]
 
 
@@ -74,7 +82,7 @@ def workers(process: subprocess.Popen[str]) -> list[psutil.Process]:
     found = []
     for one in family(process):
         with suppress(psutil.NoSuchProcess):
-            if "dynamo_planner.simulation.worker" in one.cmdline():
+            if WORKERS.intersection(one.cmdline()):
                 found.append(one)
     return found
 
@@ -98,12 +106,11 @@ def left_over(process: subprocess.Popen[str], began: list[psutil.Process]) -> li
 
 
 @pytest.mark.timeout(150)
-@pytest.mark.parametrize("serving", ["aggregated", "disaggregated"])
+@pytest.mark.parametrize("serving", SERVING)
 def test_a_trace_scales_workers_up_and_down_and_loses_nothing(
     start_demo: StartDemo, small_burst: Path, tmp_path: Path, serving: str
 ) -> None:
-    options = ["--disaggregated"] if serving == "disaggregated" else []
-    process = start_demo("--trace", str(small_burst), "--out", "out", *options)
+    process = start_demo("--trace", str(small_burst), "--out", "out", *SERVING[serving])
     until(lambda: workers(process))
     began = family(process)
     told, errors = process.communicate(timeout=140)
@@ -114,7 +121,7 @@ def test_a_trace_scales_workers_up_and_down_and_loses_nothing(
     assert (summary.lost, summary.failures) == (0, ())
     assert summary.requests == len(Trace.load(small_burst))
     assert summary.wall_s < 120
-    assert list(summary.pools) == (["prefill", "decode"] if options else ["workers"])
+    assert list(summary.pools) == (["prefill", "decode"] if serving == "disaggregated" else ["workers"])
     assert summary.worker_s < summary.static_peak_s
     assert all(0 <= pool.last <= pool.peak <= 4 for pool in summary.pools.values())
 
@@ -192,6 +199,8 @@ def app() -> typer.Typer:
         (["--trace", "{malformed}"], "line 3"),
         (["--max-workers", "1"], "--max-workers"),
         (["--policy", "sla"], "--policy"),
+        (["--engine", "vllm"], "--engine"),
+        (["--engine", "llama.cpp", "--disaggregated"], "llama.cpp has no prefill and decode workers"),
         (["--interval-s", "nan"], "--interval-s"),
         (["--ttft-ms", "inf"], "must be a finite number, got inf"),
         (["--out", "{trace}"], "--out"),

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dynamo_planner.cli.demo.fit import IN_FLIGHT, PEAK_WORKERS, SLA_SCALE, fit
-from dynamo_planner.cli.demo.load import Request
+from dynamo_planner.cli.demo.fit import IN_FLIGHT, LONGEST_DECODE_S, PEAK_WORKERS, SLA_SCALE, fit
+from dynamo_planner.cli.demo.llamacpp import SLOTS, Speed, scaled
+from dynamo_planner.cli.demo.load import Request, prompt
 from dynamo_planner.cli.demo.scenario import LONGEST_S, from_file, generated
 from dynamo_planner.simulation.traces import Trace, TraceError
 
@@ -104,3 +105,26 @@ def test_odd_loads_have_an_engine_too(requests: tuple[Request, ...], disaggregat
     fitted = fit(requests, disaggregated=disaggregated)
     assert fitted.sla.ttft_ms > 0
     assert all(sent.isl + sent.osl - 1 <= fitted.limits.kv_tokens for sent in fitted.requests)
+
+
+def test_requests_are_scaled_to_the_speed_of_llama_cpp_as_worked_out_by_hand() -> None:
+    sent, cut = scaled(steady(5, isl=800, osl=100), Speed(prompt_per_s=1000, tokens_per_s=400))
+    # 1.5 workers: 35 % of their time for prompts at 1000/s, and 65 % for tokens at 400/s, over the 51 requests that
+    # fall into 10 s where both of its ends have one
+    assert {(request.isl, request.osl) for request in sent} == {(525 * 10 // 51, 390 * 10 // 51)}
+    assert cut == 0
+    assert [request.due_s for request in sent] == [request.due_s for request in steady(5, isl=800, osl=100)]
+
+
+def test_a_request_that_would_hold_a_slot_of_llama_cpp_for_long_is_cut() -> None:
+    speed = Speed(prompt_per_s=1000, tokens_per_s=400)
+    sent, cut = scaled((*steady(5, isl=800, osl=10), Request(30.0, 800, 50_000)), speed)
+    assert cut == 1
+    assert max(request.osl for request in sent) == LONGEST_DECODE_S * 400 / SLOTS
+    assert min(request.osl for request in sent) == 1
+
+
+def test_no_two_prompts_begin_alike() -> None:
+    requests = generated(0).requests
+    assert len({tuple(prompt(request)[:8]) for request in requests}) == len(requests)
+    assert all(len(prompt(request)) == request.isl for request in requests[:20])

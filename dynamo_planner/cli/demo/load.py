@@ -95,7 +95,7 @@ def prompt(request: Request) -> list[int]:
     """The prompt of a request as token ids. It begins like no other, or an engine's prefix cache would know it.
 
     >>> prompt(Request(due_s=1.5, isl=4, osl=10))
-    [51, 11, 247, 82]
+    [144, 68, 152, 144]
     """
     return random.Random(request.due_s).choices(TOKENS, k=request.isl)  # noqa: S311 - no secret
 
