@@ -1,4 +1,4 @@
-"""``dynamo-planner demo``: simulated workers, a replayed trace, and a planner that scales, on one machine."""
+"""``dynamo-planner demo``: workers, simulated or llama.cpp, a replayed trace, and a planner that scales them."""
 
 from dynamo_planner.cli.demo.command import demo
 
