@@ -18,16 +18,17 @@ import numpy as np
 import pytest
 from gguf import GGUFReader
 
-from dynamo_planner import Observation
 from dynamo_planner.executors.circus.ports import free_port
 from dynamo_planner.simulation.llamacpp_model import VOCABULARY, RandomModel
 from dynamo_planner.simulation.llamacpp_worker import MODULE, LlamaOptions
 from dynamo_planner.sources.scrape import ScrapeSource
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 SLOTS = 2
 CONTEXT_TOKENS = 512
+LONG = 250
+"""As many tokens as a slot has room for, nearly."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class LlamaWorker:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model") / "random.gguf"
-    RandomModel().write(path)
+    RandomModel(width=256).write(path)
     return path
 
 
@@ -118,8 +119,8 @@ def test_it_streams_exactly_the_tokens_that_were_asked_for(start: Callable[[], L
 def test_told_to_end_it_answers_what_it_has_and_what_was_on_its_way(start: Callable[[], LlamaWorker]) -> None:
     worker = start()
     with ThreadPoolExecutor(8) as clients:
-        early = [clients.submit(worker.complete, 80) for _ in range(6)]
-        until(lambda: worker.inside() == {"processing": SLOTS, "deferred": 6 - SLOTS})
+        early = [clients.submit(worker.complete, LONG) for _ in range(6)]
+        until(lambda: worker.inside()["deferred"] >= 2)
         worker.process.send_signal(signal.SIGTERM)
         late = [clients.submit(worker.complete, 20) for _ in range(2)]
         answers = [client.result() for client in (*early, *late)]
@@ -132,23 +133,18 @@ def test_a_snapshot_has_what_llama_cpp_tells_and_says_what_it_does_not(start: Ca
     source = ScrapeSource({"workers": {"one": worker.url}}, {"workers": "aggregated"})
     source.observe(0.0)
     with ThreadPoolExecutor(5) as clients:
-        answers = [clients.submit(worker.complete, 150) for _ in range(5)]
-        until(lambda: worker.inside() == {"processing": SLOTS, "deferred": 5 - SLOTS})
-        busy = source.observe(1.0)
+        answers = [clients.submit(worker.complete, LONG) for _ in range(5)]
+        until(lambda: worker.inside()["deferred"] >= 2)
+        busy = source.observe(1.0).pools["workers"]
         assert all(answer.result() for answer in answers)
     until(lambda: worker.inside() == {"processing": 0, "deferred": 0})
     idle = source.observe(2.0)
-
-    def metrics(seen: Observation) -> tuple[float | None, ...]:
-        pool = seen.pools["workers"]
-        return pool.running, pool.queued, pool.kv_capacity_tokens
-
-    assert metrics(busy) == (SLOTS, 5 - SLOTS, CONTEXT_TOKENS)
-    assert metrics(idle) == (0, 0, CONTEXT_TOKENS)
-    used = busy.pools["workers"].kv_usage
-    assert used is not None
-    assert SLOTS * 3 / CONTEXT_TOKENS <= used <= SLOTS * (3 + 150) / CONTEXT_TOKENS  # the prompts, and tokens so far
-    assert idle.pools["workers"].kv_usage == 0
+    empty = idle.pools["workers"]
+    assert (busy.running, busy.kv_capacity_tokens) == (SLOTS, CONTEXT_TOKENS)
+    assert busy.queued in {1, 2, 3}
+    assert busy.kv_usage is not None
+    assert 0 < busy.kv_usage <= SLOTS * (3 + LONG) / CONTEXT_TOKENS  # the prompts, and tokens so far
+    assert (empty.running, empty.queued, empty.kv_usage, empty.kv_capacity_tokens) == (0, 0, 0, CONTEXT_TOKENS)
     assert idle.traffic is not None
     assert idle.traffic.itl_ms is not None  # over the tokens of the window
     for field in ("requests_per_s", "ttft_ms", "isl", "osl", "request_duration_s"):
