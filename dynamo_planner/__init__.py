@@ -38,7 +38,7 @@ from dynamo_planner.snapshot import (
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from dynamo_planner.policies import HpaLaw, KedaSloLaw, KpaLaw, RayServeLaw, Schedule, StaticLaw, WvaLaw
+    from dynamo_planner.policies import HpaLaw, KedaSloLaw, KpaLaw, RayServeLaw, Schedule, SlaPolicy, StaticLaw, WvaLaw
     from dynamo_planner.profiles import Profile, ProfileError
 
 _LAZY = {
@@ -49,6 +49,7 @@ _LAZY = {
     "ProfileError": "dynamo_planner.profiles",
     "RayServeLaw": "dynamo_planner.policies",
     "Schedule": "dynamo_planner.policies",
+    "SlaPolicy": "dynamo_planner.policies",
     "StaticLaw": "dynamo_planner.policies",
     "WvaLaw": "dynamo_planner.policies",
 }
@@ -94,6 +95,7 @@ __all__ = [
     "Schedule",
     "SetKnob",
     "Sla",
+    "SlaPolicy",
     "Snapshot",
     "Stabilization",
     "Staleness",

@@ -18,7 +18,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.json_schema import models_json_schema
@@ -26,10 +26,14 @@ from pydantic.json_schema import models_json_schema
 from dynamo_planner.extras import needs_extra
 from dynamo_planner.policy import Guard, Guarded, Node, Policy
 
+if TYPE_CHECKING:
+    from dynamo_planner.profiles import Profile
+
 N = TypeVar("N", bound=Node)
 
 KINDS = {
     "load": "dynamo_planner.policies.load:LoadPolicy",
+    "sla": "dynamo_planner.policies.sla:SlaPolicy",
     "schedule": "dynamo_planner.policies.schedule:Schedule",
     "static": "dynamo_planner.policies.static:StaticLaw",
     "hpa": "dynamo_planner.policies.hpa:HpaLaw",
@@ -62,8 +66,9 @@ class ConfigError(ValueError):
 def load_policy(source: str | Path | Mapping[str, Any] | Sequence[Any], *, allow_custom: bool = False) -> Policy:
     """Build a policy from a file (``.json``, ``.yaml``, ``.yml``) or from the data itself.
 
-    A mapping names its ``kind``; a list is a policy followed by its guards, as ``policy | guard | guard``. A kind of
-    your own is ``package.module:Name``, and is imported only where ``allow_custom`` says so.
+    A mapping names its ``kind``; a list is a policy followed by its guards, as ``policy | guard | guard``. A profile
+    is data, the name of a bundled one, or a path, which counts from the working directory. A kind of your own is
+    ``package.module:Name``, and is imported only where ``allow_custom`` says so.
 
     Raises :class:`ConfigError` with the path of each field that is wrong.
     """
@@ -108,7 +113,7 @@ def build(base: type[N], data: Any, path: str, *, allow_custom: bool = False) ->
         child = _child_of(node, name)
         try:
             if child is None:
-                fields[name] = value
+                fields[name] = _profile(value, f"{path}.{name}") if _is_profile(node, name, value) else value
             elif child[1]:
                 fields[name] = _build_many(child[0], value, f"{path}.{name}", allow_custom=allow_custom)
             else:
@@ -138,10 +143,11 @@ def _build_many(base: type[N], data: Any, path: str, *, allow_custom: bool) -> l
 def _class_of(base: type[N], kind: Any, path: str, *, allow_custom: bool) -> type[N]:
     if isinstance(kind, str) and ":" in kind and kind not in KINDS:
         return _custom_class(base, kind, path, allow_custom=allow_custom)
-    if kind not in _kinds_of(base):
+    found = _import(KINDS[kind]) if isinstance(kind, str) and kind in KINDS else None
+    if found is None or not issubclass(found, base):
         allowed = ", ".join(_kinds_of(base))
         raise ConfigError([f"{path}: {kind!r} is no kind of {base.__name__.lower()}; allowed: {allowed}"])
-    return _import(KINDS[kind])  # type: ignore[no-any-return]
+    return found  # type: ignore[no-any-return]
 
 
 def _custom_class(base: type[N], kind: str, path: str, *, allow_custom: bool) -> type[N]:
@@ -175,6 +181,26 @@ def _child_of(node: type[Node], name: str) -> tuple[type[Node], bool] | None:
     while get_args(annotation):
         annotation = get_args(annotation)[0]
     return (annotation, many) if isinstance(annotation, type) and issubclass(annotation, Node) else None
+
+
+def _is_profile(node: type[Node], name: str, value: Any) -> bool:
+    """Whether a field holds a profile, and the value names one."""
+    field = node.model_fields.get(name)
+    return isinstance(value, str) and getattr(field and field.annotation, "__name__", None) == "Profile"
+
+
+def _profile(name: str, path: str) -> Profile:
+    """A bundled profile by its name, or one that is read from a path.
+
+    Raises :class:`ConfigError` where it is neither.
+    """
+    from dynamo_planner.profiles import Profile, ProfileError  # noqa: PLC0415
+    from dynamo_planner.profiles.files import bundled_profiles  # noqa: PLC0415
+
+    try:
+        return Profile.bundled(name) if name in bundled_profiles() else Profile.load(name)
+    except ProfileError as error:
+        raise ConfigError([f"{path}: {error} (bundled: {', '.join(bundled_profiles())})"]) from error
 
 
 M = TypeVar("M", bound=BaseModel)
@@ -243,6 +269,11 @@ def policy_schema() -> dict[str, Any]:
         definition = definitions[node.__name__]
         definition["properties"] = {"kind": {"const": kind}, **definition.get("properties", {})}
         definition["required"] = ["kind", *definition.get("required", [])]
+    for definition in definitions.values():
+        for name, field in definition.get("properties", {}).items():
+            if field.get("$ref") == "#/$defs/Profile":
+                named = {"type": "string", "description": "a bundled profile's name, or a path"}
+                definition["properties"][name] = {"anyOf": [named, field]}
     for base in (Policy, Guard):
         own = [{"$ref": f"#/$defs/{node.__name__}"} for node in nodes.values() if issubclass(node, base)]
         definitions[base.__name__] = {"oneOf": own}

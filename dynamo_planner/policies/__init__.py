@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from dynamo_planner.policies.kpa import KpaLaw
     from dynamo_planner.policies.ray_serve import RayServeLaw
     from dynamo_planner.policies.schedule import Schedule
+    from dynamo_planner.policies.sla import SlaPolicy
     from dynamo_planner.policies.static import StaticLaw
     from dynamo_planner.policies.wva import WvaLaw
 
@@ -20,6 +21,7 @@ _LAZY = {
     "KpaLaw": "kpa",
     "RayServeLaw": "ray_serve",
     "Schedule": "schedule",
+    "SlaPolicy": "sla",
     "StaticLaw": "static",
     "WvaLaw": "wva",
 }
@@ -32,4 +34,14 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
 
 
-__all__ = ["HpaLaw", "KedaSloLaw", "KpaLaw", "LoadPolicy", "RayServeLaw", "Schedule", "StaticLaw", "WvaLaw"]
+__all__ = [
+    "HpaLaw",
+    "KedaSloLaw",
+    "KpaLaw",
+    "LoadPolicy",
+    "RayServeLaw",
+    "Schedule",
+    "SlaPolicy",
+    "StaticLaw",
+    "WvaLaw",
+]

@@ -161,6 +161,12 @@ class Profile(Frozen):
         """Steps of prompts and of decoding, alone and together."""
         return Steps(self.prefill, self.decode, self.mixed)
 
+    def __repr_args__(self) -> list[tuple[str | None, Any]]:
+        """The name and how many points there are, since the points themselves are hundreds of numbers."""
+        points = {"prefill": self.prefill_points.isl, "decode": self.decode_points.itl_ms}
+        mixed = {} if self.mixed_points is None else {"mixed": self.mixed_points.step_ms}
+        return [("name", self.name), *[(f"{kind}_points", len(values)) for kind, values in {**points, **mixed}.items()]]
+
     def __copy__(self) -> Self:
         """Without the fitted curves, which would outlive a change of the points in ``model_copy``."""
         copied = super().__copy__()

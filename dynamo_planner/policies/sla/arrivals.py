@@ -1,0 +1,94 @@
+"""How arrivals went in the last while, slot by slot: the bursts that are too short to forecast."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from dynamo_planner.sizing import Arrivals
+from dynamo_planner.sizing.queueing import Floats
+
+SHORTEST_SLOT_S = 5.0
+MOST_SLOTS = 360
+EVERY = 12
+"""The past is looked at anew after so many slots, since it changes slowly, and takes a while to look at."""
+
+LEAST_REQUESTS = 4.0
+"""Slots are put together until each has so many requests on average."""
+
+OVERLAP = 0.25
+"""A window that overlaps the one before by more than this share of it was counted already."""
+
+
+class Slots(NamedTuple):
+    """Arrivals per second of past slots of ``slot_s``, oldest first, and how many there were ever; seconds and
+    arrivals of the open slot; until when was counted."""
+
+    slot_s: float
+    end_s: float
+    open_s: float = 0.0
+    open_count: float = 0.0
+    number: int = 0
+    rates: tuple[float, ...] = ()
+
+
+def counted(slots: Slots | None, end_s: float, rate_per_s: float, window_s: float) -> Slots:
+    """The slots after a window of ``window_s`` seconds to ``end_s``; one that was counted before changes nothing."""
+    if slots is None:
+        slots = Slots(max(SHORTEST_SLOT_S, window_s), end_s - window_s)
+    if end_s - window_s < slots.end_s - OVERLAP * window_s:
+        return slots
+    open_s, count = slots.open_s + window_s, slots.open_count + rate_per_s * window_s
+    if open_s < slots.slot_s - window_s / 2:
+        return slots._replace(end_s=end_s, open_s=open_s, open_count=count)
+    number = slots.number + 1
+    rates = (*slots.rates, count / open_s)
+    return Slots(slots.slot_s, end_s, number=number, rates=rates if number % EVERY else rates[-MOST_SLOTS:])
+
+
+def recent_rate(slots: Slots | None, over_s: float) -> float:
+    """The mean rate of the last slots that are ``over_s`` long together, one at least."""
+    if slots is None or not slots.rates:
+        return 0.0
+    last = slots.rates[-max(round(over_s / slots.slot_s), 1) :]
+    return sum(last) / len(last)
+
+
+def arrivals_at(slots: Slots | None, rate_per_s: float, level_s: float, told: float | None) -> Arrivals:
+    """Arrivals at a rate that is a mean over ``level_s``, which go about it as those of the slots went about theirs.
+
+    What changes over longer times than ``level_s`` is left out, since that is forecast. ``told`` is the dispersion that
+    a source reports, for as long as too little was counted; without it arrivals are taken for Poisson.
+    """
+    whole = () if slots is None else slots.rates[: len(slots.rates) - slots.number % EVERY]
+    past = _past(whole, slots.slot_s, level_s) if slots and whole else None
+    if past is None:
+        return Arrivals(rate_per_s, max(told or 1.0, 1.0))
+    return Arrivals(rate_per_s, *past)
+
+
+@lru_cache(maxsize=16)
+def _past(rates: tuple[float, ...], slot_s: float, level_s: float) -> tuple[float, float, Floats] | None:
+    """Dispersion, slot and path of past arrivals; ``None`` where there were too few."""
+    values = np.array(rates)
+    mean = float(values.mean())
+    together = int(np.ceil(LEAST_REQUESTS / (mean * slot_s))) if mean > 0 else len(values)
+    whole = len(values) // together
+    if whole < EVERY:
+        return None
+    values = values[len(values) - whole * together :].reshape(whole, together).mean(axis=1)
+    slot_s *= together
+    dispersion = float(np.mean(np.diff(values) ** 2) / 2 / values.mean()) * slot_s
+    level = _moving_mean(values, max(round(level_s / slot_s), 1))
+    path = np.where(level > 0, values / np.where(level > 0, level, 1.0), 1.0)
+    return dispersion, slot_s, path / path.mean()
+
+
+def _moving_mean(values: Floats, width: int) -> Floats:
+    """The mean of the ``width`` values around each, of fewer at the ends."""
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    index = np.arange(len(values))
+    low, high = np.maximum(index - width // 2, 0), np.minimum(index + (width + 1) // 2, len(values))
+    return np.asarray((total[high] - total[low]) / (high - low))

@@ -1,0 +1,37 @@
+"""What :class:`~dynamo_planner.policies.sla.SlaPolicy` remembers: observations and recommendations, a value."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from dynamo_planner.forecasting import ForecastState
+from dynamo_planner.frozen import Frozen, FrozenMap, ReadOnly
+from dynamo_planner.policies.sla.arrivals import Slots
+from dynamo_planner.policies.sla.correction import Correction
+from dynamo_planner.policies.sla.holding import Needs
+from dynamo_planner.policies.sla.lengths import LengthsSeen
+from dynamo_planner.policies.sla.startup import Startup
+
+
+class PoolMemory(Frozen):
+    """Of one pool: its starts, what it needed, how far its engine is from the profile, and how many requests were in
+    it when that was last looked at. ``queue_seen`` says that its queue has ever been seen."""
+
+    startup: Startup = Startup()
+    needs: Needs = ()
+    correction: Correction = Correction()
+    inside: float | None = None
+    queue_seen: bool = False
+
+
+class ServiceMemory(Frozen):
+    """Of the service: when traffic was last seen, and what was seen of it."""
+
+    seen_s: float | None = None
+    rate: ForecastState | None = None
+    slots: Slots | None = None
+    isl: LengthsSeen | None = None
+    osl: LengthsSeen | None = None
+    hit_rate: float | None = None
+    queue_seen: bool = False
+    pools: ReadOnly[str, PoolMemory] = Field(default_factory=FrozenMap)

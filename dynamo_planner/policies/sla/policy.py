@@ -1,0 +1,262 @@
+"""SlaPolicy: as many replicas as it takes for a share of the requests to meet the SLA, when they are there.
+
+See :class:`SlaPolicy`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from dynamo_planner.actions import Hold, Proposal, Reason, Want
+from dynamo_planner.forecasting import Forecaster
+from dynamo_planner.frozen import FrozenMap
+from dynamo_planner.policies.sla.arrivals import arrivals_at, recent_rate
+from dynamo_planner.policies.sla.correcting import Work, by_busy_time, by_itl, inside
+from dynamo_planner.policies.sla.demand import demand, shares
+from dynamo_planner.policies.sla.lengths import rounded
+from dynamo_planner.policies.sla.memory import PoolMemory, ServiceMemory
+from dynamo_planner.policies.sla.observing import Seen, remembered, seen_in
+from dynamo_planner.policies.sla.planning import Given, Tick, planned, planned_idle, told
+from dynamo_planner.policies.sla.startup import Startup, watched
+from dynamo_planner.policy import Policy
+from dynamo_planner.profiles import Profile
+from dynamo_planner.sizing import ClassicSizing, Load, Need, PercentileSizing
+from dynamo_planner.sizing.need import DISAGGREGATED
+from dynamo_planner.snapshot import Role, Sla, Snapshot
+
+FEWEST_EXPECTED = 0.5
+"""With fewer requests than this expected within ``level_s``, and none there, a pool may go to zero."""
+
+FACTOR_STEP = 0.02
+"""Corrections are told in steps of this share, so that what is worked out for one serves for many ticks."""
+
+WORTH_TELLING = 0.03
+
+LEAST_COVERAGE = 0.1
+
+
+class SlaPolicy(Policy, kind="sla"):
+    """Sizes every pool for the share of requests that is to meet the SLA, by when capacity can arrive.
+
+    Each decision:
+
+    1. **Demand.** The arrival rate is forecast, as its mean over ``level_s``, for now and for when a start would be
+       ready; of both the ``quantile`` is planned for, and never less than what came within the last ``level_s``. How
+       long a start takes is learned from those that are seen, and the spec's ``startup_s`` is the prior. Bursts
+       shorter than ``level_s`` are not forecast but sized for: by their dispersion, and the path they took lately.
+    2. **Need.** The fewest replicas with which ``sla.attainment`` of the requests meet TTFT and ITL
+       (:class:`~dynamo_planner.sizing.PercentileSizing`), for the lengths seen lately and the profile times the
+       learned correction. Prompts that can never be in time are told, not paid for.
+    3. **Backlog.** What is waiting now and will still be waiting when a start would be ready, with what is ready and
+       what is starting at work until then, is drained within ``drain_s`` from then on.
+    4. **Waiting to scale down.** A replica goes once nothing needed it for ``restart_cost`` start-up times: the
+       deterministic rule of ski rental (Karlin et al. 1988; Lin, Wierman and Andrew 2011), which never costs more than
+       twice what foresight would. 1 is the GPU time of a start alone; the rest is the price of the requests that
+       are late until a replica is back.
+
+    **Correction.** Per pool, how much longer the work takes than profiled: for prefill by the utilisation law from how
+    busy replicas are (a TTFT contains waiting, and changes nothing), for the others from ITL at the batch that was
+    seen. It is smoothed over ten minutes, kept from ``1 / max_correction`` to ``max_correction``, told, and takes
+    effect at the next decision; ``max_correction=1`` turns it off.
+
+    **What is unknown.** Without arrivals, or without ever having seen lengths, a pool is held. A queue that was seen
+    before and is not now, or lengths that are not, keep a pool from being lowered, not from being raised. With no
+    requests freshly seen, none expected and none inside, the need is zero (``min_replicas`` has the last word).
+
+    Pools of one role share its requests by what arrives at each, or by their replicas. Of ``routing``, ``max_num_seqs``
+    and what else describes the service, see the fields of the sizing. With ``state=None`` it is as if the present
+    replicas had just been needed.
+
+    ``sizing`` answers what-if questions; ``method="classic"`` is the sizing of Dynamo 0.5.1
+    (:class:`~dynamo_planner.sizing.ClassicSizing`) under the same forecasts.
+
+    >>> from dynamo_planner import PoolSpec, PoolStatus, Traffic
+    >>> policy = SlaPolicy(sla=Sla(ttft_ms=500, itl_ms=25), profile=Profile.bundled("llama31-8b_h100_vllm_tp1"))
+    >>> specs = {role: PoolSpec(role=role, startup_s=60) for role in ("prefill", "decode")}
+    >>> pools = {role: PoolStatus(spec=spec, replicas=2, queued=0) for role, spec in specs.items()}
+    >>> traffic = Traffic(requests_per_s=40, window_s=30, isl=3000, osl=250)
+    >>> decision = policy.decide(Snapshot(at_s=0, traffic=traffic, pools=pools))
+    >>> dict(decision.targets)
+    {'prefill': 4, 'decode': 3}
+    """
+
+    sla: Sla
+    profile: Profile
+    method: Literal["percentile", "classic"] = "percentile"
+    forecaster: Forecaster = Field(default_factory=Forecaster)
+    quantile: float = Field(default=0.9, gt=0, lt=1)
+    level_s: float = Field(default=60.0, gt=0)
+    drain_s: float = Field(default=60.0, gt=0)
+    restart_cost: float = Field(default=4.0, ge=0)
+    max_correction: float = Field(default=2.0, ge=1)
+    max_age_s: float = Field(default=90.0, gt=0)
+    kv_transfer_ms: float = Field(default=0.0, ge=0)
+
+    state_type: ClassVar[Any] = ServiceMemory
+
+    @cached_property
+    def sizing(self) -> PercentileSizing | ClassicSizing:
+        """The sizing by itself, for what-if questions."""
+        return PercentileSizing(self.profile) if self.method == "percentile" else ClassicSizing(self.profile)
+
+    @cached_property
+    def _of_two(self) -> Sla:
+        """The SLA with the share for each of two roles, which may miss half of what both together may."""
+        return self.sla.model_copy(update={"attainment": (1 + self.sla.attainment) / 2})
+
+    def propose(self, snapshot: Snapshot, state: ServiceMemory | None) -> tuple[Proposal, ServiceMemory]:
+        before = state or ServiceMemory()
+        seen = seen_in(snapshot, before.seen_s, self.max_age_s)
+        memory = before if seen is None else remembered(before, snapshot, seen, self.forecaster)
+        pools = snapshot.with_role("prefill", "decode", "aggregated")
+        entries: dict[str, Want | Hold] = {}
+        reasons: list[Reason] = []
+        kept: dict[str, PoolMemory] = {}
+        for name, share in shares(pools).items():
+            pool, own = pools[name], before.pools.get(name)
+            if pool.replicas is None:
+                if own is not None:
+                    kept[name] = own
+                continue
+            if own is None:
+                own = PoolMemory(needs=((snapshot.at_s, float(pool.replicas.target)),))
+            tick = Tick(name, pool, pool.replicas, snapshot, share)
+            if seen is None:
+                entries[name] = Hold(_why_no_arrivals(snapshot, self.max_age_s), "MetricUnknown")
+                kept[name] = own.model_copy(update={"startup": watched(own.startup, pool.replicas, snapshot.at_s)})
+            else:
+                entries[name], kept[name], why = self._planned(tick, own, memory, seen)
+                reasons += why
+        memory = memory.model_copy(update={"pools": FrozenMap(kept)})
+        return Proposal(pools=entries, reasons=tuple(reasons)), memory
+
+    def _planned(
+        self, tick: Tick, own: PoolMemory, memory: ServiceMemory, seen: Seen
+    ) -> tuple[Want | Hold, PoolMemory, list[Reason]]:
+        """What a pool should have, what is remembered of it, and why.
+
+        Its correction is that of the ticks before, so that how fast it is said to be in this one cannot lower it.
+        """
+        at_s, pool, role = tick.snapshot.at_s, tick.pool, tick.pool.spec.role
+        startup = watched(own.startup, tick.replicas, at_s)
+        lead_s = startup.planned_s(pool.spec.startup_s)
+        now, then = (
+            self.forecaster.forecast(memory.rate, at_s, horizon_s, self.level_s) for horizon_s in (0.0, lead_s)
+        )
+        recent = recent_rate(memory.slots, self.level_s)
+        ahead = demand(now, then, recent, lead_s, self.quantile).times(tick.share)
+        queued, unknown = self._queued(tick, own, memory)
+        hit_rate, factor = round(memory.hit_rate or 0.0, 2), own.correction.factor(self.max_correction)
+        hold_s = max(self.restart_cost * lead_s, self.level_s)
+        needs, correction = own.needs, own.correction
+        idle = not seen.requests_per_s and not queued and ahead.then * self.level_s < FEWEST_EXPECTED
+        want: Want | Hold
+        if idle:
+            want, needs, reasons = planned_idle(tick, needs, hold_s, lead_s)
+        elif memory.isl is None or memory.osl is None:
+            want, reasons = _without_lengths(tick, seen), []
+        elif role == "aggregated" and (self.method == "classic" or self.profile.mixed is None):
+            want, reasons = Hold(_CANNOT_SIZE, "CannotSize"), []
+        else:
+            if tick.snapshot.traffic.isl is None or tick.snapshot.traffic.osl is None:
+                missing = "isl" if tick.snapshot.traffic.isl is None else "osl"
+                unknown = unknown or _why(tick.snapshot, f"traffic.{missing}")
+            need = self._sized(role, memory, hit_rate, rounded(factor, FACTOR_STEP), int(needs[-1][1]), tick)
+            waits_s = 0.0 if role == "decode" else self.sla.ttft_ms / 2000
+            unknown = unknown if seen.requests_per_s else None
+            given = Given(ahead, queued, need, unknown, waits_s, self.drain_s, hold_s)
+            want, needs, reasons = planned(tick, needs, given)
+            reasons += self._told_of(tick, own, memory, factor, startup, lead_s)
+        if memory.isl is not None and memory.osl is not None:
+            work = Work(memory.isl.mean * (1 - hit_rate), memory.isl.mean, memory.osl.mean)
+            own_seen = seen.times(tick.share)
+            if role == "prefill":
+                correction = by_busy_time(correction, pool, tick.replicas, own.inside, own_seen, work, self.profile)
+            else:
+                traffic = tick.snapshot.traffic
+                correction = by_itl(correction, pool, tick.replicas.ready, traffic, own_seen, work, self.profile)
+        queue_seen = own.queue_seen or pool.queued is not None
+        kept = PoolMemory.model_construct(
+            startup=startup, needs=needs, correction=correction, inside=inside(pool), queue_seen=queue_seen
+        )
+        return want, kept, reasons
+
+    def _sized(
+        self, role: Role, memory: ServiceMemory, hit_rate: float, factor: float, near: int, tick: Tick
+    ) -> Callable[[float], Need]:
+        """What a role needs for a rate, as things are."""
+        sla = self._of_two if role in DISAGGREGATED else self.sla
+        told = tick.snapshot.traffic.arrival_dispersion
+        slots, isl, osl = memory.slots, memory.isl, memory.osl
+
+        def need(rate: float) -> Need:
+            if isl is None or osl is None:
+                raise ValueError("no lengths were seen")
+            arrivals = arrivals_at(slots, rate, self.level_s, told)
+            load = Load(arrivals, isl.lengths(), osl.lengths(), hit_rate, self.kv_transfer_ms)
+            return self.sizing.replicas_for(load, sla, (role,), {role: factor}, {role: near})[role]
+
+        return need
+
+    def _queued(self, tick: Tick, own: PoolMemory, memory: ServiceMemory) -> tuple[float | None, str | None]:
+        """The requests that wait for a pool, and why that is unknown although it was known before."""
+        pool, snapshot, traffic = tick.pool, tick.snapshot, tick.snapshot.traffic
+        queued = pool.queued if snapshot.age_s(pool.observed_at_s) <= self.max_age_s else None
+        unknown = None
+        if queued is None and own.queue_seen:
+            unknown = _why(snapshot, f"pools.{tick.name}.queued")
+        if queued is not None and pool.coverage:
+            queued /= max(pool.coverage, LEAST_COVERAGE)
+        if pool.spec.role == "decode":
+            return queued, unknown
+        if traffic.queued is None:
+            return queued, unknown or (_why(snapshot, "traffic.queued") if memory.queue_seen else None)
+        return (queued or 0.0) + tick.share * traffic.queued, unknown
+
+    def _told_of(
+        self, tick: Tick, own: PoolMemory, memory: ServiceMemory, factor: float, startup: Startup, lead_s: float
+    ) -> list[Reason]:
+        """What was learned, where it is not what the profile and the spec say."""
+        reasons, prior_s = [], tick.pool.spec.startup_s
+        if abs(factor - 1) > WORTH_TELLING:
+            message = f"steps take {factor:.2f} times as long as profiled"
+            reasons.append(told("ProfileCorrected", tick.name, message, requests=own.correction.requests))
+        if startup.starts and abs(lead_s - prior_s) > WORTH_TELLING * prior_s:
+            message = f"starts are planned to take {lead_s:.0f} s, not {prior_s:.0f} s"
+            reasons.append(told("StartupLearned", tick.name, message, starts=startup.starts))
+        for field, lengths in (("isl", memory.isl), ("osl", memory.osl)):
+            cv2 = lengths.estimated_cv2() if lengths is not None and lengths.estimated else None
+            if cv2 is not None:
+                message = f"the spread of {field} is estimated from the means of intervals"
+                reasons.append(told("SpreadEstimated", tick.name, message, cv2=cv2))
+        return reasons
+
+
+_CANNOT_SIZE = (
+    "aggregated pools are sized from mixed steps, by the percentile method: give the profile mixed_points, and leave "
+    "method at 'percentile'"
+)
+
+
+def _without_lengths(tick: Tick, seen: Seen) -> Want | Hold:
+    """What there is to say before any lengths were seen: a pool without capacity wakes up."""
+    traffic = tick.snapshot.traffic
+    if not tick.replicas.target and (seen.requests_per_s or traffic.queued):
+        return Want(1)
+    return Hold(_why(tick.snapshot, "traffic.isl" if traffic.isl is None else "traffic.osl"), "MetricUnknown")
+
+
+def _why(snapshot: Snapshot, field: str) -> str:
+    """That a field is unknown, and why if the source says so."""
+    reason = snapshot.missing.get(field)
+    return f"{field} is unknown" + (f": {reason}" if reason else "")
+
+
+def _why_no_arrivals(snapshot: Snapshot, max_age_s: float) -> str:
+    if snapshot.traffic.requests_per_s is None:
+        return _why(snapshot, "traffic.requests_per_s")
+    return f"traffic is {snapshot.age_s(snapshot.traffic.observed_at_s):.0f} s old, and {max_age_s:.0f} s are allowed"
