@@ -50,7 +50,7 @@ def test_files(tmp_path: Path, suffix: str) -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ({"kind": "lod"}, "policy.kind: 'lod' is no kind of policy; allowed: load, schedule"),
+        ({"kind": "lod"}, "policy.kind: 'lod' is no kind of policy; allowed: load, sla"),
         ({"kind": "bounds"}, "policy.kind: 'bounds' is no kind of policy"),
         ({}, "policy.kind: None is no kind of policy"),
         ([3], "policy[0]: expected a mapping with a 'kind', got 3"),
