@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.dynamo.network import private_network
 from tests.dynamo.service import Service, service
+from tests.network import private_network
 
 INSTALL = Path(__file__).with_name("install.sh")
 

@@ -1,7 +1,7 @@
 """A Dynamo service on this machine: its frontend, and pools of its mocker workers for the Circus executor.
 
-The frontend finds workers by files, and speaks with them over TCP: there is no etcd and no NATS. The model is a
-tokenizer and no weights; a mocker keeps the time of an engine, its queue and its KV cache, and makes words up.
+The frontend finds workers by files, and speaks with them over TCP: there is no etcd and no NATS. The model has no
+weights; a mocker keeps the time of an engine, its queue and its KV cache, and makes words up.
 """
 
 from __future__ import annotations
@@ -20,9 +20,7 @@ from dynamo_planner import PoolSpec, Role
 from dynamo_planner.cli.demo.load import MODEL
 from dynamo_planner.executors.circus import CircusPool
 from dynamo_planner.executors.circus.ports import free_port
-
-WORDS = 4096
-"""A mocker draws token ids below this; in a smaller vocabulary its words have no text, and no first token is seen."""
+from tests.model import write_model
 
 READY_WITHIN_S = 30.0
 
@@ -77,7 +75,7 @@ class Service:
 @contextmanager
 def service(python: str, directory: Path) -> Iterator[Service]:
     """A frontend without a worker yet; ``directory`` is for its files."""
-    _write_model(directory / "model")
+    write_model(directory / "model")
     (directory / "discovery").mkdir()
     port = free_port(())
     with (directory / "frontend.log").open("wb") as log:
@@ -113,51 +111,3 @@ def _environment(directory: Path) -> dict[str, str]:
         "DYN_SYSTEM_HOST": "127.0.0.1",
         "DYN_SYSTEM_USE_ENDPOINT_HEALTH_STATUS": '["generate"]',  # or /health never says that it is ready
     }
-
-
-def _write_model(directory: Path) -> None:
-    """What Dynamo reads of a model: its configuration, and a tokenizer that has a word for each token."""
-    special = ["<unk>", "<s>", "</s>"]
-    words = special + [f"w{number}" for number in range(len(special), WORDS)]
-    added = [
-        {"id": number, "content": word, "special": True, "normalized": False}
-        | dict.fromkeys(("single_word", "lstrip", "rstrip"), False)
-        for number, word in enumerate(special)
-    ]
-    model = {"type": "WordLevel", "vocab": {word: number for number, word in enumerate(words)}, "unk_token": "<unk>"}
-    parts = dict.fromkeys(("truncation", "padding", "normalizer", "post_processor", "decoder"))
-    files = {
-        "tokenizer.json": {
-            "version": "1.0",
-            "added_tokens": added,
-            "pre_tokenizer": {"type": "WhitespaceSplit"},
-            "model": model,
-            **parts,
-        },
-        "tokenizer_config.json": {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "unk_token": "<unk>",
-            "bos_token": "<s>",
-            "eos_token": "</s>",
-            "model_max_length": 8192,
-            "chat_template": "{% for message in messages %}{{ message['content'] }} {% endfor %}",
-        },
-        "config.json": {
-            "architectures": ["LlamaForCausalLM"],
-            "model_type": "llama",
-            "hidden_size": 64,
-            "intermediate_size": 128,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 4,
-            "num_hidden_layers": 2,
-            "vocab_size": len(words),
-            "max_position_embeddings": 8192,
-            "bos_token_id": 1,
-            "eos_token_id": 2,
-            "rms_norm_eps": 1e-5,
-            "torch_dtype": "float32",
-        },
-    }
-    directory.mkdir()
-    for name, content in files.items():
-        (directory / name).write_text(json.dumps(content))

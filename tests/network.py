@@ -1,7 +1,7 @@
 """A network that only this thread and what it starts are in, with nothing but loopback.
 
-Dynamo's mocker listens on all addresses of the machine, whatever it is told, so that it is only run where there is none
-but 127.0.0.1. Needs Linux and the right to make a network namespace (root, as containers have it).
+For programs that listen on all addresses of the machine, whatever they are told: here there is none but 127.0.0.1.
+Needs Linux and the right to make a network namespace (root, as containers have it).
 """
 
 from __future__ import annotations
