@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import typer
 
 import dynamo_planner
+from dynamo_planner.cli.backtest import backtest
 from dynamo_planner.cli.config import config_schema, load_config
 from dynamo_planner.cli.demo import demo
 from dynamo_planner.cli.local import doctor, status, stop
@@ -198,8 +199,8 @@ def explained(step: Step, pool: str | None = None) -> str:
     return "\n".join(lines)
 
 
-def _local(command: Callable[..., None]) -> None:
-    """Register a command of the local backend, with its errors told as those of the others."""
+def _add(command: Callable[..., None]) -> None:
+    """Register a command of another file, with its errors told as those of the others."""
 
     @wraps(command)
     def told(*args: Any, **kwargs: Any) -> None:
@@ -210,5 +211,5 @@ def _local(command: Callable[..., None]) -> None:
 
 
 app.command()(demo)
-for command in (status, stop, doctor):
-    _local(command)
+for command in (backtest, status, stop, doctor):
+    _add(command)

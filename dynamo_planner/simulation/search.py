@@ -74,6 +74,11 @@ class Search:
             self._trim()
         return None if self._best is None else Found(*self._best, judgements=len(self._known))
 
+    @property
+    def judged(self) -> int:
+        """How many plans were judged."""
+        return len(self._known)
+
     def offer(self, plan: Plan, judged: Judged) -> None:
         """A plan that was judged elsewhere."""
         good = judged.attainment >= self._attainment

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linprog
 
 from dynamo_planner.simulation.bound import Demand
+from dynamo_planner.simulation.cluster_setup import ClusterSetup
 from dynamo_planner.simulation.engine import EngineLimits
 from dynamo_planner.simulation.timing import StepTiming
 from dynamo_planner.simulation.traces import Trace
@@ -153,3 +154,19 @@ def _least_ms(
     ]
     prompt_share, own_share = max(ways, key=lambda way: float(way[0].sum() + way[1].sum()))
     return prompt + prompt_share, own + grown + own_share
+
+
+def hopeless(trace: Trace, cluster: ClusterSetup, sla: Sla) -> NDArray[np.bool_]:
+    """Which requests miss the TTFT target on an idle cluster already: their prompt alone takes longer."""
+    pool = next(pool for pool in cluster.pools.values() if pool.spec.role != "decode")
+    budget = pool.limits.max_num_batched_tokens
+    cached = 0 if trace.prefix_hit is None else trace.prefix_hit
+    lengths, which = np.unique(np.maximum(trace.isl - cached, 1), return_inverse=True)
+    full, rest = np.divmod(lengths, budget)
+    longest_ms = pool.timing.line(budget, 0, 0).ms
+    rests = {int(tokens): pool.timing.line(int(tokens), 0, 0).ms if tokens else 0.0 for tokens in np.unique(rest)}
+    alone_ms = full * longest_ms + np.array([rests[int(tokens)] for tokens in rest])
+    if pool.spec.role == "prefill":
+        transfer_s = cluster.kv_transfer_s + cluster.kv_transfer_s_per_token * lengths
+        alone_ms = alone_ms + 1000 * transfer_s
+    return np.asarray(alone_ms[which] > sla.ttft_ms)

@@ -1,0 +1,158 @@
+"""`dynamo-planner backtest`: policies on a trace and a simulated cluster, side by side."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dynamo_planner.loading import ConfigError, load_policy
+from dynamo_planner.policy import Policy
+
+
+class Mode(StrEnum):
+    """What pools the cluster has."""
+
+    DISAGGREGATED = "disaggregated"
+    AGGREGATED = "aggregated"
+
+
+def backtest(
+    policy: Annotated[
+        list[Path], typer.Option("--policy", "-p", help="A policy in JSON or YAML; may be given several times.")
+    ],
+    profile: Annotated[str, typer.Option("--profile", "-r", help="A profile: its path, or the name of a bundled one.")],
+    trace: Annotated[
+        Path | None,
+        typer.Option("--trace", "-t", help="Requests: .npz, or as Azure, Mooncake, BurstGPT publish."),
+    ] = None,
+    history: Annotated[
+        Path | None, typer.Option(help="Instead of a trace: recorded snapshots or a decision log, as JSON lines.")
+    ] = None,
+    mode: Annotated[Mode, typer.Option(help="Prefill and decode, or one pool for both.")] = Mode.DISAGGREGATED,
+    prefill: Annotated[int, typer.Option(min=0, help="Prefill workers at the start.")] = 2,
+    decode: Annotated[int, typer.Option(min=0, help="Decode workers at the start.")] = 2,
+    workers: Annotated[int, typer.Option(min=0, help="Workers at the start (aggregated).")] = 2,
+    max_replicas: Annotated[int, typer.Option(min=1, help="The most workers of a pool.")] = 64,
+    ttft_ms: Annotated[float, typer.Option(help="The TTFT target.")] = 2000.0,
+    itl_ms: Annotated[float, typer.Option(help="The ITL target.")] = 50.0,
+    attainment: Annotated[float, typer.Option(help="The share of requests that are to meet both.")] = 0.99,
+    startup_s: Annotated[float, typer.Option(min=0, help="Seconds from a launch to being ready.")] = 60.0,
+    interval_s: Annotated[float, typer.Option(help="Seconds between two decisions.")] = 10.0,
+    from_s: Annotated[float, typer.Option(min=0, help="Start at this second of the trace.")] = 0.0,
+    to_s: Annotated[float | None, typer.Option(help="End at this second of the trace.")] = None,
+    rate: Annotated[float | None, typer.Option(help="Scale the load to this many requests/s on average.")] = None,
+    seed: Annotated[int, typer.Option(help="Decides all that is left to chance.")] = 0,
+    processes: Annotated[int | None, typer.Option(min=1, help="Policies that run at once; one a core.")] = None,
+    yardstick: Annotated[
+        int,
+        typer.Option("--oracle", min=0, help="Schedules to simulate, in search of the cheapest that will do."),
+    ] = 0,
+    report: Annotated[Path | None, typer.Option(help="Write a page of HTML with pictures and reasons.")] = None,
+    as_json: Annotated[Path | None, typer.Option("--json", help="Write the scores as JSON.")] = None,
+    allow_custom_kinds: Annotated[
+        bool, typer.Option("--allow-custom-kinds", help="Import kinds like `package.module:Name`. Runs their code.")
+    ] = False,
+) -> None:
+    """Try policies on recorded traffic: the same requests, a simulated cluster, and the loop of production.
+
+    Example: `dynamo-planner backtest --policy policy.json --trace requests.npz --profile llama31-8b_h100_vllm_tp1`
+    """
+    from dynamo_planner.simulation import backtest as backtests  # noqa: PLC0415  # numpy, scipy: only where it is asked
+    from dynamo_planner.simulation.cluster_setup import ClusterSetup, MetricsSetup  # noqa: PLC0415
+    from dynamo_planner.simulation.oracle import oracle  # noqa: PLC0415
+    from dynamo_planner.simulation.traces import TraceError  # noqa: PLC0415
+    from dynamo_planner.snapshot import Sla  # noqa: PLC0415
+
+    policies = _policies(policy, allow_custom_kinds)
+    measured = _profile(profile)
+    try:
+        requests = _requests(trace, history, from_s, to_s, rate, seed)
+    except TraceError as error:
+        raise ConfigError([str(error)]) from error
+    sla = Sla(ttft_ms=ttft_ms, itl_ms=itl_ms, attainment=attainment)
+    options: dict[str, Any] = {"startup_s": startup_s, "max_replicas": max_replicas}
+    options["metrics"] = MetricsSetup(quantiles=(0.5, 0.9, 0.99))
+    if mode is Mode.AGGREGATED:
+        cluster = ClusterSetup.aggregated(measured, workers, **options)
+    else:
+        cluster = ClusterSetup.disaggregated(measured, prefill, decode, **options)
+    with _bars(policies) as progress:
+        done = backtests.backtest(
+            policies,
+            requests,
+            cluster,
+            sla=sla,
+            interval_s=interval_s,
+            seed=seed,
+            processes=processes,
+            progress=progress,
+        )
+    if yardstick:
+        best = oracle(requests, cluster, sla, interval_s=interval_s, seed=seed, budget=yardstick)
+        least = {"bound": best.bound_gpu_hours, "feasible": best.feasible_gpu_hours}
+        done = replace(done, oracle=least)
+    typer.echo(done.table())
+    if yardstick:
+        typer.echo(", ".join(f"{name}: {_hours(hours)}" for name, hours in least.items()))
+    if as_json is not None:
+        as_json.write_text(json.dumps(done.as_data(), indent=2) + "\n", encoding="utf-8")
+    if report is not None:
+        done.save(report)
+        typer.echo(f"report: {report}")
+
+
+def _hours(hours: float | None) -> str:
+    return "none" if hours is None else f"{hours:.2f} GPU-hours"
+
+
+def _policies(paths: Sequence[Path], allow_custom: bool) -> dict[str, Policy]:
+    policies: dict[str, Policy] = {}
+    for path in paths:
+        name = path.stem if path.stem not in policies else str(path)
+        policies[name] = load_policy(path, allow_custom=allow_custom)
+    return policies
+
+
+def _profile(where: str) -> Any:
+    from dynamo_planner.profiles import Profile, ProfileError  # noqa: PLC0415
+
+    try:
+        return Profile.load(where) if Path(where).exists() else Profile.bundled(where)
+    except ProfileError as error:
+        raise ConfigError([f"--profile: {error}"]) from error
+
+
+def _requests(
+    trace: Path | None, history: Path | None, from_s: float, to_s: float | None, rate: float | None, seed: int
+) -> Any:
+    from dynamo_planner.simulation.past import trace_of  # noqa: PLC0415
+    from dynamo_planner.simulation.traces import Trace  # noqa: PLC0415
+    from dynamo_planner.sources.history import HistorySource  # noqa: PLC0415
+
+    if (trace is None) == (history is None):
+        raise ConfigError(["requests come from --trace or from --history: give one of the two"])
+    if trace is not None:
+        requests = Trace.load(trace)
+    else:
+        requests = trace_of(HistorySource.recorded(history or ""), seed, name=str(history))
+    if from_s or to_s is not None:
+        requests = requests.between(from_s, requests.duration_s + 1 if to_s is None else to_s)
+    return requests if rate is None else requests.at_rate(rate, seed)
+
+
+@contextmanager
+def _bars(policies: dict[str, Policy]) -> Iterator[Callable[[str, float], None]]:
+    """A progress bar for each policy on standard error, where that is a terminal."""
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import Progress  # noqa: PLC0415
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        tasks = {name: progress.add_task(name, total=1.0) for name in policies}
+        yield lambda name, share: progress.update(tasks[name], completed=share)

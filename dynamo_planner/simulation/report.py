@@ -1,0 +1,129 @@
+"""What backtests return: each policy's run, side by side, as a table, as pictures, as JSON and as a page of HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dynamo_planner.actions import Decision
+from dynamo_planner.simulation.results import Counts, Served, WorkerLife
+from dynamo_planner.simulation.score import Score
+from dynamo_planner.snapshot import Sla
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLUMNS = (
+    "attainment",
+    "possible",
+    "GPU-hours",
+    "goodput/GPU-h",
+    "TTFT p50/p95/p99 ms",
+    "ITL p50/p95/p99 ms",
+    "starts",
+    "violation",
+    "worst 5 min",
+    "recovery s",
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One policy on one trace: what became of requests and workers, and what was decided.
+
+    ``served`` has the requests, ``counts`` the replicas over time, and ``decisions`` those that changed something or
+    gave other reasons than the one before (without their states). Times are seconds of the trace, but ``at_s`` of a
+    decision, which counts from ``start_s``.
+    """
+
+    name: str
+    served: Served
+    counts: Sequence[Counts]
+    workers: Sequence[WorkerLife]
+    decisions: Sequence[Decision]
+    start_s: float
+    end_s: float
+    score: Score
+
+    def explain(self, from_s: float, to_s: float) -> str:
+        """The decisions between two times of the trace, with their reasons."""
+        told = []
+        for decision in self.decisions:
+            at_s = decision.at_s - self.start_s
+            if from_s <= at_s < to_s:
+                told.append(f"{at_s:.0f} s")
+                told.extend(f"  {line}" for line in decision.explain().splitlines())
+        return "\n".join(told) or f"nothing new was decided from {from_s:g} to {to_s:g} s"
+
+    def worst_minute(self, sla: Sla) -> float:
+        """The start, in seconds of the trace, of the minute with the most requests that missed a target."""
+        missed = self.served.arrival_s[~self.served.meets(sla)]
+        return float(np.bincount((missed // 60).astype(int)).argmax() * 60) if len(missed) else 0.0
+
+
+@dataclass(frozen=True)
+class Report:
+    """Backtests of several policies on one trace and one cluster; ``runs`` by name, in the order they were given.
+
+    ``oracle`` says what could be done at the least (GPU-hours), and what was found to be possible, where it was asked.
+    """
+
+    trace: str
+    sla: Sla
+    runs: Mapping[str, Run]
+    oracle: Mapping[str, float | None] | None = None
+
+    def __getitem__(self, name: str) -> Run:
+        return self.runs[name]
+
+    def table(self) -> str:
+        """The scores as a table in plain text, which is Markdown too."""
+        names = [*COLUMNS, *(["to bound", "to oracle"] if self.oracle else [])]
+        rows = [["policy", *names], ["---"] * (1 + len(names))]
+        rows += [[name, *self._cells(run.score)] for name, run in self.runs.items()]
+        widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+        rows[1] = ["-" * width for width in widths]
+        lines = [
+            "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
+        ]
+        return "\n".join(lines)
+
+    def as_data(self) -> dict[str, Any]:
+        """The scores and targets, as JSON takes them."""
+        scores = {name: run.score.model_dump(mode="json") for name, run in self.runs.items()}
+        return {"trace": self.trace, "sla": self.sla.model_dump(), "oracle": self.oracle, "scores": scores}
+
+    def plot(self, names: Sequence[str] | None = None) -> Figure:
+        """Load, latency against the SLA, replicas and reasons over time, a column for each policy (extra ``plot``)."""
+        from dynamo_planner.simulation.report_plot import plot_runs  # noqa: PLC0415
+
+        return plot_runs([self.runs[name] for name in names or self.runs], self.sla, self.trace)
+
+    def save(self, path: str | Path) -> None:
+        """Write it as one page of HTML with the table, the picture and the worst minute of each (extra ``plot``)."""
+        from dynamo_planner.simulation.report_html import page  # noqa: PLC0415
+
+        Path(path).write_text(page(self), encoding="utf-8")
+
+    def _cells(self, score: Score) -> list[str]:
+        possible = "" if score.attainment_possible is None else f"{score.attainment_possible:.4f}"
+        cells = [
+            f"{score.attainment:.4f}",
+            possible,
+            f"{score.gpu_hours:.2f}",
+            "" if score.goodput_per_gpu_hour is None else f"{score.goodput_per_gpu_hour:.0f}",
+            "/".join(f"{value:.0f}" for value in score.ttft_ms.values()),
+            "/".join(f"{value:.1f}" for value in score.itl_ms.values()),
+            str(score.starts),
+            f"{score.violation_share:.1%}",
+            f"{score.worst_5_min:.3f}",
+            f"{score.recovery_s:.0f}",
+        ]
+        for key in ("bound", "feasible") if self.oracle else ():
+            least = self.oracle[key] if self.oracle else None
+            cells.append(f"{score.gpu_hours / least:.3f}" if least else "none")
+        return cells

@@ -1,0 +1,151 @@
+"""The pictures of backtests: runs over time, and what attainment costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynamo_planner.extras import needs_extra
+from dynamo_planner.simulation.report import Run
+from dynamo_planner.simulation.score import Score
+from dynamo_planner.snapshot import Sla
+
+with needs_extra("plot"):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator, NullLocator
+
+INK, QUIET, GRID = "#1f2933", "#64748b", "#e5e9ef"
+LOAD, LIMIT = "#4c78a8", "#b42318"
+READY, STARTING, DRAINING = "#54a24b", "#f2c14e", "#9d9da8"
+SHADES = {0.5: "#9ecae1", 0.95: "#4c78a8", 0.99: "#1f2933"}
+BINS = 240
+LATENCY_BINS = 120
+WIDE, HIGH = 8.5, 2.0
+
+
+def plot_runs(runs: Sequence[Run], sla: Sla, title: str) -> Figure:
+    """Load, TTFT and ITL against their targets, the replicas of each pool, and the reasons; a column for each run."""
+    pools = list(dict.fromkeys(count.pool for run in runs for count in run.counts))
+    heights = [1.0, 1.2, 1.0, *(1.0 for _ in pools), 1.2]
+    wide, high = WIDE * len(runs), HIGH * sum(heights)
+    figure = Figure(figsize=(wide, high), facecolor="white")
+    figure.subplots_adjust(0.8 / wide, 0.6 / high, 1 - 0.2 / wide, 1 - 0.9 / high, wspace=0.06, hspace=0.16)
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(len(heights), len(runs), sharex=True, sharey="row", height_ratios=heights, squeeze=False)
+    figure.suptitle(title, x=0.01, ha="left", color=INK)
+    for column, run in enumerate(runs):
+        own = panels[:, column]
+        _load(own[0], run)
+        own[0].set_title(_headline(run), loc="left", fontsize=10, color=INK)
+        _latency(own[1], run, run.served.ttft_ms, sla.ttft_ms, "TTFT ms")
+        _latency(own[2], run, run.served.itl_ms, sla.itl_ms, "ITL ms")
+        for panel, pool in zip(own[3:-1], pools, strict=True):
+            _replicas(panel, run, pool)
+        _reasons(own[-1], run)
+        own[-1].set_xlabel("seconds of the trace", color=INK)
+        own[-1].set_xlim(0, max(run.end_s, 1.0))
+    for panel in panels.ravel():
+        _plain(panel)
+    return figure
+
+
+def plot_pareto(scores: Mapping[str, Mapping[float, Score]], sla: Sla, feasible: float | None = None) -> Figure:
+    """GPU-hours against the share of requests that miss a target, a line for each policy over its one parameter."""
+    figure = Figure(figsize=(8.0, 5.0), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    panel = figure.subplots()
+    for name, points in scores.items():
+        ordered = sorted(points.items())
+        hours = [score.gpu_hours for _, score in ordered]
+        missed = [max(1 - score.attainment, 1e-4) for _, score in ordered]
+        panel.plot(missed, hours, marker="o", markersize=4, linewidth=1.2, label=name)
+    panel.axvline(
+        1 - sla.attainment, color=LIMIT, linestyle="--", linewidth=1.0, label=f"{sla.attainment:.1%} attained"
+    )
+    if feasible is not None:
+        panel.scatter(
+            [1 - sla.attainment], [feasible], marker="*", s=140, color=INK, zorder=5, label="best schedule found"
+        )
+    panel.set_xscale("log")
+    panel.set_xlabel("share of requests that missed a target")
+    panel.set_ylabel("GPU-hours")
+    panel.legend(fontsize=8, frameon=False)
+    _plain(panel)
+    return figure
+
+
+def _headline(run: Run) -> str:
+    score = run.score
+    return f"{run.name}: {score.attainment:.2%} within the SLA, {score.gpu_hours:.2f} GPU-hours, {score.starts} starts"
+
+
+def _load(panel: Any, run: Run) -> None:
+    edges = np.linspace(0, max(run.end_s, 1.0), BINS + 1)
+    arrivals, _ = np.histogram(run.served.arrival_s, edges)
+    panel.stairs(arrivals / np.diff(edges), edges, fill=True, color=LOAD, alpha=0.4)
+    panel.set_ylabel("requests/s")
+
+
+def _latency(panel: Any, run: Run, values: NDArray[np.float64], limit: float, label: str) -> None:
+    edges = np.linspace(0, max(run.end_s, 1.0), LATENCY_BINS + 1)
+    slot = np.clip(np.digitize(run.served.arrival_s, edges) - 1, 0, LATENCY_BINS - 1)
+    known = np.isfinite(values)
+    order = np.argsort(slot[known], kind="stable")
+    parts = np.split(values[known][order], np.searchsorted(slot[known][order], np.arange(1, LATENCY_BINS)))
+    for quantile, colour in SHADES.items():
+        level = [np.quantile(part, quantile) if len(part) else np.nan for part in parts]
+        panel.step(edges[:-1], level, where="post", color=colour, linewidth=1.0, label=f"p{100 * quantile:g}")
+    panel.axhline(limit, color=LIMIT, linewidth=1.2, linestyle="--", label=f"SLA {limit:g}")
+    worst = float(np.nanmax(values, initial=0.0))
+    panel.set_yscale("symlog", linthresh=limit)
+    panel.yaxis.set_minor_locator(NullLocator())
+    panel.set_ylim(0, max(panel.get_ylim()[1], 1.4 * limit, 1.2 * worst))
+    panel.set_ylabel(label)
+    _legend(panel)
+
+
+def _replicas(panel: Any, run: Run, pool: str) -> None:
+    own = [count for count in run.counts if count.pool == pool]
+    at_s = [*(count.at_s for count in own), run.end_s]
+    parts = [
+        [*(getattr(count, part) for count in own), getattr(own[-1], part)] for part in ("ready", "starting", "draining")
+    ]
+    labels = ["ready", "starting", "draining"]
+    panel.stackplot(
+        at_s, *parts, colors=[READY, STARTING, DRAINING], labels=labels, step="post", alpha=0.85, linewidth=0
+    )
+    targets = [*(count.target for count in own), own[-1].target]
+    panel.step(at_s, targets, where="post", color=INK, linewidth=1.0, label="target")
+    panel.set_ylabel(pool)
+    panel.yaxis.set_major_locator(MaxNLocator(integer=True))
+    _legend(panel)
+
+
+def _reasons(panel: Any, run: Run) -> None:
+    told = [(d.at_s - run.start_s, reason.code) for d in run.decisions for reason in d.reasons]
+    codes = sorted({code for _, code in told})
+    panel.scatter([at_s for at_s, _ in told], [codes.index(code) for _, code in told], marker="|", s=30, color=INK)
+    for row, code in enumerate(codes):
+        panel.annotate(code, (0.002, row), xycoords=("axes fraction", "data"), fontsize=7, color=QUIET, va="bottom")
+    panel.set_yticks([])
+    panel.set_ylim(-0.6, max(len(codes), 1))
+    panel.set_ylabel("why")
+
+
+def _legend(panel: Any) -> None:
+    panel.legend(loc="upper right", ncols=4, fontsize=7, frameon=False)
+
+
+def _plain(panel: Any) -> None:
+    panel.grid(axis="y", color=GRID, linewidth=0.8)
+    panel.set_axisbelow(True)
+    panel.tick_params(colors=QUIET)
+    panel.yaxis.label.set_color(INK)
+    for side in ("top", "right"):
+        panel.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        panel.spines[side].set_color(GRID)
