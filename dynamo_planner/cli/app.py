@@ -18,9 +18,11 @@ import typer
 
 import dynamo_planner
 from dynamo_planner.cli.backtest import backtest
+from dynamo_planner.cli.check import check
 from dynamo_planner.cli.config import config_schema, load_config
 from dynamo_planner.cli.demo import demo
 from dynamo_planner.cli.local import doctor, status, stop
+from dynamo_planner.cli.queries import queries
 from dynamo_planner.executors import ExecutorError
 from dynamo_planner.loading import ConfigError, load_policy, policy_schema, read_data, validated
 from dynamo_planner.records import Step, read_log
@@ -211,5 +213,5 @@ def _add(command: Callable[..., None]) -> None:
 
 
 app.command()(demo)
-for command in (backtest, status, stop, doctor):
+for command in (backtest, check, queries, status, stop, doctor):
     _add(command)

@@ -14,20 +14,29 @@ from dynamo_planner.sources.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from dynamo_planner.sources.prometheus import PrometheusSource
+    from dynamo_planner.sources.scrape import ScrapeSource
 
-Endpoints = Callable[[], Mapping[str, Mapping[str, str]]]
-"""What gives the base URLs of workers, by pool and name."""
+Urls = Mapping[str, Mapping[str, str]]
+"""Base URLs of workers, by pool and name."""
+
+Endpoints = Callable[[], Urls]
+"""What gives them anew."""
 
 
 def source_of(config: ScrapeConfig | PrometheusConfig, roles: Mapping[str, Role], endpoints: Endpoints) -> Source:
     """The source, for pools of these roles. Raises :class:`ConfigError` where it does not fit them."""
     if isinstance(config, PrometheusConfig):
         return prometheus_of(config, roles)
+    return scrape_of(config, roles, endpoints if config.workers is None else config.workers)
+
+
+def scrape_of(config: ScrapeConfig, roles: Mapping[str, Role], endpoints: Endpoints | Urls) -> ScrapeSource:
+    """The source, for pools of these roles. Raises :class:`ConfigError` where it does not fit them."""
     from dynamo_planner.sources.scrape import ScrapeSource  # noqa: PLC0415  # needs the extra scrape
 
     try:
         return ScrapeSource(
-            endpoints if config.workers is None else config.workers,
+            endpoints,
             roles,
             vocabulary=vocabulary_of(config.engine),
             model=config.model,

@@ -26,7 +26,7 @@ from dynamo_planner.sources.promql import (
     presence_names_of,
     told_metrics,
 )
-from dynamo_planner.sources.reading import SHARE_TOLERANCE, SHARES, Observed, Reading
+from dynamo_planner.sources.reading import SHARE_TOLERANCE, SHARES, Observed, Reading, switched_on_by
 from dynamo_planner.sources.vocabulary import COUNTERS, DISTRIBUTIONS, GAUGES, QUANTITIES, Quantity, Vocabulary
 from dynamo_planner.sources.windows import Track
 
@@ -260,13 +260,14 @@ class _Reader:
             return vocabulary.cannot_tell.get(quantity, f"{vocabulary.engine} has no metric for it")
         metrics = told_metrics(vocabulary, quantity)
         if not metrics:
-            return f"{vocabulary.engine} tells it only in JSON, which Prometheus does not scrape"
+            return f"{vocabulary.engine} tells it only in JSON, which Prometheus does not scrape: scrape the workers"
         for ask, answer in self._answers.items():
             if ask.quantity == quantity and isinstance(answer, QueryError):
                 return str(answer)
         names = list(dict.fromkeys(name for metric in metrics for name in presence_names_of(metric)))
         if self._there.isdisjoint(names):
-            return f"Prometheus has no {' or '.join(names)} with these labels"
+            how = switched_on_by(vocabulary.switches.get(quantity, ""))
+            return f"Prometheus has no {' or '.join(names)} with these labels{how}"
         if quantity in GAUGES:
             return f"Prometheus has no {' or '.join(names)} of it"
         return (otherwise or ONE_SAMPLE).format(names=" or ".join(names), window_s=self._scope.window_s)

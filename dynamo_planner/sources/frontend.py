@@ -57,7 +57,7 @@ class FrontendSource:
             causes = self._scraper.scrape(listed, at_s)
             if causes:
                 raise SourceError(f"a frontend could not be scraped: {next(iter(causes.values()))}")
-            told = _told(list(self._scraper.tracks.values()), at_s)
+            told = frontend_traffic(list(self._scraper.tracks.values()), at_s)
             missing = {f"traffic.{field}": why for field, why in told.missing.items()}
             return Observation(traffic=told.as_traffic(at_s), missing=missing)
 
@@ -71,7 +71,8 @@ def _listed(urls: Urls) -> list[Worker]:
     return [Worker("frontend", name, checked_url(url)) for name, url in named.items()]
 
 
-def _told(tracks: Sequence[Track], at_s: float) -> Told:
+def frontend_traffic(tracks: Sequence[Track], at_s: float) -> Told:
+    """What these frontends saw of the traffic, all together, over the window that ends at ``at_s``."""
     told = traffic_of(tracks, at_s)
     seen = [track for track in tracks if track.seen and track.last]
     queued = [track.last.gauges.get("queued") for track in seen if track.last]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+from dynamo_planner.frozen import FrozenMap
 from dynamo_planner.snapshot import PoolMetrics, WorkerStatus
 from dynamo_planner.sources.traffic import traffic_of, unknown_at, why_unseen
 from dynamo_planner.sources.windows import Track
@@ -21,6 +23,19 @@ SUMS = ("queued", "running")
 
 Missing = dict[tuple[str, ...], str]
 """Why a field is unknown, by its path within the pool."""
+
+
+@dataclass(frozen=True)
+class WorkerNotes:
+    """What is known of a worker beside numbers: its engine, and of each quantity that it does not tell, why."""
+
+    engine: str | None
+    unknown: Mapping[str, str] = FrozenMap()
+
+
+def notes_of(track: Track, engine: str | None) -> WorkerNotes:
+    """The notes of a worker as it was last seen."""
+    return WorkerNotes(engine, FrozenMap(track.last.unknown) if track.seen and track.last else FrozenMap())
 
 
 def pool_metrics(tracks: Sequence[Track], at_s: float) -> tuple[PoolMetrics, Missing]:

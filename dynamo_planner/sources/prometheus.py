@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -13,11 +14,13 @@ from dynamo_planner.snapshot import Observation, PoolMetrics, PoolSpec, PoolStat
 from dynamo_planner.sources.access import Access
 from dynamo_planner.sources.answers import PoolAnswers, UnlabelledError, read_answers
 from dynamo_planner.sources.engines import ENGINES, FRONTENDS, detect
-from dynamo_planner.sources.pools import pool_metrics
+from dynamo_planner.sources.frontend import frontend_traffic
+from dynamo_planner.sources.pools import WorkerNotes, notes_of, pool_metrics
 from dynamo_planner.sources.prometheus_api import PrometheusApi, QueryError, Vector
 from dynamo_planner.sources.promql import Ask, LabelMatchers, Scope, presence_names, queries_of
-from dynamo_planner.sources.traffic import service_traffic, traffic_of
-from dynamo_planner.sources.vocabulary import Quantity, Vocabulary
+from dynamo_planner.sources.scraper import named
+from dynamo_planner.sources.traffic import service_traffic
+from dynamo_planner.sources.vocabulary import Vocabulary
 
 FRONTEND = "frontend"
 
@@ -50,8 +53,11 @@ class PrometheusSource:
 
     Rates and means are over ``window_s``, which must hold two scrapes of a worker: four times the scrape interval is
     what one takes. A worker is seen if Prometheus has a sample of it from within the window; ``coverage`` is the share
-    of those that it could scrape at least once in the last ten minutes. All queries of a turn together take at most
+    of those that are scrape targets and were seen within ten minutes. All queries of a turn together take at most
     ``timeout_s``. One that fails, or whose answer may be partial, makes its own quantity unknown.
+
+    Counters say nothing of what came before their first sample, and of requests that a crashed worker had: arrivals
+    are good to what comes in one scrape interval.
     """
 
     def __init__(
@@ -91,12 +97,15 @@ class PrometheusSource:
             scope = Scope(labels={**(labels or {}), **frontend}, worker_label=worker_label, window_s=window_s)
             self._parts.append(_Part(FRONTEND, scope, None, FRONTENDS))
         self._detecting = threading.Lock()
+        self._last: dict[str, PoolAnswers] = {}
 
     def observe(self, at_s: float) -> Observation:
         """What Prometheus knows of ``at_s``. Raises :class:`SourceError` where it answers no query."""
         parts = self._known(at_s)
         answers = self._api.instant(_asked(parts), at_s)
-        return self._seen(parts, answers, at_s).observation(self._roles, at_s)
+        seen = self._seen(parts, answers, at_s)
+        self._last = {name: seen.found[name] for name in self._roles if name in seen.found}
+        return seen.observation(self._roles, at_s)
 
     def history(self, pools: Mapping[str, PoolSpec], start_s: float, step_s: float, length: int) -> Iterator[Snapshot]:
         """What it knows of ``length`` moments from ``start_s`` on, ``step_s`` apart; see :class:`HistorySource`."""
@@ -112,6 +121,14 @@ class PrometheusSource:
                 }
                 seen = self._seen(parts, then, at_s)
                 yield _snapshot(seen, seen.observation(self._roles, at_s), pools, at_s)
+
+    def notes(self) -> dict[str, dict[str, WorkerNotes]]:
+        """What is to be said of the workers of the last turn, by pool and name."""
+        engines = {part.name: part.vocabulary.engine for part in self._parts if part.vocabulary is not None}
+        return {
+            name: {track.name: notes_of(track, engines.get(name)) for track in found.tracks if track.listed}
+            for name, found in self._last.items()
+        }
 
     def queries(self, at_s: float | None = None) -> dict[str, dict[Ask, str]]:
         """All that it asks, in PromQL: by pool, or ``frontend``, and by what it tells.
@@ -148,7 +165,9 @@ class PrometheusSource:
         role = self._roles.get(part.name)
         scope = part.scope
         if self._model is not None and vocabulary.model_label is not None:
-            scope = scope.model_copy(update={"metric_labels": FrozenMap({vocabulary.model_label: self._model})})
+            # A series without the label is of all models, as in scraping.
+            own = {vocabulary.model_label: f"=~(?i){re.escape(self._model)}|"}
+            scope = scope.model_copy(update={"metric_labels": FrozenMap(own)})
         return replace(part, vocabulary=vocabulary.for_role(role) if role else vocabulary, scope=scope)
 
     def _seen(self, parts: Iterable[_Part], answers: Answers, at_s: float) -> _Seen:
@@ -157,8 +176,8 @@ class PrometheusSource:
         for part in parts:
             where = "traffic" if part.name == FRONTEND else f"pools.{part.name}"
             if part.vocabulary is None:
-                engines = ", ".join(each.engine for each in part.among.values())
-                missing[where] = f"Prometheus has no metric of {engines} with {part.scope.any_of(())}"
+                engines = named(list(part.among.values()))
+                missing[where] = f"Prometheus has no metric with {part.scope.described()} of {engines}"
                 continue
             try:
                 own = {ask: answer for (name, ask), answer in answers.items() if name == part.name}
@@ -208,23 +227,12 @@ class _Seen:
         times = [self.found[name].observed_at_s for name in roles if name in self.found]
         traffic = told.as_traffic(min((time for time in times if time is not None), default=None))
         frontend = self.found.get(FRONTEND)
-        if frontend is None or frontend.observed_at_s is None:
+        if frontend is None or not frontend.seen:
             return traffic, missing
-        at_front = traffic_of(frontend.tracks, at_s)
-        queued, why = _over_all("queued", frontend)
+        at_front = frontend_traffic(frontend.tracks, at_s)
         known = {**at_front.known, "window_s": at_front.window_s, "observed_at_s": frontend.observed_at_s}
-        if queued is not None:
-            known["queued"] = queued
-        missing = {**missing, "queued": why, **at_front.missing}
-        traffic = traffic.model_copy(update=known)
+        traffic, missing = traffic.model_copy(update=known), {**missing, **at_front.missing}
         return traffic, {field: why for field, why in missing.items() if getattr(traffic, field) is None}
-
-
-def _over_all(quantity: Quantity, part: PoolAnswers) -> tuple[float | None, str]:
-    """The sum of a gauge over all frontends that were seen, or why it is not known."""
-    readings = [track.last for track in part.seen if track.last is not None]
-    unknown = [reading.unknown[quantity] for reading in readings if quantity not in reading.gauges]
-    return (None, unknown[0]) if unknown else (sum(reading.gauges[quantity] for reading in readings), "")
 
 
 def _asked(parts: Iterable[_Part]) -> dict[tuple[str, Ask], str]:

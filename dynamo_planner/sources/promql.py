@@ -77,6 +77,10 @@ class Scope(Frozen):
         every = [f"__name__=~{_quoted(_one_of(names))}", *_matchers(self.labels), *_matchers(self.metric_labels)]
         return f"{{{','.join(every)}}}"
 
+    def described(self) -> str:
+        """The labels, for a message."""
+        return f"{{{','.join([*_matchers(self.labels), *_matchers(self.metric_labels)])}}}"
+
     def up(self) -> str:
         """Whether each of the pool's targets could be scraped."""
         return _selector("up", _matchers(self.labels))
@@ -104,14 +108,7 @@ class Ask(NamedTuple):
 
 def queries_of(vocabulary: Vocabulary, scope: Scope) -> dict[Ask, str]:
     """All queries for a pool. What an engine tells only in JSON is not among them."""
-    names = scope.any_of(sorted(presence_names(vocabulary)))
-    queries = {
-        Ask(UP): f"min by ({scope.worker_label}) ({scope.up()} and max_over_time({scope.up()}[{LOST_FOR}]) == 1)",
-        Ask(OBSERVED_AT): _observed_at(vocabulary, scope),
-        Ask(NAMES): f"count by (__name__) ({names})",
-        Ask(KNOWN_BEFORE): f"count({names} offset {scope.duration()})",
-        Ask(INSIDE_CHANGE): _inside_change(vocabulary, scope),
-    }
+    queries: dict[Ask, str] = {}
     for quantity in vocabulary.quantities:
         metrics = told_metrics(vocabulary, quantity)
         if quantity in GAUGES:
@@ -121,6 +118,16 @@ def queries_of(vocabulary: Vocabulary, scope: Scope) -> dict[Ask, str]:
         else:
             queries[Ask(quantity)] = _gauge([metric for metric in metrics if isinstance(metric, Gauge)], scope)
             queries |= {Ask(quantity, part): query for part, query in _distribution(metrics, scope).items()}
+    names = scope.any_of(sorted(presence_names(vocabulary)))
+    queries |= {
+        Ask(UP): _up(vocabulary, scope),
+        Ask(OBSERVED_AT): _any(
+            f"max by ({scope.worker_label}) (timestamp({scope.selector(name)}))" for name in _sampled(vocabulary)
+        ),
+        Ask(NAMES): f"count by (__name__) ({names})",
+        Ask(KNOWN_BEFORE): f"count({names} offset {scope.duration()})",
+        Ask(INSIDE_CHANGE): _inside_change(vocabulary, scope),
+    }
     return {ask: query for ask, query in queries.items() if query}
 
 
@@ -174,15 +181,23 @@ def _any(queries: Iterable[str]) -> str:
     return " or ".join(queries)
 
 
-def _observed_at(vocabulary: Vocabulary, scope: Scope) -> str:
-    """When the newest sample of a gauge or counter of a worker was taken."""
-    told = dict.fromkeys(
-        name
-        for quantity in (*GAUGES, *COUNTERS)
-        for metric in told_metrics(vocabulary, quantity)
-        for name in metric.samples()
+def _sampled(vocabulary: Vocabulary) -> list[str]:
+    """The names of all gauges and counters of an engine. Labels alone are no sample, and may lack that of the model."""
+    return list(
+        dict.fromkeys(
+            name
+            for quantity in (*GAUGES, *COUNTERS)
+            for metric in told_metrics(vocabulary, quantity)
+            if not isinstance(metric, Info)
+            for name in metric.samples()
+        )
     )
-    return _any(f"max by ({scope.worker_label}) (timestamp({scope.selector(name)}))" for name in told)
+
+
+def _up(vocabulary: Vocabulary, scope: Scope) -> str:
+    """Whether each worker can be scraped, of those that could be lately."""
+    lately = f"last_over_time({scope.any_of(_sampled(vocabulary))}[{LOST_FOR}])"
+    return f"min by ({scope.worker_label}) ({scope.up()}) and count by ({scope.worker_label}) ({lately})"
 
 
 Wrap = Callable[[str], str]

@@ -103,7 +103,7 @@ def read_page(page: Page, vocabulary: Vocabulary, at_s: float, unread: Mapping[s
     for quantity, metrics in vocabulary.quantities.items():
         why = _first_of(reading, page, quantity, metrics)
         if why:
-            switch = _how(vocabulary.switches.get(quantity, "")) if quantity in reading.absent else ""
+            switch = switched_on_by(vocabulary.switches.get(quantity, "")) if quantity in reading.absent else ""
             reading.unknown[quantity] = "; ".join((why + switch, *(unread or {}).values()))
     _nothing_yet(reading, vocabulary)
     if unread:
@@ -111,7 +111,8 @@ def read_page(page: Page, vocabulary: Vocabulary, at_s: float, unread: Mapping[s
     return reading
 
 
-def _how(switch: str) -> str:
+def switched_on_by(switch: str) -> str:
+    """How an engine is made to tell what it does not, as the end of a message; empty where nothing is to be done."""
     return f" (start it with {switch})" if switch else ""
 
 

@@ -9,7 +9,7 @@ from dynamo_planner.snapshot import Observation, Role, Traffic
 from dynamo_planner.sources import Source, SourceError
 from dynamo_planner.sources.engines import ENGINES
 from dynamo_planner.sources.fetch import checked_url
-from dynamo_planner.sources.pools import pool_metrics
+from dynamo_planner.sources.pools import WorkerNotes, notes_of, pool_metrics
 from dynamo_planner.sources.scraper import Limits, Scraper, Worker
 from dynamo_planner.sources.traffic import service_traffic
 from dynamo_planner.sources.vocabulary import Vocabulary
@@ -74,6 +74,14 @@ class ScrapeSource:
             if causes and len(causes) == len(listed) and traffic is None:
                 raise SourceError(f"none of the workers could be scraped: {_some(causes.values())}")
             return self._observation(at_s, traffic, {**missing, **_named(causes)})
+
+    def notes(self) -> dict[str, dict[str, WorkerNotes]]:
+        """What is to be said of the workers of the last turn, by pool and name."""
+        notes: dict[str, dict[str, WorkerNotes]] = {pool: {} for pool in self._roles}
+        for worker, track in self._scraper.tracks.items():
+            if track.listed:
+                notes[worker.pool][worker.name] = notes_of(track, self._scraper.engine_of(worker))
+        return notes
 
     def _checked(self, endpoints: Endpoints) -> Endpoints:
         strangers = sorted(endpoints.keys() - self._roles.keys())

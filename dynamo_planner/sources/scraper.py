@@ -104,6 +104,10 @@ class Scraper:
         self._fetch(answers, ends_s - time.monotonic())
         return answers
 
+    def engine_of(self, worker: Worker) -> str | None:
+        """The engine of a worker that was asked in the last turn, as far as it is known."""
+        return self._engines[worker].engine if worker in self._engines else None
+
     @property
     def _deadline_s(self) -> float:
         return 2 * self._limits.timeout_s if self._limits.deadline_s is None else self._limits.deadline_s
@@ -153,7 +157,7 @@ class Scraper:
         engine = self._engine_of(answer.page, self._engines.get(worker))
         try:
             if engine is None:
-                raise ValueError(f"its page has none of the metrics of {_listed(self._among)}")
+                raise ValueError(f"its page has none of the metrics of {named(self._among)}")
             vocabulary = self._for_role[engine.engine, worker.role]
             page = of_model(answer.page, vocabulary.model_label, self._model)
             return read_page(page, vocabulary, at_s, answer.failed)
@@ -168,6 +172,7 @@ class Scraper:
         return None
 
 
-def _listed(among: Sequence[Vocabulary]) -> str:
+def named(among: Sequence[Vocabulary]) -> str:
+    """The engines of these vocabularies, and how those are started that tell nothing otherwise."""
     how = [f"{each.engine}{f' (start it with {each.start_with})' if each.start_with else ''}" for each in among]
     return " or ".join(how)

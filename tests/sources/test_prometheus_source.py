@@ -58,9 +58,13 @@ def vllm(
     yield from of("num_requests_waiting", always(waiting, start, end))
     if kv is not None:
         yield from of("gpu_cache_usage_perc" if old else "kv_cache_usage_perc", always(kv, start, end))
-    yield from of("cache_config_info", always(1, start, end), num_gpu_blocks="500", block_size="16")
+    if "cache_config_info" not in without:  # which has no name of a model
+        cache = {**target, "num_gpu_blocks": "500", "block_size": "16", "engine": "0"}
+        yield from line("vllm:cache_config_info", cache, always(1, start, end))
     for reason, share in (("stop", 0.75), ("abort", 0.25)):
         yield from of("request_success_total", growing(share * done_per_s, start, end), finished_reason=reason)
+    yield from of("num_preemptions_total", growing(0.1 * done_per_s, start, end))
+    yield from of("admission_rejections_total", growing(0.2 * done_per_s, start, end), reason="max_num_queued_reqs")
     yield from of(f"{prefix}prefix_cache_hits_total", growing(30 * done_per_s, start, end))
     yield from of(f"{prefix}prefix_cache_queries_total", growing(120 * done_per_s, start, end))
     yield from of("time_to_first_token_seconds_count", growing(done_per_s, start, end))
@@ -105,17 +109,20 @@ def test_a_pool_with_workers_of_two_versions_beside_others_that_are_none_of_its(
         vllm(target("c", model_name="other"), running=50),
         vllm({"namespace": "elsewhere", "pod": "d"}, running=70),
     )
-    seen = source(url, model="tiny").observe(AT)
+    seen = source(url, model="Tiny").observe(AT)
     pool, traffic = seen.pools["workers"], seen.traffic
     assert (pool.running, pool.queued) == (6, 4)
     assert pool.kv_usage == pytest.approx(0.6)
     assert pool.kv_capacity_tokens == 8000
     assert pool.observed_at_s == AT
     assert [worker.name for worker in pool.workers if worker.running is not None] == ["a", "b"]
+    assert pool.coverage == 1
     assert traffic == pool.traffic
     assert (traffic.window_s, traffic.observed_at_s) == (WINDOW, AT)
     assert traffic.requests_per_s == pytest.approx(3)
     assert traffic.prefix_hit_rate == pytest.approx(0.25)
+    assert traffic.preemptions_per_s == pytest.approx(0.3)
+    assert traffic.rejected_per_s == pytest.approx(0.6)
     assert traffic.osl is not None
     assert traffic.osl.mean == pytest.approx(100)
     assert traffic.osl.count == pytest.approx(180)
@@ -184,6 +191,8 @@ def test_samples_from_before_the_window_are_of_no_worker_that_is_seen(served: Se
         ("kv_cache_usage_perc", {"kv_usage"}),
         ("cache_config_info", {"kv_capacity_tokens"}),
         ("request_success_total", {"traffic.requests_per_s"}),
+        ("num_preemptions_total", {"traffic.preemptions_per_s"}),
+        ("admission_rejections_total", {"traffic.rejected_per_s"}),
         ("prefix_cache_hits_total", {"traffic.prefix_hit_rate"}),
         ("time_to_first_token_seconds", {"traffic.ttft_ms"}),
         ("request_generation_tokens", {"traffic.osl"}),

@@ -1,0 +1,7 @@
+"""The ``check`` command."""
+
+from __future__ import annotations
+
+from dynamo_planner.cli.check.command import check
+
+__all__ = ["check"]

@@ -1,0 +1,144 @@
+"""What ``check`` found, for people and for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from dynamo_planner.snapshot import Dist, Observation, PoolMetrics, Traffic, WorkerStatus
+from dynamo_planner.sources.pools import WorkerNotes
+
+TRAFFIC = ("requests_per_s", "isl", "osl", "ttft_ms", "itl_ms", "request_duration_s", "prefix_hit_rate")
+
+MADE_UP_FOR = {
+    "inside": ("running", "waiting"),
+    "arrivals": ("completions",),
+    "prefix_hit_rate": ("prefix_hits", "prefix_queries"),
+    "prefix_hits": ("prefix_hit_rate",),
+    "prefix_queries": ("prefix_hit_rate",),
+    "queued": (),
+}
+"""What nobody misses where a worker tells these; what is queued before the workers none of them tells."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was seen, when, and what is to be said of each worker, by pool and name."""
+
+    at_s: float
+    observation: Observation
+    notes: Mapping[str, Mapping[str, WorkerNotes]]
+
+    @property
+    def whole(self) -> bool:
+        """Whether there are workers in each pool, and every one of them was seen."""
+        return all(pool.workers and pool.coverage in {1.0, None} for pool in self.observation.pools.values())
+
+    def engine(self, pool: str, worker: str) -> str | None:
+        """The engine of a worker, where it is known."""
+        return self.notes[pool][worker].engine if worker in self.notes.get(pool, {}) else None
+
+    def age_s(self, worker: WorkerStatus) -> float | None:
+        """How old what a worker tells is."""
+        return None if worker.observed_at_s is None else max(0.0, self.at_s - worker.observed_at_s)
+
+
+def as_data(found: Found, notes: Mapping[str, str]) -> dict[str, Any]:
+    """All of it, as plain data."""
+    return {
+        "at_s": found.at_s,
+        "whole": found.whole,
+        "observation": found.observation.model_dump(mode="json"),
+        "workers": {
+            pool: {name: {"engine": each.engine, "unknown": dict(each.unknown)} for name, each in workers.items()}
+            for pool, workers in found.notes.items()
+        },
+        "notes": dict(notes),
+    }
+
+
+def show(console: Console, found: Found, notes: Mapping[str, str]) -> None:
+    """Tell a reader what was found, pool by pool."""
+    for name, pool in found.observation.pools.items():
+        _show_pool(console, found, name, pool)
+    own = _traffic_line(found.observation.traffic)
+    console.print(f"[bold]as clients saw it[/bold]: {own or 'nothing is known'}")
+    _show_missing(console, _of_service(found.observation))
+    for worker, note in notes.items():
+        console.print(f"{worker}: {note}", markup=False)
+
+
+def _show_pool(console: Console, found: Found, name: str, pool: PoolMetrics) -> None:
+    console.print(f"[bold]{name}[/bold]: {len(pool.workers)} workers, {_percent(pool.coverage)} of them seen")
+    table = Table(box=None, padding=(0, 2))
+    for column in ("worker", "engine", "age", "running", "waiting", "KV usage", "KV capacity"):
+        table.add_column(column, no_wrap=True)
+    for worker in pool.workers:
+        engine = found.engine(name, worker.name) or "?"
+        age_s = found.age_s(worker)
+        numbers = (_number(worker.running), _number(worker.queued), _percent(worker.kv_usage))
+        table.add_row(
+            worker.name,
+            engine,
+            "?" if age_s is None else f"{age_s:.1f} s",
+            *numbers,
+            _number(worker.kv_capacity_tokens),
+        )
+    if pool.workers:
+        console.print(table)
+    if pool.traffic is not None:
+        console.print(f"  {_traffic_line(pool.traffic)}")
+    _show_missing(console, _of_pool(found, name))
+
+
+def _of_pool(found: Found, pool: str) -> Iterator[tuple[str, str]]:
+    """What is unknown of a pool and of each of its workers, and why."""
+    start, workers = f"pools.{pool}", found.notes.get(pool, {})
+    for field, why in found.observation.missing.items():
+        is_of_pool = field == start or (field.startswith(f"{start}.") and not field.startswith(f"{start}.traffic."))
+        if is_of_pool and (not workers or field.startswith(f"{start}.workers.")):
+            yield field.removeprefix(start).removeprefix(".workers").removeprefix("."), why
+    for name, notes in workers.items():
+        for quantity, why in notes.unknown.items():
+            if quantity in MADE_UP_FOR and notes.unknown.keys().isdisjoint(MADE_UP_FOR[quantity]):
+                continue
+            yield (quantity if len(workers) == 1 else f"{quantity} of {name}"), why
+
+
+def _of_service(observation: Observation) -> Iterator[tuple[str, str]]:
+    of_pools = {field.rpartition(".traffic.")[2] for field in observation.missing if ".traffic." in field}
+    for field, why in observation.missing.items():
+        name = field.removeprefix("traffic.")
+        if field.startswith("traffic") and name not in of_pools:
+            yield name, why
+
+
+def _show_missing(console: Console, missing: Iterator[tuple[str, str]]) -> None:
+    """Each cause once, with all that it makes unknown."""
+    fields: dict[str, list[str]] = {}
+    for field, why in missing:
+        fields.setdefault(why, []).append(field)
+    for why, names in fields.items():
+        console.print(f"  unknown: {', '.join(filter(None, names)) or 'all of it'}: {why}", markup=False)
+
+
+def _traffic_line(traffic: Traffic) -> str:
+    texts = []
+    for field in TRAFFIC:
+        value = getattr(traffic, field)
+        if value is not None:
+            texts.append(f"{field} {_number(value.mean if isinstance(value, Dist) else value)}")
+    over = f" (over {traffic.window_s:.0f} s)" if traffic.window_s is not None and texts else ""
+    return ", ".join(texts) + over
+
+
+def _number(value: float | None) -> str:
+    return "?" if value is None else f"{value:,.4g}" if value < 10_000 else f"{value:,.0f}"
+
+
+def _percent(value: float | None) -> str:
+    return "?" if value is None else f"{value:.0%}"

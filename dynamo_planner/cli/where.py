@@ -1,0 +1,106 @@
+"""Where a command looks: what a configuration says, and what its options say instead."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dynamo_planner.cli.config import PrometheusConfig, RunConfig, ScrapeConfig, load_config, pool_specs
+from dynamo_planner.loading import ConfigError, validated
+from dynamo_planner.snapshot import PoolSpec, Role
+
+ALONE = {"workers": PoolSpec(role="aggregated", min_replicas=0)}
+"""The one pool that is looked at where no configuration says which there are."""
+
+MATCHER = re.compile(r"([a-zA-Z_][a-zA-Z0-9_]*)(=~|!~|!=|=)(.*)", re.DOTALL)
+
+Config = Annotated[
+    Path | None, typer.Argument(help="A configuration of `run`: its pools and its source.", show_default=False)
+]
+Prometheus = Annotated[
+    str | None, typer.Option("--prometheus", metavar="URL", help="Ask this Prometheus server.", show_default=False)
+]
+Labels = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--label",
+        metavar="NAME=VALUE",
+        help="A label of all scrape targets, as in PromQL; may be repeated.",
+        show_default=False,
+    ),
+]
+Model = Annotated[str | None, typer.Option(help="The model's name, where targets serve several.", show_default=False)]
+WorkerLabel = Annotated[str | None, typer.Option(help="The label that tells workers apart.", show_default="instance")]
+EngineName = Annotated[
+    str | None,
+    typer.Option(help="vllm, sglang, trtllm or llamacpp.", show_default="found out"),
+]
+WindowS = Annotated[float | None, typer.Option(min=1, help="Rates are over so many seconds.", show_default="60")]
+
+
+@dataclass(frozen=True)
+class Where:
+    """The pools to look at, and how: by ``prometheus``, or by what ``config`` has as its source."""
+
+    specs: Mapping[str, PoolSpec]
+    config: RunConfig | None
+    prometheus: PrometheusConfig | None
+
+    @property
+    def roles(self) -> dict[str, Role]:
+        """What the workers of each pool do."""
+        return {name: spec.role for name, spec in self.specs.items()}
+
+    @property
+    def scrape(self) -> ScrapeConfig | None:
+        """How workers are scraped, where that is what the configuration says."""
+        return self.config.source if self.config and isinstance(self.config.source, ScrapeConfig) else None
+
+
+def where(
+    path: Path | None,
+    prometheus: str | None,
+    labels: Sequence[str] | None,
+    model: str | None,
+    worker_label: str | None,
+    engine: str | None,
+    window_s: float | None,
+) -> Where:
+    """What is said by a configuration and by options, of which the latter count. Raises :class:`ConfigError`."""
+    config = load_config(path) if path is not None else None
+    specs = pool_specs(config.executor) if config is not None else ALONE
+    source = config.source if config is not None else None
+    options = {
+        "url": prometheus,
+        "labels": _pairs(labels) if labels else None,
+        "model": model,
+        "worker_label": worker_label,
+        "engine": engine,
+        "window_s": window_s,
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+    if not isinstance(source, PrometheusConfig) and prometheus is None:
+        if given:
+            option = next(iter(given)).replace("labels", "label").replace("_", "-")
+            raise ConfigError([f"--{option} is about a Prometheus server: name its --prometheus"])
+        return Where(specs, config, None)
+    before: dict[str, Any] = {}
+    if isinstance(source, PrometheusConfig):
+        before = {name: getattr(source, name) for name in source.model_fields_set}
+    return Where(specs, config, validated(PrometheusConfig, {**before, **given}, "source"))
+
+
+def _pairs(texts: Sequence[str]) -> dict[str, str]:
+    pairs = {}
+    for text in texts:
+        matched = MATCHER.fullmatch(text)
+        if matched is None:
+            raise ConfigError([f"--label: {text!r} is none of NAME=VALUE, NAME!=VALUE, NAME=~REGEX, NAME!~REGEX"])
+        name, operator, value = matched.groups()
+        pairs[name] = value if operator == "=" else operator + value
+    return pairs
