@@ -7,7 +7,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from http.client import HTTPException
 from types import MappingProxyType
@@ -23,6 +23,7 @@ with needs_extra("scrape"):
     from urllib3.util import parse_url
 
 K = TypeVar("K", bound=Hashable)
+T = TypeVar("T")
 
 MOST_THREADS = 64
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
@@ -67,6 +68,7 @@ def checked_url(url: str) -> str:
 
 def fetch_all(
     urls: Mapping[K, str],
+    read: Callable[[K, str], T],
     *,
     timeout_s: float,
     deadline_s: float,
@@ -74,21 +76,30 @@ def fetch_all(
     headers: Mapping[str, str] = NO_HEADERS,
     tls: ssl.SSLContext | None = None,
     at_once: int = MOST_THREADS,
-) -> dict[K, str | FetchError]:
-    """The text of each page, or why it could not be had.
+) -> dict[K, T | FetchError]:
+    """What ``read`` makes of the text of each page, or why it could not be had.
 
-    Pages are fetched ``at_once``, each within ``timeout_s`` of its turn and all within ``deadline_s``. One that is
-    longer than ``max_bytes`` is refused, unread; a redirect is not followed, so that ``headers`` reach nobody else.
-    ``tls`` says whom to trust. What follows a ``?`` stands in no message. Raises nothing.
+    Pages are fetched ``at_once``, each within ``timeout_s`` of its turn and all within ``deadline_s``, and read as they
+    come, so that few texts are held at a time. One that is longer than ``max_bytes`` is refused, unread; a redirect is
+    not followed, so that ``headers`` reach nobody else. ``tls`` says whom to trust. What follows a ``?`` stands in no
+    message. Raises nothing, where ``read`` raises nothing but :class:`ValueError`.
     """
     fetches = {key: _Fetch(url, timeout_s, max_bytes, headers, tls) for key, url in urls.items()}
     if not fetches:
         return {}
+
+    def read_one(key: K) -> T:
+        text = fetches[key].run()
+        try:
+            return read(key, text)
+        except ValueError as error:
+            raise FetchError(f"{fetches[key].name}: {error}") from None
+
     ends_s = time.monotonic() + deadline_s
     threads = ThreadPoolExecutor(min(at_once, len(fetches)), thread_name_prefix="scrape")
-    results = {key: threads.submit(fetch.run) for key, fetch in fetches.items()}
+    results = {key: threads.submit(read_one, key) for key in fetches}
     try:
-        pending: set[Future[str]] = set(results.values())
+        pending: set[Future[T]] = set(results.values())
         while pending and time.monotonic() < ends_s:
             pending = wait(pending, timeout=LOOK_AROUND_S).not_done
             for fetch in fetches.values():
@@ -97,15 +108,15 @@ def fetch_all(
         threads.shutdown(wait=False, cancel_futures=True)
         for fetch in fetches.values():
             fetch.stop()
-    return {key: _result(future, fetches[key].name, deadline_s) for key, future in results.items()}
+    return {key: _failure(future, fetches[key].name, deadline_s) or future.result() for key, future in results.items()}
 
 
-def _result(future: Future[str], name: str, deadline_s: float) -> str | FetchError:
+def _failure(future: Future[T], name: str, deadline_s: float) -> FetchError | None:
     if future.cancelled() or not future.done():
         return FetchError(f"{name}: no answer when the {deadline_s:g} s for all were over")
     error = future.exception()
     if error is None:
-        return future.result()
+        return None
     # A new error, since the one that was raised holds on to what had been read.
     if isinstance(error, FetchError):
         return FetchError(str(error), error.body)

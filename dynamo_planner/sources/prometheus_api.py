@@ -138,6 +138,7 @@ class PrometheusApi:
                 name: f"{self.url}/api/v1/{path}?{urlencode({**asked, 'query': query})}"
                 for name, query in queries.items()
             },
+            lambda _, text: text,
             timeout_s=self._timeout_s,
             deadline_s=self._timeout_s,
             max_bytes=self._max_bytes,

@@ -120,21 +120,21 @@ class Scraper:
             if path not in answer.read and path not in answer.failed
         }
         pages = fetch_all(
-            wanted, timeout_s=self._limits.timeout_s, deadline_s=deadline_s, max_bytes=self._limits.max_bytes
+            wanted,
+            self._parse,
+            timeout_s=self._limits.timeout_s,
+            deadline_s=deadline_s,
+            max_bytes=self._limits.max_bytes,
         )
-        for (worker, path), text in pages.items():
-            answer = answers[worker]
-            try:
-                if isinstance(text, FetchError):
-                    raise text
-                answer.page |= self._parse(text, path)
-                answer.read.append(path)
-            except FetchError as error:
-                answer.failed[path] = str(error)
-            except ValueError as error:
-                answer.failed[path] = f"{worker.url}: {error}"
+        for (worker, path), page in pages.items():
+            if isinstance(page, FetchError):
+                answers[worker].failed[path] = str(page)
+            else:
+                answers[worker].page |= page
+                answers[worker].read.append(path)
 
-    def _parse(self, text: str, path: str) -> Page:
+    def _parse(self, asked: tuple[Worker, str], text: str) -> Page:
+        _, path = asked
         return parse_json(text, path, self._names) if looks_like_json(text) else parse_page(text, self._names)
 
     def _pages_of(self, worker: Worker) -> tuple[str, ...]:
