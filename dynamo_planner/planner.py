@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from dynamo_planner.actions import Action, Decision, Outcome, Proposal, Reason, State
-from dynamo_planner.executors import Executor, ExecutorError, SaysWhy, TellsWhy
+from dynamo_planner.executors import Executor, ExecutorError
 from dynamo_planner.merging import blind, merge
 from dynamo_planner.policy import Guarded, PlainFunction, Policy, as_policy
 from dynamo_planner.records import DecisionLog, Step
@@ -186,13 +186,11 @@ class Planner:
         specs: Mapping[str, PoolSpec] = {}
         replicas: Mapping[str, Replicas | None] = {}
         unknown: Mapping[str, str] = {}
-        snapshot = Snapshot(at_s=at_s)
         try:
-            managed = self.executor.pools
-            snapshot, specs = blind(at_s, managed, {}, "nothing was observed"), managed
-            counted = self.executor.observe()
-            unknown = self.executor.unknown if isinstance(self.executor, SaysWhy) else {}
-            snapshot, replicas = blind(at_s, specs, counted, "nothing was observed", unknown), counted
+            specs = _mapping("pools", self.executor.pools, PoolSpec)
+            replicas = _mapping("observe()", self.executor.observe(), Replicas, type(None))
+            if hasattr(self.executor, "unknown"):
+                unknown = _mapping("unknown", self.executor.unknown, str)
         except Exception as error:
             troubles.append(self._trouble("ExecutorFailed", "the executor could not be read", error))
         try:
@@ -237,7 +235,7 @@ class Planner:
         return outcomes
 
     def _tell(self, decision: Decision, outcomes: tuple[Outcome, ...]) -> None:
-        if isinstance(self.executor, TellsWhy):
+        if hasattr(self.executor, "tell"):
             try:
                 self.executor.tell(decision, outcomes)
             except Exception:
@@ -270,6 +268,14 @@ class Planner:
             if path in self._unwritable:
                 logger.warning("%s: %s can be written again", self.name, path)
             self._unwritable.discard(path)
+
+
+def _mapping(what: str, value: Any, *types: type) -> Any:
+    """What an executor has returned, if it is a mapping from names to values of these types."""
+    for name, entry in value.items():
+        if not isinstance(name, str) or not isinstance(entry, types):
+            raise TypeError(f"{what} of the executor has {name!r}: {entry!r}, which is no {types[0].__name__}")
+    return value
 
 
 def _decision(value: Any) -> Decision:

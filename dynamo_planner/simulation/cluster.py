@@ -85,8 +85,8 @@ class SimulatedCluster:
     def over(self) -> bool:
         """Whether the trace has ended and every request is finished, dropped, or can never be served."""
         counters = self._world.counters()
-        done = counters["finished"] + counters["dropped"]
-        return self._elapsed_s >= self.trace.duration_s and bool(done == counters["requests"])
+        done = counters.finished + counters.dropped
+        return self._elapsed_s >= self.trace.duration_s and done == counters.requests
 
     def advance(self, seconds: float) -> None:
         """Let so many seconds pass."""
@@ -99,10 +99,9 @@ class SimulatedCluster:
         world, fleet = self._world, self._fleet
         while True:
             next_s = fleet.next_s()
-            world.serve(min(next_s, to_s))
-            cluster = world.cluster
-            if cluster.released != NONE:
-                fleet.released(int(cluster.released), float(cluster.now_s))
+            released = world.serve(min(next_s, to_s))
+            if released != NONE:
+                fleet.released(released, float(world.cluster.now_s))
             elif next_s <= to_s:
                 fleet.act()
             else:

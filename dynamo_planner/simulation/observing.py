@@ -12,18 +12,13 @@ from dynamo_planner.frozen import FrozenMap
 from dynamo_planner.simulation.cluster_setup import ClusterSetup
 from dynamo_planner.simulation.fleet import Fleet
 from dynamo_planner.simulation.serving import BUCKET_RATIO, FIRST_BUCKET_S, Seen
+from dynamo_planner.simulation.state import ClusterState
 from dynamo_planner.simulation.traces import Trace
 from dynamo_planner.simulation.world import ObjectWorld
 from dynamo_planner.snapshot import Dist, Observation, PoolMetrics, Traffic, WorkerStatus
 
 DISPERSION_BIN_S = 1.0
 """Arrivals are counted in bins of this width for their dispersion."""
-
-CHANGES = (
-    *("first_tokens", "ttft_s", "ttft_s2", "finished", "osl", "osl2", "duration_s", "duration_s2"),
-    *("prompt_tokens", "hit_tokens"),
-)
-"""The counters whose change over the window is shown."""
 
 NOT_YET = "nothing has been measured yet"
 LOST = "the metrics of this pool were lost (a fault of the simulation)"
@@ -34,7 +29,7 @@ class Sample:
     """The counters and gauges of the cluster at one moment (seconds of the trace)."""
 
     at_s: float
-    counters: dict[str, Any]
+    counters: ClusterState
     pools: dict[str, Seen]
     workers: dict[str, tuple[WorkerStatus, ...]]
     ttft_counts: Any
@@ -89,7 +84,7 @@ class Watch:
 
     def _sample(self, now_s: float) -> None:
         world = self._world
-        pools = {name: world.look(place) for name, place in world.places.items()}
+        pools = {name: world.seen[place] for name, place in world.places.items()}
         quantiles = self._setup.metrics.quantiles
         self._samples.append(
             Sample(
@@ -123,28 +118,33 @@ class Watch:
     def _traffic(self, old: Sample, new: Sample, origin_s: float) -> Traffic:
         span_s = new.at_s - old.at_s
         then, now = old.counters, new.counters
-        first, last = then["coming"], now["coming"]
-        change = {name: now[name] - then[name] for name in CHANGES}
+        first, last = then.coming, now.coming
+        finished = now.finished - then.finished
+        prompt_tokens = now.prompt_tokens - then.prompt_tokens
         tokens = new.pools[self._tokens].tokens - old.pools[self._tokens].tokens
         token_time_s = new.pools[self._tokens].token_time_s - old.pools[self._tokens].token_time_s
         known: dict[str, Any] = {
             "window_s": span_s,
             "observed_at_s": origin_s + new.at_s,
             "requests_per_s": (last - first) / span_s,
-            "queued": float(now["waiting"]),
+            "queued": float(sum(seen.in_front for seen in new.pools.values())),
             "isl": _dist(
                 last - first,
                 self._isl_sums[last] - self._isl_sums[first],
                 self._isl_squares[last] - self._isl_squares[first],
             ),
-            "osl": _dist(change["finished"], change["osl"], change["osl2"]),
+            "osl": _dist(finished, now.osl - then.osl, now.osl2 - then.osl2),
             "ttft_ms": self._latency(
-                change["first_tokens"], change["ttft_s"], change["ttft_s2"], old.ttft_counts, new.ttft_counts
+                now.first_tokens - then.first_tokens,
+                now.ttft_s - then.ttft_s,
+                now.ttft_s2 - then.ttft_s2,
+                old.ttft_counts,
+                new.ttft_counts,
             ),
-            "request_duration_s": _dist(change["finished"], change["duration_s"], change["duration_s2"]),
+            "request_duration_s": _dist(finished, now.duration_s - then.duration_s, now.duration_s2 - then.duration_s2),
         }
-        if change["prompt_tokens"] > 0:
-            known["prefix_hit_rate"] = change["hit_tokens"] / change["prompt_tokens"]
+        if prompt_tokens > 0:
+            known["prefix_hit_rate"] = (now.hit_tokens - then.hit_tokens) / prompt_tokens
         if tokens > 0 and token_time_s > 0:
             known["itl_ms"] = self._latency(tokens, token_time_s, None, old.itl_counts, new.itl_counts)
         if last > first:
@@ -166,8 +166,8 @@ class Watch:
             return None
         places = ((self._arrival_s[first:last] - from_s) / DISPERSION_BIN_S).astype(np.int64)
         counts = np.bincount(places, minlength=bins)[:bins]
-        mean = float(counts.mean())
-        return float(counts.var()) / mean if mean else None
+        mean = int(counts.sum()) / bins
+        return (int(counts @ counts) / bins - mean**2) / mean if mean else None
 
 
 def _dist(count: float, total: float, squares: float | None, quantiles: Any = None) -> Dist | None:

@@ -322,9 +322,10 @@ def _pop_transfer(w: World) -> int:
 
 
 class Seen(NamedTuple):
-    """What the workers of a pool show at a moment: ``kv_usage`` is their mean, all else sums. ``tokens`` (and the time
-    that they took) are of all that the pool has generated so far."""
+    """What a pool shows at a moment: ``in_front`` wait in front of it, ``queued`` and ``running`` are in its workers,
+    and ``kv_usage`` is their mean. ``tokens`` (and the time that they took) are of all that it has generated so far."""
 
+    in_front: int
     queued: int
     running: int
     kv_usage: float
@@ -350,7 +351,7 @@ def look(w: World, pool: int) -> Seen:
         tokens += e.decoding * steps
         if steps:
             token_time_s += e.decoding * (batching.end_of(e, steps) - e.start_s)
-    return Seen(queued, running, usage / p.members if p.members else 0.0, tokens, token_time_s)
+    return Seen(p.waiting, queued, running, usage / p.members if p.members else 0.0, tokens, token_time_s)
 
 
 def replan(w: World, worker: int) -> None:
@@ -363,14 +364,14 @@ def replan(w: World, worker: int) -> None:
     settle(w, worker)
 
 
-SERVE, DISPATCH, WITHDRAW, REPLAN, LOOK = range(5)
+SERVE, DISPATCH, WITHDRAW, REPLAN = range(4)
 """What can be done to a world."""
 
 
-def perform(w: World, what: int, which: int, to_s: float) -> Seen:
-    """Any of these, with the worker or pool or the time that it is about: one entry, so that it is compiled once.
+def perform(w: World, what: int, which: int, to_s: float) -> tuple[int, Seen, Seen]:
+    """Do one of these, with the worker, the pool or the time that it is about; one entry, so that it is compiled once.
 
-    To look gives what is seen; whatever else gives nothing of meaning.
+    Returns the draining worker that has become empty (or ``NONE``), and what the first and the last pool show then.
     """
     if what == SERVE:
         serve(w, to_s)
@@ -380,6 +381,4 @@ def perform(w: World, what: int, which: int, to_s: float) -> Seen:
         withdraw(w, which)
     elif what == REPLAN:
         replan(w, which)
-    else:
-        return look(w, which)
-    return Seen(0, 0, 0.0, 0, 0.0)
+    return w.cluster[0].released, look(w, 0), look(w, len(w.pools) - 1)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
 import math
+from collections import namedtuple
+from copy import copy
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -20,11 +21,9 @@ from dynamo_planner.simulation.step_table import StepTable, as_lists, step_table
 from dynamo_planner.simulation.traces import Trace
 from dynamo_planner.snapshot import WorkerStatus
 
-LOG = logging.getLogger(__name__)
-
 ROUTING = {"least_loaded": serving.LEAST_LOADED, "round_robin": serving.ROUND_ROBIN, "hash": serving.HASH, "pull": 0}
 
-COUNTERS = record_type(ClusterState).names or ()
+_Counted: Any = namedtuple("_Counted", list(record_type(ClusterState).names or ()))  # type: ignore[misc]
 
 NOTHING = EngineState(1, 1, 1)
 """What is in a place without a worker."""
@@ -37,6 +36,9 @@ def can_compile() -> bool:
 
 class ObjectWorld:
     """The world as Python objects: for machines without numba, and to hold the compiled one against."""
+
+    seen: list[Seen]
+    """What the first and the last pool show at the time that the world has come to."""
 
     _perform: Any = staticmethod(serving.perform)
 
@@ -61,6 +63,7 @@ class ObjectWorld:
             pools.append(state)
         self.world = self._made(cluster, pools, trace)
         self._make_room()
+        self._do(serving.DISPATCH)
 
     def _made(self, cluster: ClusterState, pools: list[PoolState], trace: Trace) -> World:
         hits = [0] * len(trace) if trace.prefix_hit is None else trace.prefix_hit.tolist()
@@ -81,13 +84,14 @@ class ObjectWorld:
             log=Log(),
         )
 
-    def serve(self, to_s: float) -> None:
-        """Let everything happen up to and at this time, or up to the time at which a draining worker is empty."""
-        self._perform(self.world, serving.SERVE, 0, to_s)
+    def serve(self, to_s: float) -> int:
+        """Let everything happen up to and at this time, or up to the time at which a draining worker is empty; returns
+        its place, or ``NONE``."""
+        return self._do(serving.SERVE, to_s=to_s)
 
     def withdraw(self, worker: int) -> None:
         """The worker has crashed: what it had goes back to the router."""
-        self._perform(self.world, serving.WITHDRAW, worker, 0.0)
+        self._do(serving.WITHDRAW, worker)
 
     def add(self, pool: int, number: int, slowness: float) -> int:
         """A place for a new worker of a pool, which has nothing to do yet."""
@@ -115,7 +119,7 @@ class ObjectWorld:
         state = self.pool(pool)
         self.world.members[pool][state.members] = worker
         state.members += 1
-        self._perform(self.world, serving.DISPATCH, pool, 0.0)
+        self._do(serving.DISPATCH, pool)
 
     def leave(self, worker: int) -> None:
         """The worker takes no more requests."""
@@ -144,7 +148,7 @@ class ObjectWorld:
             state = self.engine(worker)
             if state.pool == pool and worker not in self._free:
                 state.max_num_seqs, state.max_num_batched_tokens = limits.max_num_seqs, limits.max_num_batched_tokens
-                self._perform(self.world, serving.REPLAN, worker, 0.0)
+                self._do(serving.REPLAN, worker)
 
     def engine(self, worker: int) -> EngineState:
         """The state of a worker's engine, to read and to write."""
@@ -159,14 +163,13 @@ class ObjectWorld:
         """The state of the cluster."""
         return self.world.cluster[0]
 
-    def look(self, pool: int) -> Seen:
-        """What a pool shows now."""
-        return Seen(*self._perform(self.world, serving.LOOK, pool, 0.0))
+    def _do(self, what: int, which: int = 0, to_s: float = 0.0) -> int:
+        released, *self.seen = self._perform(self.world, what, which, to_s)
+        return int(released)
 
-    def counters(self) -> dict[str, Any]:
-        """What the cluster has counted, with ``waiting``: those in front of all pools."""
-        names, row = COUNTERS, self._counted()
-        return {**dict(zip(names, row, strict=True)), "waiting": sum(int(pool.waiting) for pool in self.world.pools)}
+    def counters(self) -> ClusterState:
+        """What the cluster has counted so far: a copy."""
+        return copy(self.cluster)
 
     def status(self, worker: int) -> WorkerStatus:
         """What a worker shows of itself now."""
@@ -181,9 +184,6 @@ class ObjectWorld:
             kv_capacity_tokens=float(e.kv_tokens),
             observed_at_s=now_s,
         )
-
-    def _counted(self) -> tuple[Any, ...]:
-        return _row(self.cluster)
 
     def column(self, name: str, requests: int) -> np.ndarray:
         """A field of the first so many requests."""
@@ -220,6 +220,7 @@ class RecordWorld(ObjectWorld):
 
         self._perform = compiled()
         super().__init__(setup, trace)
+        self._cluster_row = np.asarray(self.world.cluster)
 
     def _made(self, cluster: ClusterState, pools: list[PoolState], trace: Trace) -> World:
         requests = np.zeros(len(trace), record_type(Request, "i4"))
@@ -248,9 +249,8 @@ class RecordWorld(ObjectWorld):
             log=_array_log(room),
         )
 
-    def _counted(self) -> tuple[Any, ...]:
-        counted: tuple[Any, ...] = np.asarray(self.world.cluster)[0].item()
-        return counted
+    def counters(self) -> ClusterState:
+        return _Counted._make(self._cluster_row[0].item())  # type: ignore[return-value]
 
     def column(self, name: str, requests: int) -> np.ndarray:
         return np.array(self.world.requests[name][:requests])  # type: ignore[call-overload]
