@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, TypeVar
+from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
+from functools import cache
+from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
@@ -16,6 +17,29 @@ class Frozen(BaseModel):
     """A value: immutable, equal by content, refuses unknown fields, and survives a round trip through JSON."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
+
+    @classmethod
+    def trusted(cls, **values: Any) -> Self:
+        """A value of what is known to be right, such as validated fields of another one: made without validation.
+
+        As ``model_construct``, at a quarter of its cost, and for fields by their names only.
+        """
+        made = cls.__new__(cls)
+        defaults = _defaults(cls)
+        object.__setattr__(made, "__dict__", {**defaults, **values} if len(values) < len(defaults) else values)
+        object.__setattr__(made, "__pydantic_fields_set__", set(values))
+        object.__setattr__(made, "__pydantic_extra__", None)
+        object.__setattr__(made, "__pydantic_private__", None)
+        return made
+
+
+@cache
+def _defaults(model: type[BaseModel]) -> dict[str, Any]:
+    """The values that fields have where none is given; they are immutable, so they can be shared."""
+    return {
+        name: field.get_default(call_default_factory=True, validated_data={})
+        for name, field in model.model_fields.items()
+    }
 
 
 class FrozenMap(Mapping[K, V]):
@@ -42,6 +66,18 @@ class FrozenMap(Mapping[K, V]):
 
     def __len__(self) -> int:
         return len(self._items)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._items
+
+    def keys(self) -> KeysView[K]:
+        return self._items.keys()
+
+    def values(self) -> ValuesView[V]:
+        return self._items.values()
+
+    def items(self) -> ItemsView[K, V]:
+        return self._items.items()
 
     def __hash__(self) -> int:
         return hash(frozenset(self._items.items()))

@@ -40,7 +40,8 @@ def within_specs(snapshot: Snapshot, proposal: Proposal) -> Proposal:
         if reason is not None:
             changes[name] = Want(bounded, entry.load if isinstance(entry, Want) else None)
             reasons.append(reason)
-    proposal = proposal.model_copy(update={"pools": FrozenMap(known)})
+    if len(known) < len(proposal.pools):
+        proposal = proposal.model_copy(update={"pools": FrozenMap(known)})
     return _zero_together(snapshot, proposal.with_pools(changes, reasons))
 
 

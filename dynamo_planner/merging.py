@@ -46,7 +46,7 @@ def merge(
         elif name not in observation.pools:
             missing.setdefault(f"pools.{name}", "the source said nothing of this pool")
         told = {field: getattr(seen, field) for field in seen.model_fields_set}
-        pools[name] = PoolStatus(spec=spec, replicas=present, **told)
+        pools[name] = PoolStatus.trusted(spec=spec, replicas=present, **told)
     return Snapshot(at_s=at_s, traffic=observation.traffic, pools=pools, missing=missing)
 
 

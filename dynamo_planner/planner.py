@@ -214,7 +214,7 @@ class Planner:
             holds = (trouble.model_copy(update={"pool": pool}) for pool in snapshot.pools)
             decision = Decision(at_s=snapshot.at_s, reasons=(*troubles, trouble, *holds), state=state)
         told, self._to_tell = tuple(self._to_tell), []
-        return decision.model_copy(update={"reasons": (*told, *decision.reasons)})
+        return decision.model_copy(update={"reasons": (*told, *decision.reasons)}) if told else decision
 
     def _act(self, actions: Sequence[Action]) -> tuple[Outcome, ...]:
         if self.advisory or not actions:

@@ -43,9 +43,8 @@ class Watch:
         self._setup = setup
         self._world = world
         self._fleet = fleet
-        self._arrival_s = trace.arrival_s
-        self._isl_sums = np.append(0.0, np.cumsum(trace.isl, dtype=float))
-        self._isl_squares = np.append(0.0, np.cumsum(trace.isl.astype(float) ** 2))
+        self._isl = _sums(trace.isl)
+        self._arrivals = _sums(np.bincount((trace.arrival_s // DISPERSION_BIN_S).astype(np.int64)))
         self._random = np.random.default_rng([seed, 2])
         self._samples: deque[Sample] = deque()
         self._last: Observation | None = None
@@ -69,7 +68,7 @@ class Watch:
         lost = {name for name in self._setup.pools if self._is_lost()}
         pools = {name: self._pool_metrics(name, new, origin_s) for name in self._setup.pools if name not in lost}
         missing = {f"pools.{name}": LOST for name in lost}
-        self._last = Observation.model_construct(
+        self._last = Observation.trusted(
             traffic=self._traffic(samples[0], new, origin_s), pools=FrozenMap(pools), missing=FrozenMap(missing)
         )
         return self._last
@@ -105,7 +104,7 @@ class Watch:
 
     def _pool_metrics(self, name: str, new: Sample, origin_s: float) -> PoolMetrics:
         seen = new.pools[name]
-        return PoolMetrics.model_construct(
+        return PoolMetrics.trusted(
             observed_at_s=origin_s + new.at_s,
             coverage=1.0,
             queued=float(seen.queued),
@@ -130,8 +129,7 @@ class Watch:
             "queued": float(sum(seen.in_front for seen in new.pools.values())),
             "isl": _dist(
                 last - first,
-                self._isl_sums[last] - self._isl_sums[first],
-                self._isl_squares[last] - self._isl_squares[first],
+                *_between(self._isl, first, last),
             ),
             "osl": _dist(finished, now.osl - then.osl, now.osl2 - then.osl2),
             "ttft_ms": self._latency(
@@ -148,8 +146,8 @@ class Watch:
         if tokens > 0 and token_time_s > 0:
             known["itl_ms"] = self._latency(tokens, token_time_s, None, old.itl_counts, new.itl_counts)
         if last > first:
-            known["arrival_dispersion"] = self._dispersion(first, last, old.at_s, span_s)
-        return Traffic.model_construct(**known)
+            known["arrival_dispersion"] = self._dispersion(old.at_s, new.at_s)
+        return Traffic.trusted(**known)
 
     def _latency(self, count: float, total_s: float, squares: float | None, old: Any, new: Any) -> Dist | None:
         if count <= 0:
@@ -160,14 +158,26 @@ class Watch:
             quantiles = FrozenMap({share: _quantile(counts, share) for share in self._setup.metrics.quantiles})
         return _dist(count, total_s * 1e3, scaled, quantiles)
 
-    def _dispersion(self, first: int, last: int, from_s: float, span_s: float) -> float | None:
-        bins = int(span_s / DISPERSION_BIN_S)
-        if bins < 2:
-            return None
-        places = ((self._arrival_s[first:last] - from_s) / DISPERSION_BIN_S).astype(np.int64)
-        counts = np.bincount(places, minlength=bins)[:bins]
-        mean = int(counts.sum()) / bins
-        return (int(counts @ counts) / bins - mean**2) / mean if mean else None
+    def _dispersion(self, from_s: float, to_s: float) -> float | None:
+        """Variance over mean of the arrivals in each whole bin of this time."""
+        most = self._arrivals.shape[1] - 1
+        first, last = (min(round(time_s / DISPERSION_BIN_S), most) for time_s in (from_s, to_s))
+        bins = last - first
+        total, squares = _between(self._arrivals, first, last)
+        return squares / total - total / bins if bins > 1 and total else None
+
+
+def _sums(column: np.ndarray) -> np.ndarray:
+    """The sums of the first 0, 1, ... values and of their squares: shape (2, values + 1)."""
+    sums = np.zeros((2, len(column) + 1))
+    np.cumsum(column, out=sums[0, 1:])
+    np.cumsum(np.square(column, dtype=float), out=sums[1, 1:])
+    return sums
+
+
+def _between(sums: np.ndarray, first: int, last: int) -> tuple[float, float]:
+    """The sum of the values from the first up to the last, without it, and of their squares."""
+    return sums.item(0, last) - sums.item(0, first), sums.item(1, last) - sums.item(1, first)
 
 
 def _dist(count: float, total: float, squares: float | None, quantiles: Any = None) -> Dist | None:
@@ -176,7 +186,7 @@ def _dist(count: float, total: float, squares: float | None, quantiles: Any = No
         return None
     mean = float(total / count)
     cv2 = None if squares is None or mean <= 0 else max(float(squares / count) / mean**2 - 1.0, 0.0)
-    return Dist.model_construct(mean=mean, count=float(count), cv2=cv2, quantiles=quantiles or FrozenMap())
+    return Dist.trusted(mean=mean, count=float(count), cv2=cv2, quantiles=quantiles or FrozenMap())
 
 
 def _quantile(counts: Any, share: float) -> float:
