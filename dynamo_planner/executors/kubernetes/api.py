@@ -137,6 +137,8 @@ class Api:
         while True:
             asked = {**query, "limit": str(_CHUNK), **({"continue": rest} if rest else {})}
             page = self._ask("GET", resource, namespace, query=asked, retries=_READING)
+            if "items" not in page:
+                raise ApiError(f"{resource.path(namespace)}: the API server answered with something that is no list")
             yield page
             rest = page["metadata"].get("continue", "")
             if not rest:

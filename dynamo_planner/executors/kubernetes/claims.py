@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Literal
 
 logger = logging.getLogger(__name__)
@@ -34,8 +35,8 @@ class Claim:
         self._seen = self._tried = self._own = self._uid = None
         self._yields_until_s = 0.0
 
-    def saw(self, replicas: int, uid: str, at_s: float, *, by: str | None) -> None:
-        """Take note of the target that was read, and of whether somebody else changed it."""
+    def saw(self, replicas: int, uid: str, at_s: float, by: Callable[[], str | None]) -> None:
+        """Take note of the target that was read, and of whether somebody else changed it; ``by`` says who."""
         if uid != self._uid:
             self.forget()
         if replicas != self._seen:
@@ -43,13 +44,13 @@ class Claim:
         if replicas == self._tried:
             self._own = replicas
         elif self._seen not in {None, replicas}:
-            self._changed(replicas, at_s, by)
+            self._changed(replicas, at_s, by() or "somebody else")
         if replicas == self._own:
             self._yields_until_s = 0.0
         self._seen, self._tried, self._uid = replicas, None, uid
 
-    def _changed(self, replicas: int, at_s: float, by: str | None) -> None:
-        self._why = f"{by or 'somebody else'} changed the replicas from {self._seen} to {replicas}"
+    def _changed(self, replicas: int, at_s: float, by: str) -> None:
+        self._why = f"{by} changed the replicas from {self._seen} to {replicas}"
         if self._when_changed == "yield":
             self._yields_until_s = at_s + self._yield_s
         then = f"left alone for {self._yield_s:g} s" if self._when_changed == "yield" else "taken back if need be"

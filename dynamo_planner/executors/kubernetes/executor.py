@@ -177,7 +177,7 @@ class KubernetesExecutor:
         reading, at_s = found.read(), self._clock()
         if self.election is not None and self.election.time_left_s() == 0:
             pool.claim.forget()
-        pool.claim.saw(reading.target, found.scaled["metadata"]["uid"], at_s, by=changed_by(found.scaled))
+        pool.claim.saw(reading.target, found.scaled["metadata"]["uid"], at_s, lambda: changed_by(found.scaled))
         pods = self._pods_of(found)
         pool.pods = pods or []
         counted = count(

@@ -48,7 +48,7 @@ class Fresh:
 
     uid: str
     replicas: int
-    changed_by: str | None
+    changed_by: Callable[[], str | None]
     resource: Resource
     namespace: str
     name: str
@@ -123,7 +123,9 @@ class ScaleSubject:
 
         replicas = int((scale.get("spec") or {}).get("replicas", 0))  # zero is left out of a Scale
         target = self.target
-        return Fresh(metadata["uid"], replicas, None, target.resource, self.namespace, target.name, "scale", patch)
+        return Fresh(
+            metadata["uid"], replicas, lambda: None, target.resource, self.namespace, target.name, "scale", patch
+        )
 
 
 class GraphSubject:
@@ -196,7 +198,7 @@ class GraphSubject:
         def patch(wanted: int) -> Any:
             return {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "spec": {"replicas": wanted}}
 
-        by, name = changed_by(adapter), self._adapter_name
+        by, name = (lambda: changed_by(adapter)), self._adapter_name
         return Fresh(metadata["uid"], replicas, by, scaled_by, self.namespace, name, "scale", patch)
 
     def _fresh_graph(self, api: Api, graphs: Resource) -> Fresh:
@@ -215,7 +217,7 @@ class GraphSubject:
                 {"op": "replace", "path": "/metadata/resourceVersion", "value": metadata["resourceVersion"]},
             ]
 
-        by, name = changed_by(graph), self.target.name
+        by, name = (lambda: changed_by(graph)), self.target.name
         return Fresh(metadata["uid"], component.target, by, graphs, self.namespace, name, "", patch)
 
 

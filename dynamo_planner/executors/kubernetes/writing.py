@@ -67,7 +67,7 @@ class Writer:
         if not claim.is_same(fresh.uid):
             raise RefusedError(f"{fresh.name} was deleted and created anew since it was last looked at")
         came_of_a_try = claim.is_tried(action.replicas)
-        claim.saw(fresh.replicas, fresh.uid, self.clock(), by=fresh.changed_by)
+        claim.saw(fresh.replicas, fresh.uid, self.clock(), fresh.changed_by)
         if fresh.replicas == action.replicas:
             message = f"{action.pool} has {fresh.replicas} replicas"
             return Outcome(action=action, status="applied" if came_of_a_try else "unchanged", message=message)

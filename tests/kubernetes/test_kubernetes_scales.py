@@ -1,0 +1,182 @@
+"""Whatever has a scale subresource, on a real API server and, where their status matters, with the real controllers."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from dynamo_planner import Replicas, ScaleTo
+from tests.kubernetes.cluster import Place
+from tests.kubernetes.objects import executor_of, pod, scaled, timestamp
+
+CPU = {"gpus": 0}
+TEMPLATE = {
+    "metadata": {"labels": {"app": "vllm"}},
+    "spec": {"containers": [{"name": "main", "image": "engine"}], "terminationGracePeriodSeconds": 0},
+}
+
+
+def workload(kind: str, replicas: int | None = None, **spec: Any) -> dict[str, Any]:
+    """A Deployment or a StatefulSet."""
+    said = {} if replicas is None else {"replicas": replicas}
+    chosen = {"selector": {"matchLabels": {"app": "vllm"}}, "template": TEMPLATE, **said, **spec}
+    return {"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": "vllm"}, "spec": chosen}
+
+
+def make_ready(place: Place, count: int) -> None:
+    """Have this many pods become ready, as a kubelet would say."""
+    for each in place.list("v1", "Pod")[:count]:
+        condition = {"type": "Ready", "status": "True", "lastTransitionTime": timestamp(time.time() - 5)}
+        place.set_status("v1", "Pod", each["metadata"]["name"], {"phase": "Running", "conditions": [condition]})
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "StatefulSet"])
+def test_a_workload_of_the_real_controllers(kubernetes: Place, kind: str) -> None:
+    kubernetes.server.start_controllers()
+    more: dict[str, Any] = {"podManagementPolicy": "Parallel", "serviceName": "vllm"} if kind == "StatefulSet" else {}
+    kubernetes.create(workload(kind, **more))
+    executor = executor_of(kubernetes, {"workers": scaled("aggregated", CPU, kind=kind, name="vllm")})
+
+    def seen(**expected: int) -> bool:
+        replicas = executor.observe()["workers"]
+        told = replicas and {name: getattr(replicas, name) for name in expected}
+        return told == expected
+
+    kubernetes.until(lambda: seen(ready=0, starting=1, target=1), within_s=30)  # replicas left out mean 1
+    assert executor.apply([ScaleTo(pool="workers", replicas=3, expected=1)])[0].status == "applied"
+    kubernetes.until(lambda: len(kubernetes.list("v1", "Pod")) == 3)
+    make_ready(kubernetes, 2)
+    kubernetes.until(lambda: seen(ready=2, starting=1, target=3))
+    replicas = executor.observe()["workers"]
+    assert replicas is not None
+    assert replicas.starting_since_s is not None
+    assert abs(replicas.starting_since_s[0] - time.time()) < 60
+
+    image = {"spec": {"template": {"spec": {"containers": [{"name": "main", "image": "newer"}]}}}}
+    kubernetes.patch("apps/v1", kind, "vllm", image)
+    kubernetes.until(lambda: executor.observe()["workers"] is None)
+    kubernetes.until(lambda: executor.observe() and "a rollout is in progress" in executor.unknown["workers"])
+
+
+def test_pods_that_cannot_be_created_are_failed_in_the_end(kubernetes: Place) -> None:
+    kubernetes.create(workload("Deployment", 3))
+    refused = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate"}
+    status = {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "readyReplicas": 1}
+    for age_s, failed in ((60, 0), (3600, 2)):
+        condition = {**refused, "lastTransitionTime": timestamp(time.time() - age_s)}
+        kubernetes.set_status("apps/v1", "Deployment", "vllm", {**status, "conditions": [condition]})
+        if failed == 0:
+            kubernetes.create(pod("vllm-0", {"app": "vllm"}))
+        executor = executor_of(kubernetes, {"workers": scaled("aggregated", CPU, kind="Deployment", name="vllm")})
+        replicas = executor.observe()["workers"]
+        assert replicas is not None
+        assert (replicas.ready, replicas.starting, replicas.failed) == (1, 2 - failed, failed)
+
+
+def test_a_stateful_set_with_a_partition_is_no_rollout(kubernetes: Place) -> None:
+    strategy = {"type": "RollingUpdate", "rollingUpdate": {"partition": 1}}
+    kubernetes.create({**workload("StatefulSet", 2, serviceName="vllm", updateStrategy=strategy)})
+    revisions = {"currentRevision": "a", "updateRevision": "b"}
+    status = {"observedGeneration": 1, "replicas": 2, "readyReplicas": 2, **revisions}
+    kubernetes.set_status("apps/v1", "StatefulSet", "vllm", status)
+    pools = {"workers": scaled("aggregated", CPU, kind="StatefulSet", name="vllm")}
+    assert executor_of(kubernetes, pools).observe() == {"workers": Replicas(ready=2, starting_since_s=())}
+    kubernetes.patch("apps/v1", "StatefulSet", "vllm", {"spec": {"updateStrategy": {"rollingUpdate": None}}})
+    kubernetes.set_status("apps/v1", "StatefulSet", "vllm", {"observedGeneration": 2})
+    executor = executor_of(kubernetes, pools)
+    assert executor.observe() == {"workers": None}
+    assert "from revision a to b" in executor.unknown["workers"]
+
+
+class TestLeaderWorkerSet:
+    """Replicas are groups, and each group is several pods."""
+
+    @staticmethod
+    def create(place: Place, replicas: int = 2) -> None:
+        """A set of groups of two pods, of eight GPUs each; the second group is not ready."""
+        limits = {"resources": {"limits": {"nvidia.com/gpu": 8}}}
+        template = {"spec": {"containers": [{"name": "main", "image": "engine", **limits}]}}
+        place.create(
+            {
+                "apiVersion": "leaderworkerset.x-k8s.io/v1",
+                "kind": "LeaderWorkerSet",
+                "metadata": {"name": "deepseek"},
+                "spec": {"replicas": replicas, "leaderWorkerTemplate": {"size": 2, "workerTemplate": template}},
+                "status": {"replicas": replicas, "updatedReplicas": replicas, "readyReplicas": 1},
+            }
+        )
+        for group in range(replicas):
+            for worker in range(2):
+                prefix = "leaderworkerset.sigs.k8s.io"
+                labels = {f"{prefix}/name": "deepseek", f"{prefix}/group-index": str(group)}
+                labels[f"{prefix}/worker-index"] = str(worker)
+                ready = group == 0 or worker == 0
+                place.create(
+                    pod(f"deepseek-{group}-{worker}", labels, ready=ready, podIP=f"127.0.{group}.{worker + 1}")
+                )
+
+    def test_it_counts_groups(self, kubernetes: Place) -> None:
+        self.create(kubernetes)
+        pools = {"workers": scaled("aggregated", kind="LeaderWorkerSet", name="deepseek")}
+        with executor_of(kubernetes, pools) as executor:
+            workers = executor.observe()["workers"]
+            assert workers is not None
+            assert (workers.ready, workers.starting, workers.target) == (1, 1, 2)
+            assert executor.pools["workers"].gpus == 16
+            urls = executor.endpoints()["workers"]
+            assert urls == {"deepseek-0-0": "http://127.0.0.1:8000", "deepseek-1-0": "http://127.0.1.1:8000"}
+            assert executor.apply([ScaleTo(pool="workers", replicas=3, expected=2)])[0].status == "applied"
+        scaled_set = kubernetes.get("leaderworkerset.x-k8s.io/v1", "LeaderWorkerSet", "deepseek")
+        assert scaled_set["spec"]["replicas"] == 3
+
+    def test_an_update_is_a_rollout(self, kubernetes: Place) -> None:
+        self.create(kubernetes)
+        update = {"conditions": [{"type": "UpdateInProgress", "status": "True"}]}
+        kubernetes.set_status("leaderworkerset.x-k8s.io/v1", "LeaderWorkerSet", "deepseek", update)
+        executor = executor_of(kubernetes, {"w": scaled("aggregated", kind="LeaderWorkerSet", name="deepseek")})
+        assert executor.observe() == {"w": None}
+        assert executor.unknown["w"].endswith("a rollout is in progress (UpdateInProgress)")
+
+
+ENGINE = {"kind": "Engine", "group": "serving.example.com", "version": "v1", "plural": "engines", "name": "mine"}
+
+
+class TestCustomResource:
+    """A resource of which nothing is known but its scale."""
+
+    @staticmethod
+    def engine(**spec: Any) -> dict[str, Any]:
+        """An engine whose replicas are in an odd place."""
+        status = {"size": 2, "selector": "engine=mine"}
+        return {
+            "apiVersion": "serving.example.com/v1",
+            "kind": "Engine",
+            "metadata": {"name": "mine"},
+            "spec": spec,
+            "status": status,
+        }
+
+    def test_its_scale_has_the_target_and_its_selector_the_pods(self, kubernetes: Place) -> None:
+        kubernetes.create(self.engine(fleet={"size": 2}))
+        kubernetes.create(pod("mine-0", {"engine": "mine"}))
+        kubernetes.create(pod("mine-1", {"engine": "mine"}, ready=False))
+        kubernetes.create(pod("other-0", {"engine": "other"}))
+        with executor_of(kubernetes, {"workers": scaled("aggregated", CPU, **ENGINE)}) as executor:
+            workers = executor.observe()["workers"]
+            assert workers is not None
+            assert (workers.ready, workers.starting, workers.target) == (1, 1, 2)
+            assert executor.apply([ScaleTo(pool="workers", replicas=5, expected=2)])[0].status == "applied"
+        assert kubernetes.get("serving.example.com/v1", "Engine", "mine")["spec"]["fleet"]["size"] == 5
+
+    def test_without_replicas_its_scale_cannot_be_read_and_nothing_is_guessed(self, kubernetes: Place) -> None:
+        kubernetes.create(self.engine())
+        pools = {
+            "workers": scaled("aggregated", CPU, **ENGINE),
+            "beside": scaled("decode", CPU, kind="Deployment", name="vllm"),
+        }
+        kubernetes.create(workload("Deployment", 1))
+        executor = executor_of(kubernetes, pools)
+        assert executor.observe()["workers"] is None
+        assert "replicas" in executor.unknown["workers"]
