@@ -168,7 +168,11 @@ class TestCustomResource:
             assert workers is not None
             assert (workers.ready, workers.starting, workers.target) == (1, 1, 2)
             assert executor.apply([ScaleTo(pool="workers", replicas=5, expected=2)])[0].status == "applied"
-        assert kubernetes.get("serving.example.com/v1", "Engine", "mine")["spec"]["fleet"]["size"] == 5
+            assert kubernetes.get("serving.example.com/v1", "Engine", "mine")["spec"]["fleet"]["size"] == 5
+            assert executor.apply([ScaleTo(pool="workers", replicas=0, expected=5)])[0].status == "applied"
+            kubernetes.delete("v1", "Pod", "mine-0")
+            kubernetes.delete("v1", "Pod", "mine-1")
+            assert executor.observe()["workers"] == Replicas(ready=0, starting_since_s=())
 
     def test_without_replicas_its_scale_cannot_be_read_and_nothing_is_guessed(self, kubernetes: Place) -> None:
         kubernetes.create(self.engine())

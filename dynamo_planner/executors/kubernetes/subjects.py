@@ -44,16 +44,26 @@ class Found:
 
 @dataclass(frozen=True)
 class Fresh:
-    """A subject as it is just before a write; ``patch`` makes the change, and nothing else is in between."""
+    """A subject as it is just before a write: the object or its scale, its replicas, and the change of these.
 
-    uid: str
+    ``patch`` holds the version that was read, so that the write fails where anything came in between.
+    """
+
+    thing: Thing
     replicas: int
-    changed_by: Callable[[], str | None]
     resource: Resource
-    namespace: str
-    name: str
     subresource: str
     patch: Callable[[int], Any]
+
+    @property
+    def uid(self) -> str:
+        """What tells an object from another one that had its name before."""
+        return str(self.thing["metadata"]["uid"])
+
+    @property
+    def name(self) -> str:
+        """The name of the object that is written."""
+        return str(self.thing["metadata"]["name"])
 
 
 class Subject(Protocol):
@@ -116,16 +126,8 @@ class ScaleSubject:
 
     def fresh(self, api: Api) -> Fresh:
         scale = api.get(self.target.resource, self.namespace, self.target.name, "scale")
-        metadata = scale["metadata"]
-
-        def patch(replicas: int) -> Any:
-            return {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "spec": {"replicas": replicas}}
-
-        replicas = int((scale.get("spec") or {}).get("replicas", 0))  # zero is left out of a Scale
-        target = self.target
-        return Fresh(
-            metadata["uid"], replicas, lambda: None, target.resource, self.namespace, target.name, "scale", patch
-        )
+        replicas = int((scale.get("spec") or {}).get("replicas", 0))  # a Scale leaves out zero
+        return _by_scale(scale, replicas, self.target.resource)
 
 
 class GraphSubject:
@@ -160,7 +162,8 @@ class GraphSubject:
         def pods() -> list[Thing]:
             alone = cluster.is_alone(graphs.plural, self.namespace)
             of_graph = cluster.pods_with(self.namespace, GRAPH_LABEL, self.target.name, alone=alone)
-            return [pod for pod in of_graph if pod["metadata"]["labels"].get(COMPONENT_LABEL) == component.name]
+            name = component.name.lower()
+            return [pod for pod in of_graph if pod["metadata"]["labels"].get(COMPONENT_LABEL, "").lower() == name]
 
         return Found(
             thing=graph,
@@ -193,32 +196,34 @@ class GraphSubject:
         replicas = adapter_target(adapter, self.target.name)
         if replicas is None:
             return self._fresh_graph(api, graphs)
-        metadata = adapter["metadata"]
-
-        def patch(wanted: int) -> Any:
-            return {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "spec": {"replicas": wanted}}
-
-        by, name = (lambda: changed_by(adapter)), self._adapter_name
-        return Fresh(metadata["uid"], replicas, by, scaled_by, self.namespace, name, "scale", patch)
+        return _by_scale(adapter, replicas, scaled_by)
 
     def _fresh_graph(self, api: Api, graphs: Resource) -> Fresh:
         graph = api.get(graphs, self.namespace, self.target.name)
         component = self._part(graph, graphs)
-        metadata = graph["metadata"]
+        version = graph["metadata"]["resourceVersion"]
 
         def patch(wanted: int) -> Any:
             if component.index is None:
                 services = {component.name: {"replicas": wanted}}
-                return {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "spec": {"services": services}}
+                return {"metadata": {"resourceVersion": version}, "spec": {"services": services}}
             place = f"/spec/components/{component.index}"
             return [
                 {"op": "test", "path": f"{place}/name", "value": component.name},
                 {"op": "add", "path": f"{place}/replicas", "value": wanted},
-                {"op": "replace", "path": "/metadata/resourceVersion", "value": metadata["resourceVersion"]},
+                {"op": "replace", "path": "/metadata/resourceVersion", "value": version},
             ]
 
-        by, name = (lambda: changed_by(graph)), self.target.name
-        return Fresh(metadata["uid"], component.target, by, graphs, self.namespace, name, "", patch)
+        return Fresh(graph, component.target, graphs, "", patch)
+
+
+def _by_scale(thing: Thing, replicas: int, resource: Resource) -> Fresh:
+    version = thing["metadata"]["resourceVersion"]
+
+    def patch(wanted: int) -> Any:
+        return {"metadata": {"resourceVersion": version}, "spec": {"replicas": wanted}}
+
+    return Fresh(thing, replicas, resource, "scale", patch)
 
 
 def changed_by(thing: Mapping[str, Any]) -> str | None:

@@ -31,14 +31,12 @@ def read_workload(kind: str, thing: Thing) -> Reading:
 def read_scaled(thing: Thing, scale: Thing) -> Reading:
     """What a custom resource and its scale say."""
     check_observed(thing)
-    replicas = (scale.get("spec") or {}).get("replicas")
-    if replicas is None:
-        raise UnknownError("its scale has no spec.replicas")
     rollout = _rollout(thing)
     if rollout:
         raise UnknownError(f"a rollout is in progress ({rollout})")
     status = thing["status"]
-    return Reading(target=int(replicas), ready=status.get("availableReplicas", status.get("readyReplicas")))
+    replicas = int((scale.get("spec") or {}).get("replicas", 0))  # a Scale leaves out zero
+    return Reading(target=replicas, ready=status.get("availableReplicas", status.get("readyReplicas")))
 
 
 def _rollout(thing: Thing) -> str | None:

@@ -13,7 +13,7 @@ from dynamo_planner.executors.kubernetes.claims import Claim
 from dynamo_planner.executors.kubernetes.cluster import Cluster
 from dynamo_planner.executors.kubernetes.counting import UnknownError
 from dynamo_planner.executors.kubernetes.owners import owner_of
-from dynamo_planner.executors.kubernetes.subjects import Fresh, Subject
+from dynamo_planner.executors.kubernetes.subjects import Fresh, Subject, changed_by
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class Writer:
         if not claim.is_same(fresh.uid):
             raise RefusedError(f"{fresh.name} was deleted and created anew since it was last looked at")
         came_of_a_try = claim.is_tried(action.replicas)
-        claim.saw(fresh.replicas, fresh.uid, self.clock(), fresh.changed_by)
+        claim.saw(fresh.replicas, fresh.uid, self.clock(), lambda: changed_by(fresh.thing))
         if fresh.replicas == action.replicas:
             message = f"{action.pool} has {fresh.replicas} replicas"
             return Outcome(action=action, status="applied" if came_of_a_try else "unchanged", message=message)
@@ -80,15 +80,15 @@ class Writer:
         owner = owner_of(subject, self.cluster) if self.check_autoscalers else None
         if owner:
             raise RefusedError(f"{owner} scales {fresh.name}: remove it, or let it follow the planner's gauge")
-        return self._write(action, fresh, claim)
+        return self._write(action, subject.namespace, fresh, claim)
 
-    def _write(self, action: ScaleTo, fresh: Fresh, claim: Claim) -> Outcome:
+    def _write(self, action: ScaleTo, namespace: str, fresh: Fresh, claim: Claim) -> Outcome:
         timeout_s = min(self.permission(), self.cluster.api.timeout_s)
         if not self.dry_run:
             claim.trying(action.replicas)
         self.cluster.api.patch(
             fresh.resource,
-            fresh.namespace,
+            namespace,
             fresh.name,
             fresh.subresource,
             fresh.patch(action.replicas),
