@@ -82,7 +82,7 @@ class Proxy:
         return self._pass_on(method, path, headers, body)
 
     def _pass_on(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> tuple[int, Any, bytes]:
-        kept = {name: headers[name] for name in ("Authorization", "Content-Type", "Accept") if name in headers}
+        kept = {name: headers[name] for name in ("authorization", "content-type", "accept") if name in headers}
         url = self._server.url + path
         try:
             answer = self._pool.request(method, url, body=body or None, headers=kept, retries=False, timeout=30.0)
@@ -97,7 +97,9 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
 
         def _serve(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            status, headers, answer = proxy.answer(self.command, self.path, dict(self.headers), body)
+            status, headers, answer = proxy.answer(
+                self.command, self.path, {name.lower(): told for name, told in self.headers.items()}, body
+            )
             if status == 0:  # nobody is behind the proxy: end the connection, as a dead server would
                 self.close_connection = True
                 return

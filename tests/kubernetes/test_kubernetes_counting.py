@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from dynamo_planner import Replicas
 from dynamo_planner.executors.kubernetes.counting import Reading, UnknownError, count
 from dynamo_planner.executors.kubernetes.pods import Group, groups
+from dynamo_planner.executors.kubernetes.workload import read_workload
 from tests.kubernetes.objects import pod, timestamp
 
 NOW_S = 1_800_000_000.0
@@ -71,6 +72,36 @@ def test_the_trouble_is_told_with_the_name_of_the_pod() -> None:
 def test_without_counts_and_without_pods_nothing_is_known() -> None:
     with pytest.raises(UnknownError):
         counted(Reading(target=1, ready=None), None)
+
+
+@pytest.mark.parametrize(("age_s", "failed"), [(60, 0), (3600, 2)])
+def test_pods_that_a_deployment_cannot_create_are_failed_in_the_end(age_s: float, failed: int) -> None:
+    refused = {"type": "ReplicaFailure", "status": "True", "lastTransitionTime": timestamp(NOW_S - age_s)}
+    status = {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "readyReplicas": 1, "conditions": [refused]}
+    reading = read_workload("Deployment", {"metadata": {"generation": 1}, "spec": {"replicas": 3}, "status": status})
+    seen = counted(reading, [aged(100, ready=True)])
+    assert (seen.ready, seen.starting, seen.failed) == (1, 2 - failed, failed)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "is_rollout"),
+    [
+        ({"type": "RollingUpdate"}, True),
+        ({"type": "RollingUpdate", "rollingUpdate": {"partition": 0}}, True),
+        ({"type": "RollingUpdate", "rollingUpdate": {"partition": 1}}, False),
+        ({"type": "OnDelete"}, False),
+    ],
+)
+def test_two_revisions_of_a_stateful_set_are_a_rollout_where_they_are_to_become_one(
+    strategy: dict[str, Any], is_rollout: bool
+) -> None:
+    status = {"observedGeneration": 1, "readyReplicas": 2, "currentRevision": "a", "updateRevision": "b"}
+    thing = {"metadata": {"generation": 1}, "spec": {"replicas": 2, "updateStrategy": strategy}, "status": status}
+    if is_rollout:
+        with pytest.raises(UnknownError, match=r"a rollout is in progress \(from revision a to b\)"):
+            read_workload("StatefulSet", thing)
+    else:
+        assert read_workload("StatefulSet", thing) == Reading(target=2, ready=2)
 
 
 def a_group(ready: bool, leaving: bool, since_s: float, failing: bool) -> Group:

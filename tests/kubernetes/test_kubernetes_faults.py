@@ -91,7 +91,8 @@ class TestBusyServer:
             return None
 
         proxy.rule = reorder
-        assert apply(executor).status == "applied"
+        outcome = apply(executor)
+        assert outcome.status == "applied", outcome
         assert (replicas_of(llama, "Frontend"), replicas_of(llama, "Decode")) == (1, 4)
 
     @pytest.mark.parametrize("status", [429, 500, 503])

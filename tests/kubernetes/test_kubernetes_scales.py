@@ -60,36 +60,6 @@ def test_a_workload_of_the_real_controllers(kubernetes: Place, kind: str) -> Non
     kubernetes.until(lambda: executor.observe() and "a rollout is in progress" in executor.unknown["workers"])
 
 
-def test_pods_that_cannot_be_created_are_failed_in_the_end(kubernetes: Place) -> None:
-    kubernetes.create(workload("Deployment", 3))
-    refused = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate"}
-    status = {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "readyReplicas": 1}
-    for age_s, failed in ((60, 0), (3600, 2)):
-        condition = {**refused, "lastTransitionTime": timestamp(time.time() - age_s)}
-        kubernetes.set_status("apps/v1", "Deployment", "vllm", {**status, "conditions": [condition]})
-        if failed == 0:
-            kubernetes.create(pod("vllm-0", {"app": "vllm"}))
-        executor = executor_of(kubernetes, {"workers": scaled("aggregated", CPU, kind="Deployment", name="vllm")})
-        replicas = executor.observe()["workers"]
-        assert replicas is not None
-        assert (replicas.ready, replicas.starting, replicas.failed) == (1, 2 - failed, failed)
-
-
-def test_a_stateful_set_with_a_partition_is_no_rollout(kubernetes: Place) -> None:
-    strategy = {"type": "RollingUpdate", "rollingUpdate": {"partition": 1}}
-    kubernetes.create({**workload("StatefulSet", 2, serviceName="vllm", updateStrategy=strategy)})
-    revisions = {"currentRevision": "a", "updateRevision": "b"}
-    status = {"observedGeneration": 1, "replicas": 2, "readyReplicas": 2, **revisions}
-    kubernetes.set_status("apps/v1", "StatefulSet", "vllm", status)
-    pools = {"workers": scaled("aggregated", CPU, kind="StatefulSet", name="vllm")}
-    assert executor_of(kubernetes, pools).observe() == {"workers": Replicas(ready=2, starting_since_s=())}
-    kubernetes.patch("apps/v1", "StatefulSet", "vllm", {"spec": {"updateStrategy": {"rollingUpdate": None}}})
-    kubernetes.set_status("apps/v1", "StatefulSet", "vllm", {"observedGeneration": 2})
-    executor = executor_of(kubernetes, pools)
-    assert executor.observe() == {"workers": None}
-    assert "from revision a to b" in executor.unknown["workers"]
-
-
 class TestLeaderWorkerSet:
     """Replicas are groups, and each group is several pods."""
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote, urlencode
@@ -41,13 +42,17 @@ _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 class ApiError(ExecutorError):
     """The API server did not do what it was asked to.
 
-    ``status`` is the HTTP status, or ``None`` where no answer came; ``retry_after_s`` the pause that it asked for.
+    ``status`` is the HTTP status, or ``None`` where no answer came; ``retry_after_s`` the pause that it asked for;
+    ``causes`` what it named as wrong in the request.
     """
 
-    def __init__(self, message: str, status: int | None = None, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self, message: str, status: int | None = None, retry_after_s: float | None = None, causes: Sequence[Any] = ()
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.retry_after_s = retry_after_s
+        self.causes = tuple(causes)
 
     @property
     def is_passing(self) -> bool:
@@ -58,9 +63,10 @@ class ApiError(ExecutorError):
     def is_conflict(self) -> bool:
         """Whether somebody changed the object between a read and a write, so that a fresh read may mend it.
 
-        A JSON patch whose ``test`` does not hold is answered with 422, as is a value that the schema refuses.
+        A JSON patch whose ``test`` does not hold is answered with 422, as is a value that the schema refuses, but that
+        comes with its causes.
         """
-        return self.status == 409 or (self.status == 422 and "testing" in str(self))
+        return self.status == 409 or (self.status == 422 and not self.causes)
 
 
 class _Patience(urllib3.Retry):
@@ -202,16 +208,25 @@ class Api:
             )
             told = _json(answer.data)
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise ApiError(f"{doing}: the API server at {self._configuration.host} did not answer: {error}") from error
+            why = getattr(error, "reason", None) or error  # a MaxRetryError repeats the request before its reason
+            raise ApiError(f"{doing}: the API server at {self._configuration.host} did not answer: {why}") from error
         if answer.status >= 300 or not isinstance(told, dict):
-            said = told.get("message") if isinstance(told, dict) else None
-            said = said or answer.data[:200].decode(errors="replace").strip()
-            pause_s = _Patience().get_retry_after(answer)
-            raise ApiError(f"{doing}: {answer.status} {answer.reason}: {said}", answer.status, pause_s)
+            status = told if isinstance(told, dict) else {}
+            said = status.get("message") or answer.data[:200].decode(errors="replace").strip()
+            causes = (status.get("details") or {}).get("causes") or ()
+            message = f"{doing}: {answer.status} {answer.reason}: {said}"
+            raise ApiError(message, answer.status, _pause_of(answer), causes)
         return told
 
     def _authorization(self) -> dict[str, str]:
         return {each["key"]: each["value"] for each in self._configuration.auth_settings().values()}
+
+
+def _pause_of(answer: urllib3.BaseHTTPResponse) -> float | None:
+    """The seconds of ``Retry-After``, or ``None`` where there is none that can be read."""
+    with suppress(urllib3.exceptions.InvalidHeader):
+        return _Patience().get_retry_after(answer)
+    return None
 
 
 def _json(data: bytes) -> Any:

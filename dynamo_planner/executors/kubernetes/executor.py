@@ -20,7 +20,7 @@ from dynamo_planner.executors.kubernetes.counting import UnknownError, count
 from dynamo_planner.executors.kubernetes.election import Election
 from dynamo_planner.executors.kubernetes.events import Events
 from dynamo_planner.executors.kubernetes.pods import LEADER_LABEL, groups, is_ready
-from dynamo_planner.executors.kubernetes.pool import KubernetesPool
+from dynamo_planner.executors.kubernetes.pool import GraphTarget, KubernetesPool
 from dynamo_planner.executors.kubernetes.subjects import Found, Subject, changed_by, subject_of
 from dynamo_planner.executors.kubernetes.writing import RefusedError, Writer
 from dynamo_planner.frozen import FrozenMap
@@ -86,7 +86,7 @@ class KubernetesExecutor:
         self._clock = clock
         self._pools: dict[str, _Pool] = {}
         for name, pool in pools.items():
-            same = next((other for other, known in self._pools.items() if known.given.target == pool.target), None)
+            same = next((other for other, known in self._pools.items() if _same(known.given, pool)), None)
             if same is not None:
                 raise ValueError(f"pools.{name}.target: {pool.target} is the target of the pool {same!r} already")
             subject = subject_of(pool.target, self.namespace, pool.spec.role, self.cluster)
@@ -253,6 +253,12 @@ class KubernetesExecutor:
             }
             for name, pool in self._pools.items()
         }
+
+
+def _same(one: KubernetesPool, other: KubernetesPool) -> bool:
+    """Whether two pools are one thing: the same target, and where the role chooses the component, the same role."""
+    by_role = isinstance(one.target, GraphTarget) and one.target.component is None
+    return one.target == other.target and not (by_role and one.spec.role != other.spec.role)
 
 
 def _port(pod: Mapping[str, Any], otherwise: int) -> str:
