@@ -35,6 +35,8 @@ class Election:
     def __init__(self, api: Api, namespace: str, name: str, *, lease_s: int = 15, identity: str | None = None) -> None:
         self._api, self._namespace, self._name, self._lease_s = api, namespace, name, lease_s
         self.identity = identity or f"{socket.gethostname()}_{secrets.token_hex(4)}"
+        self.term = 0
+        """How often this planner has become the leader."""
         self._retry_s = lease_s / _TRIES_PER_LEASE
         self._held_until_s = 0.0
         self._record: dict[str, Any] | None = None
@@ -109,6 +111,7 @@ class Election:
             raise
         self._held_until_s = began_s + _HELD_SHARE * self._lease_s
         if not led:
+            self.term += 1
             logger.info("%s leads: it holds the lease %s", self.identity, self._name)
 
     def _note(self, lease: dict[str, Any] | None) -> None:

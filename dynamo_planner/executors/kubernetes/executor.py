@@ -95,6 +95,7 @@ class KubernetesExecutor:
         self._events = Events(self.cluster.api, clock) if events else None
         self._unknown: dict[str, str] = {}
         self._cannot_list_pods = False
+        self._term = 0
         self._lock = threading.RLock()
 
     @property
@@ -150,6 +151,7 @@ class KubernetesExecutor:
         :attr:`unknown` says why. Raises :class:`ExecutorError` where the API server answered for no pool.
         """
         with self._lock, self.cluster.tick():
+            self._follow_election()
             failures: list[ApiError] = []
             self._unknown = {}
             seen: dict[str, Replicas | None] = {}
@@ -175,8 +177,6 @@ class KubernetesExecutor:
         self._take(pool, found)
         pool.pods = []
         reading, at_s = found.read(), self._clock()
-        if self.election is not None and self.election.time_left_s() == 0:
-            pool.claim.forget()
         pool.claim.saw(reading.target, found.scaled["metadata"]["uid"], at_s, lambda: changed_by(found.scaled))
         pods = self._pods_of(found)
         pool.pods = pods or []
@@ -213,6 +213,7 @@ class KubernetesExecutor:
     def apply(self, actions: Sequence[Action]) -> tuple[Outcome, ...]:
         """Write the replicas of each action and say what became of it; waits for no pod."""
         with self._lock, self.cluster.tick():
+            self._follow_election()
             return tuple(self._apply(action) for action in actions)
 
     def _apply(self, action: Action) -> Outcome:
@@ -228,6 +229,13 @@ class KubernetesExecutor:
             message = f"{action.pool} may have {most} replicas at most (max_replicas), and not {action.replicas}"
             return Outcome(action=action, status="refused", message=message)
         return self._writer.scale(action, pool.subject, pool.claim)
+
+    def _follow_election(self) -> None:
+        """What changed while another planner led, or when this one began to, was changed by whoever led."""
+        if self.election is not None and (self.election.time_left_s() == 0 or self.election.term != self._term):
+            self._term = self.election.term
+            for pool in self._pools.values():
+                pool.claim.forget()
 
     def _permission(self) -> float:
         if self.election is None:
