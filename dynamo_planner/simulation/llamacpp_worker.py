@@ -43,7 +43,7 @@ class LlamaOptions(Frozen):
     ['-m', 'dynamo_planner.simulation.llamacpp_worker', '--port=8000', '--model=tiny.gguf', '--slots=2']
     """
 
-    port: int = Field(ge=1, le=65_535, description="TCP port to listen on, at 127.0.0.1")
+    port: int = Field(ge=0, le=65_535, description="TCP port to listen on, at 127.0.0.1; 0 takes a free one")
     model: str = Field(min_length=1, description="path of the GGUF file")
     slots: int = Field(default=4, ge=1, description="requests that it works on at once")
     context_tokens: int = Field(default=4096, ge=1, description="KV cache, in tokens, shared out equally to the slots")
@@ -80,6 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RuntimeError as error:
         sys.stderr.write(f"{parser.prog}: llama.cpp did not start, the lines above say why: {error}\n")
         return 1
+    sys.stderr.write(f"llama.cpp on {server.listening_address}\n")
     signal.sigwait(_STOP)
     _drain(server)
     os._exit(0)  # to take the server down in an orderly way can hang
@@ -106,7 +107,7 @@ def _drain(server: Server) -> None:
     quiet_since_s = time.monotonic()
     while time.monotonic() - quiet_since_s < QUIET_S:
         time.sleep(LOOKS_EVERY_S)
-        if any(float(inside) for inside in _INSIDE.findall(server.handle_metrics())):
+        if _INSIDE.findall(server.handle_metrics()) != ["0", "0"]:  # what cannot be read may be a request
             quiet_since_s = time.monotonic()
 
 

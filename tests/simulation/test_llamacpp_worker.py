@@ -155,7 +155,7 @@ def test_a_snapshot_has_what_llama_cpp_tells_and_says_what_it_does_not(start: Ca
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--port=0", "--model=m.gguf"], 2, "--port"),
+        (["--port=70000", "--model=m.gguf"], 2, "--port"),
         (["--port=8000", "--model=m.gguf", "--slots=none"], 2, "--slots"),
         (["--port=8000"], 2, "--model"),
         (["--port=8000", "--model=no-such-file.gguf"], 1, "no-such-file.gguf"),

@@ -64,10 +64,9 @@ def llamacpp_stage(requests: Sequence[Request], max_workers: int) -> Iterator[St
         speed = measured(model)
         sent, cut = scaled(requests, speed)
         longest = max(request.isl + request.osl for request in sent)
-        options = LlamaOptions(port=1, model=str(model), slots=SLOTS, context_tokens=SLOTS * (longest + 1))
-        command = [argument.replace("--port=1", "--port=0") for argument in options.command()]
+        options = LlamaOptions(port=0, model=str(model), slots=SLOTS, context_tokens=SLOTS * (longest + 1))
         yield Stage(
-            pools={name: pool(command, role, max_workers, STARTUP_S) for name, role in AGGREGATED.items()},
+            pools={name: pool(options.command(), role, max_workers, STARTUP_S) for name, role in AGGREGATED.items()},
             requests=sent,
             cut=cut,
             sla=_sla(sent, speed),

@@ -1,0 +1,132 @@
+"""A planner scales real vLLM workers on the CPU, under the Circus executor. Not run unless it is asked for:
+
+    tests/vllm/install.sh && pytest -m vllm tests/vllm
+
+It takes 3.4 GB of disk, 6 GB of memory and a few minutes. The workers are in a network of their own (root): vLLM
+listens for its own processes on whatever address the machine has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dynamo_planner import LoadPolicy, PoolSpec, Sla
+from dynamo_planner.cli.demo.load import MODEL, LoadClient, Request
+from dynamo_planner.cli.demo.record import Recording
+from dynamo_planner.cli.demo.router import Router
+from dynamo_planner.executors.circus import CircusExecutor, CircusPool
+from dynamo_planner.planner import Planner
+from dynamo_planner.records import Step
+from dynamo_planner.snapshot import PoolStatus
+from dynamo_planner.sources.scrape import ScrapeSource
+from tests.model import write_model
+from tests.network import private_network
+
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
+
+INSTALL = Path(__file__).with_name("install.sh")
+ISL, OSL = 60, 120
+SLOTS = 4
+BURST_PER_S, BURST_S = 20.0, 8.0
+CALM_PER_S, CALM_S = 1.0, 100.0
+LASTS_AT_MOST_S = 400.0
+
+
+@pytest.fixture
+def pool(tmp_path: Path) -> Iterator[CircusPool]:
+    """Up to two vLLM workers with a tiny model of random weights, in a network of their own and the test's."""
+    installed = subprocess.run(
+        [INSTALL], env=os.environ | {"PYTHON": sys.executable}, capture_output=True, text=True, check=True
+    )
+    write_model(tmp_path / "model")
+    with private_network():
+        yield CircusPool(
+            spec=PoolSpec(role="aggregated", gpus=0, max_replicas=2, startup_s=60),
+            command=[
+                *(installed.stdout.strip(), "-m", "vllm.entrypoints.openai.api_server"),
+                *("--host=127.0.0.1", "--port={port}", f"--model={tmp_path / 'model'}", f"--served-model-name={MODEL}"),
+                *("--load-format=dummy", "--enforce-eager", "--max-model-len=512", f"--max-num-seqs={SLOTS}"),
+                *("--block-size=32", "--num-gpu-blocks-override=32"),
+            ],
+            env={
+                "HOME": str(tmp_path),
+                "HF_HUB_OFFLINE": "1",
+                "OMP_NUM_THREADS": "1",
+                "VLLM_CPU_KVCACHE_SPACE": "1",
+                "VLLM_HOST_IP": "127.0.0.1",
+                "VLLM_NO_USAGE_STATS": "1",
+            },
+            startup_timeout_s=240,
+            graceful_timeout_s=60,
+        )
+
+
+def requests() -> tuple[Request, ...]:
+    """A burst, and a little all along, so that something is being answered when the second worker goes."""
+    burst = [Request(1 + number / BURST_PER_S, ISL, OSL) for number in range(int(BURST_PER_S * BURST_S))]
+    calm = [Request(number / CALM_PER_S, ISL, OSL) for number in range(int(CALM_PER_S * CALM_S))]
+    return tuple(sorted((*burst, *calm), key=lambda request: request.due_s))
+
+
+def test_vllm_scales_up_and_down_and_loses_nothing(pool: CircusPool, tmp_path: Path) -> None:
+    recording = Recording("burst", Sla(ttft_ms=1000, itl_ms=100), tuple(request.due_s for request in requests()))
+    with CircusExecutor("vllm-test", {"workers": pool}, state_dir=tmp_path / "state", gpus=()) as executor:
+        steps, ready = asyncio.run(_serve(executor, recording))
+    assert [request.lost for request in recording.requests if request.lost] == []
+    assert len(recording.requests) == len(requests())
+    assert max(ready) == 2
+    assert ready[-1] == 1
+
+    pools = [step.snapshot.pools["workers"] for step in steps]
+    busiest = max(pools, key=lambda status: status.queued or 0)
+    assert busiest.running == SLOTS
+    assert (busiest.queued or 0) > SLOTS
+    assert busiest.kv_usage is not None
+    assert 0 < busiest.kv_usage <= 1
+    traffic = [step.snapshot.traffic for step in steps if step.snapshot.traffic.osl is not None]
+    assert {round(seen.osl.mean or 0) for seen in traffic if seen.osl} == {OSL}
+    assert {round(seen.isl.mean or 0) for seen in traffic if seen.isl} == {ISL}
+    assert max(seen.requests_per_s or 0 for seen in traffic) == pytest.approx(BURST_PER_S + CALM_PER_S, rel=0.3)
+    assert not [reason for step in steps[2:] for field, reason in step.snapshot.missing.items() if _of_vllm(field)]
+
+
+def _of_vllm(field: str) -> bool:
+    """Whether a field is one that vLLM tells: a pool's own, or what clients saw while there were requests."""
+    return field.removeprefix("pools.workers.") in set(PoolStatus.model_fields) - {"workers", "traffic", "knobs"}
+
+
+async def _serve(executor: CircusExecutor, recording: Recording) -> tuple[list[Step], list[int]]:
+    policy = LoadPolicy(adjustment_interval_s=3, kv_per_waiting=0.1, decode_kv_up=0.8, decode_grace_intervals=1)
+    source = ScrapeSource(executor.endpoints, {"workers": "aggregated"}, window_s=6)
+    planner = Planner(policy, source, executor)
+    clock = asyncio.get_running_loop().time
+    ends_s = clock() + LASTS_AT_MOST_S
+    async with Router(executor.endpoints, ("workers",), patience_s=120) as router:
+        ready = [await _ready(executor)]
+        while not ready[-1]:
+            assert clock() < ends_s, executor.workers()
+            await asyncio.sleep(1)
+            ready.append(await _ready(executor))
+        await router.ready()
+        client = LoadClient(router.url, recording, clock())
+        replay = asyncio.create_task(client.replay(requests()))
+        steps: list[Step] = []
+        while not replay.done() or ready[-1] != 1:
+            assert clock() < ends_s, steps[-1].decision.explain()
+            steps.append(await asyncio.to_thread(planner.step))
+            ready.append(await _ready(executor))
+            await asyncio.sleep(1)
+        await replay
+    return steps, ready
+
+
+async def _ready(executor: CircusExecutor) -> int:
+    replicas = (await asyncio.to_thread(executor.observe))["workers"]
+    return replicas.ready if replicas else 0
