@@ -23,6 +23,7 @@ from dynamo_planner.cli.config import config_schema, load_config
 from dynamo_planner.cli.demo import demo
 from dynamo_planner.cli.local import doctor, status, stop
 from dynamo_planner.cli.queries import queries
+from dynamo_planner.cli.shadow import shadow
 from dynamo_planner.executors import ExecutorError
 from dynamo_planner.loading import ConfigError, load_policy, policy_schema, read_data, validated
 from dynamo_planner.records import Step, read_log
@@ -213,5 +214,5 @@ def _add(command: Callable[..., None]) -> None:
 
 
 app.command()(demo)
-for command in (backtest, check, queries, status, stop, doctor):
+for command in (backtest, check, queries, shadow, status, stop, doctor):
     _add(command)

@@ -31,13 +31,13 @@ logger = logging.getLogger(__name__)
 class HistorySource:
     """Snapshots of the past, oldest first; iterate over it as often as you like, or let ``policy.replay`` do it.
 
-    ``read`` gives them anew each time, and ``length`` says how many there are, where that is known beforehand. As a
+    ``read`` gives them anew each time; ``length`` is how many there are, where that is known beforehand. As a
     source it observes, at any time, what the newest snapshot up to then saw.
     """
 
     def __init__(self, read: Callable[[], Iterator[Snapshot]], length: int | None = None) -> None:
+        self.length = length
         self._read = read
-        self._length = length
         self._coming: Iterator[Snapshot] = iter(())
         self._now: Snapshot | None = None
         self._next: Snapshot | None = None
@@ -76,12 +76,6 @@ class HistorySource:
 
     def __iter__(self) -> Iterator[Snapshot]:
         return self._read()
-
-    def __len__(self) -> int:
-        """How many snapshots there are. Raises :class:`TypeError` where that is not known before they are read."""
-        if self._length is None:
-            raise TypeError("how many snapshots a recording has is known once it was read")
-        return self._length
 
     def observe(self, at_s: float) -> Observation:
         """What the newest snapshot up to ``at_s`` saw. Raises :class:`SourceError` where all of them are later."""

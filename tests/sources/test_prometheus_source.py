@@ -337,7 +337,7 @@ def test_history_is_what_would_have_been_observed(served: Served) -> None:
     mine = source(url)
     past = HistorySource.of(mine, {"workers": PoolSpec(role="aggregated")}, start_s=AT - 300, end_s=AT, step_s=25)
     snapshots = list(past)
-    assert len(snapshots) == len(past) == 13
+    assert len(snapshots) == past.length == 13
     for snapshot in snapshots:
         seen = mine.observe(snapshot.at_s)
         pool = snapshot.pools["workers"]
