@@ -46,7 +46,7 @@ class Reloader:
                 file.reload(file.path)
             except ConfigError as error:
                 for problem in error.problems:
-                    logger.error("not reloaded, the old %s stays: %s", file.name, problem)  # noqa: TRY400
+                    logger.error("%s not reloaded, the last good one stays: %s", file.name, problem)  # noqa: TRY400
                 self._tell(file, successful=False)
             else:
                 logger.info("%s is reloaded", file.path)

@@ -179,9 +179,9 @@ def test_overrides_change_with_their_config_map_and_bad_ones_leave_the_last_good
         process.send_signal(signal.SIGTERM)
         _, told = process.communicate(timeout=30)
     assert process.returncode == 0, told
-    assert told.count("not reloaded, the old overrides stays") == 1
+    assert told.count("overrides not reloaded, the last good one stays") == 1
     assert "pins[0].pool: 'worker' is no pool; there are workers" in told
-    assert "not reloaded, the old config" not in told
+    assert "config not reloaded" not in told
     assert page.status("/healthz") is None
 
 
