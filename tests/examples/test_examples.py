@@ -19,7 +19,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"example_{name[:2]}", EXAMPLES / name)
+    spec = importlib.util.spec_from_file_location(f"example_{Path(name).stem}", EXAMPLES / name)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -84,7 +84,7 @@ def test_a_ray_serve_policy_from_json_keyword_arguments() -> None:
 def test_a_kopf_timer_patches_replicas_and_keeps_its_state(monkeypatch: pytest.MonkeyPatch) -> None:
     import kopf
 
-    module = load("04_kopf_timer.py")
+    module = load("kubernetes/kopf_operator.py")
     answers = {"waiting": 8.0, "kv_cache": 0.97, "gateway": 5.0}
     monkeypatch.setattr(module, "ask", lambda query: next(value for name, value in answers.items() if name in query))
     now = iter(range(0, 1000, 10))
@@ -107,7 +107,7 @@ def test_a_kopf_timer_patches_replicas_and_keeps_its_state(monkeypatch: pytest.M
 
 
 def test_what_prometheus_does_not_answer_is_unknown() -> None:
-    module = load("04_kopf_timer.py")
+    module = load("kubernetes/kopf_operator.py")
     vars(module)["PROMETHEUS"] = "http://127.0.0.1:9"
     assert module.ask("up") is None
 

@@ -1,10 +1,12 @@
 """A Kubernetes operator in one timer: every labelled Deployment is scaled by the policy in its annotation.
 
-Run with ``kopf run 04_kopf_timer.py``. The policy is JSON in the annotation ``dynamo-planner/policy``, what it
-remembers is kept in ``dynamo-planner/state``, so that a restarted operator goes on where it was.
+Run with ``kopf run --standalone -n NAMESPACE kopf_operator.py``. The policy is JSON in the annotation
+``dynamo-planner/policy``; what it remembers is kept in ``dynamo-planner/state``, so that a restarted operator goes on
+where it was. ``PROMETHEUS`` is the base URL of a Prometheus server, ``INTERVAL_S`` the time between two decisions.
 """
 
 import json
+import os
 import time
 import urllib.parse
 import urllib.request
@@ -16,10 +18,11 @@ import kopf
 from dynamo_planner import PoolSpec, PoolStatus, Replicas, Snapshot, Traffic, load_policy
 
 POLICY, STATE = "dynamo-planner/policy", "dynamo-planner/state"
-PROMETHEUS = "http://prometheus.monitoring:9090"
+PROMETHEUS = os.environ.get("PROMETHEUS", "http://prometheus.monitoring:9090")
+INTERVAL_S = float(os.environ.get("INTERVAL_S", "15"))
 
 
-@kopf.timer("deployments", interval=15, sharp=True, labels={"dynamo-planner": "enabled"})
+@kopf.timer("deployments", interval=INTERVAL_S, sharp=True, labels={"dynamo-planner": "enabled"})
 def scale(
     spec: Mapping[str, Any],
     status: Mapping[str, Any],

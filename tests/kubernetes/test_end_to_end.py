@@ -1,0 +1,227 @@
+"""The demo's policy and trace on Kubernetes: ``dynamo-planner run`` scales graphs of every shape up and down again.
+
+The API server is real, and so are the planner, the workers (simulated engines, as processes that speak HTTP) and the
+requests. What stands in for Dynamo's operator and the kubelet is :mod:`tests.kubernetes.graph_operator`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dynamo_planner.actions import ScaleTo
+from dynamo_planner.cli.demo.fit import Fit, fit
+from dynamo_planner.cli.demo.load import MODEL, LoadClient
+from dynamo_planner.cli.demo.record import Recording
+from dynamo_planner.cli.demo.router import Router
+from dynamo_planner.cli.demo.scenario import generated
+from dynamo_planner.cli.demo.stage import load_policy
+from dynamo_planner.records import Step, read_log
+from dynamo_planner.simulation.worker import WorkerOptions
+from dynamo_planner.snapshot import Role
+from tests.cli.run_parts import running
+from tests.kubernetes.cluster import Place, install_crds, new_place
+from tests.kubernetes.control_plane import ControlPlane
+from tests.kubernetes.graph_operator import ADAPTER, GRAPH, GraphOperator
+
+METRICS_PORT = 9090
+LENGTH_S = 24.0
+ADJUSTED_EVERY_S = 2.0
+SETTLES_WITHIN_S = 25.0
+
+ROLES: dict[str, Role] = {"prefill": "prefill", "decode": "decode", "worker": "aggregated"}
+"""The roles of the components' types."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How a graph is written."""
+
+    version: str
+    field: str
+    has_adapters: bool = False
+
+    def manifests(self, name: str, kinds: list[str]) -> list[dict[str, Any]]:
+        """A graph with a frontend and one component of each kind, and the scaling adapters of these."""
+        types = {"Frontend": "frontend", **{f"Vllm{kind.title()}": kind for kind in kinds}}
+        if self.field == "components":
+            spec: Any = [{"name": each, "type": kind, "replicas": 1} for each, kind in types.items()]
+        else:
+            spec = {
+                each: {"componentType": kind, "replicas": 1}
+                if kind in {"frontend", "worker"}
+                else {"componentType": "worker", "subComponentType": kind, "replicas": 1}
+                for each, kind in types.items()
+            }
+        graph = {
+            "apiVersion": f"nvidia.com/{self.version}",
+            "kind": GRAPH,
+            "metadata": {"name": name},
+            "spec": {self.field: spec},
+        }
+        adapters = [
+            {
+                "apiVersion": f"nvidia.com/{self.version}",
+                "kind": ADAPTER,
+                "metadata": {"name": f"{name}-{each.lower()}"},
+                "spec": {"replicas": 1, "dgdRef": {"name": name, "componentName": each}},
+            }
+            for each, kind in types.items()
+            if kind != "frontend"
+        ]
+        return [graph, *(adapters if self.has_adapters else [])]
+
+
+SHAPES = {
+    "components": Shape("v1beta1", "components"),
+    "adapters": Shape("v1beta1", "components", has_adapters=True),
+    "early": Shape("v1beta1", "services"),
+    "alpha": Shape("v1alpha1", "services"),
+}
+
+
+@pytest.fixture(scope="module")
+def old_control_plane() -> Iterator[ControlPlane]:
+    """An API server that serves ``v1alpha1`` of the graphs and no other version."""
+    with tempfile.TemporaryDirectory(prefix="dp-kubernetes-old-") as directory:
+        server = ControlPlane(Path(directory))
+        try:
+            server.start()
+            install_crds(server)
+            for plural in ("dynamographdeployments", "dynamographdeploymentscalingadapters"):
+                path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{plural}.nvidia.com"
+                crd = server.request("GET", path)
+                for version in crd["spec"]["versions"]:
+                    version["served"] = version["name"] == "v1alpha1"
+                server.request("PUT", path, crd)
+            yield server
+        finally:
+            server.stop()
+
+
+class Served:
+    """One graph: its operator, its planner, a router before its workers, and clients."""
+
+    def __init__(self, shape: str, place: Place, kinds: list[str], fitted: Fit, directory: Path) -> None:
+        self.shape, self.place, self.kinds, self.fitted = SHAPES[shape], place, kinds, fitted
+        self.name = f"llama-{shape}"
+        self.log = directory / f"{shape}.jsonl"
+        self.config = directory / f"{shape}.json"
+        self.config.write_text(json.dumps(self._config()))
+        self.recording = Recording(shape, fitted.sla, ())
+        self.told = ""
+
+    def _config(self) -> dict[str, Any]:
+        spec = {"gpus": 0, "max_replicas": 3, "startup_s": 3}
+        pools = {
+            kind: {
+                "spec": {**spec, "role": ROLES[kind]},
+                "target": {"name": self.name},
+                "metrics_port": METRICS_PORT,
+            }
+            for kind in self.kinds
+        }
+        return {
+            "policy": load_policy(ADJUSTED_EVERY_S).model_dump(mode="json"),
+            "executor": {"kind": "kubernetes", "kubeconfig": str(self.place.kubeconfig()), "pools": pools},
+            "source": {"window_s": 5},
+            "interval_s": 0.5,
+            "log": str(self.log),
+        }
+
+    def _command(self, kind: str, host: str, port: str) -> list[str]:
+        options = WorkerOptions(
+            port=int(port),
+            host=host,
+            model=MODEL,
+            role=ROLES[kind],
+            startup_s=0.5,
+            limits=self.fitted.limits,
+            timing=self.fitted.timing,
+        )
+        return options.command()
+
+    async def run(self) -> None:
+        """Replay the trace, and wait until the planner has taken the workers away again."""
+        for manifest in self.shape.manifests(self.name, self.kinds):
+            self.place.create(manifest)
+        with (
+            GraphOperator(self.place, self._command, METRICS_PORT, self.shape.version) as operator,
+            running(self.config) as planner,
+        ):
+            stages = [f"Vllm{kind.title()}" for kind in self.kinds]
+            async with Router(lambda: operator.endpoints(self.name), stages) as router:
+                await asyncio.wait_for(router.ready(), timeout=40)
+                client = LoadClient(router.url, self.recording, asyncio.get_running_loop().time())
+                await client.replay(self.fitted.requests)
+                await asyncio.wait_for(self._settled(operator), timeout=SETTLES_WITHIN_S)
+            await asyncio.to_thread(self._end, planner)
+
+    async def _settled(self, operator: GraphOperator) -> None:
+        while sum(map(len, operator.endpoints(self.name).values())) > len(self.kinds) or operator.is_draining:
+            await asyncio.sleep(0.1)
+
+    def _end(self, planner: subprocess.Popen[str]) -> None:
+        planner.send_signal(signal.SIGTERM)
+        _, self.told = planner.communicate(timeout=30)
+        assert planner.returncode == 0, self.told
+
+    def check(self) -> None:
+        """No request was lost, workers came and went, and nothing was refused or failed on the way."""
+        lost = [record.lost for record in self.recording.requests if record.lost]
+        assert not lost, f"{len(lost)} of {len(self.fitted.requests)} requests were lost: {lost[:3]}"
+        assert len(self.recording.requests) == len(self.fitted.requests)
+        steps = list(read_log(self.log))
+        outcomes = [outcome for step in steps for outcome in step.outcomes]
+        assert {outcome.status for outcome in outcomes} == {"applied"}, self.told
+        moves = [outcome.action for outcome in outcomes if isinstance(outcome.action, ScaleTo)]
+        grown = {move.pool for move in moves if move.replicas > (move.expected or 0)}
+        shrunk = {move.pool for move in moves if move.replicas < (move.expected or 0)}
+        assert grown, f"nothing was scaled up: {explained(steps)}"
+        assert grown == shrunk, explained(steps)
+        assert max(most_ready(steps, pool) for pool in grown) > 1
+
+
+def most_ready(steps: list[Step], pool: str) -> int:
+    seen = (step.snapshot.pools[pool].replicas for step in steps if pool in step.snapshot.pools)
+    return max(replicas.ready for replicas in seen if replicas is not None)
+
+
+def explained(steps: list[Step]) -> str:
+    return "\n".join(step.decision.explain() for step in steps[-3:])
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("kinds", [["worker"], ["prefill", "decode"]], ids=["aggregated", "disaggregated"])
+def test_graphs_of_every_shape_grow_and_shrink_with_the_trace(
+    kinds: list[str], control_plane: ControlPlane, old_control_plane: ControlPlane, tmp_path: Path
+) -> None:
+    fitted = fit(generated(0, LENGTH_S).requests, disaggregated=len(kinds) > 1)
+    served = [
+        Served(
+            shape,
+            new_place(old_control_plane if shape == "alpha" else control_plane, tmp_path),
+            kinds,
+            fitted,
+            tmp_path,
+        )
+        for shape in SHAPES
+    ]
+
+    async def serve_all() -> None:
+        async with asyncio.TaskGroup() as group:
+            for each in served:
+                group.create_task(each.run())
+
+    asyncio.run(serve_all())
+    for each in served:
+        each.check()
