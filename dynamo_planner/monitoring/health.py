@@ -34,9 +34,10 @@ class Health:
     """Fed with each step by :meth:`record`; asked from other threads.
 
     *Alive* while steps are finished, whatever they find: a restart would not bring a metrics server back.
-    *Ready* while steps succeed, which is when source, executor and policy could all be asked. A planner that waits for
-    the lease of a leader is alive and ready: it does what it should, and a rolling update waits for it. ``leading``
-    tells whether this one leads; ``None`` where there is no election. ``clock`` is monotonic.
+    *Ready* while steps succeed, which is when source, executor and policy could all be asked, and not all actions
+    failed. Where several planners elect a leader, ``leading`` tells whether this one leads. One that stands by observes
+    and decides as the leader does, and is ready by the same rule, so that a rolling update can wait for it. ``clock``
+    is monotonic.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class Health:
         self._leading = leading
         self._clock = clock
         self._patience_s = max(STALLED_AFTER_S, STALLED_AFTER_INTERVALS * interval_s)
-        self._waits_since_s = clock()
+        self._began_s = clock()
         self._stepped_s: float | None = None
         self._succeeded_s: float | None = None
         self._codes: tuple[str, ...] = ()
@@ -59,24 +60,20 @@ class Health:
         codes = {reason.code for reason in step.decision.reasons} & BLIND_CODES
         if step.outcomes and all(outcome.status == "failed" for outcome in step.outcomes):
             codes |= {"ActionsFailed"}
-        self._waits_since_s = self._stepped_s = now_s
+        self._stepped_s = now_s
         self._codes = tuple(sorted(codes))
         if not codes:
             self._succeeded_s = now_s
 
     def alive(self) -> Answer:
         """Whether the loop turns, for ``/healthz``."""
-        if self._standing_by():
-            return self._answer(True, "standing by: another planner leads")
-        age_s = self._clock() - self._waits_since_s
+        age_s = self._clock() - (self._began_s if self._stepped_s is None else self._stepped_s)
         if age_s > self._patience_s:
             return self._answer(False, f"no step was finished for {age_s:.0f} s: the loop is stuck")
         return self._answer(True, "the loop turns")
 
     def ready(self) -> Answer:
         """Whether it sees and acts, for ``/readyz``."""
-        if self._standing_by():
-            return self._answer(True, "standing by: another planner leads")
         since_s = self._succeeded_s
         if since_s is None:
             return self._answer(False, f"no step has succeeded yet{self._why()}")
@@ -84,12 +81,6 @@ class Health:
         if age_s > self._patience_s:
             return self._answer(False, f"no step has succeeded for {age_s:.0f} s{self._why()}")
         return self._answer(True, f"the last step had trouble{self._why()}" if self._codes else "steps succeed")
-
-    def _standing_by(self) -> bool:
-        if self._leading is None or self._leading():
-            return False
-        self._waits_since_s = self._clock()
-        return True
 
     def _why(self) -> str:
         return f": {', '.join(self._codes)}, see the log" if self._codes else ""
