@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 from dynamo_planner.cli.config import CircusConfig, DryRunConfig, GaugeConfig, KubernetesConfig, RunConfig
 from dynamo_planner.cli.overrides import load_overrides, with_overrides
-from dynamo_planner.cli.sourcing import Endpoints, source_of
+from dynamo_planner.cli.sourcing import source_of
 from dynamo_planner.executors import Executor
 from dynamo_planner.executors.dry_run import DryRunExecutor
 from dynamo_planner.guards import Override
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from dynamo_planner.executors.circus import CircusExecutor
     from dynamo_planner.executors.kubernetes import KubernetesExecutor
     from dynamo_planner.monitoring.monitor import Monitor
+
+    Acting = DryRunExecutor | CircusExecutor | KubernetesExecutor
 
 
 @dataclass(frozen=True)
@@ -46,12 +48,16 @@ class Service:
 def service_of(config: RunConfig) -> Iterator[Service]:
     """The planner of a configuration, with its executor and its page started; ends what it started."""
     with ExitStack() as ends:
-        monitor = _monitor_of(config, ends)
-        executor, endpoints = _executor_of(config, monitor, ends)
+        acting = _acting(config.executor.observes if isinstance(config.executor, GaugeConfig) else config.executor)
+        monitor = _monitor_of(config, acting, ends)
+        if not isinstance(acting, DryRunExecutor):
+            ends.enter_context(acting)
+        executor = _executor_of(config, acting, monitor)
         overrides = load_overrides(config.overrides, executor.pools) if config.overrides is not None else None
+        roles = {name: spec.role for name, spec in executor.pools.items()}
         planner = Planner(
             with_overrides(config.policy, overrides),
-            source_of(config.source, {name: spec.role for name, spec in executor.pools.items()}, endpoints),
+            source_of(config.source, roles, dict if isinstance(acting, DryRunExecutor) else acting.endpoints),
             executor,
             interval_s=config.interval_s,
             log=config.log,
@@ -61,37 +67,34 @@ def service_of(config: RunConfig) -> Iterator[Service]:
         yield Service(planner, overrides, monitor)
 
 
-def _monitor_of(config: RunConfig, ends: ExitStack) -> Monitor | None:
+def _monitor_of(config: RunConfig, acting: Acting, ends: ExitStack) -> Monitor | None:
     if config.monitoring is None:
         return None
     from dynamo_planner.monitoring.monitor import Monitor  # noqa: PLC0415  # needs the extra prometheus
     from dynamo_planner.monitoring.page import page  # noqa: PLC0415
 
-    monitor = Monitor(config.interval_s)
+    election = getattr(acting, "election", None)  # of the Kubernetes executor, where it is to elect a leader
+    leading = None if election is None else (lambda: election.time_left_s() > 0)
+    monitor = Monitor(config.interval_s, leading)
     ends.enter_context(page(config.monitoring.host, config.monitoring.port, monitor.metrics.registry, monitor.health))
     return monitor
 
 
-def _executor_of(config: RunConfig, monitor: Monitor | None, ends: ExitStack) -> tuple[Executor, Endpoints]:
+def _executor_of(config: RunConfig, acting: Acting, monitor: Monitor | None) -> Executor:
     wanted = config.executor
     if not isinstance(wanted, GaugeConfig):
-        return _acting(wanted, ends)
+        return acting
     from dynamo_planner.executors.gauge import GaugeExecutor  # noqa: PLC0415  # needs the extra prometheus
 
-    observed, endpoints = _acting(wanted.observes, ends)
     registry = cast("Monitor", monitor).metrics.registry  # there is a page: the configuration was checked for it
-    return GaugeExecutor(wanted.namespace, wanted.target, observed, registry, valid_s=wanted.valid_s), endpoints
+    return GaugeExecutor(wanted.namespace, wanted.target, acting, registry, valid_s=wanted.valid_s)
 
 
-def _acting(config: CircusConfig | KubernetesConfig | DryRunConfig, ends: ExitStack) -> tuple[Executor, Endpoints]:
-    """The executor that acts itself, and where it says its workers are."""
+def _acting(config: CircusConfig | KubernetesConfig | DryRunConfig) -> Acting:
+    """The executor that acts itself, not yet started."""
     if isinstance(config, DryRunConfig):
-        return DryRunExecutor(config.pools, config.replicas), dict
-    if isinstance(config, KubernetesConfig):
-        remote = ends.enter_context(_on_kubernetes(config))
-        return remote, remote.endpoints
-    local = ends.enter_context(_on_circus(config))
-    return local, local.endpoints
+        return DryRunExecutor(config.pools, config.replicas)
+    return _on_kubernetes(config) if isinstance(config, KubernetesConfig) else _on_circus(config)
 
 
 def _on_kubernetes(config: KubernetesConfig) -> KubernetesExecutor:

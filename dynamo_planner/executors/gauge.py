@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from dynamo_planner.actions import Action, Outcome, ScaleTo
-from dynamo_planner.executors import Executor
+from dynamo_planner.executors import Executor, SaysWhy
 from dynamo_planner.extras import needs_extra
 from dynamo_planner.snapshot import PoolSpec, Replicas
 
@@ -75,6 +75,11 @@ class GaugeExecutor:
     @property
     def pools(self) -> Mapping[str, PoolSpec]:
         return self._observed.pools
+
+    @property
+    def unknown(self) -> Mapping[str, str]:
+        """Why the replicas of a pool could not be told at the last look."""
+        return self._observed.unknown if isinstance(self._observed, SaysWhy) else {}
 
     def observe(self) -> Mapping[str, Replicas | None]:
         """What there is, with what was last published as the target."""

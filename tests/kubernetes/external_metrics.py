@@ -53,7 +53,7 @@ def answer(path: str, registry: CollectorRegistry) -> dict[str, Any]:
 
 @contextmanager
 def external_metrics(server: ControlPlane, registry: CollectorRegistry) -> Iterator[None]:
-    """Serve the API to a control plane, with a certificate of its own, since the aggregation layer is told not to look."""
+    """Serve the API to a control plane, with its own certificate, since the aggregation layer is told not to look."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"

@@ -1,4 +1,4 @@
-"""A real HPA controller follows the gauge, with the HPA of ``examples/kubernetes/gauge.yaml``; the traps are real, too."""
+"""A real HPA controller follows the gauge, with the HPA of ``examples/kubernetes/gauge.yaml``; its traps are real."""
 
 from __future__ import annotations
 
