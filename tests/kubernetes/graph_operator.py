@@ -95,7 +95,7 @@ class GraphOperator:
 
     def _run(self) -> None:
         try:
-            while not self._ended.wait(0.1):
+            while not self._ended.wait(0.2):
                 self._turn()
         except BaseException as error:  # told by the test's own thread
             self.error = error
@@ -159,7 +159,7 @@ class GraphOperator:
         """What a kubelet does: readiness, and taking a pod away once its process has ended."""
         if pod.process.poll() is not None:
             assert pod.leaving, f"the worker of {pod.name} ended unasked with {pod.process.returncode}"
-            assert pod.process.returncode == 0, f"{pod.name} did not drain: {pod.process.returncode}"
+            assert pod.process.returncode == 0 or not pod.ready, f"{pod.name} did not drain: {pod.process.returncode}"
             self._place.delete("v1", "Pod", pod.name)
             del self._pods[pod.name]
         elif not pod.ready and not pod.leaving and self._answers(pod):

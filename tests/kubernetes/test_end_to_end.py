@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from dynamo_planner.actions import ScaleTo
 from dynamo_planner.cli.demo.fit import Fit, fit
@@ -33,6 +34,7 @@ from tests.kubernetes.cluster import Place, install_crds, new_place
 from tests.kubernetes.control_plane import ControlPlane
 from tests.kubernetes.graph_operator import ADAPTER, GRAPH, GraphOperator
 
+RBAC = Path(__file__).parents[2] / "examples" / "kubernetes" / "rbac.yaml"
 METRICS_PORT = 9090
 LENGTH_S = 24.0
 ADJUSTED_EVERY_S = 2.0
@@ -114,11 +116,20 @@ class Served:
     def __init__(self, shape: str, place: Place, kinds: list[str], fitted: Fit, directory: Path) -> None:
         self.shape, self.place, self.kinds, self.fitted = SHAPES[shape], place, kinds, fitted
         self.name = f"llama-{shape}"
+        self.token = self._rights()
         self.log = directory / f"{shape}.jsonl"
         self.config = directory / f"{shape}.json"
         self.config.write_text(json.dumps(self._config()))
         self.recording = Recording(shape, fitted.sla, ())
         self.told = ""
+
+    def _rights(self) -> str:
+        """The token of the service account of ``examples/kubernetes/rbac.yaml``, with its rights and no others."""
+        for manifest in yaml.safe_load_all(RBAC.read_text()):
+            if manifest["kind"] == "RoleBinding":
+                manifest["subjects"][0]["namespace"] = self.place.namespace
+            self.place.create(manifest)
+        return self.place.token("dynamo-planner")
 
     def _config(self) -> dict[str, Any]:
         spec = {"gpus": 0, "max_replicas": 3, "startup_s": 3}
@@ -132,7 +143,13 @@ class Served:
         }
         return {
             "policy": load_policy(ADJUSTED_EVERY_S).model_dump(mode="json"),
-            "executor": {"kind": "kubernetes", "kubeconfig": str(self.place.kubeconfig()), "pools": pools},
+            "executor": {
+                "kind": "kubernetes",
+                "kubeconfig": str(self.place.kubeconfig(token=self.token)),
+                "pools": pools,
+                "lease": {"name": "dynamo-planner", "seconds": 6},
+                "events": True,
+            },
             "source": {"window_s": 5},
             "interval_s": 0.5,
             "log": str(self.log),
@@ -160,14 +177,16 @@ class Served:
         ):
             stages = [f"Vllm{kind.title()}" for kind in self.kinds]
             async with Router(lambda: operator.endpoints(self.name), stages) as router:
-                await asyncio.wait_for(router.ready(), timeout=40)
+                await asyncio.wait_for(router.ready(), timeout=60)
                 client = LoadClient(router.url, self.recording, asyncio.get_running_loop().time())
                 await client.replay(self.fitted.requests)
-                await asyncio.wait_for(self._settled(operator), timeout=SETTLES_WITHIN_S)
+                await self._settled(operator)
             await asyncio.to_thread(self._end, planner)
 
     async def _settled(self, operator: GraphOperator) -> None:
+        gives_up_s = asyncio.get_running_loop().time() + SETTLES_WITHIN_S
         while sum(map(len, operator.endpoints(self.name).values())) > len(self.kinds) or operator.is_draining:
+            assert asyncio.get_running_loop().time() < gives_up_s, f"{self.name}: {explained(list(read_log(self.log)))}"
             await asyncio.sleep(0.1)
 
     def _end(self, planner: subprocess.Popen[str]) -> None:
@@ -180,6 +199,9 @@ class Served:
         lost = [record.lost for record in self.recording.requests if record.lost]
         assert not lost, f"{len(lost)} of {len(self.fitted.requests)} requests were lost: {lost[:3]}"
         assert len(self.recording.requests) == len(self.fitted.requests)
+        assert self.token not in self.told + self.log.read_text()
+        events = [each["reason"] for each in self.place.list("v1", "Event")]
+        assert {"ScaledUp", "ScaledDown"} == set(events)
         steps = list(read_log(self.log))
         outcomes = [outcome for step in steps for outcome in step.outcomes]
         assert {outcome.status for outcome in outcomes} == {"applied"}, self.told
