@@ -159,7 +159,8 @@ class ControlPlane:
     ) -> dict[str, Any]:
         """One request, as the user of ``token``, and the JSON of the answer. Raises :class:`StatusError`."""
         if self._pool is None:
-            self._pool = urllib3.PoolManager(ssl_context=ssl.create_default_context(cafile=str(self.ca)))
+            context = ssl.create_default_context(cafile=str(self.ca))
+            self._pool = urllib3.PoolManager(maxsize=8, ssl_context=context)
         answer = self._pool.request(
             method,
             self.url + path,

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from dynamo_planner.cli.demo.load import MODEL, LoadClient
 from dynamo_planner.cli.demo.record import Recording
 from dynamo_planner.cli.demo.router import Router
 from dynamo_planner.cli.demo.scenario import generated
-from dynamo_planner.cli.demo.stage import load_policy
+from dynamo_planner.cli.demo.stage import Stage, load_policy
 from dynamo_planner.records import Step, read_log
 from dynamo_planner.simulation.worker import WorkerOptions
 from dynamo_planner.snapshot import Role
@@ -50,10 +50,10 @@ class Shape:
 
     version: str
     field: str
-    has_adapters: bool = False
+    has_adapter: bool = False
 
     def manifests(self, name: str, kinds: list[str]) -> list[dict[str, Any]]:
-        """A graph with a frontend and one component of each kind, and the scaling adapters of these."""
+        """A graph with a frontend and one component of each kind, and a scaling adapter for the first of these."""
         types = {"Frontend": "frontend", **{f"Vllm{kind.title()}": kind for kind in kinds}}
         if self.field == "components":
             spec: Any = [{"name": each, "type": kind, "replicas": 1} for each, kind in types.items()]
@@ -70,22 +70,18 @@ class Shape:
             "metadata": {"name": name},
             "spec": {self.field: spec},
         }
-        adapters = [
-            {
-                "apiVersion": f"nvidia.com/{self.version}",
-                "kind": ADAPTER,
-                "metadata": {"name": f"{name}-{each.lower()}"},
-                "spec": {"replicas": 1, "dgdRef": {"name": name, "componentName": each}},
-            }
-            for each, kind in types.items()
-            if kind != "frontend"
-        ]
-        return [graph, *(adapters if self.has_adapters else [])]
+        scaled = f"Vllm{kinds[0].title()}"
+        adapter = {
+            "apiVersion": f"nvidia.com/{self.version}",
+            "kind": ADAPTER,
+            "metadata": {"name": f"{name}-{scaled.lower()}"},
+            "spec": {"replicas": 1, "dgdRef": {"name": name, "componentName": scaled}},
+        }
+        return [graph, adapter] if self.has_adapter else [graph]
 
 
 SHAPES = {
-    "components": Shape("v1beta1", "components"),
-    "adapters": Shape("v1beta1", "components", has_adapters=True),
+    "components": Shape("v1beta1", "components", has_adapter=True),
     "early": Shape("v1beta1", "services"),
     "alpha": Shape("v1alpha1", "services"),
 }
@@ -142,7 +138,7 @@ class Served:
             for kind in self.kinds
         }
         return {
-            "policy": load_policy(ADJUSTED_EVERY_S).model_dump(mode="json"),
+            "policy": load_policy(ADJUSTED_EVERY_S, self._stage()).model_dump(mode="json"),
             "executor": {
                 "kind": "kubernetes",
                 "kubeconfig": str(self.place.kubeconfig(token=self.token)),
@@ -151,9 +147,12 @@ class Served:
                 "events": True,
             },
             "source": {"window_s": 5},
-            "interval_s": 0.5,
+            "interval_s": 1.0,
             "log": str(self.log),
         }
+
+    def _stage(self) -> Stage:
+        return Stage(pools={}, requests=self.fitted.requests, cut=self.fitted.cut, sla=self.fitted.sla, engines="")
 
     def _command(self, kind: str, host: str, port: str) -> list[str]:
         options = WorkerOptions(
@@ -227,7 +226,8 @@ def explained(steps: list[Step]) -> str:
 def test_graphs_of_every_shape_grow_and_shrink_with_the_trace(
     kinds: list[str], control_plane: ControlPlane, old_control_plane: ControlPlane, tmp_path: Path
 ) -> None:
-    fitted = fit(generated(0, LENGTH_S).requests, disaggregated=len(kinds) > 1)
+    requests = [replace(request, osl=1 + request.osl // 4) for request in generated(0, LENGTH_S).requests]
+    fitted = fit(requests, disaggregated=len(kinds) > 1)
     served = [
         Served(
             shape,
