@@ -8,8 +8,8 @@ import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -96,26 +96,38 @@ class ControlPlane:
 
     def start_controllers(self) -> None:
         """Start the controllers of Deployments, ReplicaSets and StatefulSets."""
-        if "kube-controller-manager" in self._running:
+        self._start_controllers("deployment,replicaset,statefulset")
+
+    @contextmanager
+    def autoscaling(self, sync_s: int) -> Iterator[None]:
+        """Have a controller for HorizontalPodAutoscalers, which looks every ``sync_s`` seconds, until the end."""
+        period = f"--horizontal-pod-autoscaler-sync-period={sync_s}s"
+        self._start_controllers("horizontalpodautoscaling", period)
+        try:
+            yield
+        finally:
+            process = self._running.pop("horizontalpodautoscaling")
+            process.terminate()
+            process.wait()
+
+    def _start_controllers(self, names: str, *options: str) -> None:
+        if names in self._running:
             return
         if not (self._binaries / "kube-controller-manager").exists():
             unavailable(f"there is no kube-controller-manager in {self._binaries}")
         kubeconfig = self.kubeconfig(self.directory / "controllers.kubeconfig")
         self._run(
-            *(
-                "kube-controller-manager",
-                f"--kubeconfig={kubeconfig}",
-                "--controllers=deployment,replicaset,statefulset",
-            ),
+            *("kube-controller-manager", f"--kubeconfig={kubeconfig}", f"--controllers={names}", *options),
             *("--port=0", f"--secure-port={free_port()}", "--bind-address=127.0.0.1", "--leader-elect=false"),
             *(f"--cert-dir={self.directory / 'controllers'}", "--kube-api-qps=1000", "--kube-api-burst=1000"),
+            name=names,
         )
 
-    def _run(self, program: str, *arguments: str) -> None:
-        log = (self.directory / f"{program}.log").open("ab")
+    def _run(self, program: str, *arguments: str, name: str | None = None) -> None:
+        log = (self.directory / f"{name or program}.log").open("ab")
         with log:
             command = [str(self._binaries / program), *arguments]
-            self._running[program] = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.directory)
+            self._running[name or program] = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.directory)
 
     def _wait_until_ready(self, within_s: float = 60.0) -> None:
         deadline = time.monotonic() + within_s

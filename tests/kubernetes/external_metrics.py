@@ -23,9 +23,11 @@ GROUP, VERSION = "external.metrics.k8s.io", "v1beta1"
 API = f"/apis/{GROUP}/{VERSION}"
 
 
-def answer(path: str, registry: CollectorRegistry) -> dict[str, Any]:
+def answer(path: str, registry: CollectorRegistry) -> dict[str, Any] | None:
     """The discovery document, or the values of a metric in a namespace that has the labels of the selector."""
     url = urllib.parse.urlsplit(path)
+    if not url.path.startswith(API):
+        return None
     if url.path.rstrip("/") == API:
         resource = {"name": "*", "namespaced": True, "kind": "ExternalMetricValueList", "verbs": ["get"]}
         return {
@@ -59,8 +61,9 @@ def external_metrics(server: ControlPlane, registry: CollectorRegistry) -> Itera
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            body = json.dumps(answer(self.path, registry)).encode()
-            self.send_response(200)
+            told = answer(self.path, registry)
+            body = json.dumps(told or {}).encode()
+            self.send_response(404 if told is None else 200)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()

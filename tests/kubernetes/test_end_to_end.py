@@ -122,8 +122,6 @@ class Served:
     def _rights(self) -> str:
         """The token of the service account of ``examples/kubernetes/rbac.yaml``, with its rights and no others."""
         for manifest in yaml.safe_load_all(RBAC.read_text()):
-            if manifest["kind"] == "RoleBinding":
-                manifest["subjects"][0]["namespace"] = self.place.namespace
             self.place.create(manifest)
         return self.place.token("dynamo-planner")
 

@@ -81,7 +81,7 @@ def setup(kubernetes: Place) -> Iterator[Setup]:
             "spec": {"replicas": 1, "selector": {"matchLabels": labels}, "template": template},
         }
     )
-    with external_metrics(kubernetes.server, registry):
+    with external_metrics(kubernetes.server, registry), kubernetes.server.autoscaling(SYNC_S):
         yield Setup(kubernetes, gauge, clock)
 
 
