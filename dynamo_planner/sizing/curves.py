@@ -17,11 +17,13 @@ BEYOND = 4.0
 
 
 class Steps(NamedTuple):
-    """Steps with requests of one mean context: how long they take at each of ``batches`` and how much longer with
-    longer contexts (elasticity), whether that was measured, and how long a single request's take at ``contexts``."""
+    """Steps with requests of one mean context: how long they take at each of ``batches``, as seen by a request
+    (``step_ms``) and for all the work to be done (``pace_ms``), how much longer with longer contexts (elasticity),
+    whether that was measured, and how long a single request's take at ``contexts``."""
 
     batches: Floats
     step_ms: Floats
+    pace_ms: Floats
     per_context: Floats
     extrapolated: Floats
     contexts: Floats
@@ -50,7 +52,7 @@ class DecodeCurves:
         steps = (self.step_ms[cell] * (1 - share) + self.step_ms[cell + 1] * share) * factor
         near = cell + int(share > 0.5)
         alone = self.step_ms[:, 0] * factor
-        return Steps(self.batches, steps, self._per_context[near], self._outside[near], self.contexts, alone)
+        return Steps(self.batches, steps, steps, self._per_context[near], self._outside[near], self.contexts, alone)
 
 
 class MixedCurves:

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtr
+from scipy.special import gammaincc, ndtr
 
 from dynamo_planner.sizing.arrivals import LEAST_DISPERSION, Arrivals
 from dynamo_planner.sizing.curves import DecodeCurves, Steps
@@ -30,7 +30,7 @@ from dynamo_planner.sizing.load import Lengths
 from dynamo_planner.sizing.queueing import Floats
 from dynamo_planner.sizing.search import fewest
 
-CAUTION = 1.4
+CAUTION = 1.8
 """The share of late requests is taken to be so many times what the formula says; fitted once to simulations."""
 
 NOMINAL = 0.85
@@ -41,6 +41,9 @@ UNEVEN = 0.5
 
 _FLATTEST = 0.02
 """The least share of a step that is due to the batch, so that a flat curve divides nothing by zero."""
+
+_SMALL = 2.0
+"""Shapes of a gamma distribution under this are too skewed for the normal distribution of its cube root."""
 
 _MIXED = np.array([int(f"{place:04b}"[::-1], 2) for place in range(CLASSES)])
 """Which class of prompts goes with each class of answers, as if both were independent."""
@@ -73,9 +76,9 @@ class DecodeBatch:
     """Requests of these lengths, on replicas that take ``steps`` and hold ``room_tokens`` of KV, and that are to have
     a token each ``itl_ms``.
 
-    ``jitter_ms2`` is the variance that anything else adds to the steps: that of their mean over a life of so many
-    tokens is ``jitter_ms2 / tokens``. ``most`` is the largest batch that may be. ``hopeless`` is the share of requests
-    that alone take longer.
+    ``lump`` is how many ms the prompt of each request makes some step of its replica longer, which ``steps`` contain on
+    average; ``at_once`` is their share of what a batch makes steps longer. ``most`` is the largest batch that may be.
+    ``hopeless`` is the share of requests that alone take longer.
     """
 
     def __init__(
@@ -85,7 +88,8 @@ class DecodeBatch:
         isl: Lengths,
         osl: Lengths,
         itl_ms: float,
-        jitter_ms2: float = 0.0,
+        lump: Lengths | None = None,
+        at_once: float = 0.0,
         most: float = math.inf,
     ) -> None:
         self.osl = osl
@@ -94,29 +98,34 @@ class DecodeBatch:
         batch, found = _largest(steps, itl_ms)
         self.hopeless = 1.0 if not found or room < 1 else _alone_too_slow(steps, isl, osl, itl_ms)
         self._fill(steps, max(min(batch, room, most), 1.0))
-        lasts = self.batch / self.rate
+        lasts = float(np.interp(self.batch, steps.batches, steps.step_ms))
         slope = max((lasts - float(steps.step_ms[0])) / lasts, _FLATTEST) / self.batch  # of a step, per request
         of_context = min(max(float(np.interp(self.batch, steps.batches, steps.per_context)), 0.0), 1.0)
         of_context /= slope * self.batch
         itl = _Limit("itl", self.batch, self.rate, spread * of_context**2, lasting=True)
         kv = _Limit("kv", room, self.rate_at(room), spread, lasting=False)
-        self.limits = [itl, kv]
+        # A cache that has room for six times the spread more than the limit binds nobody.
+        near = (room - self.batch) ** 2 < 36 * self.batch * (1 + spread)
+        self.limits = [itl, kv] if near else [itl]
         self.extrapolated = bool(np.interp(self.batch, steps.batches, steps.extrapolated) > 0.5)
 
         mean_batch = float(np.interp(NOMINAL * self.rate, self._rates, self._batches))
         slowness = max((self.batch - mean_batch) / ((1 - NOMINAL) * self.batch), 1.0)
-        self.lives = Lives(osl.values * lasts / 1000, slowness)
+        self.lives = Lives(osl.values * lasts / 1000, slowness, at_once)
         tokens = osl.values.reshape(CLASSES, -1).mean(axis=1)
         windows = self.lives.windows_s / self.lives.mean_s / ((1 + osl.cv2) / 2)
         self._steady, self._pool_steady = averaging(windows), averaging(windows / slowness)
-        self._jitter = jitter_ms2 / np.maximum(tokens, 1.0) / (slope * lasts) ** 2
+        # Lumps over a life: how many come for each other request in flight, and what one of them adds to the batch.
+        self._lumps = tokens / max(osl.mean, 1.0)
+        self._lump = (lump.mean if lump else 0.0) / np.maximum(tokens - 1, 1.0) / (slope * lasts)
+        self._lump_cv2 = lump.cv2 if lump else 0.0
         own = isl.values.reshape(CLASSES, -1).mean(axis=1)[_MIXED] + tokens / 2
         self._most = np.maximum(self.batch - (own / self.context - 1) * of_context, 1e-9)
         self._several = (osl.values > 1).reshape(CLASSES, -1).mean(axis=1)
 
     def _fill(self, steps: Steps, top: float) -> None:
         """Tokens/ms at each batch up to ``top``, or to where they are the most before."""
-        rates = np.concatenate([[0.0], steps.batches / steps.step_ms])
+        rates = np.concatenate([[0.0], steps.batches / steps.pace_ms])
         batches = np.concatenate([[0.0], steps.batches])
         best = int(np.argmax(np.where(batches <= top, rates, 0.0)))
         if rates[best] > np.interp(top, batches, rates):
@@ -140,15 +149,18 @@ class DecodeBatch:
         missed = self.missed(arrivals, counts.ravel()).sum(axis=0)
         return np.asarray(1 - np.minimum(CAUTION * missed, 1.0).reshape(counts.shape))
 
-    def replicas_for(self, arrivals: Arrivals, attainment: float, near: int | None = None) -> int:
-        """The fewest replicas with which at least this share keeps the limits; without hope, those that keep up."""
+    def replicas_for(self, arrivals: Arrivals, attainment: float, near: int | None = None) -> tuple[int, float]:
+        """The fewest replicas with which at least this share keeps the limits, looked for around ``near`` first, and
+        the share that they attain; without hope, those that keep up."""
         least = math.floor(self.load(arrivals)) + 1 if self.load(arrivals) else 0
         if not least or self.hopeless == 1:
-            return least
-        return fewest(lambda counts: self.attainable(arrivals, counts) >= attainment, least, near)
+            return least, 1.0 - self.hopeless
+        return fewest(lambda counts: self.attainable(arrivals, counts), attainment, least, near)
 
     def binding(self, arrivals: Arrivals, replicas: int) -> str:
         """The limit that most of the requests that miss one are over."""
+        if len(self.limits) == 1:
+            return self.limits[0].name
         return self.limits[int(self.missed(arrivals, np.array([float(replicas)]))[:, 0].argmax())].name
 
     def missed(self, arrivals: Arrivals, counts: Floats) -> Floats:
@@ -167,17 +179,22 @@ class DecodeBatch:
         fresh = max(arrivals.dispersion, LEAST_DISPERSION) * (1 - seen.captured)
         pool = batch * (1 + (fresh - 1) * self.lives.overlap) * self.lives.slowness / np.maximum(counts, 1e-9)
         own = batch * limit.spread + UNEVEN
+        room = np.maximum(limit.batch - batch, 1e-9) / np.maximum(limit.rate - rate, 1e-12)
         if limit.lasting:
             levels, shares, most = seen.lasting, seen.lasting_shares * self._several[:, None], self._most
             variance = pool[:, None] * self._pool_steady + own[:, None] * self._steady
-            variance += (batch / limit.batch)[:, None] * self._jitter
         else:
             levels, shares, most = seen.now, seen.now_shares, np.full(1, limit.batch)
             variance = (pool + own)[:, None]
-        room = np.maximum(limit.batch - batch, 1e-9) / np.maximum(limit.rate - rate, 1e-12)
         mean = limit.batch - (limit.rate - rate[:, None, None] * levels) * room[:, None, None]
         mean = np.maximum(mean, 0.01 * limit.batch)
-        over = (_gamma_tail(mean**2 / variance[..., None], most[:, None] / mean) * shares).sum(axis=2)
+        mean, variance = np.broadcast_arrays(mean, variance[..., None])
+        third = 2 * variance**2 / mean
+        if limit.lasting and self._lump[0]:
+            lumps = np.maximum(batch - 1, 0.0)[:, None] * self._lumps  # not its own
+            variance = variance + (lumps * self._lump**2 * (1 + self._lump_cv2))[..., None]
+            third = third + (lumps * self._lump**3 * (1 + self._lump_cv2) ** 3)[..., None]
+        over = (_tail(mean, variance, third, most[:, None]) * shares).sum(axis=2)
         return np.where(rate < limit.rate, over.mean(axis=1), 1.0)
 
 
@@ -209,7 +226,14 @@ def _alone_too_slow(steps: Steps, isl: Lengths, osl: Lengths, limit_ms: float) -
     return 1 - float(np.searchsorted(osl.values, 2 * (longest - isl.values), side="right").mean()) / len(osl.values)
 
 
-def _gamma_tail(shape: Floats, over_mean: Floats) -> Floats:
-    """The share of a gamma distribution over so many times its mean (Wilson & Hilferty 1931)."""
+def _tail(mean: Floats, variance: Floats, third: Floats, most: Floats) -> Floats:
+    """The share over ``most`` of a shifted gamma distribution with this mean, variance and third central moment."""
+    scale = third / (2 * variance)
+    shape = variance / scale**2
+    place = np.maximum(shape + (most - mean) / scale, 0.0)
     ninth = 1 / (9 * shape)
-    return np.asarray(ndtr((1 - ninth - np.cbrt(over_mean)) / np.sqrt(ninth)))
+    tail = ndtr((1 - ninth - np.cbrt(place / shape)) / np.sqrt(ninth))  # Wilson & Hilferty 1931
+    small = shape < _SMALL
+    if small.any():
+        tail[small] = gammaincc(shape[small], place[small])
+    return np.asarray(tail)

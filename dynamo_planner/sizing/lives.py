@@ -26,14 +26,14 @@ class Seen(NamedTuple):
 
 class Lives:
     """Lives of ``lives_s`` seconds (equally likely), which the number in flight takes ``slowness`` times as long to
-    forget.
+    forget. ``at_once`` is the share of what they do that follows the arrivals at once, not the number in flight.
 
     ``overlap`` is the mean of the shorter of two lives over the mean life, and ``windows_s`` are the lives of
     :data:`CLASSES` equally many requests.
     """
 
-    def __init__(self, lives_s: Floats, slowness: float) -> None:
-        self.slowness = slowness
+    def __init__(self, lives_s: Floats, slowness: float, at_once: float = 0.0) -> None:
+        self.slowness, self.at_once = slowness, at_once
         self.mean_s = max(float(lives_s.mean()), 1e-9)
         count = len(lives_s)
         self.overlap = float(lives_s @ (2 * (count - np.arange(count)) - 1)) / count**2 / self.mean_s
@@ -54,9 +54,10 @@ class Lives:
         # Before the path began it was at its mean.
         padded = np.concatenate([np.full(len(kernel) - 1, path.mean()), path])
         there = np.convolve(padded, kernel / kernel.sum(), "valid")
-        sums = np.concatenate([[0.0], np.cumsum(there), [0.0]])
-        sums[-1] = sums[-2] + there[-1]
-        lasting = [_averaged(there, sums, window_s / slot_s) for window_s in self.windows_s]
+        felt = there + self.at_once * (path - there)
+        sums = np.concatenate([[0.0], np.cumsum(felt), [0.0]])
+        sums[-1] = sums[-2] + felt[-1]
+        lasting = [_averaged(felt, sums, window_s / slot_s) for window_s in self.windows_s]
         now, now_shares = _histogram(there, path)
         histograms = [_histogram(values, path) for values in lasting]
         captured = float(kernel @ kernel) / slot_s / (self.overlap * total)

@@ -18,12 +18,15 @@ import numpy.typing as npt
 
 from dynamo_planner.sizing.arrivals import LEAST_DISPERSION, Arrivals
 from dynamo_planner.sizing.curves import DecodeCurves, MixedCurves
-from dynamo_planner.sizing.decode import CAUTION, DecodeBatch, context_in_flight
+from dynamo_planner.sizing.decode import DecodeBatch, context_in_flight
 from dynamo_planner.sizing.lives import CLASSES, Lives
-from dynamo_planner.sizing.load import Load
+from dynamo_planner.sizing.load import Lengths, Load
 from dynamo_planner.sizing.queueing import Floats
 from dynamo_planner.sizing.search import fewest
 from dynamo_planner.snapshot import Sla
+
+CAUTION = 1.1
+"""As in :mod:`dynamo_planner.sizing.decode`."""
 
 _SLACKS = 12
 
@@ -53,12 +56,20 @@ class MixedStep:
         lump = min(max(typical, 16.0), max(chunk_tokens - 1.0, 16.0))
         with_prompts = mixed.step_ms(lump, steps.batches, context) * factor
         each_ms = np.maximum(with_prompts - steps.step_ms, 0.0) / lump
-        steps = steps._replace(step_ms=steps.step_ms + steps.batches * per_token * each_ms)
-        requests = steps.batches / steps.step_ms / max(osl.mean, 1.0)  # per ms
+        # A request sees the prompts of the others; the replica has to compute all of them.
+        seen_ms = steps.step_ms + (steps.batches - 1) * per_token * each_ms
+        steps = steps._replace(
+            step_ms=seen_ms,
+            pace_ms=steps.step_ms + steps.batches * per_token * each_ms,
+            per_context=steps.per_context * steps.step_ms / seen_ms,
+        )
         at_limit = int(np.argmin(np.abs(steps.step_ms - sla.itl_ms)))
-        square = (prompts.mean * each_ms[at_limit]) ** 2 * (1 + prompts.cv2)
-        jitter = float(requests[at_limit] * steps.step_ms[at_limit] * square)
-        self.flight = DecodeBatch(steps, curves.room_tokens, isl, osl, sla.itl_ms, jitter, most=max(self.most, 1.0))
+        longer = Lengths(prompts.mean * float(each_ms[at_limit]), prompts.cv2, prompts.values)
+        prompts_ms = per_token * steps.batches[at_limit] * float(each_ms[at_limit])
+        at_once = prompts_ms / max(float(steps.step_ms[at_limit] - steps.step_ms[0]), prompts_ms, 1e-9)
+        self.flight = DecodeBatch(
+            steps, curves.room_tokens, isl, osl, sla.itl_ms, longer, at_once, most=max(self.most, 1.0)
+        )
         self.osl = osl
 
         # A prompt alone in the queue: its chunks, after the step that is under way.
@@ -97,12 +108,13 @@ class MixedStep:
         missed = self.missed(arrivals, counts.ravel()).sum(axis=0)
         return np.asarray(1 - np.minimum(CAUTION * missed, 1.0).reshape(counts.shape))
 
-    def replicas_for(self, arrivals: Arrivals, attainment: float, near: int | None = None) -> int:
-        """The fewest replicas with which at least this share meets both; without hope, those that keep up."""
+    def replicas_for(self, arrivals: Arrivals, attainment: float, near: int | None = None) -> tuple[int, float]:
+        """The fewest replicas with which at least this share meets both, looked for around ``near`` first, and
+        the share that they attain; without hope, those that keep up."""
         least = math.floor(self.load(arrivals)) + 1 if self.load(arrivals) else 0
         if not least or self.hopeless == 1:
-            return least
-        return fewest(lambda counts: self.attainable(arrivals, counts) >= attainment, least, near)
+            return least, 1.0 - self.hopeless
+        return fewest(lambda counts: self.attainable(arrivals, counts), attainment, least, near)
 
     def _late(self, arrivals: Arrivals, counts: Floats) -> Floats:
         rate = arrivals.requests_per_s / np.maximum(counts, 1e-9)

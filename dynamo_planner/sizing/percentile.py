@@ -34,7 +34,7 @@ class _Stage(Protocol):
 
     def load(self, arrivals: Arrivals) -> float: ...
     def attainable(self, arrivals: Arrivals, replicas: npt.ArrayLike) -> Floats: ...
-    def replicas_for(self, arrivals: Arrivals, attainment: float, near: int | None = None) -> int: ...
+    def replicas_for(self, arrivals: Arrivals, attainment: float, near: int | None = None) -> tuple[int, float]: ...
     def binding(self, arrivals: Arrivals, replicas: int) -> str: ...
 
 
@@ -54,7 +54,7 @@ class PercentileSizing:
     >>> {role: need.replicas for role, need in sizing.replicas_for(load, sla).items()}
     {'prefill': 4, 'decode': 3}
     >>> sizing.attainable(load, sla, {"prefill": [3, 4, 5], "decode": 3}).round(3).tolist()
-    [0.738, 1.0, 1.0]
+    [0.738, 0.999, 1.0]
     """
 
     def __init__(self, profile: Profile, chunk_tokens: int = CHUNK_TOKENS) -> None:
@@ -111,8 +111,7 @@ class PercentileSizing:
     ) -> Need:
         stage = self._stage(role, load, sla, factor)
         arrivals = load.arrivals
-        replicas = stage.replicas_for(arrivals, share, near)
-        attained = float(stage.attainable(arrivals, replicas)) if replicas else 1.0
+        replicas, attained = stage.replicas_for(arrivals, share, near)
         busy = stage.load(arrivals)
         limit = "stability" if replicas <= np.floor(busy) + 1 else stage.binding(arrivals, replicas)
         return Need(

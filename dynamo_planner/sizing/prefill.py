@@ -69,9 +69,13 @@ class PrefillQueue:
     def replicas_for(self, attainment: float, near: int | None = None) -> int:
         """The fewest replicas with which at least this share of the prompts with a chance is in time; they are looked
         for around ``near`` first."""
+        return self.sized(attainment, near)[0]
+
+    def sized(self, attainment: float, near: int | None = None) -> tuple[int, float]:
+        """The same, and the share that they attain."""
         if self.load == 0 or self.hopeless == 1:
-            return 0
-        return fewest(lambda counts: self.attainable(counts) >= attainment, math.floor(self.load) + 1, near)
+            return 0, 1 - self.hopeless
+        return fewest(self.attainable, attainment, math.floor(self.load) + 1, near)
 
     def _late(self, replicas: Floats) -> Floats:
         """Shape (counts,): the share of the prompts with a chance that are late, where ``replicas`` keep up."""

@@ -39,12 +39,13 @@ class Prompts:
         counts = np.asarray(replicas)
         return np.zeros(counts.shape) if self.hopeless == 1 else self._with(arrivals).attainable(counts)
 
-    def replicas_for(self, arrivals: Arrivals, attainment: float, near: int | None = None) -> int:
-        """The fewest replicas with which at least this share is in time; without hope, those that keep up."""
+    def replicas_for(self, arrivals: Arrivals, attainment: float, near: int | None = None) -> tuple[int, float]:
+        """The fewest replicas with which at least this share is in time, looked for around ``near`` first, and the
+        share that they attain; without hope, those that keep up."""
         queue = self._with(arrivals)
         if self.hopeless == 1:
-            return math.floor(queue.load) + 1 if queue.load else 0
-        return queue.replicas_for(attainment, near=near)
+            return math.floor(queue.load) + 1 if queue.load else 0, 0.0
+        return queue.sized(attainment, near)
 
     def binding(self, arrivals: Arrivals, replicas: int) -> str:
         """What binds: there is only the waiting."""

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from dynamo_planner.sizing.queueing import Floats
+
 _AT_A_TIME = 8
 
 MOST = 100_000
@@ -14,30 +16,34 @@ MOST = 100_000
 
 
 def fewest(
-    enough: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.bool_]],
+    attained: Callable[[npt.NDArray[np.int64]], Floats],
+    attainment: float,
     least: int,
     near: int | None = None,
     most: int = MOST,
-) -> int:
-    """The smallest count from ``least`` on that is enough, where more are enough too; ``most`` if none is.
+) -> tuple[int, float]:
+    """The smallest count from ``least`` on that attains enough, where more never attain less, and what it attains;
+    ``most`` if none does.
 
     It is looked for around ``near`` first.
 
-    >>> fewest(lambda counts: counts >= 1234, 1), fewest(lambda counts: counts >= 12, 1, near=12)
-    (1234, 12)
+    >>> fewest(lambda counts: counts / 2000, 0.617, 1), fewest(lambda counts: counts / 20, 0.6, 1, near=12)
+    ((1234, 0.617), (12, 0.6))
     """
-    low, high = least - 1, most
-    around = least if near is None else max(near - 2, least)
+    low, high, share = least - 1, most, None
     step = max(1, least // 40)
-    tried = np.append(around + step * np.arange(_AT_A_TIME - 1), most if near is None else least)
+    tried = least + step * np.arange(_AT_A_TIME) if near is None else max(near, least) + np.arange(-1, 2)
     while high - low > 1:
         tried = np.unique(tried[(tried > low) & (tried < high)])
-        does = enough(tried)
-        high = int(tried[does][0]) if does.any() else high
-        low = int(tried[tried < high][-1]) if tried[0] < high else low
-        step *= 4
+        shares = attained(tried)
+        does = shares >= attainment
+        if does.any():
+            first = int(np.argmax(does))
+            high, share = int(tried[first]), float(shares[first])
+        low = max([low, *tried[tried < high].tolist()])
         if high == most:
-            tried = np.minimum(low + step * np.arange(1, _AT_A_TIME), most - 1)
+            tried = np.minimum(low + step * np.arange(1, _AT_A_TIME + 1), most - 1)
+            step *= 4
         else:
             tried = np.linspace(low, high, min(_AT_A_TIME + 2, high - low + 1)).astype(np.int64)
-    return high
+    return high, float(attained(np.array([high]))[0]) if share is None else share
