@@ -9,12 +9,16 @@ from dynamo_planner.snapshot import Observation
 
 if TYPE_CHECKING:
     from dynamo_planner.sources.frontend import FrontendSource
+    from dynamo_planner.sources.history import HistorySource
+    from dynamo_planner.sources.prometheus import PrometheusSource
     from dynamo_planner.sources.scrape import ScrapeSource
 
-__all__ = ["FrontendSource", "ScrapeSource", "Source", "SourceError"]
+__all__ = ["FrontendSource", "HistorySource", "PrometheusSource", "ScrapeSource", "Source", "SourceError"]
 
 NEEDS_AN_EXTRA = {
     "FrontendSource": "dynamo_planner.sources.frontend",
+    "HistorySource": "dynamo_planner.sources.history",
+    "PrometheusSource": "dynamo_planner.sources.prometheus",
     "ScrapeSource": "dynamo_planner.sources.scrape",
 }
 

@@ -49,9 +49,8 @@ def other_readers(urls: Mapping[str, str], watch_s: float) -> dict[str, str]:
 
 
 def _pages(urls: Mapping[str, str]) -> dict[str, str]:
-    pages = fetch_all(
-        {name: f"{url}/metrics" for name, url in urls.items()}, timeout_s=2.0, deadline_s=4.0, max_bytes=2**20
-    )
+    asked = {name: f"{url}/metrics" for name, url in urls.items()}
+    pages = fetch_all(asked, lambda _, text: text, timeout_s=2.0, deadline_s=4.0, max_bytes=2**20)
     return {name: page for name, page in pages.items() if not isinstance(page, FetchError)}
 
 
