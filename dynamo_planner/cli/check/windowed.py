@@ -1,8 +1,10 @@
 """Whether somebody else reads llama.cpp's metrics, and so spoils what is averaged since they were last read.
 
-llama.cpp's gauges ``prompt_tokens_seconds``, ``predicted_tokens_seconds`` and ``n_busy_slots_per_decode`` are averages
-since the page was last read, by whomever: each reader has them start anew for all others. The planner does not use
-them. Its totals grow however often they are read, so that the two tell whether anybody read in between.
+llama.cpp's gauges ``prompt_tokens_seconds`` and ``predicted_tokens_seconds`` are averages since the page was last read,
+by whomever: each reader has them start anew for all others. The planner does not use them. Its totals grow however
+often they are read, so that both together tell whether anybody read in between: what was computed since the last
+reading here has the average that is told, or somebody took a part of it. Of the two averages the one of prompts is
+exact; the other one leaves out the first token of each request.
 """
 
 from __future__ import annotations
@@ -11,26 +13,26 @@ import math
 import time
 from collections.abc import Mapping
 
-from dynamo_planner.sources.exposition import parse_page
+from dynamo_planner.sources.exposition import Page, parse_page
 from dynamo_planner.sources.fetch import FetchError, fetch_all
 
-RATES = {
-    "llamacpp:prompt_tokens_seconds": ("llamacpp:prompt_tokens_total", "llamacpp:prompt_seconds_total"),
-    "llamacpp:predicted_tokens_seconds": ("llamacpp:tokens_predicted_total", "llamacpp:tokens_predicted_seconds_total"),
-}
-"""Each average, and the totals of tokens and of seconds that it is made of."""
+AVERAGE = "llamacpp:prompt_tokens_seconds"
+TOKENS, SECONDS = "llamacpp:prompt_tokens_total", "llamacpp:prompt_seconds_total"
+NAMES = frozenset({AVERAGE, TOKENS, SECONDS})
 
-NAMES = frozenset(RATES).union(*RATES.values())
-SAME = 0.02
-"""Relative difference up to which two rates are the same; the page has four or five digits of them."""
+DIGITS = 6
+"""As many of a number stand on the page."""
+
+TOO_COARSE = 0.2
+"""Relative error of a difference between two totals beyond which it tells nothing."""
 
 SPOILT = (
-    "somebody else reads its metrics, too: {name} was {told:g} where {real:g} tokens/s were computed since it was last "
-    "read here. Averages since the last reading are of no use to either (this planner reads totals); see that only one "
-    "of them draws those averages, or use rate() over the totals"
+    "somebody else reads its metrics, too: {name} was {told:g} where {real:g} tokens/s were computed since the page "
+    "was last read here. Averages since the last reading are of no use to either of the two (this planner reads totals): "
+    "draw rate() over the totals instead, or let only one of them read"
 )
 ALONE = "nobody else read its metrics within {seconds:g} s"
-IDLE = "it was idle, so that it cannot be told whether somebody else reads its metrics, too"
+IDLE = "it computed too little within {seconds:g} s to tell whether somebody else reads its metrics, too"
 
 
 def other_readers(urls: Mapping[str, str], watch_s: float) -> dict[str, str]:
@@ -39,8 +41,10 @@ def other_readers(urls: Mapping[str, str], watch_s: float) -> dict[str, str]:
     >>> page = "llamacpp:prompt_tokens_total {}\\nllamacpp:prompt_seconds_total {}\\nllamacpp:prompt_tokens_seconds {}"
     >>> compared(page.format(100, 2, 9), page.format(300, 4, 100), 5)
     'nobody else read its metrics within 5 s'
-    >>> compared(page.format(100, 2, 9), page.format(300, 4, 70), 5)[:65]
-    'somebody else reads its metrics, too: llamacpp:prompt_tokens_seco'
+    >>> compared(page.format(100, 2, 9), page.format(300, 4, 70), 5)[:67]
+    'somebody else reads its metrics, too: llamacpp:prompt_tokens_second'
+    >>> compared(page.format(100, 20000.1, 9), page.format(300, 20000.2, 70), 5)[:22]
+    'it computed too little'
     """
     before = _pages(urls)
     time.sleep(watch_s)
@@ -57,16 +61,22 @@ def _pages(urls: Mapping[str, str]) -> dict[str, str]:
 def compared(before: str, after: str, seconds: float) -> str:
     """What two pages of a worker, read one after the other, say of other readers."""
     first, second = (parse_page(text, NAMES) for text in (before, after))
-    verdict = IDLE
-    for name, (tokens, took) in RATES.items():
-        try:
-            told = second[name][()]
-            new_tokens, new_s = (second[total][()] - first[total][()] for total in (tokens, took))
-        except KeyError:
-            continue
-        if new_tokens > 0 and new_s > 0:
-            real = new_tokens / new_s
-            if not math.isclose(told, real, rel_tol=SAME):
-                return SPOILT.format(name=name, told=told, real=real)
-            verdict = ALONE.format(seconds=seconds)
-    return verdict
+    tokens, tokens_error = _grown(first, second, TOKENS)
+    took_s, took_error = _grown(first, second, SECONDS)
+    told = second.get(AVERAGE, {}).get((), math.nan)
+    error = tokens_error + took_error
+    if not (tokens > 0 and took_s > 0 and error < TOO_COARSE and math.isfinite(told)):
+        return IDLE.format(seconds=seconds)
+    real = tokens / took_s
+    if math.isclose(told, real, rel_tol=2 * error + 10 ** (1 - DIGITS)):
+        return ALONE.format(seconds=seconds)
+    return SPOILT.format(name=AVERAGE, told=told, real=real)
+
+
+def _grown(first: Page, second: Page, name: str) -> tuple[float, float]:
+    """How much a total has grown, and the relative error of that, since only so many digits stand on the page."""
+    before, after = (page.get(name, {}).get((), math.nan) for page in (first, second))
+    grown = after - before
+    if not grown > 0:
+        return 0.0, math.inf
+    return grown, 10 ** (math.floor(math.log10(after)) + 1 - DIGITS) / grown
