@@ -28,8 +28,8 @@ TOO_COARSE = 0.2
 
 SPOILT = (
     "somebody else reads its metrics, too: {name} was {told:g} where {real:g} tokens/s were computed since the page "
-    "was last read here. Averages since the last reading are of no use to either of the two (this planner reads totals): "
-    "draw rate() over the totals instead, or let only one of them read"
+    "was last read here. Averages since the last reading are of no use to either of the two (this planner reads "
+    "totals): draw rate() over the totals instead, or let only one of them read"
 )
 ALONE = "nobody else read its metrics within {seconds:g} s"
 IDLE = "it computed too little within {seconds:g} s to tell whether somebody else reads its metrics, too"
