@@ -68,6 +68,7 @@ def step_table(timing: StepTiming, limits: EngineLimits) -> StepTable:
     linear = isinstance(timing, LinearTiming)
     batches = _batches(limits.max_num_seqs, linear)
     prompts = np.unique(np.linspace(0, limits.max_num_batched_tokens, (1 if linear else PROMPT_CELLS) + 1).astype(int))
+    prompts = prompts if linear else np.union1d(prompts, [1])  # the first token of a prompt costs more than the next
     cell = -(-limits.kv_tokens // (1 if linear else KV_CELLS))
     levels = np.arange(-(-limits.kv_tokens // cell) + 2) * cell
     corners = np.meshgrid(prompts, batches, levels, indexing="ij")
