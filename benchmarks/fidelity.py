@@ -1,9 +1,9 @@
 """How far our simulator is from others and from real engines: ``python -m benchmarks.fidelity [--quick]``.
 
 Beside Dynamo's simulator: five traces, each on twenty static fleets from 30 % to 120 % of their capacity, ten
-disaggregated and ten aggregated, with the same requests, step times, limits and routing. What counts is whether both put
-the fleets in the same order (Kendall's tau-b of mean TTFT and of goodput) and, for loads that are stable, how far the
-means are apart.
+disaggregated and ten aggregated, with the same requests, step times, limits and routing. What counts is whether both
+put the fleets in the same order (Kendall's tau-b of mean TTFT and of goodput) and, for loads that are stable, how far
+the means are apart.
 
 Beside measured runs of vLLM: coefficients fitted to the first half of each run, errors on the second half.
 """
@@ -15,7 +15,6 @@ import json
 import logging
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from scipy.optimize import minimize
