@@ -114,9 +114,8 @@ def beside_dynamo(case: Case, quick: bool) -> bool:
     print(f"  {'fleet':>12} {'load':>5} {'mean TTFT ms':>19} {'mean ITL ms':>15} {'in time':>13}   (ours, Dynamo's)")
     for (_, fleet), row in zip(loaded, table, strict=True):
         name = f"{fleet['workers']} agg" if "workers" in fleet else f"{fleet['prefill']}P {fleet['decode']}D"
-        print(
-            f"  {name:>12} {row[0]:5.2f} {row[1]:9.0f} {row[2]:9.0f} {row[3]:7.1f} {row[4]:7.1f} {row[5]:6.3f} {row[6]:6.3f}"
-        )
+        ttft, itl = f"{row[1]:9.0f} {row[2]:9.0f}", f"{row[3]:7.1f} {row[4]:7.1f}"
+        print(f"  {name:>12} {row[0]:5.2f} {ttft} {itl} {row[5]:6.3f} {row[6]:6.3f}")
     taus = []
     for what, ours, other in (("mean TTFT", 1, 2), ("goodput", 5, 6)):
         taus.append(float(kendalltau(table[:, ours], table[:, other]).statistic))

@@ -1,7 +1,7 @@
 """Simulated requests per second, beside Dynamo's Rust simulator: ``python -m benchmarks.speed [--quick]``.
 
-Both serve the same trace with the same fleets, step times and routing, one after the other on one core, and keep TTFT and
-ITL of each request. What is counted is CPU seconds, without imports, compiling and reading files. Then a week of a
+Both serve the same trace with the same fleets, step times and routing, one after the other on one core, and keep TTFT
+and ITL of each request. What is counted is CPU seconds, without imports, compiling and reading files. Then a week of a
 million requests with a policy that decides every 5 s.
 """
 
@@ -97,7 +97,8 @@ def a_week(profile: Profile, hours: float) -> None:
         wall_s = time.perf_counter() - began_s
         print(
             f"{hours:g} hours, {len(trace)} requests, {decisions} decisions of {policy.kind}: {took_s:.1f} s of CPU, "
-            f"{wall_s:.1f} s in all, {took_s / decisions * 1e6:.0f} us a decision; {cluster.gpu_seconds() / 3600:.0f} GPU-hours"
+            f"{wall_s:.1f} s in all, {took_s / decisions * 1e6:.0f} us a decision, "
+            f"{cluster.gpu_seconds() / 3600:.0f} GPU-hours"
         )
 
 

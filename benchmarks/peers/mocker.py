@@ -1,8 +1,8 @@
-"""Runs Dynamo's offline simulator on jobs: ``python mocker.py JOBS.json``, with the interpreter of ``dynamo_venv.py``.
+"""Runs Dynamo's offline simulator on jobs: ``python mocker.py JOBS.json``, in the environment of ``simulator.py``.
 
-A job is a JSON object with ``trace`` (a Mooncake file), ``timing`` (an npz file), ``prefill`` and ``decode`` workers, or
-``workers``, ``gpus``, ``kv_tokens``, ``max_num_seqs`` and ``max_num_batched_tokens``, and ``out``: an npz file that gets
-``ttft_ms`` and ``itl_ms`` of each request in the order of the trace, and the CPU seconds that the simulator took.
+A job is a JSON object with ``trace`` (a Mooncake file), ``timing`` (an npz file), ``prefill`` and ``decode`` workers or
+``workers``, ``gpus``, ``kv_tokens``, ``max_num_seqs`` and ``max_num_batched_tokens``, and ``out``: an npz file that
+gets ``ttft_ms`` and ``itl_ms`` of each request by arrival, and the CPU seconds that the simulator took.
 """
 
 from __future__ import annotations
