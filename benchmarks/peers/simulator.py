@@ -64,7 +64,7 @@ class MockerTiming:
         return Line(max(prompts + tokens, 1e-6), self.profile.costs.ms_per_kv_token, np.inf)
 
     def save(self, path: Path) -> None:
-        """As the mocker reads it: a curve over prompt tokens, and a grid over KV tokens and the context of a request."""
+        """As the mocker reads it: a curve over prompt tokens, and a grid over KV tokens and contexts."""
         points = self.profile.prefill_points
         isl = np.unique(np.concatenate([np.geomspace(min(points.isl), max(points.isl), 300), points.isl]))
         kv = np.linspace(0, self.profile.decode.max_kv_tokens, 400)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Self
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from dynamo_planner.frozen import Frozen
+from dynamo_planner.simulation.courses import Course
 from dynamo_planner.simulation.traces import Trace
 
 BIN_S = 1.0
@@ -66,6 +68,52 @@ def poisson(
     return _trace("poisson", random, arrival, duration_s, isl, osl)
 
 
+def following(
+    course: Course,
+    duration_s: float,
+    seed: int,
+    isl: Lengths = AZURE_CONVERSATION_ISL,
+    osl: Lengths = AZURE_CONVERSATION_OSL,
+    unevenness: float = 0.0,
+) -> Trace:
+    """Arrivals at a rate that changes over time (see :mod:`~dynamo_planner.simulation.courses`).
+
+    With ``unevenness`` above 0, the rate of each second is multiplied by a gamma variable of mean 1 and that variance,
+    so that the counts per second have the dispersion 1 + ``unevenness`` x rate, as in production traces; 0 is Poisson.
+    """
+    if not (0 < duration_s < math.inf and 0 <= unevenness < math.inf):
+        raise ValueError(
+            f"duration_s ({duration_s}) must be above 0, unevenness ({unevenness}) at least 0, both finite"
+        )
+    random = np.random.default_rng(seed)
+    start_s = np.arange(0.0, duration_s, BIN_S)
+    width_s = np.minimum(BIN_S, duration_s - start_s)
+    rate = np.asarray(course(start_s + width_s / 2), float)
+    if rate.shape != start_s.shape or not np.all(np.isfinite(rate) & (rate >= 0)):
+        raise ValueError("a course must give a finite rate of at least 0 for each time")
+    if unevenness:
+        rate = rate * random.gamma(1 / unevenness, unevenness, len(rate))
+    counts = random.poisson(rate * width_s)
+    arrival = np.repeat(start_s, counts) + np.repeat(width_s, counts) * random.random(counts.sum())
+    return _trace("following", random, arrival, duration_s, isl, osl)
+
+
+def drifting(trace: Trace, from_s: float, over_s: float, isl_factor: float = 1.0, osl_factor: float = 1.0) -> Trace:
+    """The same arrivals with lengths that change gradually: from ``from_s`` on, within ``over_s`` seconds, to so many
+    times what they were (prefix hits grow with their prompts)."""
+    if not (over_s > 0 and 0 < isl_factor < math.inf and 0 < osl_factor < math.inf):
+        raise ValueError(f"over_s ({over_s}) and the factors ({isl_factor}, {osl_factor}) must be above 0, and finite")
+    progress = np.clip((trace.arrival_s - from_s) / over_s, 0, 1)
+
+    def scaled(lengths: np.ndarray, factor: float) -> np.ndarray:
+        return np.rint(lengths * factor**progress).astype(np.int64)
+
+    isl = np.maximum(scaled(trace.isl, isl_factor), 1)
+    hits = None if trace.prefix_hit is None else np.minimum(scaled(trace.prefix_hit, isl_factor), isl)
+    osl = np.maximum(scaled(trace.osl, osl_factor), 1)
+    return Trace(trace.arrival_s, isl, osl, hits, trace.name, trace.duration_s)
+
+
 def burst_and_lull(
     lull_requests_per_s: float,
     burst_requests_per_s: float,
@@ -79,15 +127,13 @@ def burst_and_lull(
     of each second is multiplied by a gamma variable of mean 1 and variance 0.1, so that arrivals are more uneven than
     Poisson ones, as they are in production traces.
     """
-    random = np.random.default_rng(seed)
-    start_s = np.arange(0.0, duration_s, BIN_S)
-    burst = (start_s >= 0.2 * duration_s) & (start_s < 0.55 * duration_s)
-    rate = np.where(burst, burst_requests_per_s, lull_requests_per_s) * random.gamma(10.0, 0.1, len(start_s))
-    width_s = np.minimum(BIN_S, duration_s - start_s)
-    counts = random.poisson(rate * width_s)
-    arrival = np.repeat(start_s, counts) + np.repeat(width_s, counts) * random.random(counts.sum())
+
+    def course(time_s: np.ndarray) -> np.ndarray:
+        burst = (time_s >= 0.2 * duration_s) & (time_s < 0.55 * duration_s)
+        return np.where(burst, burst_requests_per_s, lull_requests_per_s)
+
     isl, osl = AZURE_CONVERSATION_ISL.scaled(length_scale), AZURE_CONVERSATION_OSL.scaled(length_scale)
-    return _trace("burst_and_lull", random, arrival, duration_s, isl, osl)
+    return replace(following(course, duration_s, seed, isl, osl, unevenness=0.1), name="burst_and_lull")
 
 
 def _trace(
