@@ -16,6 +16,7 @@ from dynamo_planner.sizing.decode import decode_batch
 from dynamo_planner.sizing.load import Load
 from dynamo_planner.sizing.mixed import MixedStep
 from dynamo_planner.sizing.need import DISAGGREGATED, Fact, Need
+from dynamo_planner.sizing.prefill import Routing
 from dynamo_planner.sizing.prompts import Prompts
 from dynamo_planner.sizing.queueing import Floats
 from dynamo_planner.snapshot import Role, Sla
@@ -47,7 +48,8 @@ class PercentileSizing:
     may miss half of what the SLA allows, so that together they miss no more than that, however the misses fall
     together, and each is sized by itself: more work never takes a replica from the other.
 
-    ``chunk_tokens`` is ``max_num_batched_tokens`` of aggregated engines.
+    ``chunk_tokens`` is ``max_num_batched_tokens`` of aggregated engines, and ``routing`` says which prefill replica a
+    request goes to.
 
     >>> sizing = PercentileSizing(Profile.bundled("llama31-8b_h100_vllm_tp1"))
     >>> load, sla = Load.of(requests_per_s=40, isl=3000, osl=300), Sla(ttft_ms=500, itl_ms=20)
@@ -57,10 +59,10 @@ class PercentileSizing:
     [0.738, 0.999, 1.0]
     """
 
-    def __init__(self, profile: Profile, chunk_tokens: int = CHUNK_TOKENS) -> None:
+    def __init__(self, profile: Profile, chunk_tokens: int = CHUNK_TOKENS, routing: Routing = "least_loaded") -> None:
         if chunk_tokens < 1:
             raise ValueError(f"chunk_tokens must be at least 1, got {chunk_tokens}")
-        self.profile, self.chunk_tokens = profile, chunk_tokens
+        self.profile, self.chunk_tokens, self.routing = profile, chunk_tokens, routing
         self._decode = DecodeCurves(profile)
         self._mixed = None if profile.mixed is None else MixedCurves(profile.decode_points, profile.mixed)
         self._stages: OrderedDict[Hashable, tuple[Load, _Stage]] = OrderedDict()
@@ -139,7 +141,7 @@ class PercentileSizing:
 
     def _built(self, role: Role, load: Load, sla: Sla, factor: float) -> _Stage:
         if role == "prefill":
-            return Prompts(self.profile.prefill, load, sla, factor)
+            return Prompts(self.profile.prefill, load, sla, factor, self.routing)
         if role == "decode":
             return decode_batch(self._decode, load.isl, load.osl, sla.itl_ms, factor)
         if self._mixed is None:

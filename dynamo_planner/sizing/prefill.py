@@ -13,17 +13,33 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from dynamo_planner.sizing.arrivals import LEAST_DISPERSION, Arrivals
 from dynamo_planner.sizing.queueing import Floats, erlang_c
-from dynamo_planner.sizing.search import fewest
+from dynamo_planner.sizing.search import MOST, fewest
 
 CAUTION = 1.6
 """The share of late requests is taken to be so many times what the formula says; fitted once, to keep the count from
 being one too low more often than in one case of twenty."""
+
+OWN_QUEUE_CAUTION = 1.5
+"""The same where each replica has a queue of its own."""
+
+Routing = Literal["least_loaded", "round_robin", "random"]
+"""Which replica a request goes to. With ``least_loaded`` none waits while another is idle, nearly, so that there is one
+queue; with the others each replica has a queue of its own, and a long prompt holds up those behind it."""
+
+MOST_SPARE = 4.0
+"""Where each replica has a queue of its own, long prompts hold up others however many replicas there are: more than so
+many times the load is not asked for."""
+
+MOST_SPARE = 4.0
+"""Where each replica has a queue of its own, long prompts hold up others however many replicas there are: more than so
+many times the load is not asked for."""
 
 _BUDGETS, _LEVELS = 12, 32
 
@@ -39,6 +55,7 @@ class PrefillQueue:
     arrivals: Arrivals
     service_s: Floats
     within_s: float
+    routing: Routing = "least_loaded"
 
     def __post_init__(self) -> None:
         if not self.service_s.size or not np.all(np.isfinite(self.service_s)) or np.any(self.service_s <= 0):
@@ -75,14 +92,16 @@ class PrefillQueue:
         """The same, and the share that they attain."""
         if self.load == 0 or self.hopeless == 1:
             return 0, 1 - self.hopeless
-        return fewest(self.attainable, attainment, math.floor(self.load) + 1, near)
+        most = MOST if self.routing == "least_loaded" else math.ceil(MOST_SPARE * self.load) + 2
+        return fewest(self.attainable, attainment, math.floor(self.load) + 1, near, most)
 
     def _late(self, replicas: Floats) -> Floats:
         """Shape (counts,): the share of the prompts with a chance that are late, where ``replicas`` keep up."""
         behind, weight = self._behind(replicas)
         left = self._budgets_s - behind[:, None]
+        caution = CAUTION if self.routing == "least_loaded" else OWN_QUEUE_CAUTION
         late = np.where(left < 0, 1.0, self._waits_longer(replicas[:, None, None], np.maximum(left, 0)))
-        return np.asarray(np.minimum(1.0, CAUTION * (late.mean(axis=2) * weight).sum(axis=1)))
+        return np.asarray(np.minimum(1.0, caution * (late.mean(axis=2) * weight).sum(axis=1)))
 
     @cached_property
     def _budgets_s(self) -> Floats:
@@ -124,14 +143,33 @@ class PrefillQueue:
 
     def _waits_longer(self, replicas: Floats, than_s: Floats) -> Floats:
         arrivals = self.arrivals
-        dispersion = max(arrivals.dispersion, LEAST_DISPERSION)
-        peakedness = max(1 + (dispersion - 1) / 2, 0.3)
-        waits = erlang_c(replicas / peakedness, self.load / peakedness)
-        spare = replicas - self.load
-        over_s = np.minimum(replicas * than_s / np.maximum(spare, 1e-12), 1e9)
-        if arrivals.path.size:
+        dispersion: float | Floats = max(arrivals.dispersion, LEAST_DISPERSION)
+        queues: float | Floats = 1.0
+        if self.routing == "round_robin":  # every n-th request
+            queues, dispersion = replicas, np.maximum(dispersion / replicas, LEAST_DISPERSION)
+        elif self.routing == "random":
+            queues, dispersion = replicas, 1 + (dispersion - 1) / replicas
+        servers, load, rate = replicas / queues, self.load / queues, arrivals.requests_per_s / queues
+        peakedness = np.maximum(1 + (dispersion - 1) / 2, 0.3)
+        waits = erlang_c(servers / peakedness, load / peakedness)
+        spare = servers - load
+        over_s = np.minimum(servers * than_s / np.maximum(spare, 1e-12), 1e9)
+        if arrivals.path.size and self.routing == "least_loaded":
+            # Longer stretches are in the path. Of replicas with queues of their own, the prompts of each are not: they
+            # vary by themselves.
             over_s = np.minimum(over_s, arrivals.slot_s)
         over_s = over_s + 1e-12
-        variance = arrivals.requests_per_s * over_s * self._mean_s**2 * (dispersion + self._variation)
-        exponent = (replicas * than_s + spare * over_s) ** 2 / (2 * variance)
-        return np.asarray(waits * np.exp(-np.minimum(exponent, 700.0)))
+        variance = rate * over_s * self._mean_s**2 * (dispersion + self._variation)
+        exponent = (servers * than_s + spare * over_s) ** 2 / (2 * variance)
+        waits = waits * np.exp(-np.minimum(exponent, 700.0))
+        if self.routing != "least_loaded":
+            # A single long prompt makes those behind it late by itself.
+            overhang_s = np.interp(than_s, *self._overhangs)
+            waits = np.minimum(waits + rate * overhang_s / np.maximum(1 - load, 1e-3), 1.0)
+        return np.asarray(waits)
+
+    @cached_property
+    def _overhangs(self) -> tuple[Floats, Floats]:
+        """Times up to the longest service, and by how much the service exceeds each on average."""
+        times = np.linspace(0.0, float(self.service_s.max()), _LEVELS)
+        return times, np.maximum(self.service_s - times[:, None], 0.0).mean(axis=1)

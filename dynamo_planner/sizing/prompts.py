@@ -11,7 +11,7 @@ import numpy.typing as npt
 from dynamo_planner.profiles import PrefillCurve
 from dynamo_planner.sizing.arrivals import Arrivals
 from dynamo_planner.sizing.load import Load
-from dynamo_planner.sizing.prefill import PrefillQueue
+from dynamo_planner.sizing.prefill import PrefillQueue, Routing
 from dynamo_planner.sizing.queueing import Floats
 from dynamo_planner.snapshot import Sla
 
@@ -22,13 +22,15 @@ class Prompts:
     """Prompts that are to have their first token within the TTFT target; ``factor`` is how much longer they take than
     the profile says."""
 
-    def __init__(self, curve: PrefillCurve, load: Load, sla: Sla, factor: float = 1.0) -> None:
+    def __init__(
+        self, curve: PrefillCurve, load: Load, sla: Sla, factor: float = 1.0, routing: Routing = "least_loaded"
+    ) -> None:
         tokens = load.computed.values
         self._service_s = np.maximum(curve.ttft_ms(tokens) * (factor / 1000), _LEAST_S)
         self._within_s = (sla.ttft_ms - load.kv_transfer_ms) / 1000
         self.extrapolated = bool(curve.extrapolated(np.array([load.computed.mean]))[0])
         self.hopeless = float(np.mean(self._service_s > self._within_s))
-        self._queue = PrefillQueue(Arrivals(0.0), self._service_s, max(self._within_s, _LEAST_S))
+        self._queue = PrefillQueue(Arrivals(0.0), self._service_s, max(self._within_s, _LEAST_S), routing)
 
     def load(self, arrivals: Arrivals) -> float:
         """Replicas that are busy on average."""

@@ -41,7 +41,7 @@ def test_notebooks_run(notebook: Path) -> None:
     NotebookClient(book, timeout=100, resources={"metadata": {"path": str(EXAMPLES)}}).execute()
     printed = [output.get("text", "") for cell in book.cells for output in cell.get("outputs", [])]
     assert all(not cell.get("outputs") or printed for cell in book.cells)
-    assert "workers" in "".join(printed)
+    assert "replicas" in "".join(printed) or "workers" in "".join(printed)
 
 
 def test_the_backtest_follows_the_load_up_and_down() -> None:

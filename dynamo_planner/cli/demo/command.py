@@ -29,6 +29,7 @@ class PolicyKind(StrEnum):
     """Who may scale a demo."""
 
     LOAD = "load"
+    SLA = "sla"
 
 
 def _finite(value: float | None) -> float | None:
@@ -100,6 +101,8 @@ def demo(
         raise typer.BadParameter("--from-s, --to-s and --speed are about a trace: name its file", param_hint="--trace")
     if engine is EngineKind.LLAMACPP and disaggregated:
         raise typer.BadParameter("llama.cpp has no prefill and decode workers", param_hint="--disaggregated")
+    if engine is EngineKind.LLAMACPP and policy is PolicyKind.SLA:
+        raise typer.BadParameter("llama.cpp tells no lengths and has no profile here: use load", param_hint="--policy")
     try:
         from dynamo_planner.cli.demo.perform import Asked, perform  # noqa: PLC0415
         from dynamo_planner.cli.demo.scenario import from_file, generated  # noqa: PLC0415

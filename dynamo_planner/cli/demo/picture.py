@@ -59,6 +59,13 @@ def _load(panel: Any, recording: Recording, end_s: float) -> None:
     edges = np.arange(0.0, end_s + BIN_S, BIN_S)
     arrivals, _ = np.histogram(recording.due_s, edges)
     panel.stairs(arrivals / BIN_S, edges, fill=True, color=LOAD, alpha=0.35, label="arrivals")
+    if recording.foretold:
+        at_s = [foretold.at_s for foretold in recording.foretold]
+        for label, style, values in (
+            ("forecast", "-", [foretold.expected_per_s for foretold in recording.foretold]),
+            ("planned for", ":", [foretold.planned_per_s for foretold in recording.foretold]),
+        ):
+            panel.plot(at_s, values, linestyle=style, color=LIMIT, linewidth=1.2, label=label)
     panel.set_title("Load", **_TITLE)
     panel.set_ylabel("requests/s")
     flying = panel.twinx()

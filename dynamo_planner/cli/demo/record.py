@@ -60,6 +60,15 @@ class Move:
         return f"{self.at_s:.0f} s  {self.pool} {self.before} -> {self.after}  {self.why}"
 
 
+@dataclass(frozen=True, slots=True)
+class Foretold:
+    """What a policy expected the arrival rate to be at a time, and what it planned for."""
+
+    at_s: float
+    expected_per_s: float
+    planned_per_s: float
+
+
 @dataclass
 class Recording:
     """A whole run: ``due_s`` holds the arrivals of the trace that was replayed."""
@@ -71,3 +80,4 @@ class Recording:
     first_tokens: list[tuple[float, float]] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
     moves: list[Move] = field(default_factory=list)
+    foretold: list[Foretold] = field(default_factory=list)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dynamo_planner.cli.demo.fit import PEAK_WORKERS, fit
+import numpy as np
+
+from dynamo_planner.cli.demo.fit import PEAK_WORKERS, Fit, fit
 from dynamo_planner.cli.demo.load import MODEL, Request
 from dynamo_planner.cli.demo.stage import AGGREGATED, DISAGGREGATED, Stage, pool
+from dynamo_planner.profiles import Profile
+from dynamo_planner.profiles.points import DecodePoints, MixedPoints, PrefillPoints
 from dynamo_planner.simulation.worker import WorkerOptions
 
 STARTUP_S = 1.0
@@ -32,5 +36,44 @@ def simulated_stage(requests: Sequence[Request], max_workers: int, *, disaggrega
             f"simulated, and sized so that this replay needs about {PEAK_WORKERS:g} of them at its peak:\n"
             f"steps of {timing.base_ms:.1f} ms, {1000 * timing.prefill_ms_per_token:.0f} ms more per 1000 prompt"
             f" tokens, KV cache of {fitted.limits.kv_tokens} tokens"
+        ),
+        profile=profile_of(fitted),
+        chunk_tokens=fitted.limits.max_num_batched_tokens,
+    )
+
+
+def profile_of(fitted: Fit) -> Profile:
+    """What a profiler would measure of these engines, at points that the requests come near."""
+    timing, limits = fitted.timing, fitted.limits
+    longest = max(request.isl + request.osl for request in fitted.requests)
+
+    def step_ms(prefill_tokens: float, num_decode: float, context: float) -> float:
+        line = timing.line(int(prefill_tokens), int(num_decode), int(num_decode * context))
+        return line.ms
+
+    isl = np.unique(np.geomspace(16, 2 * longest, 12).round())
+    chunks = np.ceil(isl / limits.max_num_batched_tokens)
+    contexts = np.unique(np.geomspace(16, longest, 4).round())
+    batches = (1, 2, 4, 8, 16, 32, 64)
+    decode = [(batch, context) for batch in batches for context in contexts if batch * context <= limits.kv_tokens]
+    chunk = limits.max_num_batched_tokens
+    mixed = [(p, n, c) for p in (0, chunk // 16, chunk // 4, chunk) for n in (0, 4, 16, 64) for c in contexts if p or n]
+    return Profile(
+        name="demo",
+        prefill_points=PrefillPoints(
+            isl=isl.tolist(), ttft_ms=(chunks * timing.base_ms + isl * timing.prefill_ms_per_token).tolist(), gpus=1
+        ),
+        decode_points=DecodePoints(
+            max_kv_tokens=limits.kv_tokens,
+            kv_usage=[batch * context / limits.kv_tokens for batch, context in decode],
+            context=[context for _, context in decode],
+            itl_ms=[step_ms(0, batch, context) for batch, context in decode],
+            gpus=1,
+        ),
+        mixed_points=MixedPoints(
+            prefill_tokens=[p for p, _, _ in mixed],
+            num_decode=[n for _, n, _ in mixed],
+            context=[c for _, _, c in mixed],
+            step_ms=[step_ms(*point) for point in mixed],
         ),
     )

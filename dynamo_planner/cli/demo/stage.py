@@ -1,13 +1,17 @@
-"""What a demo sets up: workers in pools, requests that suit them, and a policy that is quick to act."""
+"""What a demo sets up: workers in pools, requests that suit them, and policies that are quick to act."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from dynamo_planner.cli.demo.load import Request
 from dynamo_planner.executors.circus import CircusPool
+from dynamo_planner.forecasting import Constant, Forecaster, Step, Trend
 from dynamo_planner.policies.load import LoadPolicy
+from dynamo_planner.policies.sla import SlaPolicy
+from dynamo_planner.policy import Policy
+from dynamo_planner.profiles import Profile
 from dynamo_planner.snapshot import PoolSpec, Role, Sla
 
 AGGREGATED: dict[str, Role] = {"workers": "aggregated"}
@@ -15,6 +19,9 @@ DISAGGREGATED: dict[str, Role] = {"prefill": "prefill", "decode": "decode"}
 """Pools by name, in the order in which a request passes them."""
 
 GRACEFUL_TIMEOUT_S = 30.0
+
+ATTAINMENT = 0.9
+"""What the sla policy aims for: the trace is a burst of a minute, and four workers are all that there is."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +31,7 @@ class Stage:
     ``pools`` are in the order in which a request passes them. ``requests`` are those of the trace as they are sent,
     ``cut`` of them shortened because they are too long for such an engine. ``sla`` is what can be asked of it,
     ``engines`` says in a few lines what it is, and ``kv_per_waiting`` how much a waiting request counts beside the
-    KV usage.
+    KV usage. ``profile`` is how fast an engine is, where that is known, with at most ``chunk_tokens`` in a step.
     """
 
     pools: Mapping[str, CircusPool]
@@ -33,6 +40,8 @@ class Stage:
     sla: Sla
     engines: str
     kv_per_waiting: float = 0.02
+    profile: Profile | None = None
+    chunk_tokens: int = 2048
 
 
 def pool(command: list[str], role: Role, max_workers: int, startup_s: float) -> CircusPool:
@@ -56,5 +65,27 @@ def load_policy(interval_s: float, stage: Stage) -> LoadPolicy:
     )
 
 
-POLICIES = {"load": load_policy}
+def sla_policy(interval_s: float, stage: Stage) -> SlaPolicy:
+    """The SLA policy with times as short as a demo needs them: starts take seconds, and so does everything else.
+
+    Raises ``ValueError`` where nobody knows how fast the engines are.
+    """
+    if stage.profile is None:
+        raise ValueError("the sla policy needs a profile of the engine, and there is none of this one: use load")
+    return SlaPolicy(
+        sla=stage.sla.model_copy(update={"attainment": ATTAINMENT}),
+        profile=stage.profile,
+        forecaster=Forecaster(
+            experts=(Constant(half_life_s=15), Step(half_life_s=10), Trend(half_life_s=5, damping_s=15)),
+            horizons_s=(3.0, 10.0),
+        ),
+        quantile=0.75,
+        level_s=interval_s,
+        drain_s=2 * interval_s,
+        restart_cost=2,
+        chunk_tokens=stage.chunk_tokens,
+    )
+
+
+POLICIES: Mapping[str, Callable[[float, Stage], Policy]] = {"load": load_policy, "sla": sla_policy}
 """Who can scale a demo, by name: a policy for a number of seconds between two adjustments, on a stage."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from dynamo_planner.actions import ScaleTo
 from dynamo_planner.cli.demo.load import LoadClient
-from dynamo_planner.cli.demo.record import Move, Recording, Sample
+from dynamo_planner.cli.demo.record import Foretold, Move, Recording, Sample
 from dynamo_planner.cli.demo.router import Router
 from dynamo_planner.cli.demo.screen import Screen
 from dynamo_planner.cli.demo.view import look
@@ -44,6 +44,7 @@ class Watch:
             self.decides_at_s += self.planner.interval_s
             self.step = await asyncio.to_thread(self.planner.step)
             self.recording.moves += moves(self.step, self.client.now_s())
+            self.recording.foretold += foretold(self.step, self.client.now_s())
         self.screen.show(look(self.recording, self.step, self.client.now_s()))
         await asyncio.sleep(over_s - self.client.now_s())
 
@@ -79,3 +80,13 @@ def moves(step: Step, at_s: float) -> list[Move]:
         )
         for action in done
     ]
+
+
+def foretold(step: Step, at_s: float) -> list[Foretold]:
+    """What the decision of a step expects of arrivals, where its policy forecasts them: of one pool, since all have the
+    same."""
+    for reason in step.decision.reasons:
+        if reason.code == "DemandForecast":
+            lead_s, expected, planned = (float(reason.values[name] or 0) for name in ("lead_s", "expected", "planned"))
+            return [Foretold(at_s + lead_s, expected, planned)]
+    return []

@@ -1,9 +1,4 @@
-"""How far the engine is from its profile, learned from what is served, with waiting kept apart from service.
-
-A TTFT contains waiting, which says nothing of how fast the engine is. What does is the utilisation law (Denning and
-Buzen, 1978): the time that replicas are busy, over the requests that they complete, is the service time, however long
-the queue. An ITL contains no waiting: it is compared with that of the batch that was seen.
-"""
+"""How far the engine is from its profile, learned from what is served."""
 
 from __future__ import annotations
 

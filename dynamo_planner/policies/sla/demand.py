@@ -22,13 +22,27 @@ class Demand(NamedTuple):
         return Demand(self.lead_s, share * self.expected, share * self.now, share * self.then)
 
 
-def demand(now: Forecast | None, then: Forecast | None, recent: float, lead_s: float, quantile: float) -> Demand:
-    """The demand by forecasts of now and of when a start would be ready, and never less than the ``recent`` rate:
-    forecasts learn of a rise only when it is over, and it may last."""
+MOST_RISE = 2.0
+"""What is planned for is at most this many times what is expected: of a forecaster that has seen little, or that was
+surprised a moment ago, the quantiles are wide beyond use."""
+
+FEW = 3.0
+"""Where a handful of requests is all that is expected, so many more may come."""
+
+
+def demand(
+    now: Forecast | None, then: Forecast | None, recent: float, lead_s: float, level_s: float, quantile: float
+) -> Demand:
+    """The demand by forecasts of now and of when a start would be ready, as means over ``level_s``, and never less than
+    the ``recent`` rate: forecasts learn of a rise only when it is over, and it may last."""
     if now is None or then is None:
         return Demand(lead_s, recent, recent, recent)
-    planned = [max(forecast.quantile(quantile), recent) for forecast in (now, then)]
-    return Demand(lead_s, max(then.mean, recent), *planned)
+
+    def planned(forecast: Forecast) -> float:
+        expected = max(forecast.mean, recent)
+        return max(min(forecast.quantile(quantile), MOST_RISE * expected + FEW / level_s), recent)
+
+    return Demand(lead_s, max(then.mean, recent), planned(now), planned(then))
 
 
 def backlog_left(

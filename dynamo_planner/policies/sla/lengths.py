@@ -20,7 +20,10 @@ LEAST_INTERVALS = 12.0
 MOST_INTERVALS = 120.0
 """Of more intervals than this the older ones fade."""
 
-CV2_RANGE = (0.01, 20.0)
+USUAL_CV2, USUAL_WEIGHT = 1.0, 20.0
+"""The spread that lengths usually have, which counts as so many intervals."""
+
+MOST_CV2 = 4.0
 
 STEP = 0.02
 """Means are told in steps of this share, and spreads in five times as large ones: what is worked out for some lengths
@@ -60,7 +63,8 @@ class LengthsSeen(NamedTuple):
         requests differ by a variance of 1/n + 1/m of that of one (von Neumann, 1941, with weights)."""
         if self.quantiles or self.intervals < LEAST_INTERVALS or self.mean <= 0:
             return None
-        return min(max(self.between / self.mean**2, CV2_RANGE[0]), CV2_RANGE[1])
+        seen = self.intervals * min(self.between / self.mean**2, MOST_CV2)
+        return (USUAL_WEIGHT * USUAL_CV2 + seen) / (USUAL_WEIGHT + self.intervals)
 
 
 @lru_cache(maxsize=64)
@@ -87,7 +91,7 @@ def learned(lengths: LengthsSeen | None, seen: Dist | None, requests: float, ela
     part = count / weight
     intervals = lengths.intervals + 1
     apart = (seen.mean - lengths.last_mean) ** 2 / (1 / count + 1 / lengths.last_count)
-    apart = min(apart, CV2_RANGE[1] * lengths.mean**2)
+    apart = min(apart, 5 * MOST_CV2 * lengths.mean**2)
     return LengthsSeen(
         weight=weight,
         mean=lengths.mean + part * (seen.mean - lengths.mean),

@@ -14,13 +14,12 @@ from dynamo_planner.policies.sla.startup import Startup
 
 
 class PoolMemory(Frozen):
-    """Of one pool: its starts, what it needed, how far its engine is from the profile, and how many requests were in
-    it when that was last looked at. ``queue_seen`` says that its queue has ever been seen."""
+    """Of one pool: its starts, what it needed, and how far its engine is from the profile. ``queue_seen`` says that its
+    queue has ever been seen."""
 
     startup: Startup = Startup()
     needs: Needs = ()
     correction: Correction = Correction()
-    inside: float | None = None
     queue_seen: bool = False
 
 

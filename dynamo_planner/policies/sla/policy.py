@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -15,7 +15,7 @@ from dynamo_planner.actions import Hold, Proposal, Reason, Want
 from dynamo_planner.forecasting import Forecaster
 from dynamo_planner.frozen import FrozenMap
 from dynamo_planner.policies.sla.arrivals import arrivals_at, recent_rate
-from dynamo_planner.policies.sla.correcting import Work, by_busy_time, by_itl, inside
+from dynamo_planner.policies.sla.correcting import Prompts, Work, by_itl, by_ttft
 from dynamo_planner.policies.sla.demand import demand, shares
 from dynamo_planner.policies.sla.lengths import rounded
 from dynamo_planner.policies.sla.memory import PoolMemory, ServiceMemory
@@ -26,6 +26,8 @@ from dynamo_planner.policy import Policy
 from dynamo_planner.profiles import Profile
 from dynamo_planner.sizing import ClassicSizing, Load, Need, PercentileSizing
 from dynamo_planner.sizing.need import DISAGGREGATED
+from dynamo_planner.sizing.percentile import CHUNK_TOKENS
+from dynamo_planner.sizing.prefill import Routing
 from dynamo_planner.snapshot import Role, Sla, Snapshot
 
 FEWEST_EXPECTED = 0.5
@@ -58,18 +60,19 @@ class SlaPolicy(Policy, kind="sla"):
        twice what foresight would. 1 is the GPU time of a start alone; the rest is the price of the requests that
        are late until a replica is back.
 
-    **Correction.** Per pool, how much longer the work takes than profiled: for prefill by the utilisation law from how
-    busy replicas are (a TTFT contains waiting, and changes nothing), for the others from ITL at the batch that was
-    seen. It is smoothed over ten minutes, kept from ``1 / max_correction`` to ``max_correction``, told, and takes
-    effect at the next decision; ``max_correction=1`` turns it off.
+    **Correction.** Per pool, how much longer the work takes than profiled: for prefill the service time at which the
+    mean TTFT, with the waiting that there is at this rate with so many replicas, is the one that was seen; for the
+    others from ITL at the batch that was seen, which contains no waiting. It is smoothed over ten minutes, kept from
+    ``1 / max_correction`` to ``max_correction``, told, and takes effect at the next decision; ``max_correction=1``
+    turns it off.
 
     **What is unknown.** Without arrivals, or without ever having seen lengths, a pool is held. A queue that was seen
     before and is not now, or lengths that are not, keep a pool from being lowered, not from being raised. With no
     requests freshly seen, none expected and none inside, the need is zero (``min_replicas`` has the last word).
 
-    Pools of one role share its requests by what arrives at each, or by their replicas. Of ``routing``, ``max_num_seqs``
-    and what else describes the service, see the fields of the sizing. With ``state=None`` it is as if the present
-    replicas had just been needed.
+    Pools of one role share its requests by what arrives at each, or by their replicas. ``kv_transfer_ms``,
+    ``chunk_tokens`` and ``routing`` describe the service, and are those of the sizing. With ``state=None`` it is as if
+    the present replicas had just been needed.
 
     ``sizing`` answers what-if questions; ``method="classic"`` is the sizing of Dynamo 0.5.1
     (:class:`~dynamo_planner.sizing.ClassicSizing`) under the same forecasts.
@@ -95,13 +98,17 @@ class SlaPolicy(Policy, kind="sla"):
     max_correction: float = Field(default=2.0, ge=1)
     max_age_s: float = Field(default=90.0, gt=0)
     kv_transfer_ms: float = Field(default=0.0, ge=0)
+    chunk_tokens: Annotated[int, Field(ge=1)] = CHUNK_TOKENS
+    routing: Routing = "least_loaded"
 
     state_type: ClassVar[Any] = ServiceMemory
 
     @cached_property
     def sizing(self) -> PercentileSizing | ClassicSizing:
         """The sizing by itself, for what-if questions."""
-        return PercentileSizing(self.profile) if self.method == "percentile" else ClassicSizing(self.profile)
+        if self.method == "classic":
+            return ClassicSizing(self.profile)
+        return PercentileSizing(self.profile, self.chunk_tokens, self.routing)
 
     @cached_property
     def _of_two(self) -> Sla:
@@ -148,7 +155,7 @@ class SlaPolicy(Policy, kind="sla"):
             self.forecaster.forecast(memory.rate, at_s, horizon_s, self.level_s) for horizon_s in (0.0, lead_s)
         )
         recent = recent_rate(memory.slots, self.level_s)
-        ahead = demand(now, then, recent, lead_s, self.quantile).times(tick.share)
+        ahead = demand(now, then, recent, lead_s, self.level_s, self.quantile).times(tick.share)
         queued, unknown = self._queued(tick, own, memory)
         hit_rate, factor = round(memory.hit_rate or 0.0, 2), own.correction.factor(self.max_correction)
         hold_s = max(self.restart_cost * lead_s, self.level_s)
@@ -173,17 +180,21 @@ class SlaPolicy(Policy, kind="sla"):
             reasons += self._told_of(tick, own, memory, factor, startup, lead_s)
         if memory.isl is not None and memory.osl is not None:
             work = Work(memory.isl.mean * (1 - hit_rate), memory.isl.mean, memory.osl.mean)
-            own_seen = seen.times(tick.share)
+            own_seen, traffic = seen.times(tick.share), tick.snapshot.traffic
             if role == "prefill":
-                correction = by_busy_time(correction, pool, tick.replicas, own.inside, own_seen, work, self.profile)
+                correction = by_ttft(correction, tick.replicas, queued, traffic, own_seen, self._prompts(memory, work))
             else:
-                traffic = tick.snapshot.traffic
                 correction = by_itl(correction, pool, tick.replicas.ready, traffic, own_seen, work, self.profile)
         queue_seen = own.queue_seen or pool.queued is not None
-        kept = PoolMemory.model_construct(
-            startup=startup, needs=needs, correction=correction, inside=inside(pool), queue_seen=queue_seen
-        )
+        kept = PoolMemory.model_construct(startup=startup, needs=needs, correction=correction, queue_seen=queue_seen)
         return want, kept, reasons
+
+    def _prompts(self, memory: ServiceMemory, work: Work) -> Prompts:
+        """What the correction of prefill needs to know of the prompts."""
+        cv2 = memory.isl.lengths().cv2 if memory.isl is not None else 1.0
+        service_s = self.profile.prefill.ttft_ms(work.computed) / 1000
+        own_queues = self.routing != "least_loaded"
+        return Prompts(service_s, cv2 + (not own_queues), self.kv_transfer_ms, own_queues)
 
     def _sized(
         self, role: Role, memory: ServiceMemory, hit_rate: float, factor: float, near: int, tick: Tick

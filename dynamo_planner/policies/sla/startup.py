@@ -24,7 +24,6 @@ class Startup(NamedTuple):
     deviation_s: float = 0.0
     since_s: tuple[float, ...] = ()
     ready: int = 0
-    at_s: float = 0.0
 
     def planned_s(self, prior_s: float) -> float:
         """What to plan with: the average, with the spec as a prior, and a mean deviation, which few starts exceed."""
@@ -35,7 +34,7 @@ class Startup(NamedTuple):
 def watched(startup: Startup, replicas: Replicas, at_s: float) -> Startup:
     """With the starts that have ended since the last tick: the oldest, as many as there are more ready ones.
 
-    They ended somewhere between the two ticks.
+    They ended between the two ticks; that they took until the later one is the safe side.
     """
     since_s = (replicas.starting_since_s or ())[:MOST_WATCHED]
     starts, mean_s, deviation_s = startup.starts, startup.mean_s, startup.deviation_s
@@ -47,12 +46,12 @@ def watched(startup: Startup, replicas: Replicas, at_s: float) -> Startup:
         else:
             ended.append(start_s)
     for start_s in ended[: max(replicas.ready - startup.ready, 0)]:
-        took_s = max((at_s + startup.at_s) / 2 - start_s, 0.0)
+        took_s = max(at_s - start_s, 0.0)
         starts = min(starts + 1, MOST_STARTS)
         off_s = took_s - mean_s
         mean_s += off_s / starts
         deviation_s += (abs(off_s) * (starts > 1) - deviation_s) / starts
-    return Startup(starts, mean_s, deviation_s, since_s, replicas.ready, at_s)
+    return Startup(starts, mean_s, deviation_s, since_s, replicas.ready)
 
 
 def coming(replicas: Replicas, at_s: float, startup_s: float) -> tuple[list[float], int]:

@@ -1,0 +1,113 @@
+"""What SlaPolicy learns of its engines, judged by exact simulations of queues that share nothing with its formulas."""
+
+from __future__ import annotations
+
+import heapq
+
+import numpy as np
+import pytest
+
+from dynamo_planner import Replicas, Traffic
+from dynamo_planner.policies.sla.correcting import Prompts, by_ttft
+from dynamo_planner.policies.sla.correction import Correction
+from dynamo_planner.policies.sla.holding import Needs, most, noted
+from dynamo_planner.policies.sla.lengths import LengthsSeen, learned
+from dynamo_planner.policies.sla.observing import Seen
+from dynamo_planner.snapshot import Dist
+
+WINDOW_S = 30.0
+SERVICE_S = 0.2
+
+
+def simulated(
+    servers: int, load: float, slower: float, seed: int, hours: float = 1.0
+) -> list[tuple[float, float, float]]:
+    """Per window: arrivals per second, the mean TTFT in ms of those that were served, and the queue at its end.
+
+    Poisson arrivals, log-normal service of a squared coefficient of variation of 1, first come, first served.
+    """
+    rng = np.random.default_rng(seed)
+    rate = load * servers / SERVICE_S
+    arrival_s = np.cumsum(rng.exponential(1 / rate, int(rate * 3600 * hours)))
+    service_s = slower * SERVICE_S * rng.lognormal(-0.5 * np.log(2), np.sqrt(np.log(2)), len(arrival_s))
+    free = [0.0] * servers
+    start_s = np.empty_like(arrival_s)
+    for i, (arrival, service) in enumerate(zip(arrival_s.tolist(), service_s.tolist(), strict=True)):
+        start_s[i] = max(free[0], arrival)
+        heapq.heapreplace(free, start_s[i] + service)
+    ttft_ms = 1000 * (start_s + service_s - arrival_s)
+    windows = []
+    for end_s in np.arange(WINDOW_S, arrival_s[-1], WINDOW_S):
+        came = (arrival_s > end_s - WINDOW_S) & (arrival_s <= end_s)
+        done = came & (start_s + service_s <= end_s)
+        queued = int(((arrival_s <= end_s) & (start_s > end_s)).sum())
+        windows.append((came.sum() / WINDOW_S, float(ttft_ms[done].mean()) if done.any() else 0.0, queued))
+    return windows
+
+
+def factor(servers: int, load: float, slower: float, seed: int = 1) -> float:
+    correction = Correction()
+    prompts = Prompts(SERVICE_S, variation=2.0, kv_transfer_ms=0.0, own_queues=False)
+    for number, (rate, ttft_ms, queued) in enumerate(simulated(servers, load, slower, seed)):
+        traffic = Traffic(requests_per_s=rate, ttft_ms=ttft_ms or None)
+        seen = Seen(WINDOW_S * number, rate, WINDOW_S, WINDOW_S)
+        correction = by_ttft(correction, Replicas(ready=servers), float(queued), traffic, seen, prompts)
+    return correction.factor(2.0)
+
+
+@pytest.mark.parametrize("servers", [1, 4, 16])
+@pytest.mark.parametrize("load", [0.2, 0.5, 0.7])
+def test_waiting_does_not_change_the_engine(servers: int, load: float) -> None:
+    """At a load of 0.7 one server has a mean TTFT of 3.3 times the service time, and is none the slower for it."""
+    assert factor(servers, load, slower=1.0) == pytest.approx(1.0, abs=0.1)
+
+
+@pytest.mark.parametrize("servers", [2, 8])
+@pytest.mark.parametrize("slower", [0.7, 1.3])
+def test_a_profile_that_is_a_third_off_is_found_out(servers: int, slower: float) -> None:
+    assert factor(servers, 0.5, slower) == pytest.approx(slower, rel=0.1)
+
+
+def test_an_overload_teaches_nothing_wrong() -> None:
+    """Twice the load that it can carry: the backlog is not taken for a slow engine."""
+    assert factor(4, 2.0, slower=1.0) == pytest.approx(1.0, abs=0.1)
+
+
+def test_the_spread_of_lengths_is_estimated_from_the_means_of_intervals() -> None:
+    rng = np.random.default_rng(3)
+    for cv2 in (0.3, 2.0):
+        sigma = np.sqrt(np.log1p(cv2))
+        lengths: LengthsSeen | None = None
+        for drift in np.linspace(1, 2, 400):  # a slow drift is no spread
+            sample = 800 * drift * rng.lognormal(-(sigma**2) / 2, sigma, rng.integers(5, 60))
+            lengths = learned(lengths, Dist(mean=sample.mean(), count=len(sample)), len(sample), 10.0)
+        assert lengths is not None
+        estimate = lengths.estimated_cv2()
+        assert estimate is not None
+        assert estimate == pytest.approx((120 * cv2 + 20) / 140, rel=0.35)
+
+
+def test_lengths_that_are_told_are_taken_as_they_are() -> None:
+    lengths = learned(None, Dist(mean=500, count=40, cv2=2.5, quantiles={0.5: 300, 0.9: 1200}), 40, 10.0)
+    assert lengths is not None
+    sized = lengths.lengths()
+    assert sized.mean == pytest.approx(500, rel=0.02)
+    assert not sized.assumed
+
+
+def test_what_was_needed_is_forgotten_after_the_hold_and_not_before() -> None:
+    needs: Needs = ((0.0, 9.0),)
+    for at_s in range(10, 250, 10):
+        needs = noted(needs, float(at_s), 3.0, hold_s=240.0)
+        assert most(needs) == (9.0 if at_s < 240 else 3.0)
+
+
+def test_needs_that_fall_tick_by_tick_are_kept_each_for_the_hold() -> None:
+    """However fine the steps, a need counts for the hold and at most a twenty-fourth longer; the memory stays small."""
+    needs: Needs = ((0.0, 1000.0),)
+    for tick in range(1, 2000):
+        needs = noted(needs, float(tick), 1000.0 - tick / 2, hold_s=240.0)
+        kept = most(needs)
+        if tick > 240:
+            assert 1000 - (tick - 240) / 2 - 6 <= kept <= 1000 - (tick - 251) / 2
+    assert len(needs) < 40
