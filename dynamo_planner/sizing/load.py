@@ -63,6 +63,17 @@ class Lengths:
             cv2 = float(values.var()) / dist.mean**2
         return cls(dist.mean, cv2, values, assumed=dist.cv2 is None and len(known) < 2)
 
+    def finer(self, count: int) -> Floats:
+        """More equally likely lengths, of which the longest are rarer than those of ``values``: between these and
+        beyond, on straight lines in log length over normal score. Shape (count,)."""
+        if not self.mean:
+            return np.zeros(count)
+        normal = ndtri((np.arange(count) + 0.5) / count)
+        logs = np.log(np.maximum(self.values, 1e-9))
+        slope = (logs[-1] - logs[-9]) / (_NORMAL[-1] - _NORMAL[-9])
+        inside = np.interp(normal, _NORMAL, logs)
+        return np.asarray(np.exp(np.maximum(inside, logs[-1] + slope * (normal - _NORMAL[-1]))))
+
     def less(self, share: float) -> Self:
         """Each of them without this share."""
         if not share:

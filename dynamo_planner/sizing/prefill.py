@@ -33,6 +33,10 @@ Routing = Literal["least_loaded", "round_robin", "random"]
 """Which replica a request goes to. With ``least_loaded`` none waits while another is idle, nearly, so that there is one
 queue; with the others each replica has a queue of its own, and a long prompt holds up those behind it."""
 
+LEAST_SLACK = 0.25
+"""Where each replica has a queue of its own, prompts that leave less than this share of the time for waiting are not paid
+for: hardly anything makes them in time."""
+
 MOST_SPARE = 4.0
 """Where each replica has a queue of its own, long prompts hold up others however many replicas there are: more than so
 many times the load is not asked for."""
@@ -106,7 +110,9 @@ class PrefillQueue:
     @cached_property
     def _budgets_s(self) -> Floats:
         """How long prompts with a chance may wait: a sample."""
-        slack = np.sort(self.within_s - self.service_s[self.service_s <= self.within_s])
+        slack = self.within_s - self.service_s
+        least = 0.0 if self.routing == "least_loaded" else LEAST_SLACK * self.within_s
+        slack = np.sort(slack[slack >= min(least, slack.max())])
         return np.asarray(slack[((np.arange(_BUDGETS) + 0.5) / _BUDGETS * len(slack)).astype(np.intp)])
 
     @cached_property

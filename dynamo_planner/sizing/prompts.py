@@ -17,6 +17,8 @@ from dynamo_planner.snapshot import Sla
 
 _LEAST_S = 1e-6
 
+_FINE = 2048
+
 
 class Prompts:
     """Prompts that are to have their first token within the TTFT target; ``factor`` is how much longer they take than
@@ -25,7 +27,8 @@ class Prompts:
     def __init__(
         self, curve: PrefillCurve, load: Load, sla: Sla, factor: float = 1.0, routing: Routing = "least_loaded"
     ) -> None:
-        tokens = load.computed.values
+        # With a queue for each replica, what is late is late behind the longest prompts, however rare they are.
+        tokens = load.computed.values if routing == "least_loaded" else load.computed.finer(_FINE)
         self._service_s = np.maximum(curve.ttft_ms(tokens) * (factor / 1000), _LEAST_S)
         self._within_s = (sla.ttft_ms - load.kv_transfer_ms) / 1000
         self.extrapolated = bool(curve.extrapolated(np.array([load.computed.mean]))[0])
