@@ -33,13 +33,14 @@ class Steps(NamedTuple):
 class DecodeCurves:
     """Steps that only decode, over batch, for any mean context.
 
-    The largest batch is the largest that was measured at any context.
+    The largest batch is ``max_num_seqs``, or where that is left out the largest that was measured at any context.
     """
 
-    def __init__(self, profile: Profile) -> None:
+    def __init__(self, profile: Profile, max_num_seqs: int | None = None) -> None:
         points, decode = profile.decode_points, profile.decode
         self.room_tokens = points.max_kv_tokens
-        self.batches = np.geomspace(1.0, max(*points.batch, 2.0), _BATCHES)
+        most = max(points.batch) if max_num_seqs is None else float(max_num_seqs)
+        self.batches = np.geomspace(1.0, max(most, 2.0), _BATCHES)
         self.contexts = _contexts(points, _CONTEXTS)
         contexts, batches = np.broadcast_arrays(self.contexts[:, None], self.batches)
         self.step_ms = decode.step_ms(batches, contexts)

@@ -48,8 +48,8 @@ class PercentileSizing:
     may miss half of what the SLA allows, so that together they miss no more than that, however the misses fall
     together, and each is sized by itself: more work never takes a replica from the other.
 
-    ``chunk_tokens`` is ``max_num_batched_tokens`` of aggregated engines, and ``routing`` says which prefill replica a
-    request goes to.
+    ``chunk_tokens`` is ``max_num_batched_tokens`` of aggregated engines, ``max_num_seqs`` the most requests at once
+    (left out: as many as were measured), and ``routing`` says which prefill replica a request goes to.
 
     >>> sizing = PercentileSizing(Profile.bundled("llama31-8b_h100_vllm_tp1"))
     >>> load, sla = Load.of(requests_per_s=40, isl=3000, osl=300), Sla(ttft_ms=500, itl_ms=20)
@@ -59,11 +59,17 @@ class PercentileSizing:
     [0.738, 0.999, 1.0]
     """
 
-    def __init__(self, profile: Profile, chunk_tokens: int = CHUNK_TOKENS, routing: Routing = "least_loaded") -> None:
+    def __init__(
+        self,
+        profile: Profile,
+        chunk_tokens: int = CHUNK_TOKENS,
+        routing: Routing = "least_loaded",
+        max_num_seqs: int | None = None,
+    ) -> None:
         if chunk_tokens < 1:
             raise ValueError(f"chunk_tokens must be at least 1, got {chunk_tokens}")
         self.profile, self.chunk_tokens, self.routing = profile, chunk_tokens, routing
-        self._decode = DecodeCurves(profile)
+        self._decode = DecodeCurves(profile, max_num_seqs)
         self._mixed = None if profile.mixed is None else MixedCurves(profile.decode_points, profile.mixed)
         self._stages: OrderedDict[Hashable, tuple[Load, _Stage]] = OrderedDict()
 

@@ -34,12 +34,8 @@ Routing = Literal["least_loaded", "round_robin", "random"]
 queue; with the others each replica has a queue of its own, and a long prompt holds up those behind it."""
 
 LEAST_SLACK = 0.25
-"""Where each replica has a queue of its own, prompts that leave less than this share of the time for waiting are not paid
-for: hardly anything makes them in time."""
-
-MOST_SPARE = 4.0
-"""Where each replica has a queue of its own, long prompts hold up others however many replicas there are: more than so
-many times the load is not asked for."""
+"""Where each replica has a queue of its own, prompts that leave less than this share of the time for waiting are not
+paid for: hardly anything makes them in time."""
 
 MOST_SPARE = 4.0
 """Where each replica has a queue of its own, long prompts hold up others however many replicas there are: more than so

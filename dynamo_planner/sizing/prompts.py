@@ -17,7 +17,7 @@ from dynamo_planner.snapshot import Sla
 
 _LEAST_S = 1e-6
 
-_FINE = 2048
+_FINE = 256
 
 
 class Prompts:

@@ -36,7 +36,7 @@ def simulated(
         start_s[i] = max(free[0], arrival)
         heapq.heapreplace(free, start_s[i] + service)
     ttft_ms = 1000 * (start_s + service_s - arrival_s)
-    windows = []
+    windows: list[tuple[float, float, float]] = []
     for end_s in np.arange(WINDOW_S, arrival_s[-1], WINDOW_S):
         came = (arrival_s > end_s - WINDOW_S) & (arrival_s <= end_s)
         done = came & (start_s + service_s <= end_s)

@@ -71,8 +71,8 @@ class SlaPolicy(Policy, kind="sla"):
     requests freshly seen, none expected and none inside, the need is zero (``min_replicas`` has the last word).
 
     Pools of one role share its requests by what arrives at each, or by their replicas. ``kv_transfer_ms``,
-    ``chunk_tokens`` and ``routing`` describe the service, and are those of the sizing. With ``state=None`` it is as if
-    the present replicas had just been needed.
+    ``chunk_tokens``, ``routing`` and ``max_num_seqs`` describe the service, and are those of the sizing. With
+    ``state=None`` it is as if the present replicas had just been needed.
 
     ``sizing`` answers what-if questions; ``method="classic"`` is the sizing of Dynamo 0.5.1
     (:class:`~dynamo_planner.sizing.ClassicSizing`) under the same forecasts.
@@ -100,6 +100,7 @@ class SlaPolicy(Policy, kind="sla"):
     kv_transfer_ms: float = Field(default=0.0, ge=0)
     chunk_tokens: Annotated[int, Field(ge=1)] = CHUNK_TOKENS
     routing: Routing = "least_loaded"
+    max_num_seqs: Annotated[int, Field(ge=1)] | None = None
 
     state_type: ClassVar[Any] = ServiceMemory
 
@@ -108,7 +109,7 @@ class SlaPolicy(Policy, kind="sla"):
         """The sizing by itself, for what-if questions."""
         if self.method == "classic":
             return ClassicSizing(self.profile)
-        return PercentileSizing(self.profile, self.chunk_tokens, self.routing)
+        return PercentileSizing(self.profile, self.chunk_tokens, self.routing, self.max_num_seqs)
 
     @cached_property
     def _of_two(self) -> Sla:
