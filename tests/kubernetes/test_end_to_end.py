@@ -1,6 +1,7 @@
 """The demo's policy and trace on Kubernetes: ``dynamo-planner run`` scales graphs of every shape up and down again.
 
-The API server is real, and so are the planner, the workers (simulated engines, as processes that speak HTTP) and the
+The API server is real (a proxy in front of it hides ``v1beta1`` from the planner of the oldest shape), and so are the
+planner, the workers (simulated engines, as processes that speak HTTP) and the
 requests. What stands in for Dynamo's operator and the kubelet is :mod:`tests.kubernetes.graph_operator`.
 """
 
@@ -10,8 +11,6 @@ import asyncio
 import json
 import signal
 import subprocess
-import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,13 +29,14 @@ from dynamo_planner.records import Step, read_log
 from dynamo_planner.simulation.worker import WorkerOptions
 from dynamo_planner.snapshot import Role
 from tests.cli.run_parts import running
-from tests.kubernetes.cluster import Place, install_crds, new_place
+from tests.kubernetes.cluster import Place, new_place
 from tests.kubernetes.control_plane import ControlPlane
+from tests.kubernetes.faulty_proxy import Fault, Proxy
 from tests.kubernetes.graph_operator import ADAPTER, GRAPH, GraphOperator
 
 RBAC = Path(__file__).parents[2] / "examples" / "kubernetes" / "rbac.yaml"
 METRICS_PORT = 9090
-LENGTH_S = 24.0
+LENGTH_S = 20.0
 ADJUSTED_EVERY_S = 2.0
 SETTLES_WITHIN_S = 25.0
 
@@ -87,34 +87,15 @@ SHAPES = {
 }
 
 
-@pytest.fixture(scope="module")
-def old_control_plane() -> Iterator[ControlPlane]:
-    """An API server that serves ``v1alpha1`` of the graphs and no other version."""
-    with tempfile.TemporaryDirectory(prefix="dp-kubernetes-old-") as directory:
-        server = ControlPlane(Path(directory))
-        try:
-            server.start()
-            install_crds(server)
-            for plural in ("dynamographdeployments", "dynamographdeploymentscalingadapters"):
-                path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{plural}.nvidia.com"
-                crd = server.request("GET", path)
-                for version in crd["spec"]["versions"]:
-                    version["served"] = version["name"] == "v1alpha1"
-                server.request("PUT", path, crd)
-            yield server
-        finally:
-            server.stop()
-
-
 class Served:
     """One graph: its operator, its planner, a router before its workers, and clients."""
 
-    def __init__(self, shape: str, place: Place, kinds: list[str], fitted: Fit, directory: Path) -> None:
-        self.shape, self.place, self.kinds, self.fitted = SHAPES[shape], place, kinds, fitted
+    def __init__(self, shape: str, place: Place, url: str | None, kinds: list[str], fitted: Fit) -> None:
+        self.shape, self.place, self.url, self.kinds, self.fitted = SHAPES[shape], place, url, kinds, fitted
         self.name = f"llama-{shape}"
         self.token = self._rights()
-        self.log = directory / f"{shape}.jsonl"
-        self.config = directory / f"{shape}.json"
+        self.log = place.tmp / f"{shape}.jsonl"
+        self.config = place.tmp / f"{shape}.json"
         self.config.write_text(json.dumps(self._config()))
         self.recording = Recording(shape, fitted.sla, ())
         self.told = ""
@@ -126,7 +107,7 @@ class Served:
         return self.place.token("dynamo-planner")
 
     def _config(self) -> dict[str, Any]:
-        spec = {"gpus": 0, "max_replicas": 3, "startup_s": 3}
+        spec = {"gpus": 0, "max_replicas": 2, "startup_s": 3}
         pools = {
             kind: {
                 "spec": {**spec, "role": ROLES[kind]},
@@ -139,7 +120,7 @@ class Served:
             "policy": load_policy(ADJUSTED_EVERY_S, self._stage()).model_dump(mode="json"),
             "executor": {
                 "kind": "kubernetes",
-                "kubeconfig": str(self.place.kubeconfig(token=self.token)),
+                "kubeconfig": str(self.place.kubeconfig(url=self.url, token=self.token)),
                 "pools": pools,
                 "lease": {"name": "dynamo-planner", "seconds": 6},
                 "events": True,
@@ -222,18 +203,13 @@ def explained(steps: list[Step]) -> str:
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("kinds", [["worker"], ["prefill", "decode"]], ids=["aggregated", "disaggregated"])
 def test_graphs_of_every_shape_grow_and_shrink_with_the_trace(
-    kinds: list[str], control_plane: ControlPlane, old_control_plane: ControlPlane, tmp_path: Path
+    kinds: list[str], control_plane: ControlPlane, proxy: Proxy, tmp_path: Path
 ) -> None:
+    proxy.rule = lambda _, path: Fault(404) if path.startswith("/apis/nvidia.com/v1beta1/") else None
     requests = [replace(request, osl=1 + request.osl // 4) for request in generated(0, LENGTH_S).requests]
     fitted = fit(requests, disaggregated=len(kinds) > 1)
     served = [
-        Served(
-            shape,
-            new_place(old_control_plane if shape == "alpha" else control_plane, tmp_path),
-            kinds,
-            fitted,
-            tmp_path,
-        )
+        Served(shape, new_place(control_plane, tmp_path), proxy.url if shape == "alpha" else None, kinds, fitted)
         for shape in SHAPES
     ]
 
