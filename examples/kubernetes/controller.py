@@ -8,11 +8,12 @@ import time
 
 from kubernetes import client, config
 
-from dynamo_planner import Bounds, LoadPolicy, PoolSpec, Replicas, Stabilization, State
+from dynamo_planner import GpuBudget, PoolSpec, Profile, Replicas, Sla, SlaPolicy, State
 from dynamo_planner.merging import merge
 from dynamo_planner.sources import ScrapeSource
 
-POLICY = LoadPolicy(adjustment_interval_s=30) | Stabilization(down_window_s=300) | Bounds()
+PROFILE = Profile.bundled("llama31-8b_h100_vllm_tp1")
+POLICY = SlaPolicy(sla=Sla(ttft_ms=500, itl_ms=25), profile=PROFILE) | GpuBudget(max_gpus=8)
 POOLS = {"workers": PoolSpec(role="aggregated", gpus=1, min_replicas=1, max_replicas=8)}
 
 

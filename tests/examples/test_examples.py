@@ -28,7 +28,7 @@ def load(name: str) -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("script", ["01_quickstart.py", "02_own_policy.py", "06_backtest.py"])
+@pytest.mark.parametrize("script", ["01_quickstart.py", "02_own_policy.py", "05_backtest.py"])
 def test_scripts_run(script: str) -> None:
     done = subprocess.run([sys.executable, EXAMPLES / script], capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr
@@ -46,7 +46,7 @@ def test_notebooks_run(notebook: Path) -> None:
 
 def test_the_backtest_follows_the_load_up_and_down() -> None:
     out = subprocess.run(
-        [sys.executable, EXAMPLES / "06_backtest.py"], capture_output=True, text=True, timeout=100, check=True
+        [sys.executable, EXAMPLES / "05_backtest.py"], capture_output=True, text=True, timeout=100, check=True
     ).stdout
     moves = [line for line in out.splitlines() if " -> " in line]
     assert any("1 -> 2" in line for line in moves)

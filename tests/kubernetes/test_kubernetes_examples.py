@@ -129,16 +129,22 @@ def replicas(place: Place) -> int:
     return int(place.get("apps/v1", "Deployment", "llama")["spec"]["replicas"])
 
 
-VLLM = """\
-vllm:num_requests_running 40
-vllm:num_requests_waiting 9
-vllm:kv_cache_usage_perc 0.97
-"""
+def vllm_page(at_s: float, requests_per_s: float = 40.0, isl: int = 1000, osl: int = 200) -> str:
+    """What a vLLM worker tells that has had so many requests per second, of these lengths, since second 0."""
+    requests = round(at_s * requests_per_s)
+    lengths = {"vllm:request_prompt_tokens": isl, "vllm:request_generation_tokens": osl}
+    lines = [f'vllm:request_success_total{{finished_reason="stop"}} {requests}', "vllm:kv_cache_usage_perc 0.5"]
+    lines += ["vllm:num_requests_running 30", "vllm:num_requests_waiting 0"]
+    for name, length in lengths.items():
+        lines += [
+            f'{name}_bucket{{le="+Inf"}} {requests}',
+            f"{name}_count {requests}",
+            f"{name}_sum {requests * length}",
+        ]
+    return "\n".join(lines) + "\n"
 
 
-def test_the_controller_scales_a_deployment_by_what_its_workers_say(
-    kubernetes: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_controller_scales_a_deployment_by_what_its_workers_say(kubernetes: Place) -> None:
     from kubernetes import config
 
     config.load_kube_config(str(kubernetes.kubeconfig()))
@@ -146,12 +152,15 @@ def test_the_controller_scales_a_deployment_by_what_its_workers_say(
     host = f"127.{random.randrange(1, 255)}.{random.randrange(256)}.1"
     a_deployment(kubernetes, host)
     controller = module.Controller(kubernetes.namespace, "llama")
-    with answering(lambda _: VLLM, host, 8000):
-        told = [controller.step(1000.0 + 10 * n) for n in range(4)]
-    assert "workers: 1 -> 2 replicas" in told[-1]
+    now_s = [1000.0]
+    told = []
+    with answering(lambda _: vllm_page(now_s[0]), host, 8000):
+        for now_s[0] in (1000.0, 1030.0, 1060.0):
+            told.append(controller.step(now_s[0]))
+    assert "workers: held" in told[0], "a rate takes two looks"
+    assert "workers: 1 -> 2 replicas" in "\n".join(told)
+    assert "Sized" in told[-1]
     assert replicas(kubernetes) == 2
-    with answering(lambda _: VLLM, host, 8000):
-        assert "workers: held" in controller.step(1040.0), "the new one is still starting"
 
 
 def test_the_kopf_operator_scales_a_deployment_by_the_policy_in_its_annotation(kubernetes: Place) -> None:

@@ -276,7 +276,9 @@ class TestPods:
         annotated["metadata"]["annotations"] = {"prometheus.io/port": "9090"}
         kubernetes.create(annotated)
         kubernetes.create(pod_of("Decode", 2, podIP="127.0.0.7", ready=False))
+        kubernetes.create(pod_of("Decode", 3, podIP="fd00::8"))
         executor = executor_of(kubernetes, {"decode": scaled(name="llama", metrics_port=8080)})
         executor.observe()
         urls = {"llama-decode-0": "http://127.0.0.5:8080", "llama-decode-1": "http://127.0.0.6:9090"}
+        urls["llama-decode-3"] = "http://[fd00::8]:8080"
         assert executor.endpoints() == {"decode": urls}

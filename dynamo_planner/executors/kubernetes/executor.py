@@ -255,7 +255,7 @@ class KubernetesExecutor:
         """The base URLs of the pods that were ready at the last look, by pool and name; of a group, its leader's."""
         return {
             name: {
-                pod["metadata"]["name"]: f"http://{pod['status']['podIP']}:{_port(pod, pool.given.metrics_port)}"
+                pod["metadata"]["name"]: f"http://{_host(pod)}:{_port(pod, pool.given.metrics_port)}"
                 for pod in pool.pods
                 if is_ready(pod) and pod["status"].get("podIP") and _leads(pod)
             }
@@ -267,6 +267,11 @@ def _same(one: KubernetesPool, other: KubernetesPool) -> bool:
     """Whether two pools are one thing: the same target, and where the role chooses the component, the same role."""
     by_role = isinstance(one.target, GraphTarget) and one.target.component is None
     return one.target == other.target and not (by_role and one.spec.role != other.spec.role)
+
+
+def _host(pod: Mapping[str, Any]) -> str:
+    address = str(pod["status"]["podIP"])
+    return f"[{address}]" if ":" in address else address
 
 
 def _port(pod: Mapping[str, Any], otherwise: int) -> str:
