@@ -38,7 +38,7 @@ def written(directory: Path, name: str, data: Any) -> Path:
 
 def test_every_command_has_help_with_an_example() -> None:
     listed = planner("--help").stdout
-    for command in ("decide", "validate", "schema", "run", "explain", "demo"):
+    for command in ("decide", "validate", "schema", "run", "explain", "demo", "queries", "check", "shadow"):
         assert command in listed
         shown = planner(command, "--help")
         assert shown.returncode == 0

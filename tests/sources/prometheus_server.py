@@ -70,6 +70,7 @@ def prometheus(
         "scrape_configs": [
             {
                 "job_name": job,
+                "honor_timestamps": False,
                 "static_configs": [{"targets": [address], "labels": dict(labels)} for address, labels in group.items()],
             }
             for job, group in (targets or {}).items()
