@@ -17,12 +17,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from dynamo_planner import LoadPolicy, Observation, Planner, PoolSpec, Snapshot, Traffic
 from dynamo_planner.executors.kubernetes import Api, Cluster, KubernetesExecutor, KubernetesPool
+from dynamo_planner.executors.kubernetes.resources import PODS, adapters
 from dynamo_planner.snapshot import PoolMetrics
 from tests.kubernetes.cluster import MERGE, Place, install_crds, new_place
 from tests.kubernetes.control_plane import ControlPlane
@@ -34,7 +36,7 @@ CHANGED = 50
 
 def spec_of_pod() -> dict[str, Any]:
     """The spec of a worker's pod as it is in practice: a dozen variables, volumes, probes, tolerations."""
-    env = [{"name": f"ENGINE_OPTION_{n}", "value": f"value-of-option-{n}"} for n in range(12)]
+    env: list[dict[str, Any]] = [{"name": f"ENGINE_OPTION_{n}", "value": f"value-of-option-{n}"} for n in range(12)]
     env.append({"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}})
     probe = {"httpGet": {"path": "/health", "port": 9090}, "periodSeconds": 10, "failureThreshold": 60}
     container = {
@@ -214,12 +216,9 @@ def measure(place: Place, graphs: int, ticks: int) -> None:
                 seen = executor.observe()
                 assert all(replicas is not None and replicas.ready == 2 for replicas in seen.values()), seen
 
-    resources = {"graphs": cluster.graphs(place.namespace)}
-    from dynamo_planner.executors.kubernetes.resources import PODS, adapters  # noqa: PLC0415
-
-    resources |= {"pods": PODS, "adapters": adapters("v1beta1")}
+    resources = {"graphs": cluster.graphs(place.namespace), "adapters": adapters("v1beta1"), "pods": PODS}
     for name, resource in resources.items():
-        took_s = median(timed(lambda resource=resource: api.items(resource, place.namespace)) for _ in range(3))
+        took_s = median(timed(partial(api.items, resource, place.namespace)) for _ in range(3))
         print(f"listing {name}, request to parsed JSON: {took_s:.2f} s")
     print(f"observing all, listing included: {median(timed(observe_all) for _ in range(3)):.2f} s")
     with counting() as requests:

@@ -169,7 +169,7 @@ def writes(log: Path) -> list[float]:
 def test_a_leader_that_is_killed_is_replaced_within_its_lease_and_never_are_there_two_writers(
     kubernetes: Place, tmp_path: Path
 ) -> None:
-    lease_s = 4
+    lease_s = 6
     kubernetes.create(
         {
             "apiVersion": "serving.example.com/v1",

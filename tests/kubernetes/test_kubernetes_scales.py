@@ -9,6 +9,7 @@ import pytest
 
 from dynamo_planner import Replicas, ScaleTo
 from tests.kubernetes.cluster import Place
+from tests.kubernetes.faulty_proxy import Proxy
 from tests.kubernetes.objects import executor_of, pod, scaled, timestamp
 
 CPU = {"gpus": 0}
@@ -100,6 +101,25 @@ class TestLeaderWorkerSet:
             assert executor.apply([ScaleTo(pool="workers", replicas=3, expected=2)])[0].status == "applied"
         scaled_set = kubernetes.get("leaderworkerset.x-k8s.io/v1", "LeaderWorkerSet", "deepseek")
         assert scaled_set["spec"]["replicas"] == 3
+
+    def test_what_was_written_is_seen_though_several_are_listed_from_the_cache(
+        self, kubernetes: Place, proxy: Proxy
+    ) -> None:
+        for name in ("a", "b"):
+            spec = {"replicas": 1, "leaderWorkerTemplate": {"size": 1}}
+            status = {"replicas": 1, "readyReplicas": 1}
+            about = {"apiVersion": "leaderworkerset.x-k8s.io/v1", "kind": "LeaderWorkerSet", "metadata": {"name": name}}
+            kubernetes.create({**about, "spec": spec, "status": status})
+        pools = {name: scaled("aggregated", CPU, kind="LeaderWorkerSet", name=name) for name in ("a", "b")}
+        executor = executor_of(kubernetes, pools, url=proxy.url)
+        executor.observe()
+        for replicas in range(2, 12):
+            actions = [ScaleTo(pool=name, replicas=replicas, expected=replicas - 1) for name in ("a", "b")]
+            assert [outcome.status for outcome in executor.apply(actions)] == ["applied"] * 2
+            seen = executor.observe()
+            assert [each and each.target for each in seen.values()] == [replicas] * 2
+        lists = [path for method, path in proxy.asked if method == "GET" and "leaderworkersets?" in path]
+        assert ["resourceVersion=" in path for path in lists] == [False] + [True] * 10
 
     def test_an_update_is_a_rollout(self, kubernetes: Place) -> None:
         self.create(kubernetes)

@@ -6,6 +6,7 @@ seconds where thousands of pods are listed.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote, urlencode
+
+from pydantic_core import from_json
 
 from dynamo_planner.executors import ExecutorError
 from dynamo_planner.executors.kubernetes.resources import Resource
@@ -100,6 +103,7 @@ class Api:
     def __init__(self, client: ApiClient, namespace: str = "default", *, timeout_s: float = 10.0) -> None:
         self.namespace = namespace
         self.timeout_s = timeout_s
+        self._newest: dict[tuple[Resource, str], int] = {}
         self._configuration = client.configuration
         self._pool: urllib3.PoolManager = client.rest_client.pool_manager
 
@@ -134,14 +138,32 @@ class Api:
         retries = _READING if timeout_s is None else False
         return self._ask("GET", resource, namespace, name, subresource, retries=retries, timeout_s=timeout_s)
 
-    def items(self, resource: Resource, namespace: str, **query: str) -> list[dict[str, Any]]:
-        """All objects of a kind, in chunks as kubectl asks for them. Raises :class:`ApiError`."""
-        return [item for page in self._pages(resource, namespace, query) for item in page["items"]]
+    def items(
+        self, resource: Resource, namespace: str, *, without: Sequence[str] = (), cached: bool = False, **query: str
+    ) -> list[dict[str, Any]]:
+        """All objects of a kind. Raises :class:`ApiError`.
 
-    def _pages(self, resource: Resource, namespace: str, query: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-        rest = ""
+        ``without`` are parts of each object that nobody will look at: ``spec``, or ``managedFields`` of its metadata.
+        ``cached`` has the server answer from its cache, which spares it etcd and takes a third of the time for
+        hundreds of custom resources; never with anything older than what was listed before or written through this.
+        """
+        found: list[dict[str, Any]] = []
+        for page in self._pages(resource, namespace, query, cached=cached):
+            for item in page["items"]:
+                for part in without:
+                    item.pop(part, None)
+                    item["metadata"].pop(part, None)
+            found += page["items"]
+        if found:
+            self._newest[resource, namespace] = max(_version(item) for item in found)
+        return found
+
+    def _pages(
+        self, resource: Resource, namespace: str, query: Mapping[str, str], *, cached: bool
+    ) -> Iterator[dict[str, Any]]:
+        newest = self._newest.pop((resource, namespace), 0)
+        asked = {**query, **({"resourceVersion": str(newest)} if cached and newest else {"limit": str(_CHUNK)})}
         while True:
-            asked = {**query, "limit": str(_CHUNK), **({"continue": rest} if rest else {})}
             page = self._ask("GET", resource, namespace, query=asked, retries=_READING)
             if "items" not in page:
                 raise ApiError(f"{resource.path(namespace)}: the API server answered with something that is no list")
@@ -149,6 +171,7 @@ class Api:
             rest = page["metadata"].get("continue", "")
             if not rest:
                 return
+            asked = {**asked, "continue": rest}
 
     def patch(
         self,
@@ -164,9 +187,12 @@ class Api:
         """Change one object: ``body`` is a merge patch, or as a list a JSON patch. Not retried."""
         query = {"fieldManager": FIELD_MANAGER, **({"dryRun": "All"} if dry_run else {})}
         kind = JSON_PATCH if isinstance(body, list) else MERGE_PATCH
-        return self._ask(
+        written = self._ask(
             "PATCH", resource, namespace, name, subresource, query=query, body=body, kind=kind, timeout_s=timeout_s
         )
+        if not dry_run:
+            self._newest[resource, namespace] = _version(written)
+        return written
 
     def create(self, resource: Resource, namespace: str, body: Any, timeout_s: float | None = None) -> dict[str, Any]:
         """Create one object. Not retried."""
@@ -222,6 +248,11 @@ class Api:
         return {each["key"]: each["value"] for each in self._configuration.auth_settings().values()}
 
 
+def _version(thing: Mapping[str, Any]) -> int:
+    """An object's own version. That of a whole list would not do: a cache may lag behind it where nothing changes."""
+    return int(thing["metadata"]["resourceVersion"])
+
+
 def _pause_of(answer: urllib3.BaseHTTPResponse) -> float | None:
     """The seconds of ``Retry-After``, or ``None`` where there is none that can be read."""
     with suppress(urllib3.exceptions.InvalidHeader):
@@ -230,7 +261,17 @@ def _pause_of(answer: urllib3.BaseHTTPResponse) -> float | None:
 
 
 def _json(data: bytes) -> Any:
+    """What a JSON text holds, or ``None`` where it is none.
+
+    Without the garbage collector, which would look in vain through every object of a long list, several times over,
+    and take most of the time that reading 2,000 pods takes.
+    """
+    collects = gc.isenabled()
+    gc.disable()
     try:
-        return json.loads(data)
+        return from_json(data)
     except ValueError:
         return None
+    finally:
+        if collects:
+            gc.enable()

@@ -25,7 +25,8 @@ class Cluster:
     Several executors in one process share a cluster, and with it what is listed: open a :meth:`tick`, let each of
     them observe, decide and act, and close it. An executor that is alone opens its own.
 
-    An object that is alone of its kind in a namespace is listed by its name, which a Role can be restricted to.
+    An object that is alone of its kind in a namespace is listed by its name, which a Role can be restricted to. Several
+    are listed from the server's cache, see :meth:`Api.items`.
     """
 
     def __init__(self, api: Api) -> None:
@@ -71,7 +72,8 @@ class Cluster:
         query = {"fieldSelector": f"metadata.name={next(iter(names))}"} if len(names) == 1 else {}
 
         def look() -> dict[str, Thing]:
-            return {item["metadata"]["name"]: item for item in self.api.items(resource, namespace, **query)}
+            items = self.api.items(resource, namespace, cached=len(names) > 1, **query)
+            return {item["metadata"]["name"]: item for item in items}
 
         return self._once((resource, namespace, *query.values()), look)
 
@@ -105,7 +107,8 @@ class Cluster:
         """The pods that a selector names, without those that ended. Raises :class:`ApiError`."""
 
         def look() -> list[Thing]:
-            return self.api.items(PODS, namespace, labelSelector=selector, fieldSelector=ALIVE)
+            unread = ("spec", "managedFields")
+            return self.api.items(PODS, namespace, without=unread, labelSelector=selector, fieldSelector=ALIVE)
 
         return self._once((PODS, namespace, selector), look)
 

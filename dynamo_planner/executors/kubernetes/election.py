@@ -22,6 +22,7 @@ from dynamo_planner.executors.kubernetes.resources import LEASES
 logger = logging.getLogger(__name__)
 
 _HELD_SHARE = 2 / 3
+_TAKEN_SHARE = 0.8  # with the time until a candidate sees the last renewal, a lease is taken over within its length
 _TRIES_PER_LEASE = 7.5  # 2 s of 15 s, as client-go has it
 
 
@@ -38,6 +39,7 @@ class Election:
         self.term = 0
         """How often this planner has become the leader."""
         self._retry_s = lease_s / _TRIES_PER_LEASE
+        self._pause_s = self._retry_s
         self._held_until_s = 0.0
         self._record: dict[str, Any] | None = None
         self._changed_s = 0.0
@@ -77,8 +79,9 @@ class Election:
                 logger.warning("the lease %s runs out by itself: %s", self._name, error)
 
     def _keep_campaigning(self) -> None:
-        while not self._end.wait(self._retry_s):
+        while not self._end.wait(self._pause_s):
             led = self.time_left_s() > 0
+            self._pause_s = self._retry_s
             try:
                 self._campaign()
                 self._trouble = ""
@@ -98,8 +101,10 @@ class Election:
         holder = spec.get("holderIdentity")
         if holder and holder != self.identity:
             self._held_until_s = 0.0
-            patience_s = float(spec.get("leaseDurationSeconds") or self._lease_s) - self._retry_s
-            if time.monotonic() - self._changed_s < patience_s:
+            taken_s = self._changed_s + _TAKEN_SHARE * float(spec.get("leaseDurationSeconds") or self._lease_s)
+            left_s = taken_s - time.monotonic()
+            if left_s > 0:
+                self._pause_s = min(self._retry_s, left_s)
                 return
         led = self.time_left_s() > 0
         try:
