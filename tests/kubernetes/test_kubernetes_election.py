@@ -110,7 +110,7 @@ def test_a_write_that_outlasts_the_lease_is_given_up(llama: Place, proxy: Proxy)
 
 
 def test_two_candidates_at_once_make_one_leader(llama: Place) -> None:
-    candidates = [candidate(llama, f"candidate-{number}") for number in range(4)]
+    candidates = [candidate(llama, f"candidate-{number}", lease_s=9) for number in range(4)]
     with campaigning(*candidates):
         for _ in range(20):
             assert sum(each.time_left_s() > 0 for each in candidates) == 1

@@ -40,6 +40,7 @@ class Election:
         """How often this planner has become the leader."""
         self._retry_s = lease_s / _TRIES_PER_LEASE
         self._pause_s = self._retry_s
+        self._timeout_s = api.timeout_s
         self._held_until_s = 0.0
         self._record: dict[str, Any] | None = None
         self._changed_s = 0.0
@@ -61,6 +62,7 @@ class Election:
         if self._thread is None:
             self._end.clear()
             self._campaign()
+            self._timeout_s = self._lease_s / 3  # two tries, before a lease that cannot be renewed is given up
             self._thread = threading.Thread(target=self._keep_campaigning, name="dynamo-planner lease", daemon=True)
             self._thread.start()
 
@@ -126,7 +128,7 @@ class Election:
 
     def _read(self) -> dict[str, Any] | None:
         try:
-            return self._api.get(LEASES, self._namespace, self._name, timeout_s=self._retry_s)
+            return self._api.get(LEASES, self._namespace, self._name, timeout_s=self._timeout_s)
         except ApiError as error:
             if error.status == 404:
                 return None
@@ -145,6 +147,6 @@ class Election:
         }
         if lease is None:
             body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": self._name}}
-            return self._api.create(LEASES, self._namespace, {**body, "spec": spec}, timeout_s=self._retry_s)
+            return self._api.create(LEASES, self._namespace, {**body, "spec": spec}, timeout_s=self._timeout_s)
         body = {**lease, "spec": spec}
-        return self._api.replace(LEASES, self._namespace, self._name, body, timeout_s=self._retry_s)
+        return self._api.replace(LEASES, self._namespace, self._name, body, timeout_s=self._timeout_s)
