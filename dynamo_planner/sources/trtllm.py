@@ -1,7 +1,7 @@
 """TensorRT-LLM's metrics: its Prometheus page (``trtllm_``, also ``trtllm:``), and its iteration statistics in JSON.
 
 ``trtllm-serve`` has the former at ``/prometheus/metrics`` and the latter at ``/metrics``; a worker under Dynamo has the
-former at ``/metrics``. Releases before 1.2 have five metrics on the Prometheus page (completions, duration, TTFT, time
+former at ``/metrics``. Older releases have five metrics on the Prometheus page (completions, duration, TTFT, time
 per output token, queue time), so that what is running and waiting and the KV cache come from the iterations. These are
 told once: whoever else reads them takes them away. What is active is counted at the beginning of an iteration, and so
 with what completes in it. ``time_per_output_token_seconds`` is observed once for each

@@ -477,3 +477,50 @@ def test_mixed_pools(engine: str, case: Case, farm: Farm) -> None:
         observation = source.observe(at_s)
     assert observation.pools["others"].coverage == 1
     assert told(observation) == told(observe_two(farm, case))
+
+
+def test_vllm_before_v1(farm: Farm) -> None:
+    """Swapped requests are in it and do not run, and the prefix hit rate is a gauge; -1 is a cache that is off."""
+    labels = 'model_name="tiny"'
+
+    def old(running: float, swapped: float, done: float, rate: float) -> Pages:
+        gauges = {
+            "vllm:num_requests_running": running,
+            "vllm:num_requests_waiting": 1,
+            "vllm:num_requests_swapped": swapped,
+            "vllm:gpu_cache_usage_perc": 0.4,
+            "vllm:gpu_prefix_cache_hit_rate": rate,
+        }
+        counters = {'vllm:request_success_total{finished_reason="stop"}': done}
+        return {"/metrics": pages.page(labels, gauges, counters, {"vllm:time_per_output_token_seconds": [0.02] * 9})}
+
+    case = Case(old(4, 0, 10, 0.5), old(2, 5, 20, 0.7), of_sglang, {})
+    observation = observe_two(farm, case)
+    found = told(observation)
+    assert (found["running"], found["queued"], found["kv_usage"], found["prefix_hit_rate"]) == (2, 6, 0.4, 0.7)
+    assert found["requests_per_s"] == pytest.approx((10 + 8 - 5) / SECONDS)
+    observation = observe_two(farm, case, after=old(2, 5, 20, -1))
+    assert observation.traffic.prefix_hit_rate is None
+    assert "prefix_cache_hits_total" in observation.missing["traffic.prefix_hit_rate"]
+
+
+def test_disaggregated_sglang_counts_no_request_twice(farm: Farm) -> None:
+    """A request ends at its prefill worker and at its decode worker; it is told from the one or the other."""
+    source = ScrapeSource(
+        {"p": farm.urls("w0"), "d": farm.urls("w1")}, {"p": "prefill", "d": "decode"}, timeout_s=10, model="tiny"
+    )
+    queues = {
+        f"sglang:num_{name}_queue_reqs": 0
+        for name in ("prefill_bootstrap", "prefill_inflight", "decode_prealloc", "decode_transfer")
+    }
+    more = pages.page('tp_rank="0"', queues, {}, {})
+    for at_s, turn in ((1000.0, SGLANG.before), (1000.0 + SECONDS, SGLANG.after)):
+        farm.pages = {"w0": turn["/metrics"] + more, "w1": turn["/metrics"] + more}
+        observation = source.observe(at_s)
+    alone = told(observe_two(farm, SGLANG))
+    traffic = observation.traffic
+    assert traffic.requests_per_s == pytest.approx(alone["requests_per_s"])
+    for name in ("ttft_ms", "itl_ms", "isl", "osl"):
+        assert as_plain(getattr(traffic, name)) == alone[name]
+    assert traffic.preemptions_per_s == pytest.approx(alone["preemptions_per_s"])
+    assert traffic.request_duration_s is None
