@@ -69,6 +69,7 @@ class HistorySource:
         """
         if not (math.isfinite(start_s) and math.isfinite(end_s) and start_s <= end_s):
             raise ValueError(f"start_s ({start_s}) must not be after end_s ({end_s})")
+        start_s, step_s = round(start_s, 3), round(step_s, 3)  # Prometheus knows milliseconds
         if not (math.isfinite(step_s) and step_s > 0):
             raise ValueError(f"step_s must be a positive number of seconds, got {step_s}")
         length = int((end_s - start_s) / step_s + 1e-9) + 1

@@ -92,7 +92,7 @@ class PrometheusSource:
         self._parts = []
         for name in roles:
             scope = Scope(labels={**(labels or {}), **own.get(name, {})}, worker_label=worker_label, window_s=window_s)
-            self._parts.append(_Part(name, scope, vocabulary, ENGINES))
+            self._parts.append(self._spoken(_Part(name, scope, None, ENGINES), vocabulary))
         if frontend is not None:
             scope = Scope(labels={**(labels or {}), **frontend}, worker_label=worker_label, window_s=window_s)
             self._parts.append(_Part(FRONTEND, scope, None, FRONTENDS))
@@ -110,7 +110,7 @@ class PrometheusSource:
     def history(self, pools: Mapping[str, PoolSpec], start_s: float, step_s: float, length: int) -> Iterator[Snapshot]:
         """What it knows of ``length`` moments from ``start_s`` on, ``step_s`` apart; see :class:`HistorySource`."""
         moments = [round(start_s + number * step_s, 3) for number in range(length)]
-        parts = self._known(moments[-1], moments[0])
+        parts = self._known(moments[-1], moments[0], moments[length // 2])
         for first in range(0, length, STEPS_AT_ONCE):
             chunk = moments[first : first + STEPS_AT_ONCE]
             answers = self._api.over(_asked(parts), chunk[0], chunk[-1], step_s)

@@ -299,6 +299,18 @@ def test_a_frontend_tells_what_clients_saw(served: Served) -> None:
     assert seen.pools["workers"].traffic.requests_per_s == pytest.approx(1)
 
 
+def test_an_engine_that_was_given_is_read_by_role_and_model_as_one_that_was_found_out(served: Served) -> None:
+    lines = []
+    for model, running in (("tiny", 6.0), ("other", 50.0)):
+        own = {**target(model), "model_name": model}
+        lines += line("sglang:num_running_reqs", own, always(running))
+        lines += line("sglang:num_prefill_inflight_queue_reqs", own, always(2))
+    url = served(iter(lines))
+    for vocabulary in (None, ENGINES["sglang"]):
+        seen = source(url, {"prefill": "prefill"}, vocabulary=vocabulary, model="tiny").observe(AT)
+        assert seen.pools["prefill"].running == 6 + 2
+
+
 def test_ranks_of_sglang_that_tell_the_same_count_once(served: Served) -> None:
     lines = []
     for rank in ("0", "1"):
@@ -330,6 +342,16 @@ def test_a_server_understands_all_that_it_is_asked_of_every_engine(served: Serve
             assert len(asked) > 8
             for query in asked.values():
                 assert ask(url, query, AT) == []
+
+
+def test_a_history_with_moments_between_seconds(served: Served) -> None:
+    mine = source(served(vllm(target("a"))))
+    past = HistorySource.of(
+        mine, {"workers": PoolSpec(role="aggregated")}, start_s=AT - 300.00049, end_s=AT, step_s=0.3336
+    )
+    snapshots = list(past)
+    assert len(snapshots) == past.length == 899, "every 0.334 s"
+    assert all(snapshot.pools["workers"].running == 2 for snapshot in snapshots)
 
 
 def test_history_is_what_would_have_been_observed(served: Served) -> None:
