@@ -37,6 +37,9 @@ ONE_SAMPLE = "no worker has two samples of {names} within the {window_s:g} s of 
 
 T = TypeVar("T")
 
+NEXT_TO_NOTHING = 1e-9
+"""A count by which no sum is to be divided; a single observation within a window is never so small a part."""
+
 SAME = 0.01
 """Relative difference of two counts of the same things, up to which they are taken for the same."""
 
@@ -227,7 +230,7 @@ class _Reader:
         """What a distribution observed over the window, in all workers together."""
         count, total = (self._single(Ask(quantity, part)) for part in ("count", "sum"))
         if count is not None and total is not None:
-            return Observed(count, total, self._buckets(quantity, count))
+            return Observed(count, total, self._buckets(quantity, count)) if count > NEXT_TO_NOTHING else NOTHING
         return NOTHING if self._is_before_the_first_request(quantity) else None
 
     def _single(self, ask: Ask) -> float | None:
