@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from dynamo_planner.frozen import FrozenMap, KnobValue
 from dynamo_planner.snapshot import Observation, PoolMetrics, PoolSpec, PoolStatus, Replicas, Snapshot, Traffic
 
 UNSEEN = PoolMetrics(observed_at_s=None)
@@ -25,12 +26,14 @@ def merge(
     replicas: Mapping[str, Replicas | None],
     observation: Observation,
     unknown: Mapping[str, str] | None = None,
+    knobs: Mapping[str | None, Mapping[str, KnobValue]] | None = None,
 ) -> Snapshot:
     """The snapshot of a model at ``at_s``: every pool of ``specs``, and none else.
 
     A pool that was meant to have no replicas and has none ready is not unknown: nothing is queued, running or cached
     in it, unless the source says otherwise. ``missing`` is the source's, with the pools and replicas that nobody told;
-    ``unknown`` is why, by pool, the executor could not tell the replicas.
+    ``unknown`` is why, by pool, the executor could not tell the replicas, and ``knobs`` how those of each pool, and of
+    the service (``None``), are set.
     """
     missing = dict(observation.missing)
     pools = {}
@@ -46,8 +49,10 @@ def merge(
         elif name not in observation.pools:
             missing.setdefault(f"pools.{name}", "the source said nothing of this pool")
         told = {field: getattr(seen, field) for field in seen.model_fields_set}
-        pools[name] = PoolStatus.trusted(spec=spec, replicas=present, **told)
-    return Snapshot(at_s=at_s, traffic=observation.traffic, pools=pools, missing=missing)
+        set_to = FrozenMap((knobs or {}).get(name, {}))
+        pools[name] = PoolStatus.trusted(spec=spec, replicas=present, knobs=set_to, **told)
+    service = (knobs or {}).get(None, {})
+    return Snapshot(at_s=at_s, traffic=observation.traffic, pools=pools, knobs=service, missing=missing)
 
 
 def _is_told(pool: str, field: str) -> bool:

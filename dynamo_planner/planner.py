@@ -30,6 +30,7 @@ from typing import Any
 
 from dynamo_planner.actions import Action, Decision, Outcome, Proposal, Reason, State
 from dynamo_planner.executors import Executor, ExecutorError
+from dynamo_planner.frozen import KnobValue
 from dynamo_planner.merging import blind, merge
 from dynamo_planner.policy import Guarded, PlainFunction, Policy, as_policy
 from dynamo_planner.records import DecisionLog, Step
@@ -186,15 +187,18 @@ class Planner:
         specs: Mapping[str, PoolSpec] = {}
         replicas: Mapping[str, Replicas | None] = {}
         unknown: Mapping[str, str] = {}
+        knobs: Mapping[str | None, Mapping[str, KnobValue]] = {}
         try:
             specs = _mapping("pools", self.executor.pools, PoolSpec)
             replicas = _mapping("observe()", self.executor.observe(), Replicas, type(None))
             if hasattr(self.executor, "unknown"):
                 unknown = _mapping("unknown", self.executor.unknown, str)
+            if hasattr(self.executor, "knobs"):
+                knobs = self.executor.knobs
         except Exception as error:
             troubles.append(self._trouble("ExecutorFailed", "the executor could not be read", error))
         try:
-            snapshot = merge(at_s, specs, replicas, self.source.observe(at_s), unknown)
+            snapshot = merge(at_s, specs, replicas, self.source.observe(at_s), unknown, knobs)
         except Exception as error:
             trouble = self._trouble("SourceFailed", "the source could not be read", error)
             snapshot = blind(at_s, specs, replicas, trouble.message, unknown)

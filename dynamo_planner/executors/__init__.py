@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from dynamo_planner.actions import Action, Decision, Outcome
+from dynamo_planner.frozen import KnobValue
 from dynamo_planner.snapshot import PoolSpec, Replicas
 
 
@@ -37,6 +38,15 @@ class SaysWhy(Protocol):
     @property
     def unknown(self) -> Mapping[str, str]:
         """Why, by pool, the last :meth:`Executor.observe` has ``None``."""
+
+
+@runtime_checkable
+class SaysKnobs(Protocol):
+    """An executor that knows how knobs are set; optional."""
+
+    @property
+    def knobs(self) -> Mapping[str | None, Mapping[str, KnobValue]]:
+        """By pool, and for the service as a whole under ``None``."""
 
 
 @runtime_checkable

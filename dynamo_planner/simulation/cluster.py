@@ -152,16 +152,6 @@ class SimulatedCluster:
         """The replicas of each pool at every time that they changed."""
         return tuple(self._fleet.timeline)
 
-    @property
-    def knobs(self) -> Mapping[str, KnobValue]:
-        """The knobs of the service as they are set."""
-        return {LOCAL_PREFILL: int(self._world.cluster.max_local_prefill)}
-
-    def pool_knobs(self, pool: str) -> Mapping[str, KnobValue]:
-        """The knobs of a pool as they are set."""
-        limits = self._world.limits(self._world.places[pool])
-        return {name: getattr(limits, name) for name in POOL_KNOBS}
-
     def preemptions(self, pool: str) -> int:
         """How often a request of this pool lost its KV cache to others."""
         return int(self._world.pool(self._world.places[pool]).preemptions)
@@ -188,6 +178,20 @@ class ClusterExecutor:
     def __init__(self, cluster: SimulatedCluster) -> None:
         self._cluster = cluster
         self.pools: Mapping[str, PoolSpec] = {name: pool.spec for name, pool in cluster.setup.pools.items()}
+        self._knobs: Mapping[str | None, Mapping[str, KnobValue]] = self._read_knobs()
+
+    @property
+    def knobs(self) -> Mapping[str | None, Mapping[str, KnobValue]]:
+        """How the knobs of each pool, and of the service (``None``), are set."""
+        return self._knobs
+
+    def _read_knobs(self) -> Mapping[str | None, Mapping[str, KnobValue]]:
+        world = self._cluster._world
+        pools: dict[str | None, Mapping[str, KnobValue]] = {
+            pool: {name: getattr(world.limits(place), name) for name in POOL_KNOBS}
+            for pool, place in world.places.items()
+        }
+        return {None: {LOCAL_PREFILL: int(world.cluster.max_local_prefill)}, **pools}
 
     def observe(self) -> Mapping[str, Replicas | None]:
         """The replicas of each pool."""
@@ -214,8 +218,7 @@ class ClusterExecutor:
         return Outcome(action=action, status="applied")
 
     def _turned(self, action: SetKnob) -> Outcome:
-        cluster = self._cluster
-        present = (cluster.knobs if action.pool is None else cluster.pool_knobs(action.pool)).get(action.knob)
+        present = self._knobs[action.pool].get(action.knob)
         if present is None:
             return Outcome(action=action, status="failed", message=f"there is no such knob: {action.knob!r}")
         if action.expected is not None and action.expected != present:
@@ -226,6 +229,7 @@ class ClusterExecutor:
             self._set(action)
         except ValueError as error:
             return Outcome(action=action, status="failed", message=str(error))
+        self._knobs = self._read_knobs()
         return Outcome(action=action, status="applied")
 
     def _set(self, action: SetKnob) -> None:

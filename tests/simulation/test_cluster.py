@@ -218,8 +218,9 @@ def test_knobs_act_and_say_when_they_cannot() -> None:
     assert made.executor.apply([wrong])[0].status == "failed"
     assert made.executor.apply([SetKnob(knob="colour", value="red", pool="workers")])[0].status == "failed"
     assert made.executor.apply([SetKnob(knob="max_local_prefill_length", value=100)])[0].status == "applied"
-    assert made.knobs == {"max_local_prefill_length": 100}
-    assert made.pool_knobs("workers") == {"max_num_seqs": 1, "max_num_batched_tokens": 2048}
+    seen = Planner(LoadPolicy(), made.source, made.executor, clock=lambda: made.now_s).step().snapshot
+    assert dict(seen.knobs) == {"max_local_prefill_length": 100}
+    assert dict(seen.pools["workers"].knobs) == {"max_num_seqs": 1, "max_num_batched_tokens": 2048}
 
 
 def test_a_wider_batch_than_at_the_start() -> None:

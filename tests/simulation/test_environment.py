@@ -1,0 +1,56 @@
+"""The cluster as an environment: episodes, rewards, bounds."""
+
+from __future__ import annotations
+
+import pytest
+
+from dynamo_planner import Sla
+from dynamo_planner.simulation.cluster_setup import ClusterSetup
+from dynamo_planner.simulation.environment import ScalingEnv
+from dynamo_planner.simulation.generate import poisson
+from dynamo_planner.simulation.timing import LinearTiming
+
+TIMING = LinearTiming(base_ms=10, prefill_ms_per_token=0.1, kv_ms_per_token=0)
+SETUP = ClusterSetup.aggregated(TIMING, 1, startup_s=15, gpus=2, max_replicas=3, kv_tokens=50_000)
+
+
+def env(ttft_ms: float = 1000.0) -> ScalingEnv:
+    return ScalingEnv(SETUP, poisson(4, 95, seed=1), sla=Sla(ttft_ms=ttft_ms, itl_ms=100), price_of_a_miss=1.0)
+
+
+def test_an_episode_pays_for_gpus_and_ends_with_the_trace() -> None:
+    made = env()
+    snapshot, _ = made.reset(seed=1)
+    assert snapshot.at_s == 0 and snapshot.pools["workers"].replicas is not None
+    rewards, ends = [], []
+    for _ in range(10):
+        snapshot, reward, terminated, truncated, information = made.step({"workers": 9})
+        rewards.append(reward)
+        ends.append(terminated)
+        assert not truncated
+    assert ends == [False] * 9 + [True]
+    assert snapshot.at_s == 95
+    assert rewards[3] == pytest.approx(-2 * 3 * 10 / 3600)  # three workers of two GPUs, at most, for ten seconds
+    unfinished = information["missed"]
+    assert sum(rewards) == pytest.approx(-made.cluster.gpu_seconds() / 3600 - unfinished)
+
+
+def test_misses_are_paid_once() -> None:
+    made = env(ttft_ms=1.0)
+    made.reset()
+    missed = sum(made.step({})[4]["missed"] for _ in range(10))
+    assert missed == len(made.cluster.trace)
+
+
+def test_another_episode_is_the_same_with_the_same_seed() -> None:
+    made = env()
+    runs = []
+    for _ in range(2):
+        made.reset(seed=3)
+        runs.append([made.step({"workers": replicas})[1] for replicas in (1, 2, 3, 1)])
+    assert runs[0] == runs[1]
+
+
+def test_there_is_no_step_before_an_episode() -> None:
+    with pytest.raises(RuntimeError, match=r"call reset\(\) first"):
+        env().step({"workers": 1})
