@@ -70,7 +70,7 @@ SGLANG = Vocabulary(
     },
     with_first_request=(
         *("completions", "prefix_queries", "ttft_ms", "itl_ms", "isl", "osl", "request_duration_s"),
-        *("prefix_hits", "preemptions"),
+        "prefix_hits",
     ),
     model_label="model_name",
     start_with="--enable-metrics",
