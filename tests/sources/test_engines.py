@@ -430,7 +430,8 @@ def test_data_parallel_ranks_of_sglang_are_added(farm: Farm) -> None:
 
 def test_an_sglang_worker_without_a_request_yet_has_none(farm: Farm) -> None:
     """Its counters come onto the page with the first request that ends; then they count from zero."""
-    fresh = {"/metrics": pages.page('tp_rank="0"', {"sglang:num_running_reqs": 0, "sglang:num_queue_reqs": 0}, {}, {})}
+    gauges = {"sglang:num_running_reqs": 0, "sglang:num_queue_reqs": 0}
+    fresh = {"/metrics": pages.page('tp_rank="0"', gauges, {"sglang:num_retracted_requests_total": 0}, {})}
     assert observe_two(farm, SGLANG, fresh, fresh).traffic.requests_per_s == 0
     observation = observe_two(farm, SGLANG, fresh)
     assert observation.traffic.requests_per_s == pytest.approx((3 * 16 + 8 + 9) / SECONDS)
