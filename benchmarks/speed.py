@@ -1,4 +1,4 @@
-"""Simulated requests per second, beside Dynamo's Rust simulator: ``python -m benchmarks.speed [--quick]``.
+"""Simulated requests per second, beside Dynamo's Rust simulator: ``python -m benchmarks.speed [--hours 6]``.
 
 Both serve the same trace with the same fleets, step times and routing, one after the other on one core, and keep TTFT
 and ITL of each request. What is counted is CPU seconds, without imports, compiling and reading files. Then a week of a
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.peers.simulator import MockerTiming, simulate
-from dynamo_planner import LoadPolicy, Planner, Policy, Profile
+from dynamo_planner import LoadPolicy, Planner, Policy, Profile, Sla, SlaPolicy
 from dynamo_planner.simulation.cluster import SimulatedCluster
 from dynamo_planner.simulation.cluster_setup import ClusterSetup
 from dynamo_planner.simulation.traces import Trace
@@ -84,7 +84,9 @@ def beside_dynamo(profile: Profile, trace: Trace, kind: str) -> None:
 def a_week(profile: Profile, hours: float) -> None:
     trace = Trace.load(SHARED / "traces" / f"{WEEK}.npz").between(0, hours * 3600)
     setup = setup_of(profile, {"prefill": 2, "decode": 2}, "least_loaded")
-    for policy in (LoadPolicy(adjustment_interval_s=60),):
+    sla = Sla(ttft_ms=2000, itl_ms=100)
+    policies: tuple[Policy, ...] = (LoadPolicy(adjustment_interval_s=60), SlaPolicy(sla=sla, profile=profile))
+    for policy in policies:
         cluster = SimulatedCluster(setup, trace)
         began_s = time.perf_counter()
         decisions = 0
@@ -104,7 +106,7 @@ def a_week(profile: Profile, hours: float) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a day instead of the week")
+    parser.add_argument("--hours", type=float, default=168.0, help="how much of the week")
     parser.add_argument("--alone", action="store_true", help="without Dynamo's simulator")
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
@@ -114,7 +116,7 @@ def main() -> None:
     if not arguments.alone:
         for kind in FLEETS:
             beside_dynamo(profile, trace, kind)
-    a_week(profile, 24.0 if arguments.quick else 168.0)
+    a_week(profile, arguments.hours)
     print(f"memory at most {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
 
 
