@@ -25,7 +25,7 @@ from tests.sources import engine_pages as pages
 from tests.sources.farm import Vllm
 from tests.sources.hostile import ROLES, observe
 
-FUZZER = Path(__file__).parents[2] / "benchmarks" / "fuzz_sources.py"
+ROOT = Path(__file__).parents[2]
 
 PAGES = (
     Vllm(running=3, done=9, isl=(5, 50), ttft_s=(0.2, 3), queries=10, hits=5, started_s=3.0).page(),
@@ -157,15 +157,17 @@ def test_series_without_end_are_refused_within_little_memory() -> None:
 
 
 @pytest.mark.skipif(find_spec("atheris") is None and not os.environ.get("CI"), reason="atheris is not installed")
-def test_a_coverage_guided_fuzzer_finds_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("fuzzer", ["fuzz_sources", "fuzz_prometheus"])
+def test_a_coverage_guided_fuzzer_finds_nothing(fuzzer: str, tmp_path: Path) -> None:
+    program, corpus = str(ROOT / "benchmarks" / f"{fuzzer}.py"), str(tmp_path / "corpus")
     done = subprocess.run(
-        [sys.executable, str(FUZZER), "--seconds", "10", "--corpus", str(tmp_path / "corpus")],
+        [sys.executable, program, "--seconds", "10", "--corpus", corpus],
         capture_output=True,
         text=True,
         check=False,
         timeout=110,
-        cwd=FUZZER.parents[1],
-        env={**os.environ, "PYTHONPATH": str(FUZZER.parents[1])},
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert done.returncode == 0, done.stderr[-4000:]
     assert "Done" in done.stderr, done.stderr[-4000:]

@@ -16,7 +16,6 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -24,7 +23,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dynamo_planner.sources import SourceError
@@ -33,6 +32,7 @@ from dynamo_planner.sources.prometheus import PrometheusSource
 from dynamo_planner.sources.prometheus_api import PrometheusApi, QueryError
 from dynamo_planner.sources.vllm import VLLM
 from tests.sources.farm import raw_server
+from tests.sources.hostile_prometheus import observe
 from tests.sources.prometheus_server import prometheus
 
 AT = 1_700_000_000.0
@@ -268,12 +268,13 @@ ANSWER = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(bodies=st.lists(ANSWER.map(json.dumps) | st.binary(max_size=20), min_size=1, max_size=5))
-def test_no_answer_makes_it_raise_anything_else(fake: Fake, bodies: list[str | bytes]) -> None:
-    fake.answer = lambda query: (200, bodies[len(query) % len(bodies)])
-    with suppress(SourceError):
-        PrometheusSource(fake.url, {"workers": "aggregated"}, vocabulary=VLLM).observe(AT)
+ANSWERS = st.lists(ANSWER.map(json.dumps) | st.text(max_size=20), min_size=1, max_size=5)
+
+
+@settings(max_examples=150, deadline=None)
+@given(answers=ANSWERS, engine=st.integers(0, 4), past=st.booleans())
+def test_whatever_is_answered_it_tells_what_can_be_or_why_not(answers: list[str], engine: int, past: bool) -> None:
+    observe(answers, engine, past=past)
 
 
 @pytest.fixture(scope="module")
