@@ -1,86 +1,28 @@
-"""A closed loop on simulated time: the ``Planner`` of production, with a toy cluster as its source and its executor.
+"""A backtest: an hour of traffic, a simulated cluster, and the ``Planner`` of production between the two.
 
-The cluster is a fluid queue, good enough to watch a policy act; it is not an engine model.
+``examples/backtest.ipynb`` compares several policies on a trace of your own and draws the picture.
 """
 
-import math
-from collections.abc import Mapping, Sequence
+from dynamo_planner import LoadPolicy, Planner, Profile, Sla, Stabilization
+from dynamo_planner.simulation.cluster import SimulatedCluster
+from dynamo_planner.simulation.cluster_setup import ClusterSetup
+from dynamo_planner.simulation.generate import burst_and_lull
 
-from dynamo_planner import (
-    Action,
-    LoadPolicy,
-    Observation,
-    Outcome,
-    Planner,
-    PoolMetrics,
-    PoolSpec,
-    Replicas,
-    ScaleTo,
-    Stabilization,
-    Traffic,
-)
+sla = Sla(ttft_ms=2000, itl_ms=50)
+trace = burst_and_lull(1, 6, seed=1, duration_s=3600)
+profile = Profile.bundled("llama31-70b_h100_vllm_tp4")
+setup = ClusterSetup.aggregated(profile, replicas=1, startup_s=60, max_replicas=8, kv_tokens=100_000)
+cluster = SimulatedCluster(setup, trace)
+policy = LoadPolicy(adjustment_interval_s=30, decode_kv_up=0.3, decode_kv_down=0.12) | Stabilization(down_window_s=120)
+planner = Planner(policy, cluster.source, cluster.executor, clock=lambda: cluster.now_s)
 
-SLOTS, SERVICE_S, STARTUP_S = 20, 10.0, 30.0
-
-
-class ToyCluster:
-    """Workers that each hold 20 running requests of 10 s, and take 30 s to start. It is an executor."""
-
-    pools: Mapping[str, PoolSpec] = {"workers": PoolSpec(role="aggregated", max_replicas=10, startup_s=STARTUP_S)}
-
-    def __init__(self) -> None:
-        self.now_s = self.inside = self.worker_s = 0.0
-        self.launched_s = [-STARTUP_S]
-
-    def advance(self, at_s: float) -> None:
-        while self.now_s < at_s:
-            self.inside += requests_per_s(self.now_s) - min(self.inside, self.room()) / SERVICE_S
-            self.worker_s += len(self.launched_s)
-            self.now_s += 1
-
-    def room(self) -> int:
-        return SLOTS * (len(self.launched_s) - len(self.starting()))
-
-    def starting(self) -> tuple[float, ...]:
-        return tuple(launch for launch in self.launched_s if launch > self.now_s - STARTUP_S)
-
-    def observe(self) -> Mapping[str, Replicas]:
-        starting = self.starting()
-        ready = len(self.launched_s) - len(starting)
-        return {"workers": Replicas(ready=ready, starting=len(starting), starting_since_s=starting)}
-
-    def apply(self, actions: Sequence[Action]) -> tuple[Outcome, ...]:
-        for action in actions:
-            if isinstance(action, ScaleTo):
-                more = action.replicas - len(self.launched_s)
-                self.launched_s = [*self.launched_s, *[self.now_s] * more][: action.replicas]
-        return tuple(Outcome(action=action, status="applied") for action in actions)
-
-
-class ToyMetrics:
-    """What the workers of the cluster would report. It is a source."""
-
-    def __init__(self, cluster: ToyCluster) -> None:
-        self.cluster = cluster
-
-    def observe(self, at_s: float) -> Observation:
-        room, inside = self.cluster.room(), self.cluster.inside
-        seen = PoolMetrics(queued=max(0.0, inside - room), kv_usage=min(1.0, inside / room))
-        return Observation(traffic=Traffic(requests_per_s=requests_per_s(at_s)), pools={"workers": seen})
-
-
-def requests_per_s(at_s: float) -> float:
-    return 5 + 4 * math.sin(2 * math.pi * at_s / 3600)
-
-
-cluster = ToyCluster()
-policy = LoadPolicy(adjustment_interval_s=30) | Stabilization(down_window_s=120)
-planner = Planner(policy, ToyMetrics(cluster), cluster, interval_s=10, clock=lambda: cluster.now_s)
-peak = 0
-for tick in range(1, 361):
-    cluster.advance(10.0 * tick)
+while not cluster.over:
+    cluster.advance(10)
     step = planner.step()
-    peak = max(peak, len(cluster.launched_s))
     if step.decision.actions:
-        print(f"{cluster.now_s:5.0f} s  {requests_per_s(cluster.now_s):.1f} req/s  {step.decision.explain()}")
-print(f"an hour took {cluster.worker_s / 3600:.1f} worker-hours; as many as the peak all along would be {peak}")
+        print(f"{cluster.now_s:5.0f} s  {step.snapshot.traffic.requests_per_s:.1f} req/s  {step.decision.explain()}")
+
+served = cluster.served()
+print(f"{len(served)} requests, {served.attainment(sla):.1%} within the SLA, {cluster.gpu_seconds() / 3600:.1f} GPU-hours")
+peak = max(count.ready + count.starting for count in cluster.timeline)
+print(f"as many as the peak of {peak} workers all along would be {peak * 4 * cluster.elapsed_s / 3600:.1f} GPU-hours")
