@@ -22,7 +22,7 @@ while not cluster.over:
     if step.decision.actions:
         print(f"{cluster.now_s:5.0f} s  {step.snapshot.traffic.requests_per_s:.1f} req/s  {step.decision.explain()}")
 
-served = cluster.served()
-print(f"{len(served)} requests, {served.attainment(sla):.1%} within the SLA, {cluster.gpu_seconds() / 3600:.1f} GPU-hours")
+served, hours = cluster.served(), cluster.gpu_seconds() / 3600
+print(f"{len(served)} requests, {served.attainment(sla):.1%} within the SLA, {hours:.1f} GPU-hours")
 peak = max(count.ready + count.starting for count in cluster.timeline)
 print(f"as many as the peak of {peak} workers all along would be {peak * 4 * cluster.elapsed_s / 3600:.1f} GPU-hours")
