@@ -1,4 +1,4 @@
-"""A backtest: an hour of traffic, a simulated cluster, and the ``Planner`` of production between the two.
+"""A backtest: half an hour of traffic, a simulated cluster, and the ``Planner`` of production between the two.
 
 ``examples/backtest.ipynb`` compares several policies on a trace of your own and draws the picture.
 """
@@ -9,10 +9,10 @@ from dynamo_planner.simulation.cluster_setup import ClusterSetup
 from dynamo_planner.simulation.generate import burst_and_lull
 
 sla = Sla(ttft_ms=2000, itl_ms=50)
-trace = burst_and_lull(1, 6, seed=1, duration_s=3600)
+trace = burst_and_lull(1, 6, seed=1, duration_s=1800)
 profile = Profile.bundled("llama31-70b_h100_vllm_tp4")
 setup = ClusterSetup.aggregated(profile, replicas=1, startup_s=60, max_replicas=8, kv_tokens=100_000)
-cluster = SimulatedCluster(setup, trace)
+cluster = SimulatedCluster(setup, trace, compiled=False)  # so short a run is not worth compiling
 policy = LoadPolicy(adjustment_interval_s=30, decode_kv_up=0.3, decode_kv_down=0.12) | Stabilization(down_window_s=120)
 planner = Planner(policy, cluster.source, cluster.executor, clock=lambda: cluster.now_s)
 

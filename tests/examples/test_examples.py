@@ -35,11 +35,11 @@ def test_scripts_run(script: str) -> None:
     assert done.stdout
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("notebook", sorted(EXAMPLES.glob("*.ipynb")), ids=lambda path: path.name)
 def test_notebooks_run(notebook: Path) -> None:
     book = nbformat.reads(notebook.read_text(), as_version=4)  # type: ignore[no-untyped-call]
-    NotebookClient(book, timeout=200, resources={"metadata": {"path": str(EXAMPLES)}}).execute()
+    NotebookClient(book, timeout=300, resources={"metadata": {"path": str(EXAMPLES)}}).execute()
     printed = [output.get("text", "") for cell in book.cells for output in cell.get("outputs", [])]
     assert all(not cell.get("outputs") or printed for cell in book.cells)
     assert "replicas" in "".join(printed) or "workers" in "".join(printed)
