@@ -87,7 +87,7 @@ def test_a_day_through_prometheus(server: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "replica-hours there" in done.stdout
     row = next(row for row in done.stdout.splitlines() if row.strip().startswith("2023-11-15 13:00"))
-    assert row.split() == ["2023-11-15", "13:00", "8", "2", "2-3"]
+    assert row.split() == ["2023-11-15", "13:00", "8", "2", "3"]
     (summary,) = json.loads((tmp_path / "out" / "summary.json").read_text()).values()
     assert summary["replica_hours_there"] == pytest.approx(48, rel=0.01)
     assert (summary["most_there"], summary["most_recommended"], summary["changes_there"]) == (2, 3, 0)

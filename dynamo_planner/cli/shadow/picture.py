@@ -63,9 +63,9 @@ def _load(panel: Any, load: list[tuple[float, float | None]]) -> None:
 def _pool(panel: Any, name: str, moments: list[Moment]) -> None:
     times = _times(moment.at_s for moment in moments)
     there = _or_gap(moment.there for moment in moments)
-    wanted = _or_gap(moment.there if moment.recommended is None else moment.recommended for moment in moments)
+    wanted = _or_gap(moment.recommended for moment in moments)
     top = max([1.0, *(value for value in (*there, *wanted) if not math.isnan(value))]) * 1.15
-    held = [moment.recommended is None for moment in moments]
+    held = [moment.held for moment in moments]
     panel.fill_between(times, 0, top, where=held, step="post", color=HELD, linewidth=0, label="held")
     panel.step(times, there, where="post", color=THERE, linewidth=2.4, label="there")
     panel.step(times, wanted, where="post", color=RECOMMENDED, linewidth=1.2, label="recommended")

@@ -18,12 +18,14 @@ MOST_REASONS = 3
 class Moment:
     """One pool at one moment: the replicas that were there, and those that were recommended.
 
-    ``there`` is ``None`` where it is unknown how many there were, ``recommended`` where the policy held.
+    ``there`` is ``None`` where it is unknown how many there were. While the policy is ``held``, what it recommended
+    last stands for as long as what was there does not change, and otherwise what is there.
     """
 
     at_s: float
     there: int | None
     recommended: int | None
+    held: bool = False
 
 
 @dataclass
@@ -40,8 +42,12 @@ class Recording:
         for name, pool in snapshot.pools.items():
             there = pool.replicas.target if pool.replicas is not None else None
             recommended = decision.targets.get(name)
-            self.pools.setdefault(name, []).append(Moment(snapshot.at_s, there, recommended))
-            if recommended is None:
+            moments = self.pools.setdefault(name, [])
+            if recommended is not None:
+                moments.append(Moment(snapshot.at_s, there, recommended))
+            else:
+                stands = moments and moments[-1].there == there
+                moments.append(Moment(snapshot.at_s, there, moments[-1].recommended if stands else there, held=True))
                 own = [f"{each.code}: {each.message}" for each in decision.reasons if each.pool in {None, name}]
                 self.reasons.setdefault(name, Counter()).update(own[-1:])
 
@@ -62,7 +68,7 @@ def replay(policy: Policy, snapshots: Iterable[Snapshot]) -> Iterator[tuple[Snap
 
 @dataclass(frozen=True)
 class PoolSummary:
-    """One pool over all that was replayed, held for what was there where the policy held.
+    """One pool over all that was replayed.
 
     ``hours`` are those in which it is known how many replicas there were; the shares are of them. Changes are how often
     the number was another than the one before.
@@ -84,7 +90,7 @@ class PoolSummary:
 def summarize(recording: Recording) -> dict[str, PoolSummary]:
     """The sums of each pool of which anything is known.
 
-    >>> moments = [Moment(0, 2, 2), Moment(3600, 2, 3), Moment(7200, 4, None)]
+    >>> moments = [Moment(0, 2, 2), Moment(3600, 2, 3), Moment(7200, 4, 4, held=True)]
     >>> summary = summarize(Recording(pools={"workers": moments}))["workers"]
     >>> summary.replica_hours_there, summary.replica_hours_recommended
     (8.0, 9.0)
@@ -106,9 +112,9 @@ def _weighted(moments: list[Moment]) -> list[tuple[float, int, int, bool]]:
     usual = sorted(gaps)[len(gaps) // 2] if gaps else 0.0
     lengths = [min(gap, 2 * usual) for gap in gaps] + [gaps[-1] if gaps else 0.0]
     return [
-        (length, each.there, each.there if each.recommended is None else each.recommended, each.recommended is None)
+        (length, each.there, each.recommended, each.held)
         for length, each in zip(lengths, moments, strict=True)
-        if each.there is not None
+        if each.there is not None and each.recommended is not None
     ]
 
 

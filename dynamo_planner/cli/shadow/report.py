@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from rich.console import Console
 from rich.table import Table
 
-from dynamo_planner.cli.shadow.record import Moment, PoolSummary, Recording
+from dynamo_planner.cli.shadow.record import PoolSummary, Recording
 
 ROWS = 24
 """How many rows the course of a replay has at most."""
@@ -36,14 +36,13 @@ def _course(recording: Recording) -> Table:
         load = recording.load[part]
         cells = [_mean([rate for _, rate in load])]
         for moments in recording.pools.values():
-            cells += [_range([each.there for each in moments[part]]), _range(_wanted(moments[part]))]
+            cells += [
+                _range([each.there for each in moments[part]]),
+                _range([each.recommended for each in moments[part]]),
+            ]
         when = datetime.fromtimestamp(load[0][0], UTC).isoformat(" ", "minutes")
         table.add_row(when.removesuffix("+00:00"), *cells)
     return table
-
-
-def _wanted(moments: Sequence[Moment]) -> list[int | None]:
-    return [each.there if each.recommended is None else each.recommended for each in moments]
 
 
 def _mean(values: Sequence[float | None]) -> str:
