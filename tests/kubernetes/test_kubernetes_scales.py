@@ -164,6 +164,21 @@ class TestCustomResource:
             kubernetes.delete("v1", "Pod", "mine-1")
             assert executor.observe()["workers"] == Replicas(ready=0, starting_since_s=())
 
+    def test_a_status_that_makes_no_sense_is_unknown_and_the_others_are_not(self, kubernetes: Place) -> None:
+        kubernetes.create(self.engine(fleet={"size": 2}))
+        pools = {
+            "workers": scaled("aggregated", CPU, **ENGINE),
+            "beside": scaled("decode", CPU, kind="LeaderWorkerSet", name="beside"),
+        }
+        about = {"apiVersion": "leaderworkerset.x-k8s.io/v1", "kind": "LeaderWorkerSet", "metadata": {"name": "beside"}}
+        kubernetes.create({**about, "spec": {"leaderWorkerTemplate": {}}, "status": {"readyReplicas": 1}})
+        executor = executor_of(kubernetes, pools)
+        for nonsense in ({"readyReplicas": -1}, {"readyReplicas": "many"}, {"conditions": "fine"}):
+            kubernetes.set_status("serving.example.com/v1", "Engine", "mine", nonsense)
+            seen = executor.observe()
+            assert seen == {"workers": None, "beside": Replicas(ready=1, starting_since_s=())}, nonsense
+            assert executor.unknown["workers"].startswith("Engine mine: it has not the form that it should have")
+
     def test_without_replicas_its_scale_cannot_be_read_and_nothing_is_guessed(self, kubernetes: Place) -> None:
         kubernetes.create(self.engine())
         pools = {

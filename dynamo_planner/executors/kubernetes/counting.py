@@ -14,6 +14,10 @@ class UnknownError(Exception):
     """The replicas of a pool are unknown: no number that the object has can be trusted now. The message says why."""
 
 
+MALFORMED = (KeyError, TypeError, ValueError, AttributeError)
+"""What comes of reading an object that has not the form that it should have."""
+
+
 @dataclass(frozen=True)
 class Reading:
     """What an object says of its replicas.

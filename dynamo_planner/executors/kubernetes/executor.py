@@ -16,7 +16,7 @@ from dynamo_planner.executors import ExecutorError
 from dynamo_planner.executors.kubernetes.api import Api, ApiError
 from dynamo_planner.executors.kubernetes.claims import Claim, WhenChanged
 from dynamo_planner.executors.kubernetes.cluster import Cluster, Thing
-from dynamo_planner.executors.kubernetes.counting import UnknownError, count
+from dynamo_planner.executors.kubernetes.counting import MALFORMED, UnknownError, count
 from dynamo_planner.executors.kubernetes.election import Election
 from dynamo_planner.executors.kubernetes.events import Events
 from dynamo_planner.executors.kubernetes.pods import LEADER_LABEL, groups, is_ready
@@ -124,7 +124,7 @@ class KubernetesExecutor:
     def _check(self, name: str, pool: _Pool) -> None:
         try:
             self._take(pool, pool.subject.find(self.cluster))
-        except (ApiError, UnknownError) as error:
+        except (ApiError, UnknownError, *MALFORMED) as error:
             raise ExecutorError(f"pools.{name}.target: {pool.given.target}: {error}") from error
         if "gpus" not in pool.spec.model_fields_set:
             raise ExecutorError(
@@ -158,10 +158,13 @@ class KubernetesExecutor:
             for name, pool in self._pools.items():
                 try:
                     seen[name] = self._replicas(name, pool)
-                except (UnknownError, ApiError) as error:
+                except (UnknownError, ApiError, *MALFORMED) as error:
                     seen[name] = None
-                    self._unknown[name] = f"{pool.given.target}: {error}"
-                    self._say(name, pool, f"its replicas are unknown: {error}")
+                    why = (
+                        f"it has not the form that it should have: {error!r}" if isinstance(error, MALFORMED) else error
+                    )
+                    self._unknown[name] = f"{pool.given.target}: {why}"
+                    self._say(name, pool, f"its replicas are unknown: {why}")
                     failures += [error] if isinstance(error, ApiError) else []
             if failures and len(failures) == len(self._pools):
                 raise failures[0]

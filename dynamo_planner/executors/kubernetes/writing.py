@@ -11,7 +11,7 @@ from dynamo_planner.actions import Outcome, ScaleTo
 from dynamo_planner.executors.kubernetes.api import LONGEST_PAUSE_S, ApiError
 from dynamo_planner.executors.kubernetes.claims import Claim
 from dynamo_planner.executors.kubernetes.cluster import Cluster
-from dynamo_planner.executors.kubernetes.counting import UnknownError
+from dynamo_planner.executors.kubernetes.counting import MALFORMED, UnknownError
 from dynamo_planner.executors.kubernetes.owners import owner_of
 from dynamo_planner.executors.kubernetes.subjects import Fresh, Subject, changed_by
 
@@ -48,8 +48,9 @@ class Writer:
                 return self._try(action, subject, claim)
             except RefusedError as error:
                 return Outcome(action=action, status="refused", message=str(error))
-            except UnknownError as error:
-                return Outcome(action=action, status="failed", message=f"{action.pool} could not be read: {error}")
+            except (UnknownError, *MALFORMED) as error:
+                message = f"{action.pool} could not be read: {error!r}"
+                return Outcome(action=action, status="failed", message=message)
             except ApiError as error:
                 pause_s = max(pause_s, error.retry_after_s or 0.0)
                 if not (error.is_passing or error.is_conflict):
