@@ -5,26 +5,23 @@ objects, and compiled by numba on arrays of records with the same fields (:mod:`
 So requests are named by their place in ``requests``, queues are chained through ``Request.next``, and ``heap`` holds
 those that decode, the one with the next last step first.
 
-Steps are planned in *runs* of steps that are all alike: the k-th of ``steps`` steps from ``start_s`` on lasts
-``first_step_s + (k - 1) * growth_s``, so that the end of the n-th is the sum of an arithmetic series.
+Steps are planned in runs of steps that are all alike (:mod:`~dynamo_planner.simulation.runs`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import MutableSequence, Sequence
 from typing import Any
 
+from dynamo_planner.simulation.decode_heap import Heap, Requests, drop, push
 from dynamo_planner.simulation.request import NONE, NOWHERE, Request
+from dynamo_planner.simulation.runs import cut_run, done, plan_run
 from dynamo_planner.simulation.state import EngineState, Log
 
 UNBOUNDED = 1 << 62
 
 FIRST_TOKEN, FINISHED, PREEMPTED, PREFILLED = 1, 2, 3, 4
 """What can happen to a request."""
-
-Requests = Sequence[Request]
-Heap = MutableSequence[int]
 
 
 def line(timing: Any, prefill_tokens: int, num_decode: int, kv_tokens: int) -> tuple[float, float, float]:
@@ -50,92 +47,6 @@ def lengthen(log: Log) -> None:
     log.at_s += [0.0] * more
     log.kind += [0] * more
     log.request += [0] * more
-
-
-# Where a run has got to.
-
-
-def end_of(e: EngineState, step: int) -> float:
-    """When the step of the run of this number ends; the first is number 1."""
-    return e.start_s + step * e.first_step_s + e.growth_s * (step * (step - 1) // 2)
-
-
-def done(e: EngineState, at_s: float) -> int:
-    """How many steps of the run have ended by ``at_s``."""
-    if not e.steps or at_s < end_of(e, 1):
-        return 0
-    if at_s >= e.end_s:
-        return e.steps
-    elapsed_s = at_s - e.start_s
-    half = e.first_step_s - e.growth_s / 2
-    root = math.sqrt(max(half * half + 2 * e.growth_s * elapsed_s, 0.0))
-    step = min(int(2 * elapsed_s / (half + root)), e.steps)
-    while end_of(e, step) > at_s:  # what rounding did to the root
-        step -= 1
-    while end_of(e, step + 1) <= at_s:
-        step += 1
-    return step
-
-
-def plan_run(e: EngineState, steps: int, first_step_s: float, growth_s: float) -> None:
-    """Plan a run from ``start_s`` on; each of its steps lasts longer than 0."""
-    e.steps = steps
-    e.first_step_s = first_step_s
-    e.growth_s = growth_s
-    e.end_s = end_of(e, steps)
-
-
-def cut_run(e: EngineState, at_s: float) -> None:
-    """End the run with the step that is in progress at ``at_s``, or at ``at_s`` where one has just ended."""
-    ended = done(e, at_s)
-    steps = ended if ended and end_of(e, ended) == at_s else ended + 1
-    if steps < e.steps:
-        e.steps = steps
-        e.end_s = end_of(e, steps)
-
-
-# The heap of those that decode, by their last step.
-
-
-def _push(e: EngineState, requests: Requests, heap: Heap, request: int) -> None:
-    place = e.decoding
-    e.decoding += 1
-    _sift_up(requests, heap, place, request)
-
-
-def _sift_up(requests: Requests, heap: Heap, place: int, request: int) -> None:
-    last_step = requests[request].last_step
-    while place > 0:
-        parent = (place - 1) >> 1
-        if requests[heap[parent]].last_step <= last_step:
-            break
-        heap[place] = heap[parent]
-        place = parent
-    heap[place] = request
-
-
-def _drop(e: EngineState, requests: Requests, heap: Heap, place: int) -> None:
-    """Take the entry at a place out of the heap."""
-    e.decoding -= 1
-    size = e.decoding
-    moved = heap[size]
-    if place == size:
-        return
-    last_step = requests[moved].last_step
-    child = 2 * place + 1
-    hole = place
-    while child < size:
-        if child + 1 < size and requests[heap[child + 1]].last_step < requests[heap[child]].last_step:
-            child += 1
-        if last_step <= requests[heap[child]].last_step:
-            break
-        heap[hole] = heap[child]
-        hole = child
-        child = 2 * hole + 1
-    if hole == place:
-        _sift_up(requests, heap, place, moved)
-    else:
-        heap[hole] = moved
 
 
 # The queue.
@@ -321,7 +232,7 @@ def _decode(e: EngineState, requests: Requests, heap: Heap, request: int, held: 
     q = requests[request]
     q.last_step = e.step + q.osl - q.generated
     e.kv_decoding += held
-    _push(e, requests, heap, request)
+    push(e, requests, heap, request)
 
 
 def _measure(e: EngineState, requests: Requests, heap: Heap, timing: Any) -> None:
@@ -375,7 +286,7 @@ def finish(e: EngineState, requests: Requests, heap: Heap, log: Log) -> None:
         _let_leave(e, requests, heap)
     while e.decoding and requests[heap[0]].last_step == e.step:
         request = heap[0]
-        _drop(e, requests, heap, 0)
+        drop(e, requests, heap, 0)
         q = requests[request]
         held = q.isl + q.osl
         e.kv_decoding -= held
@@ -447,7 +358,7 @@ def remove(e: EngineState, requests: Requests, heap: Heap, request: int) -> int:
         place = 0
         while heap[place] != request:
             place += 1
-        _drop(e, requests, heap, place)
+        drop(e, requests, heap, place)
         q.last_step = NOWHERE
         return held - 1
     if request == e.partial:

@@ -1,4 +1,4 @@
-"""The rules of serving, compiled by numba (extra ``fast``): a hundred times as fast, with the same results.
+"""The rules of serving, compiled by numba (extra ``fast``): thirty times as fast, with the same results.
 
 What was compiled is kept on disk by numba, beside this file or where ``NUMBA_CACHE_DIR`` says, until any of the rules
 changes.
@@ -14,12 +14,15 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from dynamo_planner.extras import needs_extra
-from dynamo_planner.simulation import batching, serving, step_table
+from dynamo_planner.simulation import batching, decode_heap, runs, serving, step_table
 
 with needs_extra("fast"):
     import numba
     from numba.extending import overload, register_jitable
 
+
+RULES = (runs, decode_heap, batching, serving)
+"""The modules that are compiled."""
 
 OPTIONS: Any = {"_nrt": False, "error_model": "numpy"}
 
@@ -27,7 +30,7 @@ OPTIONS: Any = {"_nrt": False, "error_model": "numpy"}
 @cache
 def compiled() -> Any:
     """:func:`~dynamo_planner.simulation.serving.perform`, compiled."""
-    for function in (*_functions_of(batching), *_functions_of(serving)):
+    for function in (function for module in RULES for function in _functions_of(module)):
         if function not in _REPLACED:
             register_jitable(**OPTIONS)(function)
     for helper in (step_table.look_up, step_table._between_prompts):
@@ -54,7 +57,7 @@ def _functions_of(module: ModuleType) -> list[Any]:
 
 def _digest() -> str:
     """What numba's cache does not look at: the sources of all that the entry calls, and of the state."""
-    sources = [inspect.getsource(module) for module in (batching, serving, step_table)]
+    sources = [inspect.getsource(module) for module in (*RULES, step_table)]
     return hashlib.sha256("".join(sources).encode()).hexdigest()
 
 

@@ -32,7 +32,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from dynamo_planner.frozen import Frozen
-from dynamo_planner.simulation import batching
+from dynamo_planner.simulation import batching, runs
 from dynamo_planner.simulation.request import NOWHERE, Event, Request
 from dynamo_planner.simulation.state import EngineState, Log
 from dynamo_planner.simulation.timing import StepTiming
@@ -158,7 +158,7 @@ class Engine:
         self._collect()
         if not state.steps:
             return math.inf
-        return batching.end_of(state, min(batching.done(state, state.now_s) + 1, state.steps))
+        return runs.end_of(state, min(runs.done(state, state.now_s) + 1, state.steps))
 
     def generated(self, request: Request) -> int:
         """The tokens that a request has by now."""

@@ -11,7 +11,7 @@ import math
 from collections.abc import MutableSequence, Sequence
 from typing import Any, NamedTuple
 
-from dynamo_planner.simulation import batching
+from dynamo_planner.simulation import batching, runs
 from dynamo_planner.simulation.request import NONE, NOWHERE, Request
 from dynamo_planner.simulation.state import ClusterState, EngineState, Log, PoolState
 
@@ -344,13 +344,13 @@ def look(w: World, pool: int) -> Seen:
     token_time_s = p.token_time_s
     for k in range(p.members):
         e = w.engines[w.members[pool][k]]
-        steps = batching.done(e, now_s)
+        steps = runs.done(e, now_s)
         queued += e.waiting
         running += e.running
         usage += (e.kv + e.decoding * (steps if e.steps else -1)) / e.kv_tokens
         tokens += e.decoding * steps
         if steps:
-            token_time_s += e.decoding * (batching.end_of(e, steps) - e.start_s)
+            token_time_s += e.decoding * (runs.end_of(e, steps) - e.start_s)
     return Seen(p.waiting, queued, running, usage / p.members if p.members else 0.0, tokens, token_time_s)
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dynamo_planner.simulation import batching, serving
+from dynamo_planner.simulation import runs, serving
 from dynamo_planner.simulation.cluster_setup import ClusterSetup
 from dynamo_planner.simulation.engine import EngineLimits
 from dynamo_planner.simulation.request import NONE, Request
@@ -175,7 +175,7 @@ class ObjectWorld:
         """What a worker shows of itself now."""
         e = self.engine(worker)
         now_s = float(self.cluster.now_s)
-        steps = batching.done(e, now_s) if e.steps else -1
+        steps = runs.done(e, now_s) if e.steps else -1
         return WorkerStatus.model_construct(
             name=f"worker-{int(e.number)}",
             queued=float(e.waiting),

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dynamo_planner.simulation import batching
+from dynamo_planner.simulation import runs
 from dynamo_planner.simulation.engine import Engine, EngineLimits
 from dynamo_planner.simulation.request import Request
 from dynamo_planner.simulation.state import EngineState
@@ -276,11 +276,11 @@ def test_a_run_knows_its_steps_in_spite_of_rounding(
 ) -> None:
     run = EngineState(1, 1, 1)
     run.start_s = start_s
-    batching.plan_run(run, steps, first_step_s, growth * first_step_s / (steps if growth < 0 else 1))
+    runs.plan_run(run, steps, first_step_s, growth * first_step_s / (steps if growth < 0 else 1))
     step = data.draw(st.integers(1, steps))
-    end_s = batching.end_of(run, step)
-    assert batching.done(run, end_s) == step
-    assert batching.done(run, math.nextafter(end_s, -math.inf)) == step - 1
+    end_s = runs.end_of(run, step)
+    assert runs.done(run, end_s) == step
+    assert runs.done(run, math.nextafter(end_s, -math.inf)) == step - 1
 
 
 @settings(max_examples=100, deadline=None)
