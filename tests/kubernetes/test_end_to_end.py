@@ -38,7 +38,7 @@ RBAC = Path(__file__).parents[2] / "examples" / "kubernetes" / "rbac.yaml"
 METRICS_PORT = 9090
 LENGTH_S = 20.0
 ADJUSTED_EVERY_S = 2.0
-SETTLES_WITHIN_S = 25.0
+SETTLES_WITHIN_S = 45.0
 
 ROLES: dict[str, Role] = {"prefill": "prefill", "decode": "decode", "worker": "aggregated"}
 """The roles of the components' types."""
@@ -107,7 +107,7 @@ class Served:
         return self.place.token("dynamo-planner")
 
     def _config(self) -> dict[str, Any]:
-        spec = {"gpus": 0, "max_replicas": 2, "startup_s": 3}
+        spec = {"gpus": 0, "max_replicas": 2, "startup_s": 10}
         pools = {
             kind: {
                 "spec": {**spec, "role": ROLES[kind]},
@@ -122,7 +122,7 @@ class Served:
                 "kind": "kubernetes",
                 "kubeconfig": str(self.place.kubeconfig(url=self.url, token=self.token)),
                 "pools": pools,
-                "lease": {"name": "dynamo-planner", "seconds": 6},
+                "lease": {"name": "dynamo-planner", "seconds": 30},
                 "events": True,
             },
             "source": {"window_s": 5},
