@@ -91,8 +91,9 @@ class DecodeBatch:
         lump: Lengths | None = None,
         at_once: float = 0.0,
         most: float = math.inf,
+        evenly: bool = True,
     ) -> None:
-        self.osl = osl
+        self.osl, self._evenly = osl, evenly
         self.context, spread = context_in_flight(isl, osl)
         room = room_tokens / self.context
         batch, found = _largest(steps, itl_ms)
@@ -179,6 +180,8 @@ class DecodeBatch:
         fresh = max(arrivals.dispersion, LEAST_DISPERSION) * (1 - seen.captured)
         pool = batch * (1 + (fresh - 1) * self.lives.overlap) * self.lives.slowness / np.maximum(counts, 1e-9)
         own = batch * limit.spread + UNEVEN
+        if not self._evenly:  # each replica has a number of its own, which nobody levels out
+            own = own + batch * (1 - self.lives.overlap)
         room = np.maximum(limit.batch - batch, 1e-9) / np.maximum(limit.rate - rate, 1e-12)
         if limit.lasting:
             levels, shares, most = seen.lasting, seen.lasting_shares * self._several[:, None], self._most
@@ -198,10 +201,13 @@ class DecodeBatch:
         return np.where(rate < limit.rate, over.mean(axis=1), 1.0)
 
 
-def decode_batch(curves: DecodeCurves, isl: Lengths, osl: Lengths, itl_ms: float, factor: float = 1.0) -> DecodeBatch:
-    """Replicas that only decode; ``factor`` is how much longer steps take than the profile says."""
+def decode_batch(
+    curves: DecodeCurves, isl: Lengths, osl: Lengths, itl_ms: float, factor: float = 1.0, evenly: bool = True
+) -> DecodeBatch:
+    """Replicas that only decode; ``factor`` is how much longer steps take than the profile says, and ``evenly`` that
+    each request goes to the replica with the fewest."""
     steps = curves.at(context_in_flight(isl, osl)[0], factor)
-    return DecodeBatch(steps, curves.room_tokens, isl, osl, itl_ms)
+    return DecodeBatch(steps, curves.room_tokens, isl, osl, itl_ms, evenly=evenly)
 
 
 def _largest(steps: Steps, limit_ms: float) -> tuple[float, bool]:

@@ -49,7 +49,7 @@ class PercentileSizing:
     together, and each is sized by itself: more work never takes a replica from the other.
 
     ``chunk_tokens`` is ``max_num_batched_tokens`` of aggregated engines, ``max_num_seqs`` the most requests at once
-    (left out: as many as were measured), and ``routing`` says which prefill replica a request goes to.
+    (left out: as many as were measured), and ``routing`` says which replica a request goes to.
 
     >>> sizing = PercentileSizing(Profile.bundled("llama31-8b_h100_vllm_tp1"))
     >>> load, sla = Load.of(requests_per_s=40, isl=3000, osl=300), Sla(ttft_ms=500, itl_ms=20)
@@ -149,7 +149,8 @@ class PercentileSizing:
         if role == "prefill":
             return Prompts(self.profile.prefill, load, sla, factor, self.routing)
         if role == "decode":
-            return decode_batch(self._decode, load.isl, load.osl, sla.itl_ms, factor)
+            evenly = self.routing == "least_loaded"
+            return decode_batch(self._decode, load.isl, load.osl, sla.itl_ms, factor, evenly)
         if self._mixed is None:
             raise ValueError(
                 f"profile {self.profile.name!r} has no mixed steps, so it cannot size aggregated replicas: "

@@ -26,7 +26,7 @@ CAUTION = 1.6
 """The share of late requests is taken to be so many times what the formula says; fitted once, to keep the count from
 being one too low more often than in one case of twenty."""
 
-OWN_QUEUE_CAUTION = 1.5
+OWN_QUEUE_CAUTION = 4.0
 """The same where each replica has a queue of its own."""
 
 Routing = Literal["least_loaded", "round_robin", "random"]
@@ -37,7 +37,7 @@ LEAST_SLACK = 0.25
 """Where each replica has a queue of its own, prompts that leave less than this share of the time for waiting are not
 paid for: hardly anything makes them in time."""
 
-MOST_SPARE = 4.0
+MOST_SPARE = 1.8
 """Where each replica has a queue of its own, long prompts hold up others however many replicas there are: more than so
 many times the load is not asked for."""
 

@@ -31,6 +31,8 @@ WORKERS = {"dynamo_planner.simulation.worker", "dynamo_planner.simulation.llamac
 SERVING = {
     "aggregated": [],
     "disaggregated": ["--disaggregated"],
+    "aggregated, sla": ["--policy", "sla"],
+    "disaggregated, sla": ["--disaggregated", "--policy", "sla"],
     "llama.cpp": ["--engine", "llama.cpp", "--interval-s", "2", "--max-workers", "2"],
 }
 
@@ -121,7 +123,7 @@ def test_a_trace_scales_workers_up_and_down_and_loses_nothing(
     assert (summary.lost, summary.failures) == (0, ())
     assert summary.requests == len(Trace.load(small_burst))
     assert summary.wall_s < 120
-    assert list(summary.pools) == (["prefill", "decode"] if serving == "disaggregated" else ["workers"])
+    assert list(summary.pools) == (["prefill", "decode"] if serving.startswith("disaggregated") else ["workers"])
     assert summary.worker_s < summary.static_peak_s
     assert all(0 <= pool.last <= pool.peak <= 4 for pool in summary.pools.values())
 

@@ -23,16 +23,10 @@ FIXED_POINT_STEPS = 4
 
 
 class Work(NamedTuple):
-    """Mean lengths of the requests: prompt tokens that are computed, prompt tokens, and output tokens."""
+    """Mean tokens of the requests: of a prompt that are computed, and that a request in flight attends to."""
 
     computed: float
-    isl: float
-    osl: float
-
-    @property
-    def context(self) -> float:
-        """Tokens that a request in flight attends to on average."""
-        return self.isl + self.osl / 2
+    context: float
 
 
 class Prompts(NamedTuple):

@@ -25,6 +25,7 @@ from dynamo_planner.policies.sla.startup import Startup, watched
 from dynamo_planner.policy import Policy
 from dynamo_planner.profiles import Profile
 from dynamo_planner.sizing import ClassicSizing, Load, Need, PercentileSizing
+from dynamo_planner.sizing.decode import context_in_flight
 from dynamo_planner.sizing.need import DISAGGREGATED
 from dynamo_planner.sizing.percentile import CHUNK_TOKENS
 from dynamo_planner.sizing.prefill import Routing
@@ -180,7 +181,8 @@ class SlaPolicy(Policy, kind="sla"):
             want, needs, reasons = planned(tick, needs, given)
             reasons += self._told_of(tick, own, memory, factor, startup, lead_s)
         if memory.isl is not None and memory.osl is not None:
-            work = Work(memory.isl.mean * (1 - hit_rate), memory.isl.mean, memory.osl.mean)
+            context, _ = context_in_flight(memory.isl.lengths(), memory.osl.lengths())
+            work = Work(memory.isl.mean * (1 - hit_rate), context)
             own_seen, traffic = seen.times(tick.share), tick.snapshot.traffic
             if role == "prefill":
                 correction = by_ttft(correction, tick.replicas, queued, traffic, own_seen, self._prompts(memory, work))
