@@ -14,6 +14,7 @@ from dynamo_planner.sources import ScrapeSource
 
 PROFILE = Profile.bundled("llama31-8b_h100_vllm_tp1")
 POLICY = SlaPolicy(sla=Sla(ttft_ms=500, itl_ms=25), profile=PROFILE) | GpuBudget(max_gpus=8)
+PORT = 8000
 POOLS = {"workers": PoolSpec(role="aggregated", gpus=1, min_replicas=1, max_replicas=8)}
 
 
@@ -29,7 +30,7 @@ class Controller:
         ready = [
             pod for pod in pods if any(c.type == "Ready" and c.status == "True" for c in pod.status.conditions or [])
         ]
-        return {"workers": {pod.metadata.name: f"http://{pod.status.pod_ip}:8000" for pod in ready}}
+        return {"workers": {pod.metadata.name: f"http://{pod.status.pod_ip}:{PORT}" for pod in ready}}
 
     def step(self, now_s: float) -> str:
         deployment = self.apps.read_namespaced_deployment(**self.where)

@@ -30,12 +30,12 @@ from dynamo_planner.simulation.worker import WorkerOptions
 from dynamo_planner.snapshot import Role
 from tests.cli.run_parts import running
 from tests.kubernetes.cluster import Place, new_place
-from tests.kubernetes.control_plane import ControlPlane
+from tests.kubernetes.control_plane import ControlPlane, free_port
 from tests.kubernetes.faulty_proxy import Fault, Proxy
 from tests.kubernetes.graph_operator import ADAPTER, GRAPH, GraphOperator
 
 RBAC = Path(__file__).parents[2] / "examples" / "kubernetes" / "rbac.yaml"
-METRICS_PORT = 9090
+METRICS_PORT = free_port()
 LENGTH_S = 20.0
 ADJUSTED_EVERY_S = 2.0
 STARTS_WITHIN_S, SETTLES_WITHIN_S = 120.0, 45.0

@@ -20,7 +20,7 @@ import yaml
 from dynamo_planner.cli.config import load_config
 from tests.examples.test_examples import load
 from tests.kubernetes.cluster import Place, collection
-from tests.kubernetes.control_plane import StatusError
+from tests.kubernetes.control_plane import StatusError, free_port
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "kubernetes"
 NEWER = {"autoscaling/v2": "autoscaling/v2beta2"}
@@ -150,11 +150,12 @@ def test_the_controller_scales_a_deployment_by_what_its_workers_say(kubernetes: 
     config.load_kube_config(str(kubernetes.kubeconfig()))
     module = load("kubernetes/controller.py")
     host = f"127.{random.randrange(1, 255)}.{random.randrange(256)}.1"
+    vars(module)["PORT"] = port = free_port()
     a_deployment(kubernetes, host)
     controller = module.Controller(kubernetes.namespace, "llama")
     now_s = [1000.0]
     told = []
-    with answering(lambda _: vllm_page(now_s[0]), host, 8000):
+    with answering(lambda _: vllm_page(now_s[0]), host, port):
         for now_s[0] in (1000.0, 1030.0, 1060.0):
             told.append(controller.step(now_s[0]))
     assert "workers: held" in told[0], "a rate takes two looks"
