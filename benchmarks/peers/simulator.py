@@ -88,7 +88,7 @@ def simulate(trace: Trace, profile: Profile, fleets: list[dict[str, int]], limit
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch)
         MockerTiming(profile).save(directory / "timing.npz")
-        _write(trace, directory / "trace.jsonl")
+        write_mooncake(trace, directory / "trace.jsonl")
         shared = {
             "trace": str(directory / "trace.jsonl"),
             "timing": str(directory / "timing.npz"),
@@ -103,7 +103,7 @@ def simulate(trace: Trace, profile: Profile, fleets: list[dict[str, int]], limit
         return [_read(Path(str(job["out"]))) for job in jobs]
 
 
-def _write(trace: Trace, path: Path) -> None:
+def write_mooncake(trace: Trace, path: Path) -> None:
     """As Mooncake's traces are; no two requests share a block, so that no prefix cache has a part in it."""
     block = 0
     with path.open("w") as file:
