@@ -13,7 +13,7 @@ import numpy as np
 from dynamo_planner.profiles import Profile
 from dynamo_planner.simulation.cluster_setup import ClusterSetup, Faults, MetricsSetup, Outage
 from dynamo_planner.simulation.generate import AZURE_CONVERSATION_ISL, AZURE_CONVERSATION_OSL
-from dynamo_planner.simulation.timing import ProfileTiming, Slowed
+from dynamo_planner.simulation.timing import ProfileTiming
 from dynamo_planner.simulation.traces import Trace
 from dynamo_planner.simulation.work import demand
 from dynamo_planner.snapshot import Sla
@@ -92,8 +92,7 @@ def _pools(cell: Cell) -> tuple[str, ...]:
 
 def _cluster(cell: Cell, need: dict[str, float]) -> ClusterSetup:
     profile = cell.profile()
-    timing = ProfileTiming(profile=profile)
-    engine: Any = timing if cell.profile_error == 1.0 else Slowed(timing, cell.profile_error)
+    engine = ProfileTiming(profile=profile if cell.profile_error == 1.0 else _slower(profile, cell.profile_error))
     start = {name: max(int(np.ceil(1.5 * level)), 1) for name, level in need.items()}
     gpus = profile.decode_points.gpus
     limit = cell.max_gpus_over_mean
@@ -110,6 +109,20 @@ def _cluster(cell: Cell, need: dict[str, float]) -> ClusterSetup:
     if cell.aggregated:
         return ClusterSetup.aggregated(engine, start["workers"], **options)
     return ClusterSetup.disaggregated(engine, start["prefill"], start["decode"], **options)
+
+
+def _slower(profile: Profile, factor: float) -> Profile:
+    """The engine as it is, where the profile that the policies have is too good by a factor."""
+    prefill, decode = profile.prefill_points, profile.decode_points
+    return Profile.from_points(
+        isl=prefill.isl,
+        ttft_ms=factor * np.asarray(prefill.ttft_ms),
+        max_kv_tokens=decode.max_kv_tokens,
+        context=decode.context,
+        itl_ms=factor * np.asarray(decode.itl_ms),
+        kv_usage=decode.kv_usage,
+        gpus=decode.gpus,
+    )
 
 
 # Loads.
