@@ -89,9 +89,9 @@ def play(python: str, scratch: Path, name: str, row: str, shared: dict[str, Any]
     if done.returncode:
         sys.exit(f"{row} in {name} failed:\n{done.stderr[-3000:]}")
     score: dict[str, Any] = json.loads((place / "scores.json").read_text())
-    ratio = score["gpu_hours"] / SETUPS[name].hindsight_gpu_hours
-    print(f"{name}: {row} took {time.monotonic() - began_s:.0f} s", file=sys.stderr, flush=True)
-    return {**score, "ratio": ratio}
+    score["ratio"] = score["gpu_hours"] / SETUPS[name].hindsight_gpu_hours
+    print(f"{name}, {time.monotonic() - began_s:.0f} s:{line(row, score)}", file=sys.stderr, flush=True)
+    return score
 
 
 def main() -> None:
