@@ -25,12 +25,15 @@ class Frozen(BaseModel):
         As ``model_construct``, at a quarter of its cost, and for fields by their names only.
         """
         made = cls.__new__(cls)
-        defaults = _defaults(cls)
-        object.__setattr__(made, "__dict__", {**defaults, **values} if len(values) < len(defaults) else values)
+        object.__setattr__(made, "__dict__", {**_defaults(cls), **values})  # in the order of the fields, as in JSON
         object.__setattr__(made, "__pydantic_fields_set__", set(values))
         object.__setattr__(made, "__pydantic_extra__", None)
         object.__setattr__(made, "__pydantic_private__", None)
         return made
+
+    def changed(self, **values: Any) -> Self:
+        """The same with other values that are known to be right."""
+        return self.trusted(**{**self.__dict__, **values})
 
 
 @cache

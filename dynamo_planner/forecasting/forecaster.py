@@ -215,7 +215,7 @@ class Forecaster(Frozen):
     def _state(self, *values: Any) -> ForecastState:
         """A state of values that are valid by construction (which saves most of the time of an update)."""
         names = ("at_s", "root", "zeros", "samples", "span_s", "every_s", "noise", "memories", "tracks")
-        return ForecastState.model_construct(kinds=self._kinds, **dict(zip(names, values, strict=True)))
+        return ForecastState.trusted(kinds=self._kinds, **dict(zip(names, values, strict=True)))
 
     def _foretold(
         self, tracks: Sequence[Track], memories: Sequence[Memory], at_s: float, span_s: float, noise: float

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,6 +11,8 @@ import numpy.typing as npt
 from dynamo_planner.sizing.queueing import Floats
 
 LEAST_DISPERSION = 0.05
+
+NO_PATH: Floats = np.zeros(0)
 
 
 @dataclass(frozen=True)
@@ -24,12 +27,12 @@ class Arrivals:
     requests_per_s: float
     dispersion: float = 1.0
     slot_s: float = 1.0
-    path: Floats = field(default_factory=lambda: np.zeros(0))
+    path: Floats = field(default_factory=lambda: NO_PATH)
 
     def __post_init__(self) -> None:
         for name in ("requests_per_s", "dispersion"):
             value = getattr(self, name)
-            if not (np.isfinite(value) and value >= 0):
+            if not 0 <= value < math.inf:
                 raise ValueError(f"{name} must be a finite number of at least 0, got {value}")
         if not self.slot_s > 0:
             raise ValueError(f"slot_s must be above 0, got {self.slot_s}")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import math
 from collections.abc import Hashable, Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from dynamo_planner.sizing.arrivals import Arrivals
 from dynamo_planner.sizing.curves import DecodeCurves, MixedCurves
 from dynamo_planner.sizing.decode import decode_batch
 from dynamo_planner.sizing.load import Load
+from dynamo_planner.sizing.memo import Memo
 from dynamo_planner.sizing.mixed import MixedStep
 from dynamo_planner.sizing.need import DISAGGREGATED, Fact, Need
 from dynamo_planner.sizing.prefill import Routing
@@ -24,7 +25,8 @@ from dynamo_planner.snapshot import Role, Sla
 CHUNK_TOKENS = 2048
 """``max_num_batched_tokens`` where nobody says: vLLM's default for chunked prefill in serving."""
 
-_KEPT = 32
+_STAGES, _NEEDS = 32, 256
+"""So many are kept, for the ticks to come."""
 
 
 class _Stage(Protocol):
@@ -71,7 +73,9 @@ class PercentileSizing:
         self.profile, self.chunk_tokens, self.routing = profile, chunk_tokens, routing
         self._decode = DecodeCurves(profile, max_num_seqs)
         self._mixed = None if profile.mixed is None else MixedCurves(profile.decode_points, profile.mixed)
-        self._stages: OrderedDict[Hashable, tuple[Load, _Stage]] = OrderedDict()
+        # Each with its load, which keeps the ids in the keys from being reused.
+        self._stages = Memo[tuple[Load, _Stage]](_STAGES)
+        self._needs = Memo[tuple[Load, Need]](_NEEDS)
 
     def replicas_for(
         self,
@@ -114,36 +118,31 @@ class PercentileSizing:
         load: Load,
         sla: Sla,
         share: float,
-        factor: Mapping[Role, float] | None,
+        factors: Mapping[Role, float] | None,
         near: int | None,
     ) -> Need:
-        stage = self._stage(role, load, sla, factor)
+        """What a role needs, which does not depend on ``near`` since more replicas never attain less."""
         arrivals = load.arrivals
-        replicas, attained = stage.replicas_for(arrivals, share, near)
-        busy = stage.load(arrivals)
-        limit = "stability" if replicas <= np.floor(busy) + 1 else stage.binding(arrivals, replicas)
-        return Need(
-            role=role,
-            load=busy,
-            replicas=replicas,
-            attained=attained,
-            hopeless=stage.hopeless,
-            limit=limit,
-            extrapolated=stage.extrapolated,
-            facts=_facts(role, load, stage, replicas, attained, busy),
-        )
+        key = self._key(role, load, sla, factors)
+        path = id(arrivals.path), arrivals.slot_s, arrivals.dispersion
+
+        def sized() -> tuple[Load, Need]:
+            return load, _sized(role, load, self._stage(role, load, sla, factors), share, near)
+
+        return self._needs.get((key, path, arrivals.requests_per_s, share), sized)[1]
 
     def _stage(self, role: Role, load: Load, sla: Sla, factors: Mapping[Role, float] | None) -> _Stage:
         """The role for these lengths and targets, which several horizons share."""
+        key = self._key(role, load, sla, factors)
+        return self._stages.get(key, lambda: (load, self._built(role, load, sla, (factors or {}).get(role, 1.0))))[1]
+
+    def _key(self, role: Role, load: Load, sla: Sla, factors: Mapping[Role, float] | None) -> Hashable:
+        """What a stage depends on. Lengths are told apart by identity: who asks often hands in the same objects."""
         factor = (factors or {}).get(role, 1.0)
-        if not 0 < factor < np.inf:
+        if not 0 < factor < math.inf:
             raise ValueError(f"service_factor of {role} must be a finite number above 0, got {factor}")
-        key = (role, id(load.isl), id(load.osl), load.prefix_hit_rate, load.kv_transfer_ms, sla, factor)
-        if key not in self._stages:
-            self._stages[key] = load, self._built(role, load, sla, factor)  # the load keeps its ids from being reused
-            if len(self._stages) > _KEPT:
-                self._stages.popitem(last=False)
-        return self._stages[key][1]
+        targets = sla.ttft_ms, sla.itl_ms
+        return role, id(load.isl), id(load.osl), load.prefix_hit_rate, load.kv_transfer_ms, targets, factor
 
     def _built(self, role: Role, load: Load, sla: Sla, factor: float) -> _Stage:
         if role == "prefill":
@@ -158,8 +157,15 @@ class PercentileSizing:
             )
         return MixedStep(self._decode, self._mixed, load, sla, self.chunk_tokens, factor)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_stages": OrderedDict()}
+
+def _sized(role: Role, load: Load, stage: _Stage, share: float, near: int | None) -> Need:
+    """The fewest replicas of a role with which so large a share is in time, and how that came to be."""
+    arrivals = load.arrivals
+    replicas, attained = stage.replicas_for(arrivals, share, near)
+    busy = stage.load(arrivals)
+    limit = "stability" if replicas <= math.floor(busy) + 1 else stage.binding(arrivals, replicas)
+    facts = _facts(role, load, stage, replicas, attained, busy)
+    return Need(role, busy, replicas, attained, stage.hopeless, limit, stage.extrapolated, facts)
 
 
 def _facts(role: Role, load: Load, stage: _Stage, replicas: int, attained: float, busy: float) -> tuple[Fact, ...]:

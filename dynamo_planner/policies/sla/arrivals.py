@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dynamo_planner.sizing import Arrivals
+from dynamo_planner.sizing.arrivals import NO_PATH
 from dynamo_planner.sizing.queueing import Floats
 
 SHORTEST_SLOT_S = 5.0
@@ -34,6 +35,18 @@ class Slots(NamedTuple):
     rates: tuple[float, ...] = ()
 
 
+class Pattern(NamedTuple):
+    """How arrivals go about their rate: as in :class:`~dynamo_planner.sizing.Arrivals`."""
+
+    dispersion: float
+    slot_s: float = 1.0
+    path: Floats = NO_PATH
+
+    def at(self, requests_per_s: float) -> Arrivals:
+        """Arrivals at this rate."""
+        return Arrivals(requests_per_s, *self)
+
+
 def counted(slots: Slots | None, end_s: float, rate_per_s: float, window_s: float) -> Slots:
     """The slots after a window of ``window_s`` seconds to ``end_s``; one that was counted before changes nothing."""
     if slots is None:
@@ -56,22 +69,20 @@ def recent_rate(slots: Slots | None, over_s: float) -> float:
     return sum(last) / len(last)
 
 
-def arrivals_at(slots: Slots | None, rate_per_s: float, level_s: float, told: float | None) -> Arrivals:
-    """Arrivals at a rate that is a mean over ``level_s``, which go about it as those of the slots went about theirs.
+def pattern(slots: Slots | None, level_s: float, told: float | None) -> Pattern:
+    """How arrivals go about a rate that is a mean over ``level_s``, if they do as those of the slots did.
 
     What changes over longer times than ``level_s`` is left out, since that is forecast. ``told`` is the dispersion that
     a source reports, for as long as too little was counted; without it arrivals are taken for Poisson.
     """
     whole = () if slots is None else slots.rates[: len(slots.rates) - slots.number % EVERY]
     past = _past(whole, slots.slot_s, level_s) if slots and whole else None
-    if past is None:
-        return Arrivals(rate_per_s, max(told or 1.0, 1.0))
-    return Arrivals(rate_per_s, *past)
+    return Pattern(max(told or 1.0, 1.0)) if past is None else past
 
 
-@lru_cache(maxsize=16)
-def _past(rates: tuple[float, ...], slot_s: float, level_s: float) -> tuple[float, float, Floats] | None:
-    """Dispersion, slot and path of past arrivals; ``None`` where there were too few."""
+@lru_cache(maxsize=64)
+def _past(rates: tuple[float, ...], slot_s: float, level_s: float) -> Pattern | None:
+    """The pattern of past arrivals; ``None`` where there were too few."""
     values = np.array(rates)
     mean = float(values.mean())
     together = int(np.ceil(LEAST_REQUESTS / (mean * slot_s))) if mean > 0 else len(values)
@@ -83,7 +94,7 @@ def _past(rates: tuple[float, ...], slot_s: float, level_s: float) -> tuple[floa
     dispersion = float(np.mean(np.diff(values) ** 2) / 2 / values.mean()) * slot_s
     level = _moving_mean(values, max(round(level_s / slot_s), 1))
     path = np.where(level > 0, values / np.where(level > 0, level, 1.0), 1.0)
-    return dispersion, slot_s, path / path.mean()
+    return Pattern(dispersion, slot_s, path / path.mean())
 
 
 def _moving_mean(values: Floats, width: int) -> Floats:

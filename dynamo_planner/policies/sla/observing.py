@@ -56,9 +56,9 @@ def remembered(memory: ServiceMemory, snapshot: Snapshot, seen: Seen, forecaster
     traffic = snapshot.traffic
     queue_seen = memory.queue_seen or traffic.queued is not None
     if not seen.elapsed_s:
-        return memory.model_copy(update={"queue_seen": queue_seen})
+        return memory.changed(queue_seen=queue_seen)
     rate, requests = seen.requests_per_s, seen.requests
-    return ServiceMemory.model_construct(
+    return ServiceMemory.trusted(
         seen_s=seen.at_s,
         rate=forecaster.update(memory.rate, seen.at_s, rate, seen.window_s),
         slots=counted(memory.slots, seen.at_s, rate, seen.window_s),

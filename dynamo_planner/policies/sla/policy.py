@@ -14,18 +14,17 @@ from pydantic import Field
 from dynamo_planner.actions import Hold, Proposal, Reason, Want
 from dynamo_planner.forecasting import Forecaster
 from dynamo_planner.frozen import FrozenMap
-from dynamo_planner.policies.sla.arrivals import arrivals_at, recent_rate
 from dynamo_planner.policies.sla.correcting import Prompts, Work, by_itl, by_ttft
-from dynamo_planner.policies.sla.demand import demand, shares
+from dynamo_planner.policies.sla.demand import shares
 from dynamo_planner.policies.sla.lengths import rounded
 from dynamo_planner.policies.sla.memory import PoolMemory, ServiceMemory
 from dynamo_planner.policies.sla.observing import Seen, remembered, seen_in
+from dynamo_planner.policies.sla.outlook import Outlook
 from dynamo_planner.policies.sla.planning import Given, Tick, planned, planned_idle, told
 from dynamo_planner.policies.sla.startup import Startup, watched
 from dynamo_planner.policy import Policy
 from dynamo_planner.profiles import Profile
-from dynamo_planner.sizing import ClassicSizing, Load, Need, PercentileSizing
-from dynamo_planner.sizing.decode import context_in_flight
+from dynamo_planner.sizing import ClassicSizing, Need, PercentileSizing
 from dynamo_planner.sizing.need import DISAGGREGATED
 from dynamo_planner.sizing.percentile import CHUNK_TOKENS
 from dynamo_planner.sizing.prefill import Routing
@@ -121,6 +120,7 @@ class SlaPolicy(Policy, kind="sla"):
         before = state or ServiceMemory()
         seen = seen_in(snapshot, before.seen_s, self.max_age_s)
         memory = before if seen is None else remembered(before, snapshot, seen, self.forecaster)
+        outlook = Outlook(memory, snapshot, self.forecaster, self.level_s, self.quantile)
         pools = snapshot.with_role("prefill", "decode", "aggregated")
         entries: dict[str, Want | Hold] = {}
         reasons: list[Reason] = []
@@ -136,15 +136,15 @@ class SlaPolicy(Policy, kind="sla"):
             tick = Tick(name, pool, pool.replicas, snapshot, share)
             if seen is None:
                 entries[name] = Hold(_why_no_arrivals(snapshot, self.max_age_s), "MetricUnknown")
-                kept[name] = own.model_copy(update={"startup": watched(own.startup, pool.replicas, snapshot.at_s)})
+                kept[name] = own.changed(startup=watched(own.startup, pool.replicas, snapshot.at_s))
             else:
-                entries[name], kept[name], why = self._planned(tick, own, memory, seen)
+                entries[name], kept[name], why = self._planned(tick, own, memory, outlook, seen)
                 reasons += why
-        memory = memory.model_copy(update={"pools": FrozenMap(kept)})
-        return Proposal(pools=entries, reasons=tuple(reasons)), memory
+        proposal = Proposal.trusted(pools=FrozenMap(entries), reasons=tuple(reasons))
+        return proposal, memory.changed(pools=FrozenMap(kept))
 
     def _planned(
-        self, tick: Tick, own: PoolMemory, memory: ServiceMemory, seen: Seen
+        self, tick: Tick, own: PoolMemory, memory: ServiceMemory, outlook: Outlook, seen: Seen
     ) -> tuple[Want | Hold, PoolMemory, list[Reason]]:
         """What a pool should have, what is remembered of it, and why.
 
@@ -153,13 +153,9 @@ class SlaPolicy(Policy, kind="sla"):
         at_s, pool, role = tick.snapshot.at_s, tick.pool, tick.pool.spec.role
         startup = watched(own.startup, tick.replicas, at_s)
         lead_s = startup.planned_s(pool.spec.startup_s)
-        now, then = (
-            self.forecaster.forecast(memory.rate, at_s, horizon_s, self.level_s) for horizon_s in (0.0, lead_s)
-        )
-        recent = recent_rate(memory.slots, self.level_s)
-        ahead = demand(now, then, recent, lead_s, self.level_s, self.quantile).times(tick.share)
+        ahead = outlook.demand(lead_s).times(tick.share)
         queued, unknown = self._queued(tick, own, memory)
-        hit_rate, factor = round(memory.hit_rate or 0.0, 2), own.correction.factor(self.max_correction)
+        factor = own.correction.factor(self.max_correction)
         hold_s = max(self.restart_cost * lead_s, self.level_s)
         needs, correction = own.needs, own.correction
         idle = not seen.requests_per_s and not queued and ahead.then * self.level_s < FEWEST_EXPECTED
@@ -174,22 +170,21 @@ class SlaPolicy(Policy, kind="sla"):
             if tick.snapshot.traffic.isl is None or tick.snapshot.traffic.osl is None:
                 missing = "isl" if tick.snapshot.traffic.isl is None else "osl"
                 unknown = unknown or _why(tick.snapshot, f"traffic.{missing}")
-            need = self._sized(role, memory, hit_rate, rounded(factor, FACTOR_STEP), int(needs[-1][1]), tick)
+            need = self._sized(role, outlook, rounded(factor, FACTOR_STEP), int(needs[-1][1]))
             waits_s = 0.0 if role == "decode" else self.sla.ttft_ms / 2000
             unknown = unknown if seen.requests_per_s else None
             given = Given(ahead, queued, need, unknown, waits_s, self.drain_s, hold_s)
             want, needs, reasons = planned(tick, needs, given)
             reasons += self._told_of(tick, own, memory, factor, startup, lead_s)
         if memory.isl is not None and memory.osl is not None:
-            context, _ = context_in_flight(memory.isl.lengths(), memory.osl.lengths())
-            work = Work(memory.isl.mean * (1 - hit_rate), context)
+            work = Work(memory.isl.mean * (1 - outlook.hit_rate), outlook.context)
             own_seen, traffic = seen.times(tick.share), tick.snapshot.traffic
             if role == "prefill":
                 correction = by_ttft(correction, tick.replicas, queued, traffic, own_seen, self._prompts(memory, work))
             else:
                 correction = by_itl(correction, pool, tick.replicas.ready, traffic, own_seen, work, self.profile)
         queue_seen = own.queue_seen or pool.queued is not None
-        kept = PoolMemory.model_construct(startup=startup, needs=needs, correction=correction, queue_seen=queue_seen)
+        kept = PoolMemory.trusted(startup=startup, needs=needs, correction=correction, queue_seen=queue_seen)
         return want, kept, reasons
 
     def _prompts(self, memory: ServiceMemory, work: Work) -> Prompts:
@@ -199,19 +194,12 @@ class SlaPolicy(Policy, kind="sla"):
         own_queues = self.routing != "least_loaded"
         return Prompts(service_s, cv2 + (not own_queues), self.kv_transfer_ms, own_queues)
 
-    def _sized(
-        self, role: Role, memory: ServiceMemory, hit_rate: float, factor: float, near: int, tick: Tick
-    ) -> Callable[[float], Need]:
+    def _sized(self, role: Role, outlook: Outlook, factor: float, near: int) -> Callable[[float], Need]:
         """What a role needs for a rate, as things are."""
         sla = self._of_two if role in DISAGGREGATED else self.sla
-        told = tick.snapshot.traffic.arrival_dispersion
-        slots, isl, osl = memory.slots, memory.isl, memory.osl
 
         def need(rate: float) -> Need:
-            if isl is None or osl is None:
-                raise ValueError("no lengths were seen")
-            arrivals = arrivals_at(slots, rate, self.level_s, told)
-            load = Load(arrivals, isl.lengths(), osl.lengths(), hit_rate, self.kv_transfer_ms)
+            load = outlook.load(rate, self.kv_transfer_ms)
             return self.sizing.replicas_for(load, sla, (role,), {role: factor}, {role: near})[role]
 
         return need
