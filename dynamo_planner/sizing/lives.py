@@ -55,19 +55,10 @@ class Lives:
         padded = np.concatenate([np.full(len(kernel) - 1, path.mean()), path])
         there = np.convolve(padded, kernel / kernel.sum(), "valid")
         felt = there + self.at_once * (path - there)
-        sums = np.concatenate([[0.0], np.cumsum(felt), [0.0]])
-        sums[-1] = sums[-2] + felt[-1]
-        lasting = [_averaged(felt, sums, window_s / slot_s) for window_s in self.windows_s]
-        now, now_shares = _histogram(there, path)
-        histograms = [_histogram(values, path) for values in lasting]
+        rows = np.vstack([there, _averaged(felt, self.windows_s / slot_s)])
+        values, shares = _histograms(rows, path)
         captured = float(kernel @ kernel) / slot_s / (self.overlap * total)
-        return Seen(
-            now=now[None],
-            now_shares=now_shares[None],
-            lasting=np.array([values for values, _ in histograms]),
-            lasting_shares=np.array([shares for _, shares in histograms]),
-            captured=min(captured, 1.0),
-        )
+        return Seen(values[:1], shares[:1], values[1:], shares[1:], min(captured, 1.0))
 
     def _kernel(self, slot_s: float, most: int) -> Floats:
         """Seconds that requests of one slot are there in that slot and in each later one: the survival function,
@@ -86,22 +77,28 @@ def averaging(windows: Floats) -> Floats:
     return np.asarray(2 * (u - 1 + np.exp(-u)) / u**2)
 
 
-def _averaged(values: Floats, sums: Floats, slots: float) -> Floats:
-    """The mean over so many slots from the middle of each on; at the end what there is."""
-    if slots < 0.5:
-        return values
-    start = np.arange(len(values)) + 0.5
-    end = np.minimum(start + slots, len(values))
-    places = np.arange(len(values) + 1)
-    return np.asarray((np.interp(end, places, sums[:-1]) - np.interp(start, places, sums[:-1])) / (end - start))
+def _averaged(values: Floats, windows: Floats) -> Floats:
+    """The means over so many slots from the middle of each on, at the end over what there is; a row for each window.
+
+    A window of less than half a slot is the slot.
+    """
+    count = len(values)
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    start = np.arange(count) + 0.5
+    end = np.minimum(start + windows[:, None], count)
+    whole = np.minimum(end.astype(np.intp), count - 1)
+    means = (sums[whole] + (end - whole) * values[whole] - sums[:-1] - values / 2) / (end - start)
+    return np.where(windows[:, None] < 0.5, values, means)
 
 
-def _histogram(values: Floats, weights: Floats) -> tuple[Floats, Floats]:
-    low, high = values.min(), values.max()
-    width = max((high - low) / LEVELS, 1e-9)
-    bins = np.minimum(((values - low) / width).astype(np.intp), LEVELS - 1)
-    shares = np.bincount(bins, weights, LEVELS) / weights.sum()
-    return low + width * (np.arange(LEVELS) + 0.5), shares
+def _histograms(rows: Floats, weights: Floats) -> tuple[Floats, Floats]:
+    """The middles of :data:`LEVELS` bins over the range of each row, and the share of the weights in each."""
+    low = rows.min(axis=1, keepdims=True)
+    width = np.maximum((rows.max(axis=1, keepdims=True) - low) / LEVELS, 1e-9)
+    bins = np.minimum(((rows - low) / width).astype(np.intp), LEVELS - 1)
+    bins += LEVELS * np.arange(len(rows))[:, None]
+    shares = np.bincount(bins.ravel(), np.tile(weights, len(rows)), LEVELS * len(rows)).reshape(-1, LEVELS)
+    return low + width * (np.arange(LEVELS) + 0.5), shares / weights.sum()
 
 
 _EVEN = Seen(*(np.ones((1, 1)),) * 4, captured=0.0)

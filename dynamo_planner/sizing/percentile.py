@@ -13,7 +13,7 @@ from dynamo_planner.profiles import Profile
 from dynamo_planner.sizing.arrivals import Arrivals
 from dynamo_planner.sizing.curves import DecodeCurves, MixedCurves
 from dynamo_planner.sizing.decode import decode_batch
-from dynamo_planner.sizing.load import Load
+from dynamo_planner.sizing.load import Lengths, Load
 from dynamo_planner.sizing.memo import Memo
 from dynamo_planner.sizing.mixed import MixedStep
 from dynamo_planner.sizing.need import DISAGGREGATED, Fact, Need
@@ -141,8 +141,8 @@ class PercentileSizing:
         factor = (factors or {}).get(role, 1.0)
         if not 0 < factor < math.inf:
             raise ValueError(f"service_factor of {role} must be a finite number above 0, got {factor}")
-        targets = sla.ttft_ms, sla.itl_ms
-        return role, id(load.isl), id(load.osl), load.prefix_hit_rate, load.kv_transfer_ms, targets, factor
+        lengths, targets = _lengths(role, load), (sla.ttft_ms, sla.itl_ms)
+        return role, *map(id, lengths.values()), load.prefix_hit_rate, load.kv_transfer_ms, targets, factor
 
     def _built(self, role: Role, load: Load, sla: Sla, factor: float) -> _Stage:
         if role == "prefill":
@@ -168,12 +168,19 @@ def _sized(role: Role, load: Load, stage: _Stage, share: float, near: int | None
     return Need(role, busy, replicas, attained, stage.hopeless, limit, stage.extrapolated, facts)
 
 
+def _lengths(role: Role, load: Load) -> dict[str, Lengths]:
+    """The lengths that a role depends on."""
+    return {"isl": load.isl} if role == "prefill" else {"isl": load.isl, "osl": load.osl}
+
+
 def _facts(role: Role, load: Load, stage: _Stage, replicas: int, attained: float, busy: float) -> tuple[Fact, ...]:
+    lengths = _lengths(role, load)
+    tokens = " + ".join([f"{own.mean:.0f}" for own in lengths.values()])
     facts = [
         Fact(
             "Sized",
             f"{replicas} {role} replicas for {load.arrivals.requests_per_s:.3g} requests/s of "
-            f"{load.isl.mean:.0f} + {load.osl.mean:.0f} tokens keep {attained:.2%} in time",
+            f"{tokens} tokens keep {attained:.2%} in time",
             {"replicas": replicas, "load": busy, "attained": attained},
         )
     ]
@@ -187,8 +194,8 @@ def _facts(role: Role, load: Load, stage: _Stage, replicas: int, attained: float
         )
     if stage.extrapolated:
         facts.append(Fact("Extrapolated", f"the profile was not measured where {role} is to work", {}))
-    assumed = [name for name, lengths in (("isl", load.isl), ("osl", load.osl)) if lengths.assumed]
+    assumed = [name for name, own in lengths.items() if own.assumed]
     if assumed:
-        cv2 = load.isl.cv2 if load.isl.assumed else load.osl.cv2
+        cv2 = lengths[assumed[0]].cv2
         facts.append(Fact("SpreadAssumed", f"only the mean of {' and '.join(assumed)} is known", {"cv2": cv2}))
     return tuple(facts)

@@ -10,8 +10,9 @@ peakedness.
 
 from __future__ import annotations
 
+import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
@@ -44,6 +45,27 @@ many times the load is not asked for."""
 _BUDGETS, _LEVELS = 12, 32
 
 
+class _Served:
+    """What follows from the prompts alone."""
+
+    def __init__(self, service_s: Floats, within_s: float, routing: Routing) -> None:
+        self.mean_s = float(service_s.mean())
+        self.variation = float(service_s.var()) / self.mean_s**2
+        self.hopeless = float(np.mean(service_s > within_s))
+        slack = within_s - service_s
+        least = 0.0 if routing == "least_loaded" else LEAST_SLACK * within_s
+        slack = np.sort(slack[slack >= min(least, slack.max())])
+        self.budgets_s: Floats = slack[((np.arange(_BUDGETS) + 0.5) / _BUDGETS * len(slack)).astype(np.intp)]
+        """How long prompts with a chance may wait: a sample."""
+        self._service_s = service_s
+
+    @cached_property
+    def overhangs(self) -> tuple[Floats, Floats]:
+        """Times up to the longest service, and by how much the service exceeds each on average."""
+        times = np.linspace(0.0, float(self._service_s.max()), _LEVELS)
+        return times, np.maximum(self._service_s - times[:, None], 0.0).mean(axis=1)
+
+
 @dataclass(frozen=True)
 class PrefillQueue:
     """Prompts that take ``service_s`` seconds each (a sample, or equally likely quantiles) and may take ``within_s``.
@@ -56,22 +78,30 @@ class PrefillQueue:
     service_s: Floats
     within_s: float
     routing: Routing = "least_loaded"
+    _served: _Served = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.service_s.size or not np.all(np.isfinite(self.service_s)) or np.any(self.service_s <= 0):
             raise ValueError("service_s must be one or more finite times above 0")
         if not self.within_s > 0:
             raise ValueError(f"within_s must be above 0, got {self.within_s}")
+        object.__setattr__(self, "_served", _Served(self.service_s, self.within_s, self.routing))
+
+    def at(self, arrivals: Arrivals) -> PrefillQueue:
+        """The same prompts, arriving otherwise; what was worked out of the prompts is kept."""
+        other = copy.copy(self)
+        object.__setattr__(other, "arrivals", arrivals)
+        return other
 
     @property
     def load(self) -> float:
         """Replicas that are busy on average."""
-        return self.arrivals.requests_per_s * self._mean_s
+        return self.arrivals.requests_per_s * self._served.mean_s
 
     @property
     def hopeless(self) -> float:
         """The share of prompts that alone take longer than they may."""
-        return float(np.mean(self.service_s > self.within_s))
+        return self._served.hopeless
 
     def attainable(self, replicas: npt.ArrayLike) -> Floats:
         """The share of the prompts with a chance that are in time, for each number of replicas."""
@@ -98,26 +128,10 @@ class PrefillQueue:
     def _late(self, replicas: Floats) -> Floats:
         """Shape (counts,): the share of the prompts with a chance that are late, where ``replicas`` keep up."""
         behind, weight = self._behind(replicas)
-        left = self._budgets_s - behind[:, None]
+        left = self._served.budgets_s - behind[:, None]
         caution = CAUTION if self.routing == "least_loaded" else OWN_QUEUE_CAUTION
         late = np.where(left < 0, 1.0, self._waits_longer(replicas[:, None, None], np.maximum(left, 0)))
         return np.asarray(np.minimum(1.0, caution * (late.mean(axis=2) * weight).sum(axis=1)))
-
-    @cached_property
-    def _budgets_s(self) -> Floats:
-        """How long prompts with a chance may wait: a sample."""
-        slack = self.within_s - self.service_s
-        least = 0.0 if self.routing == "least_loaded" else LEAST_SLACK * self.within_s
-        slack = np.sort(slack[slack >= min(least, slack.max())])
-        return np.asarray(slack[((np.arange(_BUDGETS) + 0.5) / _BUDGETS * len(slack)).astype(np.intp)])
-
-    @cached_property
-    def _mean_s(self) -> float:
-        return float(self.service_s.mean())
-
-    @cached_property
-    def _variation(self) -> float:
-        return float(self.service_s.var()) / self._mean_s**2
 
     def _behind(self, replicas: Floats) -> tuple[Floats, Floats]:
         """By how many seconds the replicas may be behind, shape (levels,), and at the ends of the slots of the path the
@@ -129,12 +143,12 @@ class PrefillQueue:
         if not arrivals.path.size:
             return np.zeros(1), np.ones((len(replicas), 1))
         dispersion = max(arrivals.path_dispersion(), LEAST_DISPERSION)
-        widened = math.sqrt(1 + self._variation / dispersion)
+        widened = math.sqrt(1 + self._served.variation / dispersion)
         work = self.load * (1 + widened * (arrivals.path - 1))
         level = np.zeros((len(replicas), len(work) + 1))
         np.cumsum((work - replicas[:, None]) * arrivals.slot_s, axis=1, out=level[:, 1:])
         backlog = (level - np.minimum.accumulate(level, axis=1)) / replicas[:, None]
-        step = max(float(self._budgets_s[-1]), 1e-9) / _LEVELS
+        step = max(float(self._served.budgets_s[-1]), 1e-9) / _LEVELS
         bins = np.minimum(backlog / step + 0.5, _LEVELS + 1).astype(np.intp)
         bins += np.arange(len(replicas))[:, None] * (_LEVELS + 2)
         shape, size = (len(replicas), _LEVELS + 2), len(replicas) * (_LEVELS + 2)
@@ -161,17 +175,11 @@ class PrefillQueue:
             # vary by themselves.
             over_s = np.minimum(over_s, arrivals.slot_s)
         over_s = over_s + 1e-12
-        variance = rate * over_s * self._mean_s**2 * (dispersion + self._variation)
+        variance = rate * over_s * self._served.mean_s**2 * (dispersion + self._served.variation)
         exponent = (servers * than_s + spare * over_s) ** 2 / (2 * variance)
         waits = waits * np.exp(-np.minimum(exponent, 700.0))
         if self.routing != "least_loaded":
             # A single long prompt makes those behind it late by itself.
-            overhang_s = np.interp(than_s, *self._overhangs)
+            overhang_s = np.interp(than_s, *self._served.overhangs)
             waits = np.minimum(waits + rate * overhang_s / np.maximum(1 - load, 1e-3), 1.0)
         return np.asarray(waits)
-
-    @cached_property
-    def _overhangs(self) -> tuple[Floats, Floats]:
-        """Times up to the longest service, and by how much the service exceeds each on average."""
-        times = np.linspace(0.0, float(self.service_s.max()), _LEVELS)
-        return times, np.maximum(self.service_s - times[:, None], 0.0).mean(axis=1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -37,17 +36,17 @@ class Prompts:
 
     def load(self, arrivals: Arrivals) -> float:
         """Replicas that are busy on average."""
-        return self._with(arrivals).load
+        return self._queue.at(arrivals).load
 
     def attainable(self, arrivals: Arrivals, replicas: npt.ArrayLike) -> Floats:
         """The share of the prompts with a chance that are in time, for each number of replicas."""
         counts = np.asarray(replicas)
-        return np.zeros(counts.shape) if self.hopeless == 1 else self._with(arrivals).attainable(counts)
+        return np.zeros(counts.shape) if self.hopeless == 1 else self._queue.at(arrivals).attainable(counts)
 
     def replicas_for(self, arrivals: Arrivals, attainment: float, near: int | None = None) -> tuple[int, float]:
         """The fewest replicas with which at least this share is in time, looked for around ``near`` first, and the
         share that they attain; without hope, those that keep up."""
-        queue = self._with(arrivals)
+        queue = self._queue.at(arrivals)
         if self.hopeless == 1:
             return math.floor(queue.load) + 1 if queue.load else 0, 0.0
         return queue.sized(attainment, near)
@@ -55,6 +54,3 @@ class Prompts:
     def binding(self, arrivals: Arrivals, replicas: int) -> str:
         """What binds: there is only the waiting."""
         return "waiting"
-
-    def _with(self, arrivals: Arrivals) -> PrefillQueue:
-        return replace(self._queue, arrivals=arrivals)

@@ -17,7 +17,7 @@ HALF_LIFE_REQUESTS = 500.0
 LEAST_INTERVALS = 12.0
 """The spread is estimated from the means of intervals once there were so many."""
 
-MOST_INTERVALS = 120.0
+MOST_INTERVALS = 480.0
 """Of more intervals than this the older ones fade."""
 
 USUAL_CV2, USUAL_WEIGHT = 1.0, 20.0

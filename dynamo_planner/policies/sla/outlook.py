@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from functools import cached_property
 
 from dynamo_planner.forecasting import Forecast, Forecaster
 from dynamo_planner.policies.sla.arrivals import Pattern, pattern, recent_rate
 from dynamo_planner.policies.sla.demand import Demand, demand
+from dynamo_planner.policies.sla.lengths import rounded
 from dynamo_planner.policies.sla.memory import ServiceMemory
 from dynamo_planner.sizing import Lengths, Load
 from dynamo_planner.sizing.decode import context_in_flight
 from dynamo_planner.snapshot import Snapshot
 
-RATE_STEP = 0.01
-"""What is needed is worked out for rates in steps of this share, rounded up, so that it serves for many ticks."""
+RATE_STEP = 0.02
+"""What is needed is worked out for rates in steps of this share, so that it serves for many ticks."""
 
 
 class Outlook:
@@ -39,7 +39,9 @@ class Outlook:
         """Requests like those of late at about this rate. Raises ``ValueError`` where no lengths were seen."""
         if self.isl is None or self.osl is None:
             raise ValueError("no lengths were seen")
-        return Load(self._pattern.at(_rounded_up(requests_per_s)), self.isl, self.osl, self.hit_rate, kv_transfer_ms)
+        return Load(
+            self._pattern.at(rounded(requests_per_s, RATE_STEP)), self.isl, self.osl, self.hit_rate, kv_transfer_ms
+        )
 
     @cached_property
     def isl(self) -> Lengths | None:
@@ -70,8 +72,3 @@ class Outlook:
 
     def _forecast(self, horizon_s: float) -> Forecast | None:
         return self._forecaster.forecast(self._memory.rate, self._snapshot.at_s, horizon_s, self._level_s)
-
-
-def _rounded_up(rate: float) -> float:
-    """To the next power of ``1 + RATE_STEP``."""
-    return math.exp(math.ceil(math.log(rate) / RATE_STEP) * RATE_STEP) if rate > 0 else 0.0
