@@ -17,7 +17,7 @@ HALF_LIFE_REQUESTS = 500.0
 LEAST_INTERVALS = 12.0
 """The spread is estimated from the means of intervals once there were so many."""
 
-MOST_INTERVALS = 480.0
+MOST_INTERVALS = 120.0
 """Of more intervals than this the older ones fade."""
 
 USUAL_CV2, USUAL_WEIGHT = 1.0, 20.0
@@ -26,8 +26,8 @@ USUAL_CV2, USUAL_WEIGHT = 1.0, 20.0
 MOST_CV2 = 4.0
 
 STEP = 0.02
-"""Means are told in steps of this share, and spreads in five times as large ones: what is worked out for some lengths
-then serves for many ticks."""
+"""Means are told in steps of this share, quantiles in five and spreads in ten times as large ones: what is worked out
+for some lengths then serves for many ticks."""
 
 Quantiles = tuple[tuple[float, float], ...]
 """Pairs of level and value."""
@@ -51,7 +51,7 @@ class LengthsSeen(NamedTuple):
         spread = self.cv2 if self.cv2 is not None else self.estimated_cv2()
         mean = rounded(self.mean, STEP)
         quantiles = [(level, mean * rounded(value / self.mean, 5 * STEP)) for level, value in self.quantiles if mean]
-        return _lengths(mean, None if spread is None else rounded(spread, 5 * STEP), tuple(quantiles))
+        return _lengths(mean, None if spread is None else rounded(spread, 10 * STEP), tuple(quantiles))
 
     @property
     def estimated(self) -> bool:

@@ -180,16 +180,16 @@ class SlaPolicy(Policy, kind="sla"):
             work = Work(memory.isl.mean * (1 - outlook.hit_rate), outlook.context)
             own_seen, traffic = seen.times(tick.share), tick.snapshot.traffic
             if role == "prefill":
-                correction = by_ttft(correction, tick.replicas, queued, traffic, own_seen, self._prompts(memory, work))
+                correction = by_ttft(correction, tick.replicas, queued, traffic, own_seen, self._prompts(outlook, work))
             else:
                 correction = by_itl(correction, pool, tick.replicas.ready, traffic, own_seen, work, self.profile)
         queue_seen = own.queue_seen or pool.queued is not None
         kept = PoolMemory.trusted(startup=startup, needs=needs, correction=correction, queue_seen=queue_seen)
         return want, kept, reasons
 
-    def _prompts(self, memory: ServiceMemory, work: Work) -> Prompts:
+    def _prompts(self, outlook: Outlook, work: Work) -> Prompts:
         """What the correction of prefill needs to know of the prompts."""
-        cv2 = memory.isl.lengths().cv2 if memory.isl is not None else 1.0
+        cv2 = 1.0 if outlook.isl is None else outlook.isl.cv2
         service_s = self.profile.prefill.ttft_ms(work.computed) / 1000
         own_queues = self.routing != "least_loaded"
         return Prompts(service_s, cv2 + (not own_queues), self.kv_transfer_ms, own_queues)
