@@ -38,9 +38,10 @@ LEAST_SLACK = 0.25
 """Where each replica has a queue of its own, prompts that leave less than this share of the time for waiting are not
 paid for: hardly anything makes them in time."""
 
-MOST_SPARE = 1.8
-"""Where each replica has a queue of its own, long prompts hold up others however many replicas there are: more than so
-many times the load is not asked for."""
+MOST_SPARE = 2.2
+"""Where each replica has a queue of its own, long prompts hold up others however many replicas there are. More than the
+load and so many times its root are not asked for (square-root staffing; Halfin & Whitt 1981), times the squared
+coefficient of variation of the service, with which the waiting behind long prompts grows."""
 
 _BUDGETS, _LEVELS = 12, 32
 
@@ -122,8 +123,13 @@ class PrefillQueue:
         """The same, and the share that they attain."""
         if self.load == 0 or self.hopeless == 1:
             return 0, 1 - self.hopeless
-        most = MOST if self.routing == "least_loaded" else math.ceil(MOST_SPARE * self.load) + 2
+        most = self._most()
         return fewest(self.attainable, attainment, math.floor(self.load) + 1, near, most)
+
+    def _most(self) -> int:
+        if self.routing == "least_loaded":
+            return MOST
+        return math.ceil(self.load + MOST_SPARE * math.sqrt(self.load) * max(self._variation, 0.5)) + 1
 
     def _late(self, replicas: Floats) -> Floats:
         """Shape (counts,): the share of the prompts with a chance that are late, where ``replicas`` keep up."""
