@@ -36,6 +36,10 @@ CAUTION = 1.8
 NOMINAL = 0.85
 """How near to the limit a pool that is sized well works, for how fast it returns to its mean."""
 
+OWN_SPREAD = 2.2
+"""Where nobody levels requests out between replicas, the number of each varies so many times as much as that of a queue
+with infinitely many servers, since long answers stay where they are; fitted once."""
+
 UNEVEN = 0.5
 """Variance of the number of requests of a replica where each goes to the replica with the fewest."""
 
@@ -181,7 +185,7 @@ class DecodeBatch:
         pool = batch * (1 + (fresh - 1) * self.lives.overlap) * self.lives.slowness / np.maximum(counts, 1e-9)
         own = batch * limit.spread + UNEVEN
         if not self._evenly:  # each replica has a number of its own, which nobody levels out
-            own = own + batch * (1 - self.lives.overlap)
+            own = own + OWN_SPREAD * batch * (1 - self.lives.overlap)
         room = np.maximum(limit.batch - batch, 1e-9) / np.maximum(limit.rate - rate, 1e-12)
         if limit.lasting:
             levels, shares, most = seen.lasting, seen.lasting_shares * self._several[:, None], self._most
