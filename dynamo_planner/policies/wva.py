@@ -51,6 +51,10 @@ class WvaMemory(Frozen):
     pools: ReadOnly[str, WvaPool]
 
 
+MOST_AT_ONCE = 100_000.0
+"""More replicas than this are never asked for at once, whatever is told of a KV cache of next to nothing."""
+
+
 class WvaLaw(Policy, kind="wva"):
     """Version 2 of the saturation analyser of llm-d's WVA 0.9 (``internal/engines/analyzers/saturation_v2``).
 
@@ -152,7 +156,7 @@ class WvaLaw(Policy, kind="wva"):
         wanted, code, message = count, "TokensWithin", "as many tokens as the replicas should hold"
         values = {"demand": demand, "capacity": capacity, "ready": ready}
         if required > 0:
-            wanted = count + math.ceil(required / capacity)
+            wanted = count + math.ceil(min(required / capacity, MOST_AT_ONCE))
             code, message = "TokensHigh", "more tokens than the replicas should hold"
             values["required"] = required
         elif spare > 0 and not first:
