@@ -38,7 +38,7 @@ LEAST_SLACK = 0.25
 """Where each replica has a queue of its own, prompts that leave less than this share of the time for waiting are not
 paid for: hardly anything makes them in time."""
 
-MOST_SPARE = 2.3
+MOST_SPARE = 2.4
 """Where each replica has a queue of its own, long prompts hold up others however many replicas there are. More than the
 load and so many times its root are not asked for (square-root staffing; Halfin & Whitt 1981), times the squared
 coefficient of variation of the service, with which the waiting behind long prompts grows."""
