@@ -14,16 +14,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
 from dynamo_planner.actions import Hold, Proposal, Reason, Want
-from dynamo_planner.frozen import Frozen, FrozenMap, ReadOnly
+from dynamo_planner.frozen import Frozen, ReadOnly
+from dynamo_planner.policies.each_pool import Looked, each_pool
 from dynamo_planner.policies.moving_mean import Samples, mean, sampled
 from dynamo_planner.policies.reading import FRESH_S, UNREADABLE, asleep, is_idle, traffic
 from dynamo_planner.policy import Policy
-from dynamo_planner.snapshot import Replicas, Role, Sla, Snapshot
+from dynamo_planner.snapshot import PoolStatus, Replicas, Role, Sla, Snapshot
 
 QUANTILE = 0.9
 
@@ -86,26 +88,21 @@ class KedaSloLaw(Policy, kind="keda_slo"):
         return self
 
     def propose(self, snapshot: Snapshot, state: KedaSloMemory | None) -> tuple[Proposal, KedaSloMemory]:
-        entries: dict[str, Want | Hold] = {}
-        reasons, remembered = [], {}
-        for name, pool in snapshot.pools.items():
-            own = state.pools.get(name) if state else None
-            raw = self._saturation(snapshot, pool.spec.role)
-            if pool.replicas is None:
-                entries[name] = UNREADABLE
-            elif pool.replicas.target == 0:
-                entries[name] = asleep(snapshot, self.fresh_s)
-            elif isinstance(raw, Hold):
-                entries[name] = raw
-            else:
-                samples = sampled(own.samples if own else (), snapshot.at_s, min(raw, self.clamp), self.window_s)
-                saturation = mean(samples, snapshot.at_s - self.window_s)
-                entries[name], reason = self._wanted(pool.replicas, saturation, first=own is None)
-                reasons.append(reason.model_copy(update={"pool": name}))
-                own = KedaSloPool(samples=samples)
-            if own is not None:
-                remembered[name] = own
-        return Proposal(pools=entries, reasons=tuple(reasons)), KedaSloMemory(pools=FrozenMap(remembered))
+        proposal, pools = each_pool(snapshot, state.pools if state else {}, partial(self._look, snapshot))
+        return proposal, KedaSloMemory(pools=pools)
+
+    def _look(self, snapshot: Snapshot, _: str, pool: PoolStatus, own: KedaSloPool | None) -> Looked[KedaSloPool]:
+        if pool.replicas is None:
+            return UNREADABLE, own, None
+        if pool.replicas.target == 0:
+            return asleep(snapshot, self.fresh_s), own, None
+        raw = self._saturation(snapshot, pool.spec.role)
+        if isinstance(raw, Hold):
+            return raw, own, None
+        samples = sampled(own.samples if own else (), snapshot.at_s, min(raw, self.clamp), self.window_s)
+        saturation = mean(samples, snapshot.at_s - self.window_s)
+        want, reason = self._wanted(pool.replicas, saturation, first=own is None)
+        return want, KedaSloPool(samples=samples), reason
 
     def _saturation(self, snapshot: Snapshot, role: Role) -> float | Hold:
         if is_idle(snapshot, self.fresh_s):

@@ -12,16 +12,18 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
 from dynamo_planner.actions import Hold, Proposal, Reason, Want
 from dynamo_planner.frozen import Count, Frozen, FrozenMap, ReadOnly
+from dynamo_planner.policies.each_pool import Looked, each_pool
 from dynamo_planner.policies.moving_mean import Samples, mean, sampled
-from dynamo_planner.policies.reading import FRESH_S, UNREADABLE, asleep, requests
+from dynamo_planner.policies.reading import FRESH_S, NO_TARGET, UNREADABLE, asleep, requests
 from dynamo_planner.policy import Policy
-from dynamo_planner.snapshot import Replicas, Role, Snapshot
+from dynamo_planner.snapshot import PoolStatus, Replicas, Role, Snapshot
 
 LARGEST_COUNT = 10**9
 
@@ -75,25 +77,22 @@ class KpaLaw(Policy, kind="kpa"):
     state_type: ClassVar[Any] = KpaMemory
 
     def propose(self, snapshot: Snapshot, state: KpaMemory | None) -> tuple[Proposal, KpaMemory]:
-        entries: dict[str, Want | Hold] = {}
-        reasons, remembered = [], {}
-        for name, pool in snapshot.pools.items():
-            own = state.pools.get(name) if state else None
-            target = self.targets.get(pool.spec.role)
-            total = requests(snapshot, name, self.fresh_s)
-            if pool.replicas is None or target is None:
-                entries[name] = UNREADABLE if target else Hold("there is no target for its role", "NoOpinion")
-            elif pool.replicas.target == 0:
-                entries[name], own = asleep(snapshot, self.fresh_s), None
-            elif isinstance(total, Hold):
-                entries[name] = total
-            else:
-                own = own or self._started(snapshot.at_s, pool.replicas)
-                entries[name], own, reason = self._decided(snapshot.at_s, pool.replicas, own, total, target)
-                reasons.append(reason.model_copy(update={"pool": name}))
-            if own is not None:
-                remembered[name] = own
-        return Proposal(pools=entries, reasons=tuple(reasons)), KpaMemory(pools=FrozenMap(remembered))
+        proposal, pools = each_pool(snapshot, state.pools if state else {}, partial(self._look, snapshot))
+        return proposal, KpaMemory(pools=pools)
+
+    def _look(self, snapshot: Snapshot, name: str, pool: PoolStatus, own: KpaPool | None) -> Looked[KpaPool]:
+        target = self.targets.get(pool.spec.role)
+        if target is None:
+            return NO_TARGET, own, None
+        if pool.replicas is None:
+            return UNREADABLE, own, None
+        if pool.replicas.target == 0:
+            return asleep(snapshot, self.fresh_s), None, None
+        total = requests(snapshot, name, self.fresh_s)
+        if isinstance(total, Hold):
+            return total, own, None
+        own = own or self._started(snapshot.at_s, pool.replicas)
+        return self._decided(snapshot.at_s, pool.replicas, own, total, target)
 
     def _started(self, at_s: float, replicas: Replicas) -> KpaPool:
         several = replicas.target > 1

@@ -12,16 +12,18 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
 from dynamo_planner.actions import Hold, Proposal, Reason, Want
 from dynamo_planner.frozen import Frozen, FrozenMap, ReadOnly
+from dynamo_planner.policies.each_pool import Looked, each_pool
 from dynamo_planner.policies.moving_mean import Samples, mean, sampled
-from dynamo_planner.policies.reading import FRESH_S, UNREADABLE, asleep, requests
+from dynamo_planner.policies.reading import FRESH_S, NO_TARGET, UNREADABLE, asleep, requests
 from dynamo_planner.policy import Policy
-from dynamo_planner.snapshot import Replicas, Role, Snapshot
+from dynamo_planner.snapshot import PoolStatus, Replicas, Role, Snapshot
 
 DEFAULT_TARGETS: dict[Role, float] = {"prefill": 2.0, "decode": 48.0, "aggregated": 48.0}
 
@@ -68,26 +70,21 @@ class RayServeLaw(Policy, kind="ray_serve"):
     state_type: ClassVar[Any] = RayServeMemory
 
     def propose(self, snapshot: Snapshot, state: RayServeMemory | None) -> tuple[Proposal, RayServeMemory]:
-        entries: dict[str, Want | Hold] = {}
-        reasons, remembered = [], {}
-        for name, pool in snapshot.pools.items():
-            own = state.pools.get(name) if state else None
-            target = self.targets.get(pool.spec.role)
-            total = requests(snapshot, name, self.fresh_s)
-            if target is None:
-                entries[name] = Hold("there is no target for its role", "NoOpinion")
-            elif pool.replicas is None:
-                entries[name] = UNREADABLE
-            elif pool.replicas.ready == 0:
-                entries[name], own = self._cold(snapshot, pool.replicas), None
-            elif isinstance(total, Hold):
-                entries[name] = total
-            else:
-                entries[name], own, reason = self._decided(snapshot.at_s, pool.replicas, own, total, target)
-                reasons.append(reason.model_copy(update={"pool": name}))
-            if own is not None:
-                remembered[name] = own
-        return Proposal(pools=entries, reasons=tuple(reasons)), RayServeMemory(pools=FrozenMap(remembered))
+        proposal, pools = each_pool(snapshot, state.pools if state else {}, partial(self._look, snapshot))
+        return proposal, RayServeMemory(pools=pools)
+
+    def _look(self, snapshot: Snapshot, name: str, pool: PoolStatus, own: RayServePool | None) -> Looked[RayServePool]:
+        target = self.targets.get(pool.spec.role)
+        if target is None:
+            return NO_TARGET, own, None
+        if pool.replicas is None:
+            return UNREADABLE, own, None
+        if pool.replicas.ready == 0:
+            return self._cold(snapshot, pool.replicas), None, None
+        total = requests(snapshot, name, self.fresh_s)
+        if isinstance(total, Hold):
+            return total, own, None
+        return self._decided(snapshot.at_s, pool.replicas, own, total, target)
 
     def _cold(self, snapshot: Snapshot, replicas: Replicas) -> Want | Hold:
         entry = asleep(snapshot, self.fresh_s)

@@ -23,6 +23,7 @@ LARGEST = 1e12
 """Numbers are cut off here, so that no sum of them overflows."""
 
 UNREADABLE = Hold("the number of its replicas could not be read", "ReplicasUnknown")
+NO_TARGET = Hold("there is no target for its role", "NoOpinion")
 
 
 def per_replica(

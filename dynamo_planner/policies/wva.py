@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 from pydantic import Field
 
 from dynamo_planner.actions import Hold, Proposal, Reason, Want
-from dynamo_planner.frozen import Frozen, FrozenMap, ReadOnly
+from dynamo_planner.frozen import Frozen, ReadOnly
+from dynamo_planner.policies.each_pool import Looked, each_pool
 from dynamo_planner.policies.reading import FRESH_S, UNREADABLE, asleep, is_idle, per_replica, traffic
 from dynamo_planner.policy import Policy
 from dynamo_planner.snapshot import PoolStatus, Replicas, Snapshot
@@ -89,26 +91,23 @@ class WvaLaw(Policy, kind="wva"):
     state_type: ClassVar[Any] = WvaMemory
 
     def propose(self, snapshot: Snapshot, state: WvaMemory | None) -> tuple[Proposal, WvaMemory]:
-        entries: dict[str, Want | Hold] = {}
-        reasons, remembered = [], {}
-        for name, pool in snapshot.pools.items():
-            before = state.pools.get(name) if state else None
-            own = self._idling(snapshot, before or WvaPool())
-            load = self._load(snapshot, name)
-            if pool.replicas is None:
-                entries[name] = UNREADABLE
-            elif pool.replicas.target == 0:
-                entries[name] = asleep(snapshot, self.fresh_s)
-            elif isinstance(load, Hold):
-                entries[name] = load
-            elif own.idle_since_s is not None and snapshot.at_s - own.idle_since_s >= self.idle_s:
-                entries[name] = Want(0, load=0.0)
-            else:
-                capacity, own = self._capacity(pool, load, own)
-                entries[name], reason = self._wanted(pool.replicas, load, capacity, first=before is None)
-                reasons.append(reason.model_copy(update={"pool": name}))
-            remembered[name] = own
-        return Proposal(pools=entries, reasons=tuple(reasons)), WvaMemory(pools=FrozenMap(remembered))
+        proposal, pools = each_pool(snapshot, state.pools if state else {}, partial(self._look, snapshot))
+        return proposal, WvaMemory(pools=pools)
+
+    def _look(self, snapshot: Snapshot, name: str, pool: PoolStatus, before: WvaPool | None) -> Looked[WvaPool]:
+        own = self._idling(snapshot, before or WvaPool())
+        if pool.replicas is None:
+            return UNREADABLE, own, None
+        if pool.replicas.target == 0:
+            return asleep(snapshot, self.fresh_s), own, None
+        load = self._load(snapshot, name)
+        if isinstance(load, Hold):
+            return load, own, None
+        if own.idle_since_s is not None and snapshot.at_s - own.idle_since_s >= self.idle_s:
+            return Want(0, load=0.0), own, None
+        capacity, own = self._capacity(pool, load, own)
+        want, reason = self._wanted(pool.replicas, load, capacity, first=before is None)
+        return want, own, reason
 
     def _idling(self, snapshot: Snapshot, own: WvaPool) -> WvaPool:
         since_s = (own.idle_since_s or snapshot.at_s) if is_idle(snapshot, self.fresh_s) else None

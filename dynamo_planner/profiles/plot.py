@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynamo_planner.extras import needs_extra
+from dynamo_planner.plotting import GRID, INK, QUIET
 
 with needs_extra("plot"):
     from matplotlib import colormaps
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 
-INK, QUIET, GRID, CURVE = "#1f2933", "#64748b", "#e5e9ef", "#1f5fa8"
+CURVE = "#1f5fa8"
 LINES = 5
 """How many contexts the throughput of decoding is drawn for."""
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynamo_planner.extras import needs_extra
+from dynamo_planner.plotting import INK, QUIET, plain
 from dynamo_planner.simulation.report import Run
 from dynamo_planner.simulation.score import Score
 from dynamo_planner.snapshot import Sla
@@ -18,7 +19,6 @@ with needs_extra("plot"):
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator, NullLocator
 
-INK, QUIET, GRID = "#1f2933", "#64748b", "#e5e9ef"
 LOAD, LIMIT = "#4c78a8", "#b42318"
 READY, STARTING, DRAINING = "#54a24b", "#f2c14e", "#9d9da8"
 SHADES = {0.5: "#9ecae1", 0.95: "#4c78a8", 0.99: "#1f2933"}
@@ -49,7 +49,7 @@ def plot_runs(runs: Sequence[Run], sla: Sla, title: str) -> Figure:
         own[-1].set_xlabel("seconds of the trace", color=INK)
         own[-1].set_xlim(0, max(run.end_s, 1.0))
     for panel in panels.ravel():
-        _plain(panel)
+        plain(panel)
     return figure
 
 
@@ -74,7 +74,7 @@ def plot_pareto(scores: Mapping[str, Mapping[float, Score]], sla: Sla, feasible:
     panel.set_xlabel("share of requests that missed a target")
     panel.set_ylabel("GPU-hours")
     panel.legend(fontsize=8, frameon=False)
-    _plain(panel)
+    plain(panel)
     return figure
 
 
@@ -138,14 +138,3 @@ def _reasons(panel: Any, run: Run) -> None:
 
 def _legend(panel: Any) -> None:
     panel.legend(loc="upper right", ncols=4, fontsize=7, frameon=False)
-
-
-def _plain(panel: Any) -> None:
-    panel.grid(axis="y", color=GRID, linewidth=0.8)
-    panel.set_axisbelow(True)
-    panel.tick_params(colors=QUIET)
-    panel.yaxis.label.set_color(INK)
-    for side in ("top", "right"):
-        panel.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        panel.spines[side].set_color(GRID)

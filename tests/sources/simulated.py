@@ -51,8 +51,9 @@ def _answers(port: int) -> bool:
         connection.close()
 
 
-def complete(port: int) -> None:
-    """Send a request, and wait for its answer."""
+def complete(port: int) -> float:
+    """Send a request; how long its answer took."""
+    began_s = time.monotonic()
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     request = {"model": "tiny", "prompt": list(range(PROMPT_TOKENS)), "max_tokens": OUTPUT_TOKENS, "ignore_eos": True}
     connection.request("POST", "/v1/completions", json.dumps(request), {"Content-Type": "application/json"})
@@ -60,3 +61,4 @@ def complete(port: int) -> None:
     assert answer.status == 200, answer.read()
     answer.read()
     connection.close()
+    return time.monotonic() - began_s

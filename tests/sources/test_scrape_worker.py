@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import re
-import socket
-import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -16,51 +11,18 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from dynamo_planner.sources import ScrapeSource
+from tests.sources.simulated import OUTPUT_TOKENS, PROMPT_TOKENS, complete, simulated_workers
 
 pytest.importorskip("aiohttp")
 
-PROMPT_TOKENS, OUTPUT_TOKENS, SLOTS = 30, 20, 4
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+SLOTS = 4
 
 
 @pytest.fixture(scope="module")
 def ports() -> Iterator[list[int]]:
-    """Two workers of four slots each, with steps of 50 ms."""
-    module, taken = "dynamo_planner.simulation.worker", [free_port(), free_port()]
-    flags = ["--model=tiny", f"--max-num-seqs={SLOTS}", "--base-ms=50", "--kv-tokens=16000"]
-    workers = [subprocess.Popen([sys.executable, "-m", module, f"--port={port}", *flags]) for port in taken]
-    try:
-        for port, worker in zip(taken, workers, strict=True):
-            until_s = time.monotonic() + 60
-            while not answers(port):
-                assert worker.poll() is None, "the worker has ended"
-                assert time.monotonic() < until_s, "the worker does not start"
-                time.sleep(0.05)
+    """Two workers of four slots each, with steps of 100 ms."""
+    with simulated_workers(2, f"--max-num-seqs={SLOTS}", "--base-ms=100", "--kv-tokens=16000") as taken:
         yield taken
-    finally:
-        for worker in workers:
-            worker.terminate()
-        for worker in workers:
-            try:
-                worker.wait(timeout=20)
-            except subprocess.TimeoutExpired:
-                worker.kill()
-                worker.wait()
-
-
-def answers(port: int) -> bool:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
-    try:
-        connection.request("GET", "/health")
-        return connection.getresponse().status == 200
-    except OSError:
-        return False
-    finally:
-        connection.close()
 
 
 def started_s(port: int) -> float:
@@ -69,19 +31,6 @@ def started_s(port: int) -> float:
         found = re.search(r"^process_start_time_seconds (\S+)$", page.read().decode(), re.MULTILINE)
     assert found
     return float(found[1])
-
-
-def complete(port: int) -> float:
-    """Send a request; how long it took."""
-    began_s = time.monotonic()
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    request = {"model": "tiny", "prompt": list(range(PROMPT_TOKENS)), "max_tokens": OUTPUT_TOKENS, "ignore_eos": True}
-    connection.request("POST", "/v1/completions", json.dumps(request), {"Content-Type": "application/json"})
-    answer = connection.getresponse()
-    assert answer.status == 200, answer.read()
-    answer.read()
-    connection.close()
-    return time.monotonic() - began_s
 
 
 def wait_until_full(count: int, endpoints: dict[str, dict[str, str]]) -> None:

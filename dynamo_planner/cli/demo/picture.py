@@ -11,13 +11,13 @@ import numpy as np
 from dynamo_planner.cli.demo.record import Move, Recording
 from dynamo_planner.cli.demo.summary import Summary
 from dynamo_planner.extras import needs_extra
+from dynamo_planner.plotting import INK, QUIET, plain
 
 with needs_extra("plot"):
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-INK, QUIET, GRID = "#1f2933", "#64748b", "#e5e9ef"
 LOAD, MET, MISSED, LIMIT = "#4c78a8", "#4c78a8", "#e4572e", "#b42318"
 READY, STARTING, DRAINING, TARGET = "#54a24b", "#f2c14e", "#9d9da8", "#1f2933"
 BIN_S = 2.0
@@ -39,7 +39,7 @@ def draw(recording: Recording, summary: Summary, path: Path) -> None:
     for panel, pool in zip(panels[3:], pools, strict=True):
         _replicas(panel, recording, pool)
     for panel in panels:
-        _plain(panel)
+        plain(panel)
     panels[-1].set_xlim(min([0.0, *(sample.at_s for sample in recording.samples)]), end_s)
     panels[-1].set_xlabel("seconds since the replay began", color=INK)
     figure.savefig(path, dpi=DPI)
@@ -148,14 +148,3 @@ def _legend(panel: Any, handles: Sequence[Any] | None = None) -> None:
     panel.legend(
         **own, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=7, fontsize=8, frameon=False, borderaxespad=0.2
     )
-
-
-def _plain(panel: Any) -> None:
-    panel.grid(axis="y", color=GRID, linewidth=0.8)
-    panel.set_axisbelow(True)
-    panel.tick_params(colors=QUIET)
-    panel.yaxis.label.set_color(INK)
-    for side in ("top", "right"):
-        panel.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        panel.spines[side].set_color(GRID)

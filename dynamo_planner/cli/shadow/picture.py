@@ -10,6 +10,7 @@ from typing import Any
 
 from dynamo_planner.cli.shadow.record import Moment, Recording
 from dynamo_planner.extras import needs_extra
+from dynamo_planner.plotting import INK, QUIET, plain
 
 with needs_extra("plot"):
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -17,7 +18,6 @@ with needs_extra("plot"):
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-INK, QUIET, GRID = "#1f2933", "#64748b", "#e5e9ef"
 LOAD, THERE, RECOMMENDED, HELD = "#4c78a8", "#9d9da8", "#e4572e", "#f3ead2"
 INCHES_WIDE, INCHES_HIGH, DPI = 11.0, 2.3, 120
 
@@ -33,12 +33,8 @@ def draw(recording: Recording, title: str, path: Path) -> None:
     for panel, (name, moments) in zip(panels[1:], recording.pools.items(), strict=True):
         _pool(panel, name, moments)
     for panel in panels:
-        panel.grid(axis="y", color=GRID)
-        panel.set_axisbelow(True)
-        panel.tick_params(colors=QUIET)
+        plain(panel)
         panel.set_ylim(bottom=0)
-        for side in ("top", "right"):
-            panel.spines[side].set_visible(False)
     locator = AutoDateLocator(tz=UTC)  # type: ignore[no-untyped-call]
     panels[-1].xaxis.set_major_locator(locator)
     panels[-1].xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=UTC))  # type: ignore[no-untyped-call]
