@@ -14,9 +14,9 @@ import pytest
 
 from dynamo_planner import Observation
 from dynamo_planner.sources import PrometheusSource
+from tests.sources.engine_cases import GAUGES, LLAMACPP, SECONDS, SGLANG, TRTLLM, Case, key_of, told
 from tests.sources.farm import Farm
 from tests.sources.prometheus_server import prometheus, until_scraped
-from tests.sources.test_engines import GAUGES, LLAMACPP, SECONDS, SGLANG, TRTLLM, Case, key_of, told
 
 INTERVAL_S, WINDOW_S = 0.25, 3.0
 RATES = ("requests_per_s", "rejected_per_s", "preemptions_per_s")
