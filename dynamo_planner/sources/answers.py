@@ -87,7 +87,8 @@ class _Reader:
 
     def read(self) -> PoolAnswers:
         oldest_s = self._at_s - self._scope.window_s
-        seen_s = {worker: time_s for worker, time_s in self._by_worker(Ask(OBSERVED_AT)).items() if time_s >= oldest_s}
+        times_s = self._by_worker(Ask(OBSERVED_AT))
+        seen_s = {worker: time_s for worker, time_s in times_s.items() if oldest_s <= time_s < math.inf}
         if "" in seen_s:
             raise UnlabelledError(
                 f"its series have no label {self._scope.worker_label!r} to tell workers by (worker_label)"

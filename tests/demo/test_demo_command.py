@@ -167,7 +167,7 @@ def test_a_signal_ends_it_with_nothing_left(
     assert len(began) >= 3  # the demo, its arbiter, a worker
     process.send_signal(number)
     _, errors = process.communicate(timeout=40)
-    assert process.returncode == code
+    assert process.returncode == code, errors
     assert f"ended by {number.name}" in errors
     assert not (tmp_path / "out/demo.png").exists()
     assert left_over(process, began) == []

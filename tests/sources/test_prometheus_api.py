@@ -23,7 +23,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dynamo_planner.sources import SourceError
@@ -271,8 +271,18 @@ ANSWER = st.fixed_dictionaries(
 ANSWERS = st.lists(ANSWER.map(json.dumps) | st.text(max_size=20), min_size=1, max_size=5)
 
 
+AT_NO_TIME = {
+    "status": "success",
+    "data": {
+        "resultType": "vector",
+        "result": [{"metric": {}, "value": [0.0, "NaN"]}, {"metric": {"instance": "0"}, "value": [0.0, "+Inf"]}],
+    },
+}
+
+
 @settings(max_examples=150, deadline=None)
 @given(answers=ANSWERS, engine=st.integers(0, 4), past=st.booleans())
+@example(answers=[json.dumps(AT_NO_TIME)], engine=1, past=False)
 def test_whatever_is_answered_it_tells_what_can_be_or_why_not(answers: list[str], engine: int, past: bool) -> None:
     observe(answers, engine, past=past)
 
