@@ -25,6 +25,7 @@ import numpy as np
 
 from dynamo_planner.actions import Action, Outcome, ScaleTo, SetKnob
 from dynamo_planner.frozen import KnobValue
+from dynamo_planner.knobs.catalogue import CHUNK, LOCAL_PREFILL, SEQUENCES
 from dynamo_planner.simulation.cluster_setup import ClusterSetup
 from dynamo_planner.simulation.engine import EngineLimits
 from dynamo_planner.simulation.fleet import Fleet
@@ -37,9 +38,8 @@ from dynamo_planner.snapshot import Observation, PoolSpec, Replicas, Sla
 
 __all__ = ["ClusterSetup", "SimulatedCluster", "Sla"]
 
-POOL_KNOBS = ("max_num_seqs", "max_num_batched_tokens")
-LOCAL_PREFILL = "max_local_prefill_length"
-"""Knobs of pools, named as in vLLM, and of the service, named as in Dynamo's disaggregated router."""
+POOL_KNOBS = (SEQUENCES, CHUNK)
+"""The knobs of pools; the service has :data:`~dynamo_planner.knobs.catalogue.LOCAL_PREFILL`."""
 
 
 class SimulatedCluster:
