@@ -13,7 +13,8 @@ from pydantic import Field
 
 from dynamo_planner.actions import Hold, Proposal, Reason, Want
 from dynamo_planner.forecasting import Forecaster
-from dynamo_planner.frozen import FrozenMap
+from dynamo_planner.frozen import FrozenMap, KnobValue
+from dynamo_planner.knobs.catalogue import CHUNK, SEQUENCES
 from dynamo_planner.policies.sla.correcting import Prompts, Work, by_itl, by_ttft
 from dynamo_planner.policies.sla.demand import shares
 from dynamo_planner.policies.sla.lengths import rounded
@@ -25,10 +26,11 @@ from dynamo_planner.policies.sla.startup import Startup, watched
 from dynamo_planner.policy import Policy
 from dynamo_planner.profiles import Profile
 from dynamo_planner.sizing import ClassicSizing, Need, PercentileSizing
+from dynamo_planner.sizing.memo import Memo
 from dynamo_planner.sizing.need import DISAGGREGATED
 from dynamo_planner.sizing.percentile import CHUNK_TOKENS
 from dynamo_planner.sizing.prefill import Routing
-from dynamo_planner.snapshot import Role, Sla, Snapshot
+from dynamo_planner.snapshot import PoolStatus, Sla, Snapshot
 
 FEWEST_EXPECTED = 0.5
 """With fewer requests than this expected within ``level_s``, and none there, a pool may go to zero."""
@@ -39,6 +41,11 @@ FACTOR_STEP = 0.02
 WORTH_TELLING = 0.03
 
 LEAST_COVERAGE = 0.1
+
+LARGEST_KNOB = 1e9
+
+_SETTINGS = 8
+"""The settings of knobs that sizings are kept for."""
 
 
 class SlaPolicy(Policy, kind="sla"):
@@ -71,7 +78,8 @@ class SlaPolicy(Policy, kind="sla"):
     requests freshly seen, none expected and none inside, the need is zero (``min_replicas`` has the last word).
 
     Pools of one role share its requests by what arrives at each, or by their replicas. ``kv_transfer_ms``,
-    ``chunk_tokens``, ``routing`` and ``max_num_seqs`` describe the service, and are those of the sizing. With
+    ``chunk_tokens``, ``routing`` and ``max_num_seqs`` describe the service, and are those of the sizing; a pool whose
+    knobs ``max_num_batched_tokens`` and ``max_num_seqs`` are in the snapshot is sized for those instead. With
     ``state=None`` it is as if the present replicas had just been needed.
 
     ``sizing`` answers what-if questions; ``method="classic"`` is the sizing of Dynamo 0.5.1
@@ -110,6 +118,20 @@ class SlaPolicy(Policy, kind="sla"):
         if self.method == "classic":
             return ClassicSizing(self.profile)
         return PercentileSizing(self.profile, self.chunk_tokens, self.routing, self.max_num_seqs)
+
+    @cached_property
+    def _sizings(self) -> Memo[PercentileSizing | ClassicSizing]:
+        return Memo(_SETTINGS)
+
+    def _sizing_of(self, pool: PoolStatus) -> PercentileSizing | ClassicSizing:
+        """The sizing for the knobs as they are set in a pool."""
+        chunk = _whole(pool.knobs.get(CHUNK)) or self.chunk_tokens
+        measured = int(max(self.profile.decode_points.batch))
+        seqs = _whole(pool.knobs.get(SEQUENCES))
+        seqs = self.max_num_seqs if seqs is None else min(seqs, self.max_num_seqs or measured)
+        if self.method == "classic" or (chunk, seqs) == (self.chunk_tokens, self.max_num_seqs):
+            return self.sizing
+        return self._sizings.get((chunk, seqs), lambda: PercentileSizing(self.profile, chunk, self.routing, seqs))
 
     @cached_property
     def _of_two(self) -> Sla:
@@ -170,7 +192,7 @@ class SlaPolicy(Policy, kind="sla"):
             if tick.snapshot.traffic.isl is None or tick.snapshot.traffic.osl is None:
                 missing = "isl" if tick.snapshot.traffic.isl is None else "osl"
                 unknown = unknown or _why(tick.snapshot, f"traffic.{missing}")
-            need = self._sized(role, outlook, rounded(factor, FACTOR_STEP), int(needs[-1][1]))
+            need = self._sized(tick.pool, outlook, rounded(factor, FACTOR_STEP), int(needs[-1][1]))
             waits_s = 0.0 if role == "decode" else self.sla.ttft_ms / 2000
             unknown = unknown if seen.requests_per_s else None
             given = Given(ahead, queued, need, unknown, waits_s, self.drain_s, hold_s)
@@ -194,13 +216,14 @@ class SlaPolicy(Policy, kind="sla"):
         own_queues = self.routing != "least_loaded"
         return Prompts(service_s, cv2 + (not own_queues), self.kv_transfer_ms, own_queues)
 
-    def _sized(self, role: Role, outlook: Outlook, factor: float, near: int) -> Callable[[float], Need]:
-        """What a role needs for a rate, as things are."""
+    def _sized(self, pool: PoolStatus, outlook: Outlook, factor: float, near: int) -> Callable[[float], Need]:
+        """What a pool needs for a rate, as things are."""
+        role, sizing = pool.spec.role, self._sizing_of(pool)
         sla = self._of_two if role in DISAGGREGATED else self.sla
 
         def need(rate: float) -> Need:
             load = outlook.load(rate, self.kv_transfer_ms)
-            return self.sizing.replicas_for(load, sla, (role,), {role: factor}, {role: near})[role]
+            return sizing.replicas_for(load, sla, (role,), {role: factor}, {role: near})[role]
 
         return need
 
@@ -242,6 +265,11 @@ _CANNOT_SIZE = (
     "aggregated pools are sized from mixed steps, by the percentile method: give the profile mixed_points, and leave "
     "method at 'percentile'"
 )
+
+
+def _whole(value: KnobValue | None) -> int | None:
+    """A knob that is a number of at least 1, as a whole one."""
+    return int(value) if isinstance(value, int | float) and 1 <= value < LARGEST_KNOB else None
 
 
 def _without_lengths(tick: Tick, seen: Seen) -> Want | Hold:
