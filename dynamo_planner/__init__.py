@@ -38,12 +38,23 @@ from dynamo_planner.snapshot import (
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from dynamo_planner.policies import HpaLaw, KedaSloLaw, KpaLaw, RayServeLaw, Schedule, SlaPolicy, StaticLaw, WvaLaw
+    from dynamo_planner.policies import (
+        HpaLaw,
+        KedaSloLaw,
+        KnobPolicy,
+        KpaLaw,
+        RayServeLaw,
+        Schedule,
+        SlaPolicy,
+        StaticLaw,
+        WvaLaw,
+    )
     from dynamo_planner.profiles import Profile, ProfileError
 
 _LAZY = {
     "HpaLaw": "dynamo_planner.policies",
     "KedaSloLaw": "dynamo_planner.policies",
+    "KnobPolicy": "dynamo_planner.policies",
     "KpaLaw": "dynamo_planner.policies",
     "Profile": "dynamo_planner.profiles",
     "ProfileError": "dynamo_planner.profiles",
@@ -73,6 +84,7 @@ __all__ = [
     "Hold",
     "HpaLaw",
     "KedaSloLaw",
+    "KnobPolicy",
     "KpaLaw",
     "LoadPolicy",
     "Observation",

@@ -34,6 +34,7 @@ N = TypeVar("N", bound=Node)
 KINDS = {
     "load": "dynamo_planner.policies.load:LoadPolicy",
     "sla": "dynamo_planner.policies.sla:SlaPolicy",
+    "knobs": "dynamo_planner.policies.knobs:KnobPolicy",
     "schedule": "dynamo_planner.policies.schedule:Schedule",
     "static": "dynamo_planner.policies.static:StaticLaw",
     "hpa": "dynamo_planner.policies.hpa:HpaLaw",

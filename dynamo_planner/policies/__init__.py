@@ -8,6 +8,7 @@ from dynamo_planner.policies.load import LoadPolicy
 if TYPE_CHECKING:
     from dynamo_planner.policies.hpa import HpaLaw
     from dynamo_planner.policies.keda_slo import KedaSloLaw
+    from dynamo_planner.policies.knobs import KnobPolicy
     from dynamo_planner.policies.kpa import KpaLaw
     from dynamo_planner.policies.ray_serve import RayServeLaw
     from dynamo_planner.policies.schedule import Schedule
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 _LAZY = {
     "HpaLaw": "hpa",
     "KedaSloLaw": "keda_slo",
+    "KnobPolicy": "knobs",
     "KpaLaw": "kpa",
     "RayServeLaw": "ray_serve",
     "Schedule": "schedule",
@@ -37,6 +39,7 @@ def __getattr__(name: str) -> Any:
 __all__ = [
     "HpaLaw",
     "KedaSloLaw",
+    "KnobPolicy",
     "KpaLaw",
     "LoadPolicy",
     "RayServeLaw",

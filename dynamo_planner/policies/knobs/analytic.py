@@ -1,0 +1,119 @@
+"""What knobs should be, as far as the profile tells: the values that a search starts from.
+
+All are for what a replica is seen to do: its batch, and the context and lengths of its requests. ``factor`` is how much
+longer steps take than profiled.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from dynamo_planner.profiles import Profile
+from dynamo_planner.snapshot import PoolStatus, Sla, Snapshot
+
+SHORT = 0.25
+"""Answers this share of the mean length are to keep their ITL too."""
+
+ODD = 2.0
+"""An engine that seems more than so many times slower or faster than its profile is seen wrongly."""
+
+_CANDIDATES = 128
+
+
+class Work(NamedTuple):
+    """What a replica of a pool does: requests decoding, the context of each, their lengths, and prompts per second."""
+
+    batch: float
+    context: float
+    isl: float
+    osl: float
+    requests_per_s: float
+    itl_ms: float
+    factor: float
+
+
+def work_of(snapshot: Snapshot, pool: PoolStatus, profile: Profile) -> Work | None:
+    """What a replica does, or ``None`` where that is not told."""
+    traffic, ready = snapshot.traffic, pool.replicas.ready if pool.replicas else 0
+    isl, osl, itl = traffic.isl, traffic.osl, traffic.itl_ms
+    if not ready or pool.running is None or isl is None or osl is None or itl is None or not traffic.requests_per_s:
+        return None
+    computed = isl.mean * (1 - (traffic.prefix_hit_rate or 0.0))
+    batch, context = max(pool.running / ready, 1.0), max(isl.mean + osl.mean / 2, 1.0)
+    if max(batch, context, computed, osl.mean) > 1e9:
+        return None
+    rate = traffic.requests_per_s / ready
+    expected_ms = profile.step_ms(0.0, batch, batch * context)
+    factor = min(max(itl.mean / max(expected_ms, 1e-6), 1 / ODD), ODD) if pool.spec.role == "decode" else 1.0
+    return Work(batch, context, max(computed, 1.0), max(osl.mean, 1.0), rate, itl.mean, factor)
+
+
+def largest_chunk(profile: Profile, work: Work, sla: Sla, gap_ms: float | None, most: float) -> float | None:
+    """The largest step budget that keeps ITL under its target at this batch and context; ``None`` without mixed steps.
+
+    One full step in a short answer must not bring its ITL over the target: with ``n`` tokens it may take ``(n - 1) *
+    (target - itl)`` longer than the others. ``gap_ms``, where it is given, bounds every step by itself, whatever the
+    length of the answers.
+    """
+    if profile.mixed is None:
+        return None
+    prompts = np.geomspace(16.0, most, _CANDIDATES)
+    steps_ms = work.factor * profile.mixed.step_ms(prompts, np.full(len(prompts), work.batch), work.context)
+    tokens = max(SHORT * work.osl, 2.0)
+    allowed_ms = work.itl_ms + (tokens - 1) * max(sla.itl_ms - work.itl_ms, 0.0)
+    if gap_ms is not None:
+        allowed_ms = min(allowed_ms, gap_ms)
+    fitting = prompts[steps_ms <= allowed_ms]
+    return float(fitting[-1]) + work.batch if len(fitting) else 16.0 + work.batch
+
+
+def largest_batch(profile: Profile, work: Work, sla: Sla, pool: PoolStatus) -> float:
+    """The batch at which ITL meets its target within the KV cache.
+
+    In an aggregated pool each token that is made comes with ``isl / osl`` tokens of prompts, whose time is in the step.
+    """
+    batches = np.geomspace(1.0, 4096.0, _CANDIDATES)
+    prompts = work.isl / work.osl if pool.spec.role == "aggregated" else 0.0
+    if prompts and profile.mixed is not None:
+        steps_ms = np.asarray(profile.mixed.step_ms(batches * prompts, batches, work.context))
+        fitting = batches[work.factor * steps_ms <= sla.itl_ms]
+        batch = float(fitting[-1]) if len(fitting) else 1.0
+    else:
+        batch = float(profile.decode.best(sla.itl_ms / work.factor, work.context).batch)
+    room = pool.kv_capacity_tokens or profile.decode.max_kv_tokens
+    return max(min(batch, room / work.context), 1.0)
+
+
+def longest_local_prompt(
+    profile: Profile, work: Work, snapshot: Snapshot, sla: Sla, transfer_ms: float, most: float
+) -> float | None:
+    """The longest prompt that a decode worker may compute itself: it takes less time there than it would wait for a
+    prefill worker, and for the transfer of its KV cache, and what it adds to ITL is within what ITL has left.
+
+    ``None`` without mixed steps, or where nothing is known of TTFT.
+    """
+    ttft = snapshot.traffic.ttft_ms
+    if profile.mixed is None or ttft is None:
+        return None
+    remote_ms = float(profile.prefill.ttft_ms(work.isl))
+    waits_ms = max(ttft.mean - remote_ms - transfer_ms, 0.0)
+    prompts = np.geomspace(16.0, most, _CANDIDATES)
+    steps_ms = work.factor * profile.mixed.step_ms(prompts, np.full(len(prompts), work.batch), work.context)
+    added_ms = steps_ms - work.factor * profile.step_ms(0.0, work.batch, work.batch * work.context)
+    elsewhere_ms = waits_ms + transfer_ms + profile.prefill.ttft_ms(prompts)
+    fitting = prompts[(steps_ms < elsewhere_ms) & (added_ms <= max(sla.itl_ms - work.itl_ms, 0.0))]
+    return float(fitting[-1]) if len(fitting) else 0.0
+
+
+def faster_prompts(profile: Profile, work: Work, before: float, after: float) -> float:
+    """What share of a replica's time a larger step budget saves: what each step costs beside its prompts is spread
+    over more of them, for as much of the time as prompts take."""
+    if profile.mixed is None:
+        return 0.0
+    each = [
+        float(profile.mixed.step_ms(tokens, work.batch, work.context)) / tokens
+        for tokens in (max(min(budget, work.isl) - work.batch, 16.0) for budget in (before, after))
+    ]
+    return min(work.requests_per_s * work.isl * each[0] / 1000, 1.0) * (1 - each[1] / each[0])

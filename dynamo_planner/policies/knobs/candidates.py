@@ -1,0 +1,187 @@
+"""Which value to try next: the analytic one first, then a notch towards the target that binds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from dynamo_planner.frozen import KnobValue
+from dynamo_planner.knobs import Catalogue, Knob
+from dynamo_planner.knobs.catalogue import CHUNK, EFFECTIVE_ISL, LOCAL_PREFILL, SEQUENCES
+from dynamo_planner.policies.knobs.analytic import (
+    Work,
+    faster_prompts,
+    largest_batch,
+    largest_chunk,
+    longest_local_prompt,
+    work_of,
+)
+from dynamo_planner.policies.knobs.measuring import ttft_binds
+from dynamo_planner.policies.knobs.memory import plain_number
+from dynamo_planner.profiles import Profile
+from dynamo_planner.snapshot import PoolStatus, Sla, Snapshot
+
+FULL = 0.9
+"""A batch that has this share of the requests that it may have is full."""
+
+WORTH_A_NOTCH = 0.1
+"""Values within this share of each other are the same."""
+
+
+class Candidate(NamedTuple):
+    """A value to try for a knob of a pool, or of the service; why; and what share of the replicas' work it may save."""
+
+    pool: str | None
+    knob: Knob
+    before: float
+    value: float
+    why: str
+    gain: float
+
+
+class Bound(NamedTuple):
+    """A value that a promise asks for at once: the largest chunk whose step is no longer than the worst gap."""
+
+    pool: str
+    knob: Knob
+    before: float
+    value: float
+
+
+class Wishes(NamedTuple):
+    """What decides on values: the profile, the targets, and the time that a KV cache takes to be handed over."""
+
+    profile: Profile | None
+    sla: Sla
+    gap_ms: float | None
+    kv_transfer_ms: float
+
+
+def candidates(snapshot: Snapshot, knobs: Catalogue, wishes: Wishes) -> Iterator[Candidate]:
+    """The values worth trying, the most promising first."""
+    up = ttft_binds(snapshot, wishes.sla)
+    places = [(name, pool, pool.knobs) for name, pool in snapshot.pools.items()]
+    for place in places:
+        yield from _of_pool(snapshot, *place, knobs, wishes, up=up)
+    yield from _of_service(snapshot, knobs, wishes, up=up)
+
+
+def over_the_gap(snapshot: Snapshot, knobs: Catalogue, wishes: Wishes) -> Bound | None:
+    """The first pool whose steps may be longer than the worst gap that is promised."""
+    if wishes.gap_ms is None or wishes.profile is None or CHUNK not in knobs:
+        return None
+    knob = knobs[CHUNK]
+    for name, pool in snapshot.with_role("aggregated").items():
+        before, work = plain_number(pool.knobs.get(CHUNK)), work_of(snapshot, pool, wishes.profile)
+        if before is None or work is None:
+            continue
+        chunk = largest_chunk(wishes.profile, work, wishes.sla, wishes.gap_ms, knob.maximum)
+        least = plain_number(pool.knobs.get(knob.at_least or "")) or knob.minimum
+        value = None if chunk is None else max(knob.below(chunk), knob.nearest(least))
+        if value is not None and value < before and _differs(value, before):
+            return Bound(name, knob, before, value)
+    return None
+
+
+def _of_pool(
+    snapshot: Snapshot,
+    name: str,
+    pool: PoolStatus,
+    values: Mapping[str, KnobValue],
+    knobs: Catalogue,
+    wishes: Wishes,
+    *,
+    up: bool,
+) -> Iterator[Candidate]:
+    work = work_of(snapshot, pool, wishes.profile) if wishes.profile else None
+    for knob in knobs.values():
+        before = plain_number(values.get(knob.name))
+        if before is None or pool.spec.role not in knob.roles or not knob.minimum <= before <= knob.maximum:
+            continue
+        if knob.name == SEQUENCES:
+            tried = _sequences(knob, before, pool, work, wishes, up=up)
+        elif knob.name == CHUNK:
+            tried = _chunk(knob, before, pool, work, wishes, up=up)
+        else:
+            tried = _notches(knob, before, up=up)
+        for value, why, gain in tried:
+            if _fits(knob, value, values, knobs):
+                yield Candidate(name, knob, before, value, why, gain)
+
+
+def _of_service(snapshot: Snapshot, knobs: Catalogue, wishes: Wishes, *, up: bool) -> Iterator[Candidate]:
+    decode = snapshot.with_role("decode")
+    for knob in knobs.values():
+        before = plain_number(snapshot.knobs.get(knob.name))
+        if before is None or knob.roles or not knob.minimum <= before <= knob.maximum:
+            continue
+        if knob.name in {LOCAL_PREFILL, EFFECTIVE_ISL} and decode and wishes.profile:
+            work = work_of(snapshot, next(iter(decode.values())), wishes.profile)
+            length = work and longest_local_prompt(
+                wishes.profile, work, snapshot, wishes.sla, wishes.kv_transfer_ms, knob.maximum
+            )
+            if length is not None and _differs(value := knob.below(length), before):
+                yield Candidate(None, knob, before, value, "a local prefill takes less than queueing and transfer", 0.0)
+        for value, why, gain in _notches(knob, before, up=up):
+            yield Candidate(None, knob, before, value, why, gain)
+
+
+Tried = Iterator[tuple[float, str, float]]
+
+
+def _chunk(knob: Knob, before: float, pool: PoolStatus, work: Work | None, wishes: Wishes, *, up: bool) -> Tried:
+    if wishes.profile is not None and work is not None and pool.spec.role == "aggregated":
+        chunk = largest_chunk(wishes.profile, work, wishes.sla, wishes.gap_ms, knob.maximum)
+        useful = _power_above(work.isl + work.batch)
+        if chunk is not None and (value := knob.below(min(chunk, useful))) > before and _differs(value, before):
+            why = "the largest step that keeps ITL at this batch and context"
+            yield value, why, faster_prompts(wishes.profile, work, before, value)
+            return
+    if wishes.gap_ms is None or not up:
+        yield from _notches(knob, before, up=up)
+
+
+def _sequences(knob: Knob, before: float, pool: PoolStatus, work: Work | None, wishes: Wishes, *, up: bool) -> Tried:
+    """Only where it binds: requests wait before a batch that is full, or a batch is larger than ITL bears."""
+    ready = pool.replicas.ready if pool.replicas else 0
+    if pool.running is None or not ready or pool.spec.role == "prefill":
+        return
+    batch = pool.running / ready
+    best = largest_batch(wishes.profile, work, wishes.sla, pool) if wishes.profile and work else None
+    if pool.queued and batch >= FULL * before and up:
+        value = knob.turned(before, up=True) if best is None else knob.below(min(best, knob.notch**2 * before))
+        if value is not None and value > before and _differs(value, before):
+            yield value, "requests wait before full batches, and ITL bears larger ones", value / before - 1
+    elif best is not None and best < batch and not up:
+        value = knob.below(best)
+        if value < before:
+            yield value, "the batch at which ITL meets its target", 1 - best / batch
+
+
+def _notches(knob: Knob, before: float, *, up: bool) -> Tried:
+    value = knob.turned(before, up=up)
+    if value is not None:
+        yield value, "a notch towards the target that binds", 0.0
+
+
+def _fits(knob: Knob, value: float, values: Mapping[str, KnobValue], knobs: Catalogue) -> bool:
+    """Whether a value is at odds with no other knob, as these are set."""
+    for other in knobs.values():
+        beside = plain_number(values.get(other.name))
+        if beside is None:
+            continue
+        if (knob.at_least == other.name and value < beside) or (other.at_least == knob.name and beside < value):
+            return False
+    return True
+
+
+def _differs(value: float, before: float) -> bool:
+    return abs(value - before) > WORTH_A_NOTCH * max(value, before)
+
+
+def _power_above(tokens: float) -> float:
+    """The power of two above a number of tokens: longer steps than a prompt needs serve nobody."""
+    power = 64.0
+    while power < tokens:
+        power *= 2
+    return power

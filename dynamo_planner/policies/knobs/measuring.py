@@ -1,0 +1,88 @@
+"""How well a service does with its knobs as they are: windows that do not overlap, and how sure their mean is.
+
+The cost of a window is the larger of TTFT and ITL over their targets, so what counts is the target that binds. A
+percentile is taken where the source tells one, otherwise the mean. Windows are batches (Law & Kelton's batch means):
+the variance between them contains how requests within one depend on each other, which that of the requests does not.
+
+>>> windows = [Window(at_s=30.0 * n, cost=cost, load=4.0, requests=120) for n, cost in enumerate((0.5, 0.6, 0.7))]
+>>> seen = measured(windows)
+>>> seen.cost, round(seen.error, 3), seen.load, seen.requests
+(0.6, 0.058, 4.0, 360.0)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from dynamo_planner.frozen import Frozen
+from dynamo_planner.snapshot import Dist, Sla, Snapshot
+
+WORST_COST = 5.0
+"""Costs are cut off here: how late what is far too late is says little."""
+
+USUAL_WINDOW_S = 30.0
+
+
+class Window(Frozen):
+    """One window: when it ended, its cost, the requests per second of a replica, and how many there were."""
+
+    at_s: float
+    cost: float
+    load: float
+    requests: float
+
+
+class Measured(NamedTuple):
+    """The mean cost of some windows and its standard error, and their mean load and all their requests."""
+
+    cost: float
+    error: float
+    load: float
+    requests: float
+
+
+def window_of(snapshot: Snapshot, sla: Sla, ready: int, max_age_s: float) -> Window | None:
+    """What the traffic of a snapshot says, or ``None`` where it is old, or says too little."""
+    traffic = snapshot.traffic
+    at_s, rate = traffic.observed_at_s, traffic.requests_per_s
+    if at_s is None or snapshot.at_s - at_s > max_age_s or not rate or not ready:
+        return None
+    if traffic.ttft_ms is None or traffic.itl_ms is None:
+        return None
+    cost = max(tail(traffic.ttft_ms) / sla.ttft_ms, tail(traffic.itl_ms) / sla.itl_ms)
+    told = traffic.ttft_ms.count
+    requests = rate * (traffic.window_s or USUAL_WINDOW_S) if told is None else told
+    return Window(at_s=min(at_s, snapshot.at_s), cost=min(cost, WORST_COST), load=rate / ready, requests=requests)
+
+
+def tail(dist: Dist) -> float:
+    """The highest percentile that is told, or else the mean."""
+    return max(dist.quantiles.items())[1] if dist.quantiles else dist.mean
+
+
+def ttft_binds(snapshot: Snapshot, sla: Sla) -> bool:
+    """Whether TTFT is nearer to its target than ITL, or further over it."""
+    ttft, itl = snapshot.traffic.ttft_ms, snapshot.traffic.itl_ms
+    return bool(ttft and itl and tail(ttft) / sla.ttft_ms >= tail(itl) / sla.itl_ms)
+
+
+def measured(windows: Sequence[Window]) -> Measured:
+    """The mean of some windows, two at least."""
+    count = len(windows)
+    cost = sum(window.cost for window in windows) / count
+    spread = sum((window.cost - cost) ** 2 for window in windows) / (count - 1)
+    load = sum(window.load for window in windows) / count
+    requests = sum(window.requests for window in windows)
+    return Measured(round(cost, 12), math.sqrt(spread / count), load, requests)
+
+
+def better(before: Measured, after: Measured, sure: float, least: float) -> bool:
+    """Whether the lower bound of what was gained, ``sure`` standard errors below its mean, is over ``least``."""
+    return before.cost - after.cost - sure * math.hypot(before.error, after.error) > least * before.cost
+
+
+def same_load(one: float, other: float, tolerance: float) -> bool:
+    """Whether two loads are within this share of each other."""
+    return abs(one - other) <= tolerance * max(one, other)
