@@ -2,7 +2,8 @@
 the targets may be from then on.
 
 Its argument is a JSON object: ``namespace``, ``state_dir``, ``tmp``, ``pools`` and ``gpus`` for the executor, and
-``steps``: ``start``, ``close``, ``stay`` or targets by pool. ``DYN_PLANNER_CRASH_AT`` says where it dies.
+``steps``: ``start``, ``close``, ``stay``, targets by pool, or knobs of a pool (``{"decode.max_num_seqs": 4}``).
+``DYN_PLANNER_CRASH_AT`` says where it dies.
 """
 
 # ruff: noqa: T201
@@ -15,7 +16,7 @@ import tempfile
 import time
 from typing import Any
 
-from dynamo_planner import ScaleTo
+from dynamo_planner import Action, ScaleTo, SetKnob
 from dynamo_planner.executors.circus import CircusExecutor, CircusPool
 
 
@@ -35,10 +36,15 @@ def main(given: dict[str, Any]) -> None:
                 executor.observe()
                 time.sleep(0.05)
         else:
-            executor.apply([ScaleTo(pool=pool, replicas=replicas) for pool, replicas in step.items()])
+            executor.apply([_action(*entry) for entry in step.items()])
         while step != "close" and not _settled(executor):
             time.sleep(0.02)
     print('"done"', flush=True)
+
+
+def _action(what: str, value: int) -> Action:
+    pool, _, knob = what.partition(".")
+    return SetKnob(pool=pool, knob=knob, value=value) if knob else ScaleTo(pool=pool, replicas=value)
 
 
 def _settled(executor: CircusExecutor) -> bool:

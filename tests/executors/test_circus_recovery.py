@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,14 +31,20 @@ def pools_of(place: Place) -> dict[str, CircusPool]:
     return {"decode": place.pool(gpus=2, drain_s=0.1), "prefill": place.pool(gpus=1)}
 
 
-def run_planner(place: Place, steps: Any = STEPS, crash_at: str | None = None) -> subprocess.Popen[str]:
+def run_planner(
+    place: Place,
+    steps: Any = STEPS,
+    crash_at: str | None = None,
+    pools: Mapping[str, CircusPool] | None = None,
+) -> subprocess.Popen[str]:
+    pools = pools_of(place) if pools is None else pools
     given = {
         "namespace": place.namespace,
         "state_dir": str(place.state_dir),
         "tmp": str(place.tmp),
         "gpus": GPUS,
         "steps": steps,
-        "pools": {name: pool.model_dump(mode="json") for name, pool in pools_of(place).items()},
+        "pools": {name: pool.model_dump(mode="json") for name, pool in pools.items()},
     }
     environment = {**os.environ, **({"DYN_PLANNER_CRASH_AT": crash_at} if crash_at else {})}
     program = Path(__file__).with_name("planner_program.py")

@@ -127,7 +127,7 @@ def test_what_cannot_be_done_is_refused_and_the_rest_is_done(place: Place) -> No
                 ScaleTo(pool="decode", replicas=2),
             ]
         )
-        assert (knob.status, "cannot set knobs" in knob.message) == ("refused", True)
+        assert (knob.status, "there is no pool None with knobs" in knob.message) == ("refused", True)
         assert (unknown.status, unknown.message) == ("refused", "there is no pool 'decoed'; there are decode")
         assert up.status == "applied"
 

@@ -21,9 +21,10 @@ from dynamo_planner.executors.circus.ledger import Ledger
 from dynamo_planner.executors.circus.names import check_components, check_namespace
 from dynamo_planner.executors.circus.pool import CircusPool
 from dynamo_planner.executors.circus.processes import alive, identify
+from dynamo_planner.executors.circus.roller import Roller
 from dynamo_planner.executors.circus.status import WorkerInfo
 from dynamo_planner.executors.circus.store import Store, default_state_dir
-from dynamo_planner.frozen import FrozenMap
+from dynamo_planner.frozen import FrozenMap, KnobValue
 from dynamo_planner.snapshot import PoolSpec, Replicas
 
 logger = logging.getLogger(__name__)
@@ -77,6 +78,14 @@ class CircusExecutor:
         """What a replica of each pool is."""
         return self._specs
 
+    @property
+    def knobs(self) -> Mapping[str | None, Mapping[str, KnobValue]]:
+        """What the knobs of each pool are set to. Raises :class:`ExecutorError` before the start."""
+        return self._roller(self._started()).knobs
+
+    def _roller(self, fleet: Fleet) -> Roller:
+        return Roller(self._pools, self._ledger, fleet, self._clock)
+
     def start(self) -> Self:
         """Take over what the last planner of this namespace left, and bring each pool to its minimum.
 
@@ -97,6 +106,7 @@ class CircusExecutor:
                 fleet = self._assembled()
                 self._check_commands(fleet)
                 self._ledger.commit(planner=identify(os.getpid()))
+                Roller.begin(self._pools, self._ledger)
                 self._arbiter.open(self._ledger.records.arbiter)
                 fleet.recover()
                 self._reach_minimums(fleet)
@@ -191,7 +201,9 @@ class CircusExecutor:
     def observe(self) -> Mapping[str, Replicas | None]:
         """The replicas of each pool, after the housekeeping. Raises :class:`ExecutorError` before the start."""
         with self._lock:
-            self._started().tend()
+            fleet = self._started()
+            fleet.tend()
+            self._roller(fleet).tend()
             return {name: self._replicas(name) for name in self._pools}
 
     def _replicas(self, pool: str) -> Replicas:
@@ -204,7 +216,7 @@ class CircusExecutor:
             starting_since_s=tuple(since_s),
             failed=count["failed"],
             draining=count["draining"],
-            target=len(workers) - count["draining"],
+            target=len(self._ledger.records.wanted(pool)),
         )
 
     def apply(self, actions: Sequence[Action]) -> tuple[Outcome, ...]:
@@ -226,8 +238,7 @@ class CircusExecutor:
 
     def _begin(self, fleet: Fleet, action: Action) -> tuple[Outcome, list[str]]:
         if isinstance(action, SetKnob):
-            message = f"the Circus executor cannot set knobs, and {action.knob!r} stays as it is"
-            return Outcome(action=action, status="refused", message=message), []
+            return self._roller(fleet).turn(action), []
         if action.pool not in self._pools:
             message = f"there is no pool {action.pool!r}; there are {', '.join(self._pools)}"
             return Outcome(action=action, status="refused", message=message), []

@@ -62,8 +62,8 @@ class Fleet:
 
         Raises :class:`ExecutorError` where that cannot be written down, or the arbiter not be read.
         """
-        gone = [worker for worker in self.workers if worker.pool not in self._pools and worker.phase != "draining"]
-        self._drain(gone)
+        staying = (worker for worker in self.workers if worker.phase != "draining" or worker.comes_back)
+        self._drain([worker for worker in staying if worker.pool not in self._pools])
         self._store.keep_notes(self.workers)
         self._starter.find_stale()
         self.tend()
@@ -140,6 +140,8 @@ class Fleet:
             self._starter.is_gone(worker.name)
             if worker.phase == "failed":
                 yield worker.model_copy(update={"process": None, "asked": ()})
+            elif worker.comes_back:
+                yield lifecycle.back(worker, now_s)
             else:
                 logger.info("%s is gone", worker.name)
 
@@ -194,8 +196,11 @@ class Fleet:
 
         Raises :class:`ExecutorError` where none was begun.
         """
+        return self.rise_as(pool, self.new_names(pool, count))
+
+    def rise_as(self, pool: str, names: list[str]) -> tuple[list[str], str]:
+        """Start workers of these names; otherwise as :meth:`rise`."""
         now_s = self._clock()
-        names = self._new_names(pool, count)
         problem = self.why_not_runnable(pool)
         if problem is not None:
             raise NotBegunError(problem)
@@ -211,7 +216,8 @@ class Fleet:
         """Why no worker of a pool can be started, or ``None``: a program or a directory that does not exist."""
         return self._starter.why_not_runnable(pool, f"{self._store.namespace}_{self._pools[pool].component or pool}")
 
-    def _new_names(self, pool: str, count: int) -> list[str]:
+    def new_names(self, pool: str, count: int) -> list[str]:
+        """Names that no worker has. Raises :class:`ExecutorError` where the arbiter does not answer."""
         component = self._pools[pool].component or pool
         taken = self._arbiter.names() | {worker.name for worker in self.workers}
         names: list[str] = []
@@ -239,13 +245,22 @@ class Fleet:
             self._ledger.commit(workers=(*self.workers, *new))
         return new, shortage
 
+    def has_room(self, pool: str) -> bool:
+        """Whether there are GPUs for one more worker of a pool. Raises :class:`ExecutorError` where none can say."""
+        each = self._pools[pool].spec.gpus
+        if not each:
+            return True
+        with self._grants.held():
+            return len(self._grants.free(self.workers)) >= each
+
     def shrink(self, pool: str, count: int) -> None:
         """Begin to drain ``count`` workers. Raises :class:`NotBegunError` where that cannot be written down."""
         self._drain(lifecycle.leave_first(self._ledger.records.wanted(pool), count))
 
     def drain_all(self, graceful_timeout_s: float | None = None) -> None:
         """Begin to drain every worker. Raises :class:`NotBegunError` where that cannot be written down."""
-        self._drain([worker for worker in self.workers if worker.phase != "draining"], graceful_timeout_s)
+        staying = [worker for worker in self.workers if worker.phase != "draining" or worker.comes_back]
+        self._drain(staying, graceful_timeout_s)
 
     def _drain(self, workers: Collection[Worker], graceful_timeout_s: float | None = None) -> None:
         now_s = self._clock()

@@ -7,11 +7,13 @@ start. ``draining`` comes from outside, and ends with the record.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from dynamo_planner.executors.circus.pool import CircusPool
 from dynamo_planner.executors.circus.processes import Process
 from dynamo_planner.executors.circus.records import Worker
+from dynamo_planner.frozen import FrozenMap, KnobValue
 
 
 class Seen(NamedTuple):
@@ -77,11 +79,19 @@ def due(worker: Worker, now_s: float) -> bool:
     return worker.phase == "failed" and worker.process is None and now_s >= (worker.retry_at_s or 0.0)
 
 
-def restarted(worker: Worker, token: str, port: int | None, command: tuple[str, ...], now_s: float) -> Worker:
+def restarted(
+    worker: Worker,
+    token: str,
+    port: int | None,
+    command: tuple[str, ...],
+    knobs: Mapping[str, KnobValue],
+    now_s: float,
+) -> Worker:
     """The worker at the beginning of another start."""
     return worker.model_copy(
         update={
             "token": token,
+            "knobs": FrozenMap(knobs),
             "phase": "starting",
             "since_s": now_s,
             "port": port,
@@ -92,18 +102,29 @@ def restarted(worker: Worker, token: str, port: int | None, command: tuple[str, 
     )
 
 
-def draining(worker: Worker, now_s: float, graceful_timeout_s: float | None = None) -> Worker:
+def draining(
+    worker: Worker, now_s: float, graceful_timeout_s: float | None = None, *, comes_back: bool = False
+) -> Worker:
     """The worker on its way out, to be killed after its graceful timeout, or after the given one.
 
-    What is left of a failed one has nothing to finish.
+    What is left of a failed one has nothing to finish, and one that is on its way goes on.
     """
+    if worker.phase == "draining" and graceful_timeout_s is None:
+        return worker.model_copy(update={"comes_back": comes_back})
     timeout_s = worker.graceful_timeout_s if graceful_timeout_s is None else graceful_timeout_s
     timeout_s = 0.0 if worker.phase == "failed" else timeout_s
-    return worker.model_copy(update={"phase": "draining", "since_s": now_s, "kill_at_s": now_s + timeout_s})
+    leaving = {"phase": "draining", "since_s": now_s, "kill_at_s": now_s + timeout_s, "comes_back": comes_back}
+    return worker.model_copy(update=leaving)
+
+
+def back(worker: Worker, now_s: float) -> Worker:
+    """A drained worker that comes back: to be started again at once."""
+    came = {"comes_back": False, "process": None, "asked": (), "kill_at_s": None}
+    return _failed(worker, "it restarts with other knobs", now_s, retry_in_s=0.0).model_copy(update=came)
 
 
 def leave_first(workers: tuple[Worker, ...], count: int) -> tuple[Worker, ...]:
-    """Which workers a pool gives up: those that are failed, then those that were started last."""
-    failed = [worker for worker in workers if worker.phase == "failed"]
-    others = [worker for worker in workers if worker.phase != "failed"]
-    return (*reversed(failed), *reversed(others))[:count]
+    """Which workers a pool gives up: those that are failed or on their way to come back, then the last started."""
+    gone = [worker for worker in workers if worker.phase in {"failed", "draining"}]
+    others = [worker for worker in workers if worker.phase not in {"failed", "draining"}]
+    return (*reversed(gone), *reversed(others))[:count]

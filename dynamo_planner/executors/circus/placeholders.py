@@ -1,4 +1,5 @@
-"""Filling in what differs from worker to worker: ``{port}``, ``{name}``, ``{namespace}``, ``{pool}``, ``{gpus}``.
+"""Filling in what differs from worker to worker: ``{port}``, ``{name}``, ``{namespace}``, ``{pool}``, ``{gpus}``, and
+the pool's knobs by their names.
 
 A placeholder is a bare lower-case word between single braces. Every other brace is literal, so JSON passes unchanged,
 and so does a word between double braces, as templates have them. An unknown word is refused.
@@ -10,7 +11,7 @@ and so does a word between double braces, as templates have them. An unknown wor
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 PLACEHOLDERS = ("port", "name", "namespace", "pool", "gpus")
 
@@ -26,13 +27,12 @@ def words(text: str) -> set[str]:
     return {match[1] for match in _WORD.finditer(text) if match[1]}
 
 
-def check(text: str) -> str:
-    """The text itself; raises :class:`ValueError` where it has an unknown placeholder."""
-    unknown = sorted(words(text).difference(PLACEHOLDERS))
+def check(text: str, knobs: Iterable[str]) -> None:
+    """Raises :class:`ValueError` where a text has an unknown placeholder."""
+    unknown = sorted(words(text).difference(PLACEHOLDERS, knobs))
     if unknown:
-        allowed = ", ".join(f"{{{word}}}" for word in PLACEHOLDERS)
+        allowed = ", ".join(f"{{{word}}}" for word in (*PLACEHOLDERS, *knobs))
         raise ValueError(f"unknown placeholder {{{unknown[0]}}} in {text!r}; there are {allowed}")
-    return text
 
 
 def fill(text: str, values: Mapping[str, str]) -> str:

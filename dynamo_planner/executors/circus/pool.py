@@ -12,7 +12,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from dynamo_planner.executors.circus.names import COMPONENT
 from dynamo_planner.executors.circus.placeholders import check, fill, words
-from dynamo_planner.frozen import Frozen, FrozenMap, ReadOnly
+from dynamo_planner.frozen import Frozen, FrozenMap, KnobValue, ReadOnly
+from dynamo_planner.knobs import Catalogue, Knob, catalogue, check_knobs
 from dynamo_planner.snapshot import PoolSpec
 
 INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
@@ -34,7 +35,7 @@ def _no_null(value: str) -> str:
     return value
 
 
-Template = Annotated[str, AfterValidator(_no_null), AfterValidator(check)]
+Template = Annotated[str, AfterValidator(_no_null)]
 """A text with placeholders, as :mod:`~dynamo_planner.executors.circus.placeholders` has them."""
 
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
@@ -46,6 +47,10 @@ class CircusPool(Frozen):
     ``command`` is an argument list. In it and in the values of ``env``, ``{port}`` (a free port of the worker's own),
     ``{name}``, ``{namespace}``, ``{pool}`` and ``{gpus}`` (``0,1``) are filled in; all other braces are literal.
     ``component`` is the name in the names of its workers; the pool's own where it is left out.
+
+    ``knobs`` are what its engine's knobs are set to at first, by the standard names of the catalogue of ``engine`` and
+    of ``more_knobs``; each is filled in where ``command`` or ``env`` has it in braces, as in
+    ``--parallel {max_num_seqs}``. When one is set to another value, the workers are replaced one after the other.
 
     A worker's environment is a few harmless variables of the planner's (``PATH``, ``HOME``, locale, ...), those named
     in ``inherit_env``, and ``env``; nothing else of the planner's environment reaches it. With GPUs it gets
@@ -67,6 +72,9 @@ class CircusPool(Frozen):
     command: Annotated[tuple[Template, ...], BeforeValidator(_no_shell_string), Field(min_length=1)]
     component: Annotated[str, Field(pattern=COMPONENT)] | None = None
     env: ReadOnly[VariableName, Template] = Field(default_factory=FrozenMap)
+    engine: str | None = None
+    knobs: ReadOnly[str, KnobValue] = Field(default_factory=FrozenMap)
+    more_knobs: tuple[Knob, ...] = ()
     inherit_env: tuple[VariableName, ...] = ()
     working_dir: Path | None = None
     health: Annotated[str, Field(pattern=r"^/[!-~]*$")] | None = "/health"
@@ -79,6 +87,13 @@ class CircusPool(Frozen):
 
     @model_validator(mode="after")
     def _fields_agree(self) -> Self:
+        texts = (*self.command, *self.env.values())
+        for text in texts:
+            check(text, self.knobs)
+        check_knobs(self.catalogue, self.knobs)
+        unused = sorted(set(self.knobs).difference(*map(words, texts)))
+        if unused:
+            raise ValueError(f"knobs: {unused[0]} changes nothing: put {{{unused[0]}}} into command or env")
         if self.health is not None and not self.needs_port:
             raise ValueError(
                 f"health {self.health!r} is asked on the worker's own port, which it cannot know: "
@@ -89,6 +104,11 @@ class CircusPool(Frozen):
         if taken:
             raise ValueError(f"env: {taken[0]} is set by the executor: remove it, or set spec.gpus to 0")
         return self
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The knobs that its engine has."""
+        return catalogue(self.engine, self.more_knobs)
 
     @property
     def needs_port(self) -> bool:

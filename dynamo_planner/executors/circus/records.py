@@ -8,7 +8,7 @@ from pydantic import Field
 
 from dynamo_planner.executors.circus.pool import MARK
 from dynamo_planner.executors.circus.processes import Process
-from dynamo_planner.frozen import Frozen
+from dynamo_planner.frozen import Frozen, FrozenMap, KnobValue, ReadOnly
 
 VERSION = 1
 
@@ -20,7 +20,8 @@ class Worker(Frozen):
 
     ``token`` names one start: it is new each time the worker is started again. ``since_s`` is when it came to its
     phase (Unix seconds). ``asked`` are the pids that SIGTERM was sent to. ``crashes`` counts ends that nobody asked
-    for since it last ran well. While the record exists its GPUs are held.
+    for since it last ran well. ``knobs`` are the values that it was started with. One that ``comes_back`` is started
+    again once it is drained. While the record exists its GPUs are held.
     """
 
     name: str
@@ -39,6 +40,8 @@ class Worker(Frozen):
     crashes: int = 0
     retry_at_s: float | None = None
     message: str = ""
+    knobs: ReadOnly[str, KnobValue] = Field(default_factory=FrozenMap)
+    comes_back: bool = False
 
 
 class ArbiterRecord(Frozen):
@@ -46,6 +49,28 @@ class ArbiterRecord(Frozen):
 
     endpoint: str
     directory: str | None = None
+
+
+class FailedTurn(Frozen):
+    """Values with which a worker did not become ready, until when they are not tried again, and how it ended."""
+
+    knobs: ReadOnly[str, KnobValue]
+    until_s: float
+    message: str
+
+
+class PoolKnobs(Frozen):
+    """The knobs of a pool: as configured (``given``), and as its workers are to have them (``target``).
+
+    While workers are replaced, ``before`` is what to go back to where that fails, and ``successor`` the name of the one
+    that starts in addition and takes the place of another once it is ready.
+    """
+
+    given: ReadOnly[str, KnobValue]
+    target: ReadOnly[str, KnobValue]
+    before: ReadOnly[str, KnobValue] | None = None
+    successor: str | None = None
+    failed: FailedTurn | None = None
 
 
 class Records(Frozen):
@@ -56,11 +81,17 @@ class Records(Frozen):
     planner: Process | None = None
     arbiter: ArbiterRecord | None = None
     workers: tuple[Worker, ...] = Field(default=())
+    knobs: ReadOnly[str, PoolKnobs] = Field(default_factory=FrozenMap)
 
     def mark(self, worker: Worker) -> str:
         """The environment entry that the processes of this start of the worker have."""
         return f"{MARK}={self.namespace}/{worker.name}/{worker.token}"
 
     def wanted(self, pool: str) -> tuple[Worker, ...]:
-        """The workers of a pool that are meant to be there."""
-        return tuple(worker for worker in self.workers if worker.pool == pool and worker.phase != "draining")
+        """The workers of a pool that are meant to be there; one that starts in place of another counts once it does."""
+        successor = self.knobs[pool].successor if pool in self.knobs else None
+        return tuple(
+            worker
+            for worker in self.workers
+            if worker.pool == pool and (worker.phase != "draining" or worker.comes_back) and worker.name != successor
+        )

@@ -15,6 +15,7 @@ from dynamo_planner.executors.circus.ledger import Ledger
 from dynamo_planner.executors.circus.pool import CircusPool
 from dynamo_planner.executors.circus.ports import free_port
 from dynamo_planner.executors.circus.records import Worker
+from dynamo_planner.frozen import KnobValue
 
 _REMOVE_AGAIN_S = 5.0  # not at every housekeeping, which would wait for a silent arbiter each time
 
@@ -34,11 +35,14 @@ class Starter:
 
     def why_not_runnable(self, pool: str, name: str) -> str | None:
         """Why no worker of a pool can be started, or ``None``."""
-        values = self._values(name, pool, port=None, gpus=())
+        values = self._values(name, pool, None, (), self._pools[pool].knobs)
         return self._pools[pool].why_not_runnable(values, os.environ)
 
-    def _values(self, name: str, pool: str, port: int | None, gpus: tuple[int, ...]) -> dict[str, str]:
+    def _values(
+        self, name: str, pool: str, port: int | None, gpus: tuple[int, ...], knobs: Mapping[str, KnobValue]
+    ) -> dict[str, str]:
         return {
+            **{knob: str(value) for knob, value in knobs.items()},
             "port": str(port),
             "name": name,
             "namespace": self._store.namespace,
@@ -67,8 +71,9 @@ class Starter:
         pool = self._pools[worker.pool]
         taken = {other.port for other in (*self._ledger.records.workers, *others) if other.port}
         port = free_port(taken) if pool.needs_port else None
-        command = pool.arguments(self._values(worker.name, worker.pool, port, worker.gpus))
-        return lifecycle.restarted(worker, secrets.token_hex(8), port, command, now_s)
+        knobs = self._ledger.records.knobs[worker.pool].target
+        command = pool.arguments(self._values(worker.name, worker.pool, port, worker.gpus, knobs))
+        return lifecycle.restarted(worker, secrets.token_hex(8), port, command, knobs, now_s)
 
     def start(self, worker: Worker) -> Worker:
         """Have a worker started whose record is written. Raises :class:`ArbiterError` where it was not."""
@@ -77,7 +82,7 @@ class Starter:
             self._stale.discard(worker.name)
         pool = self._pools[worker.pool]
         logs.rotate(self._store.log(worker.name), over=0, keep=pool.log_max_bytes)
-        values = self._values(worker.name, worker.pool, worker.port, worker.gpus)
+        values = self._values(worker.name, worker.pool, worker.port, worker.gpus, worker.knobs)
         variable, _, mark = self._ledger.records.mark(worker).partition("=")
         try:
             process = self._arbiter.add(worker, {**pool.environment(values, os.environ), variable: mark})
