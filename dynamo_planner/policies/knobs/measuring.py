@@ -26,7 +26,7 @@ USUAL_WINDOW_S = 30.0
 
 
 class Window(Frozen):
-    """One window: when it ended, its cost, the requests per second of a replica, and how many there were."""
+    """One window: when it ended, its cost, the load of a replica (requests per second, or inside), and its requests."""
 
     at_s: float
     cost: float
@@ -44,17 +44,54 @@ class Measured(NamedTuple):
 
 
 def window_of(snapshot: Snapshot, sla: Sla, ready: int, max_age_s: float) -> Window | None:
-    """What the traffic of a snapshot says, or ``None`` where it is old, or says too little."""
+    """What a snapshot says of the service, or ``None`` where it is old, or says too little."""
     traffic = snapshot.traffic
-    at_s, rate = traffic.observed_at_s, traffic.requests_per_s
-    if at_s is None or snapshot.at_s - at_s > max_age_s or not rate or not ready:
+    seen = _by_latencies(snapshot, sla) or _by_queues(snapshot, sla)
+    times = [pool.observed_at_s for pool in snapshot.pools.values()]
+    at_s = traffic.observed_at_s if traffic.ttft_ms else min((time for time in times if time is not None), default=None)
+    if seen is None or at_s is None or snapshot.at_s - at_s > max_age_s or not ready:
         return None
-    if traffic.ttft_ms is None or traffic.itl_ms is None:
+    return Window(
+        at_s=min(at_s, snapshot.at_s),
+        cost=min(max(seen.costs), WORST_COST),
+        load=seen.load / ready,
+        requests=seen.requests,
+    )
+
+
+class _Seen(NamedTuple):
+    """The costs of TTFT and ITL, the load of all replicas, and how many requests that is from."""
+
+    costs: tuple[float, float]
+    load: float
+    requests: float
+
+
+def _by_latencies(snapshot: Snapshot, sla: Sla) -> _Seen | None:
+    traffic = snapshot.traffic
+    if traffic.ttft_ms is None or traffic.itl_ms is None or not traffic.requests_per_s:
         return None
-    cost = max(tail(traffic.ttft_ms) / sla.ttft_ms, tail(traffic.itl_ms) / sla.itl_ms)
     told = traffic.ttft_ms.count
-    requests = rate * (traffic.window_s or USUAL_WINDOW_S) if told is None else told
-    return Window(at_s=min(at_s, snapshot.at_s), cost=min(cost, WORST_COST), load=rate / ready, requests=requests)
+    requests = traffic.requests_per_s * (traffic.window_s or USUAL_WINDOW_S) if told is None else told
+    costs = tail(traffic.ttft_ms) / sla.ttft_ms, tail(traffic.itl_ms) / sla.itl_ms
+    return _Seen(costs, traffic.requests_per_s, requests)
+
+
+def _by_queues(snapshot: Snapshot, sla: Sla) -> _Seen | None:
+    """Of engines that tell no TTFT and no arrivals, as llama.cpp does not: a queue as long as what is being served
+    stands for a TTFT at its target, since it takes as long as a request does (Little 1961)."""
+    if snapshot.traffic.ttft_ms is not None or not snapshot.pools:
+        return None
+    queued = running = 0.0
+    for pool in snapshot.pools.values():
+        if pool.queued is None or pool.running is None:
+            return None
+        queued, running = queued + pool.queued, running + pool.running
+    itl = snapshot.traffic.itl_ms
+    if not running:
+        return None
+    costs = queued / running, tail(itl) / sla.itl_ms if itl else 0.0
+    return _Seen(costs, queued + running, queued + running)
 
 
 def tail(dist: Dist) -> float:
@@ -64,8 +101,8 @@ def tail(dist: Dist) -> float:
 
 def ttft_binds(snapshot: Snapshot, sla: Sla) -> bool:
     """Whether TTFT is nearer to its target than ITL, or further over it."""
-    ttft, itl = snapshot.traffic.ttft_ms, snapshot.traffic.itl_ms
-    return bool(ttft and itl and tail(ttft) / sla.ttft_ms >= tail(itl) / sla.itl_ms)
+    seen = _by_latencies(snapshot, sla) or _by_queues(snapshot, sla)
+    return seen is not None and seen.costs[0] >= seen.costs[1]
 
 
 def measured(windows: Sequence[Window]) -> Measured:

@@ -11,7 +11,8 @@ MOST_FAILURES = 32
 class Trial(Frozen):
     """A value that is being tried, since when, and what was measured before: cost, its standard error and the load.
 
-    ``settled_s`` is when the last replica that was changing was seen to be; what is measured counts from there.
+    ``settled_s`` is when the last replica that was changing was seen to be; what is measured counts from there. ``set``
+    says that the value has been seen.
     """
 
     pool: str | None
@@ -23,11 +24,7 @@ class Trial(Frozen):
     cost: float
     error: float
     load: float
-    requests: float
-
-    def is_of(self, pool: str | None, knob: str) -> bool:
-        """Whether this knob is tried."""
-        return (self.pool, self.knob) == (pool, knob)
+    set: bool = False
 
 
 class Failure(Frozen):

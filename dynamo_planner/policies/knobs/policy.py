@@ -45,10 +45,11 @@ class KnobPolicy(Policy, kind="knobs"):
     a load ``lasts_s``, outweighs the start-up times of the restart.
 
     **What is kept.** The cost of a window is the larger of TTFT and ITL over their targets (percentiles where they are
-    told). A trial is compared with ``windows`` windows before it, each with ``min_requests`` at least in sum, at a load
-    per replica within ``same_load``: it is kept where the gain is over 2 % with ``sure`` standard errors to spare, and
-    otherwise taken back. It is taken back at once where a target is breached that was not before, where nothing can be
-    seen for a while, or where the load has changed.
+    told; where an engine tells no TTFT, a queue as long as what is running stands for a TTFT at its target). A trial is
+    compared with ``windows`` windows before it, with ``min_requests`` at least, at a load per replica within
+    ``same_load``: it is kept where the gain is over 2 % with ``sure`` standard errors to spare, and otherwise taken
+    back. It is taken back at once where a target is breached that was not before, where nothing can be seen for a
+    while, or where the load has changed.
 
     **What is remembered.** Values that failed are not tried again at a load within ``same_load`` of that at which they
     did; after each failure in a row the next trial waits twice as long. So under a constant load knobs settle: there
@@ -155,7 +156,6 @@ class KnobPolicy(Policy, kind="knobs"):
                 cost=before.cost,
                 error=before.error,
                 load=before.load,
-                requests=before.requests,
             )
             message = f"{trial.knob} {trial.before:g} -> {trial.value:g}: {candidate.why}"
             reason = Reason(code="KnobTrial", message=message, values={"cost": before.cost, "load": trial.load})
@@ -187,6 +187,10 @@ class KnobPolicy(Policy, kind="knobs"):
         if knob is None or present not in {trial.before, trial.value}:
             message = f"{trial.knob} was set to {present} by somebody else"
             return self._given_up(snapshot, memory, trial, "KnobTaken", message, undo=False)
+        if trial.set and present == trial.before:
+            message = "the engines did not take it"
+            return self._given_up(snapshot, memory, trial, "KnobRolledBack", message, failed=True)
+        trial = trial.changed(set=present == trial.value)
         if shape is None or shape != memory.shape or present != trial.value:
             trial = trial.changed(settled_s=snapshot.at_s)
             memory = memory.changed(windows=(), shape=shape or ())
