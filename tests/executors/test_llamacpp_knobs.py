@@ -47,16 +47,18 @@ async def client(session: ClientSession, url: str, stop: asyncio.Event, statuses
             statuses.append(answer.status if told["usage"]["completion_tokens"] == 60 else 0)
 
 
-async def tuned(executor: CircusExecutor, planner: Planner) -> tuple[list[int], list[tuple[int, int]]]:
+async def tuned(executor: CircusExecutor, planner: Planner, told: list[str]) -> tuple[list[int], list[tuple[int, int]]]:
     """Load all workers until knobs are settled; the answers, and the replicas that were ready and moving meanwhile."""
     statuses: list[int] = []
     seen: list[tuple[int, int]] = []
     stop = asyncio.Event()
     async with Router(executor.endpoints, ("workers",)) as router, ClientSession() as session:
         clients = [asyncio.create_task(client(session, router.url, stop, statuses)) for _ in range(CLIENTS)]
-        until_s = time.monotonic() + 60
+        await asyncio.sleep(2)  # until the queues are what they will be
+        until_s = time.monotonic() + 80
         while time.monotonic() < until_s:
             step = await asyncio.to_thread(planner.step)
+            told += [str(reason) for reason in step.decision.reasons if reason.code != "NoOpinion"]
             replicas = step.snapshot.pools["workers"].replicas
             assert replicas is not None
             seen.append((replicas.ready, replicas.starting + replicas.draining))
@@ -81,14 +83,15 @@ def test_slots_are_raised_while_requests_wait_one_worker_at_a_time_and_nothing_i
     )
     slots = catalogue("llamacpp")["max_num_seqs"].model_copy(update={"settles_s": 0.0})
     policy = KnobPolicy(
-        sla=Sla(ttft_ms=1000, itl_ms=1000), engine="llamacpp", more=(slots,), windows=2, min_requests=0, same_load=0.5
+        sla=Sla(ttft_ms=1000, itl_ms=1000), engine="llamacpp", more=(slots,), windows=4, min_requests=0, same_load=0.5
     )
     with place.executor(pools={"workers": pool}) as executor:
         place.settled(executor, workers=WORKERS)
         source = ScrapeSource(executor.endpoints, {"workers": "aggregated"}, window_s=1.0)
         planner = Planner(policy, source, executor, interval_s=TICK_S)
-        statuses, seen = asyncio.run(tuned(executor, planner))
-        assert executor.knobs["workers"]["max_num_seqs"] == 4
+        told: list[str] = []
+        statuses, seen = asyncio.run(tuned(executor, planner, told))
+        assert executor.knobs["workers"]["max_num_seqs"] == 4, "\n".join(told)
         assert {worker.state for worker in executor.workers()} == {"ready"}
     assert len(statuses) > CLIENTS
     assert set(statuses) == {200}, "a request was lost"

@@ -14,6 +14,7 @@ from typing import Any, Self
 from dynamo_planner.actions import Action, Decision, Outcome, SetKnob
 from dynamo_planner.executors import ExecutorError
 from dynamo_planner.executors.kubernetes.api import Api, ApiError
+from dynamo_planner.executors.kubernetes.arguments import NotUnderstoodError
 from dynamo_planner.executors.kubernetes.claims import Claim, WhenChanged
 from dynamo_planner.executors.kubernetes.cluster import Cluster, Thing
 from dynamo_planner.executors.kubernetes.counting import MALFORMED, UnknownError, count
@@ -22,13 +23,17 @@ from dynamo_planner.executors.kubernetes.events import Events
 from dynamo_planner.executors.kubernetes.pods import LEADER_LABEL, groups, is_ready
 from dynamo_planner.executors.kubernetes.pool import GraphTarget, KubernetesPool
 from dynamo_planner.executors.kubernetes.subjects import Found, Subject, changed_by, subject_of
+from dynamo_planner.executors.kubernetes.turning import Turner
 from dynamo_planner.executors.kubernetes.writing import RefusedError, Writer
-from dynamo_planner.frozen import FrozenMap
+from dynamo_planner.frozen import FrozenMap, KnobValue
 from dynamo_planner.snapshot import PoolSpec, Replicas
 
 logger = logging.getLogger(__name__)
 
 _PORT_ANNOTATION = "prometheus.io/port"
+_CLOCKS_APART_S = 1.0
+"""Times of pods are whole seconds, of another clock."""
+
 _LEAST_TIME_S = 0.2
 """A write that has less time than this before the lease may end is not begun."""
 
@@ -40,7 +45,9 @@ class _Pool:
     given: KubernetesPool
     subject: Subject
     claim: Claim
+    turner: Turner
     spec: PoolSpec
+    knobs: Mapping[str, KnobValue] = field(default_factory=FrozenMap)
     thing: Thing | None = None
     pods: list[Thing] = field(default_factory=list)
     said: str = ""
@@ -90,7 +97,8 @@ class KubernetesExecutor:
             if same is not None:
                 raise ValueError(f"pools.{name}.target: {pool.target} is the target of the pool {same!r} already")
             subject = subject_of(pool.target, self.namespace, pool.spec.role, self.cluster)
-            self._pools[name] = _Pool(pool, subject, Claim(name, when_changed, yield_s), pool.spec)
+            claim, turner = Claim(name, when_changed, yield_s), Turner(name, pool, subject, clock)
+            self._pools[name] = _Pool(pool, subject, claim, turner, pool.spec)
         self._writer = Writer(self.cluster, clock, self._permission, patience_s, dry_run, check_autoscalers)
         self._events = Events(self.cluster.api, clock) if events else None
         self._unknown: dict[str, str] = {}
@@ -102,6 +110,11 @@ class KubernetesExecutor:
     def pools(self) -> Mapping[str, PoolSpec]:
         """What a replica of each pool is; its GPUs as they were last read, where they are not given."""
         return FrozenMap({name: pool.spec for name, pool in self._pools.items()})
+
+    @property
+    def knobs(self) -> Mapping[str | None, Mapping[str, KnobValue]]:
+        """The knobs of each pool as its manifest said them at the last look."""
+        return {name: pool.knobs for name, pool in self._pools.items()}
 
     @property
     def unknown(self) -> Mapping[str, str]:
@@ -123,8 +136,10 @@ class KubernetesExecutor:
 
     def _check(self, name: str, pool: _Pool) -> None:
         try:
-            self._take(pool, pool.subject.find(self.cluster))
-        except (ApiError, UnknownError, *MALFORMED) as error:
+            found = pool.subject.find(self.cluster)
+            self._take(pool, found)
+            pool.turner.values(found.thing)
+        except (ApiError, UnknownError, NotUnderstoodError, *MALFORMED) as error:
             raise ExecutorError(f"pools.{name}.target: {pool.given.target}: {error}") from error
         if "gpus" not in pool.spec.model_fields_set:
             raise ExecutorError(
@@ -178,6 +193,7 @@ class KubernetesExecutor:
     def _replicas(self, name: str, pool: _Pool) -> Replicas:
         found = pool.subject.find(self.cluster)
         self._take(pool, found)
+        self._see_knobs(name, pool, found)
         pool.pods = []
         reading, at_s = found.read(), self._clock()
         pool.claim.saw(reading.target, found.scaled["metadata"]["uid"], at_s, lambda: changed_by(found.scaled))
@@ -193,6 +209,26 @@ class KubernetesExecutor:
         failed = f"{counted.replicas.failed} replicas cannot start: {', '.join(counted.troubles)}"
         self._say(name, pool, failed if counted.troubles else "")
         return counted.replicas
+
+    def _see_knobs(self, name: str, pool: _Pool, found: Found) -> None:
+        """What its knobs are, and the next step of what was changed of them."""
+        try:
+            pool.knobs = FrozenMap(pool.turner.values(found.thing))
+        except NotUnderstoodError as error:
+            pool.knobs = FrozenMap({})
+            self._say(name, pool, f"its knobs are unknown: {error}")
+            return
+        note = pool.turner.note(found.thing)
+        if note is None:
+            return
+        try:
+            reading = found.read()
+            settled = reading.ready is None or reading.ready >= reading.target
+        except UnknownError:
+            settled = False
+        new = [group for group in groups(self._pods_of(found) or []) if group.since_s >= note.at_s - _CLOCKS_APART_S]
+        trouble = next((group.trouble for group in new if group.trouble is not None), None)
+        pool.turner.see_through(found.thing, self._writer, settled=settled, trouble=trouble)
 
     def _take(self, pool: _Pool, found: Found) -> None:
         pool.thing = found.thing
@@ -220,13 +256,12 @@ class KubernetesExecutor:
             return tuple(self._apply(action) for action in actions)
 
     def _apply(self, action: Action) -> Outcome:
-        if isinstance(action, SetKnob):
-            message = f"the Kubernetes executor cannot set knobs, and {action.knob!r} stays as it is"
-            return Outcome(action=action, status="refused", message=message)
-        pool = self._pools.get(action.pool)
+        pool = self._pools.get(action.pool or "")
         if pool is None:
             message = f"there is no pool {action.pool!r}; there are {', '.join(self._pools)}"
             return Outcome(action=action, status="refused", message=message)
+        if isinstance(action, SetKnob):
+            return pool.turner.turn(action, self._writer)
         most = pool.spec.max_replicas
         if most is not None and action.replicas > most:
             message = f"{action.pool} may have {most} replicas at most (max_replicas), and not {action.replicas}"

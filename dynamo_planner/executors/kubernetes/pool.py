@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from dynamo_planner.executors.kubernetes.resources import Resource
 from dynamo_planner.frozen import Frozen
+from dynamo_planner.knobs import Catalogue, Knob, catalogue
 from dynamo_planner.snapshot import PoolSpec
 
 ObjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
@@ -18,6 +19,10 @@ WORKLOADS = {
     "StatefulSet": Resource("apps", "v1", "statefulsets"),
     "LeaderWorkerSet": Resource("leaderworkerset.x-k8s.io", "v1", "leaderworkersets"),
 }
+
+
+WITH_TEMPLATES = ("Deployment", "StatefulSet")
+"""Workloads of one pod template, whose controllers replace pods when it changes."""
 
 
 class GraphTarget(Frozen):
@@ -94,6 +99,11 @@ class KubernetesPool(Frozen):
     Workers are scraped at the port that the annotation ``prometheus.io/port`` of their pod says, else at
     ``metrics_port``.
 
+    ``knobs`` names what may be set of the engine, by the standard names of the catalogue of ``engine`` and of
+    ``more_knobs``; the values are those of the arguments and variables in the manifest (of ``container``; left out, of
+    the one called ``main``, or the only one). A change that is not in effect after ``rolls_within_s``, or whose pods
+    cannot start, is taken back.
+
     >>> KubernetesPool(spec=PoolSpec(role="decode"), target={"kind": "Deployment", "name": "vllm"}).target
     WorkloadTarget(kind='Deployment', name='vllm')
     """
@@ -102,3 +112,23 @@ class KubernetesPool(Frozen):
     target: Target
     failed_after_s: float = Field(default=600.0, ge=0)
     metrics_port: int = Field(default=8000, ge=1, le=65535)
+    engine: str | None = None
+    knobs: tuple[str, ...] = ()
+    more_knobs: tuple[Knob, ...] = ()
+    container: str | None = None
+    rolls_within_s: float = Field(default=1800.0, gt=0)
+
+    @model_validator(mode="after")
+    def _knobs_are_known(self) -> Self:
+        unknown = [knob for knob in self.knobs if knob not in self.catalogue]
+        if unknown:
+            there = ", ".join(self.catalogue) or "none: name the engine"
+            raise ValueError(f"knobs: there is no knob {unknown[0]!r}; there are {there}")
+        if self.knobs and not isinstance(self.target, GraphTarget) and self.target.kind not in WITH_TEMPLATES:
+            raise ValueError(f"knobs: they can be set in {', '.join(WITH_TEMPLATES)} and graphs, not in {self.target}")
+        return self
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The knobs that its engine has."""
+        return catalogue(self.engine, self.more_knobs)

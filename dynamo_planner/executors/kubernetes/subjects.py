@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from dynamo_planner.executors.kubernetes.api import Api, ApiError
 from dynamo_planner.executors.kubernetes.cluster import Cluster, Thing
+from dynamo_planner.executors.kubernetes.containers import Container, of_component, of_template
 from dynamo_planner.executors.kubernetes.counting import Reading, UnknownError
 from dynamo_planner.executors.kubernetes.graph import (
     COMPONENT_LABEL,
@@ -80,6 +81,12 @@ class Subject(Protocol):
     def references(self) -> frozenset[Reference]:
         """What an autoscaler's target would be, were it to scale the same."""
 
+    def whole(self, api: Api) -> tuple[Thing, Resource]:
+        """The object with the pod template, read now, and where it is. Raises :class:`ApiError`."""
+
+    def container(self, thing: Thing, name: str | None) -> Container:
+        """The engine's container in it. Raises :class:`UnknownError` and :class:`NotUnderstoodError`."""
+
 
 def subject_of(target: Target, namespace: str, role: Role, cluster: Cluster) -> Subject:
     """What a pool's target stands for."""
@@ -116,6 +123,12 @@ class ScaleSubject:
             read=lambda: read_scaled(thing, cluster.scale(target.resource, self.namespace, target.name)),
             pods=lambda: self._selected(cluster),
         )
+
+    def whole(self, api: Api) -> tuple[Thing, Resource]:
+        return api.get(self.target.resource, self.namespace, self.target.name), self.target.resource
+
+    def container(self, thing: Thing, name: str | None) -> Container:
+        return of_template("/spec/template", (thing.get("spec") or {}).get("template"), name)
 
     def _selected(self, cluster: Cluster) -> list[Thing]:
         scale = cluster.scale(self.target.resource, self.namespace, self.target.name)
@@ -172,6 +185,13 @@ class GraphSubject:
             read=lambda: read_component(graph, component, target),
             pods=pods,
         )
+
+    def whole(self, api: Api) -> tuple[Thing, Resource]:
+        graphs = self._graphs or self._cluster.graphs(self.namespace)
+        return api.get(graphs, self.namespace, self.target.name), graphs
+
+    def container(self, thing: Thing, name: str | None) -> Container:
+        return of_component(component_of(thing, self.target.component, self._role), name)
 
     def _adapter(self, cluster: Cluster, resource: Resource) -> Thing | None:
         cluster.expect(resource.plural, self.namespace, self._adapter_name)

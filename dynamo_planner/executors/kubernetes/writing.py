@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dynamo_planner.actions import Outcome, ScaleTo
+from dynamo_planner.actions import Action, Outcome, ScaleTo
 from dynamo_planner.executors.kubernetes.api import LONGEST_PAUSE_S, ApiError
 from dynamo_planner.executors.kubernetes.claims import Claim
 from dynamo_planner.executors.kubernetes.cluster import Cluster
@@ -42,10 +42,14 @@ class Writer:
 
     def scale(self, action: ScaleTo, subject: Subject, claim: Claim) -> Outcome:
         """Bring a subject to the replicas of an action."""
+        return self.patiently(action, lambda: self._try(action, subject, claim))
+
+    def patiently(self, action: Action, attempt: Callable[[], Outcome]) -> Outcome:
+        """Try an action until it is done or refused, or patience is over."""
         give_up_s, pause_s = time.monotonic() + self.patience_s, _FIRST_PAUSE_S
         while True:
             try:
-                return self._try(action, subject, claim)
+                return attempt()
             except RefusedError as error:
                 return Outcome(action=action, status="refused", message=str(error))
             except (UnknownError, *MALFORMED) as error:

@@ -26,6 +26,12 @@ from dynamo_planner.snapshot import Sla, Snapshot
 LEAST_GAIN = 0.02
 """A gain of less than this share is none."""
 
+MOST_WINDOWS = 3
+"""Windows are kept for so many times as many as a comparison needs, and a trial that looks good lasts as long."""
+
+UNSURE = 0.25
+"""A mean whose error may be more than this share of it is measured for longer before anything is tried."""
+
 MOST_BACK_OFF = 5
 """After so many failures in a row the wait between trials grows no more."""
 
@@ -46,10 +52,11 @@ class KnobPolicy(Policy, kind="knobs"):
 
     **What is kept.** The cost of a window is the larger of TTFT and ITL over their targets (percentiles where they are
     told; where an engine tells no TTFT, a queue as long as what is running stands for a TTFT at its target). A trial is
-    compared with ``windows`` windows before it, with ``min_requests`` at least, at a load per replica within
-    ``same_load``: it is kept where the gain is over 2 % with ``sure`` standard errors to spare, and otherwise taken
-    back. It is taken back at once where a target is breached that was not before, where nothing can be seen for a
-    while, or where the load has changed.
+    compared with ``windows`` windows before it or more, if their mean is not sure enough, with ``min_requests`` at
+    least, at a load per replica within ``same_load``: it is kept where the gain is over 2 % with ``sure`` standard
+    errors to spare, and otherwise taken back, after three times as many windows where it looks like a gain. It is
+    taken back at once where a target is breached that was not before, where nothing can be seen for a while, or where
+    the load has changed.
 
     **What is remembered.** Values that failed are not tried again at a load within ``same_load`` of that at which they
     did; after each failure in a row the next trial waits twice as long. So under a constant load knobs settle: there
@@ -131,7 +138,8 @@ class KnobPolicy(Policy, kind="knobs"):
 
     def _chosen(self, snapshot: Snapshot, memory: KnobMemory) -> tuple[Proposal, KnobMemory]:
         before = measured(memory.windows)
-        if before.requests < self.min_requests:
+        more = len(memory.windows) < MOST_WINDOWS * self.windows
+        if before.requests < self.min_requests or (more and self.sure * before.error > UNSURE * before.cost):
             return Proposal(), memory
         if before.cost < self.worth:
             values = {"cost": before.cost, "worth": self.worth}
@@ -200,9 +208,9 @@ class KnobPolicy(Policy, kind="knobs"):
             silent_s = snapshot.at_s - (memory.windows[-1].at_s if memory.windows else trial.settled_s)
             if silent_s > settles_s + BLIND_WINDOWS * every_s:
                 return self._given_up(snapshot, memory, trial, "KnobUnseen", "its effect cannot be seen")
-        elif self._breached(window, trial) and window.at_s > trial.since_s:
+        elif window.at_s > trial.since_s and self._breached(window, trial, settled=trial.settled_s < snapshot.at_s):
             return self._given_up(snapshot, memory, trial, "KnobReverted", "a target is breached", failed=True)
-        patience_s = 4 * (self.windows * every_s + settles_s) + self._restart_s(snapshot, trial)
+        patience_s = 2 * (MOST_WINDOWS * self.windows * every_s + 2 * settles_s) + self._restart_s(snapshot, trial)
         if snapshot.at_s - trial.since_s > patience_s:
             return self._given_up(snapshot, memory, trial, "KnobUnsettled", "it could not be measured in time")
         if window is not None and snapshot.at_s - trial.settled_s >= settles_s:
@@ -221,6 +229,8 @@ class KnobPolicy(Policy, kind="knobs"):
         values = {"before": before.cost, "after": after.cost, "load": after.load}
         lighter = max(1 - after.load / trial.load, 0.0)  # a lighter load would have done some good by itself
         if not better(before, after, self.sure, LEAST_GAIN + lighter):
+            if better(before, after, 0.0, LEAST_GAIN + lighter) and len(memory.windows) < MOST_WINDOWS * self.windows:
+                return wanting(trial, trial.value, measuring(trial, memory, MOST_WINDOWS * self.windows)), memory
             message = "no gain that is sure"
             return self._given_up(snapshot, memory, trial, "KnobReverted", message, failed=True, values=values)
         message = f"{trial.knob} stays at {trial.value:g}, which is better than {trial.before:g}"
@@ -228,9 +238,11 @@ class KnobPolicy(Policy, kind="knobs"):
         memory = memory.failed(worse).changed(trial=None, windows=(), in_a_row=0)
         return telling(Reason(code="KnobKept", pool=trial.pool, message=message, values=values)), memory
 
-    def _breached(self, window: Window, trial: Trial) -> bool:
-        """Whether a target is missed that was met before, or missed by clearly more than it was."""
-        return window.cost > max(1.0, trial.cost + max(3 * trial.error, 0.1 * trial.cost))
+    def _breached(self, window: Window, trial: Trial, *, settled: bool) -> bool:
+        """Whether a target is missed that was met before; or, once all is as it should be, by far more than before."""
+        if trial.cost <= 1:
+            return window.cost > max(1.0, trial.cost + max(3 * trial.error, 0.1 * trial.cost))
+        return settled and window.cost > trial.cost + max(3 * trial.error, 0.25 * trial.cost)
 
     def _given_up(
         self,
@@ -269,7 +281,7 @@ class KnobPolicy(Policy, kind="knobs"):
         last_s = memory.windows[-1].at_s if memory.windows else None
         if last_s is not None and window.at_s - last_s < interval_s(snapshot) * 0.999:
             return memory
-        return memory.changed(windows=(*memory.windows, window)[-self.windows :])
+        return memory.changed(windows=(*memory.windows, window)[-MOST_WINDOWS * self.windows :])
 
     def _restart_s(self, snapshot: Snapshot, trial: Trial) -> float:
         """How long a restart of all workers may take."""
