@@ -159,6 +159,34 @@ class GaugeConfig(Frozen):
     valid_s: float = Field(default=60.0, gt=0)
 
 
+class RouterConfig(Frozen):
+    """Set the knobs that Dynamo's disaggregated router watches in etcd (extra ``etcd``).
+
+    The router is that of a Dynamo ``namespace`` (Python), or of a ``model`` (Rust). The password is in a file, and
+    ``cert_file`` and ``key_file`` are the client's, where etcd asks for them.
+    """
+
+    url: str = Field(pattern=r"^https?://[^@]+$")
+    namespace: str | None = Field(default=None, min_length=1)
+    model: str | None = Field(default=None, min_length=1)
+    user: str | None = None
+    password_file: Path | None = None
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    timeout_s: float = Field(default=3.0, gt=0)
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> Self:
+        if (self.namespace is None) == (self.model is None):
+            raise ValueError("namespace (the Python router's) or model (the Rust router's): give one of the two")
+        if (self.user is None) != (self.password_file is None):
+            raise ValueError("user and password_file go together: give both or none")
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("cert_file and key_file go together: give both or none")
+        return self
+
+
 class MonitoringConfig(Frozen):
     """Serve ``/metrics``, ``/healthz`` and ``/readyz`` (extra ``prometheus``). There is no authentication."""
 
@@ -169,15 +197,16 @@ class MonitoringConfig(Frozen):
 class RunConfig(Frozen):
     """Everything that ``dynamo-planner run`` needs.
 
-    ``log`` takes a line per decision, ``state_file`` what the policy remembers across restarts. ``advisory`` decides
-    and records without acting. ``overrides`` is a file with pins, floors and pauses, which may change at any time.
-    ``allow_custom_kinds`` lets the policy name kinds of your own (``package.module:Name``), which runs code of that
-    package.
+    ``router`` is where Dynamo's disaggregated router takes its knobs from. ``log`` takes a line per decision,
+    ``state_file`` what the policy remembers across restarts. ``advisory`` decides and records without acting.
+    ``overrides`` is a file with pins, floors and pauses, which may change at any time. ``allow_custom_kinds`` lets the
+    policy name kinds of your own (``package.module:Name``), which runs code of that package.
     """
 
     policy: AnyPolicy
     executor: CircusConfig | KubernetesConfig | DryRunConfig | GaugeConfig = Field(discriminator="kind")
     source: SourceConfig = ScrapeConfig()
+    router: RouterConfig | None = None
     interval_s: float = Field(default=10.0, gt=0)
     advisory: bool = False
     log: Path | None = None

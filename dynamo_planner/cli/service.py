@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from dynamo_planner.cli.config import CircusConfig, DryRunConfig, GaugeConfig, KubernetesConfig, RunConfig
+from dynamo_planner.cli.config import CircusConfig, DryRunConfig, GaugeConfig, KubernetesConfig, RouterConfig, RunConfig
 from dynamo_planner.cli.overrides import load_overrides, with_overrides
 from dynamo_planner.cli.sourcing import source_of
 from dynamo_planner.executors import Executor
@@ -52,7 +53,7 @@ def service_of(config: RunConfig) -> Iterator[Service]:
         monitor = _monitor_of(config, acting, ends)
         if not isinstance(acting, DryRunExecutor):
             ends.enter_context(acting)
-        executor = _executor_of(config, acting, monitor)
+        executor = _with_router(_executor_of(config, acting, monitor), config.router)
         overrides = load_overrides(config.overrides, executor.pools) if config.overrides is not None else None
         roles = {name: spec.role for name, spec in executor.pools.items()}
         planner = Planner(
@@ -88,6 +89,24 @@ def _executor_of(config: RunConfig, acting: Acting, monitor: Monitor | None) -> 
 
     registry = cast("Monitor", monitor).metrics.registry  # there is a page: the configuration was checked for it
     return GaugeExecutor(wanted.namespace, wanted.target, acting, registry, valid_s=wanted.valid_s)
+
+
+def _with_router(executor: Executor, config: RouterConfig | None) -> Executor:
+    if config is None:
+        return executor
+    from dynamo_planner.executors.etcd import Etcd, RouterKnobs, WithRouter  # noqa: PLC0415  # needs the extra etcd
+
+    tls: ssl.SSLContext | None = None
+    try:
+        password = None if config.password_file is None else config.password_file.read_text().rstrip("\r\n")
+        if config.ca_file or config.cert_file:
+            tls = ssl.create_default_context(cafile=config.ca_file)
+        if tls is not None and config.cert_file and config.key_file:
+            tls.load_cert_chain(config.cert_file, config.key_file)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError([f"router: a file does not read: {error}"]) from error
+    etcd = Etcd(config.url, user=config.user, password=password, tls=tls, timeout_s=config.timeout_s)
+    return WithRouter(executor, RouterKnobs(etcd, namespace=config.namespace, model=config.model))
 
 
 def _acting(config: CircusConfig | KubernetesConfig | DryRunConfig) -> Acting:

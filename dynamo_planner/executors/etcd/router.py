@@ -1,0 +1,151 @@
+"""When prefill stays local: the keys that Dynamo's disaggregated router watches, and an executor with them beside it.
+
+=================  ==========================================================  =====================================
+router             key                                                         value
+=================  ==========================================================  =====================================
+Python (0.1-0.3)   ``/NAMESPACE/disagg_router/max_local_prefill_length``       a decimal number
+                   ``/NAMESPACE/disagg_router/max_prefill_queue_size``         a decimal number
+Rust (0.2-0.9)     ``public/components/disagg_router/models/chat/MODEL``       JSON, ``max_local_prefill_length`` in
+                                                                               it; other fields are left as they are
+=================  ==========================================================  =====================================
+
+A key that is not there is not made: the router writes it when it starts, and without one there is nobody to obey.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dynamo_planner.actions import Action, Decision, Outcome, SetKnob
+from dynamo_planner.executors import Executor, SaysKnobs, SaysWhy, TellsWhy
+from dynamo_planner.executors.etcd.client import Entry, Etcd, EtcdError
+from dynamo_planner.frozen import KnobValue
+from dynamo_planner.knobs import KnobError, catalogue, check_knobs
+from dynamo_planner.knobs.catalogue import LOCAL_PREFILL, PREFILL_QUEUE
+from dynamo_planner.snapshot import PoolSpec, Replicas
+
+logger = logging.getLogger(__name__)
+
+KNOBS = {name: catalogue("dynamo")[name] for name in (LOCAL_PREFILL, PREFILL_QUEUE)}
+
+
+class RouterKnobs:
+    """The knobs of the router of a ``namespace``, or of the one of a ``model``: give one of the two."""
+
+    def __init__(self, etcd: Etcd, *, namespace: str | None = None, model: str | None = None) -> None:
+        """Raises ``ValueError`` where both are given, or none."""
+        if (namespace is None) == (model is None):
+            raise ValueError("the router is that of a namespace (Python) or of a model (Rust): give one of the two")
+        self._etcd = etcd
+        prefix = f"/{namespace}/disagg_router/"
+        self._keys = (
+            {LOCAL_PREFILL: f"public/components/disagg_router/models/chat/{model}"}
+            if model is not None
+            else {LOCAL_PREFILL: f"{prefix}{LOCAL_PREFILL}", PREFILL_QUEUE: f"{prefix}{PREFILL_QUEUE}"}
+        )
+        self._is_json = model is not None
+
+    def read(self) -> dict[str, KnobValue]:
+        """The knobs that there are keys of. Raises :class:`EtcdError`."""
+        values: dict[str, KnobValue] = {}
+        for knob, key in self._keys.items():
+            entry = self._etcd.get(key)
+            if entry is not None:
+                values[knob] = self._value(knob, key, entry)
+        return values
+
+    def _value(self, knob: str, key: str, entry: Entry) -> int:
+        try:
+            said = json.loads(entry.value)[knob] if self._is_json else entry.value.decode().strip()
+            if isinstance(said, bool):
+                raise TypeError
+            return int(said)
+        except (ValueError, KeyError, TypeError):
+            raise EtcdError(f"{key} is {entry.value[:80]!r}, which says no {knob}: mend it or delete it") from None
+
+    def turn(self, action: SetKnob) -> Outcome:
+        """Write a value if it is what was expected, in the router's own format, and say what became of it."""
+        key = self._keys.get(action.knob)
+        if key is None:
+            message = f"the router has no knob {action.knob!r}; there are {', '.join(self._keys)}"
+            return Outcome(action=action, status="refused", message=message)
+        try:
+            check_knobs(KNOBS, {action.knob: action.value})
+            entry = self._etcd.get(key)
+            if entry is None:
+                message = f"there is no key {key}: the router writes it when it starts"
+                return Outcome(action=action, status="refused", message=message)
+            present = self._value(action.knob, key, entry)
+            if present == action.value:
+                return Outcome(action=action, status="unchanged", message=f"{action.knob} is {present}")
+            if action.expected is not None and action.expected != present:
+                message = f"{action.knob} is {present}, not {action.expected}, which this was decided for"
+                return Outcome(action=action, status="refused", message=message)
+            written = self._etcd.replace(key, self._said(entry, action.knob, int(action.value)), entry.revision)
+        except KnobError as error:
+            return Outcome(action=action, status="refused", message=str(error))
+        except EtcdError as error:
+            return Outcome(action=action, status="failed", message=str(error))
+        message = f"{action.knob} {present} -> {action.value}"
+        if not written:
+            message = f"somebody else wrote {key} meanwhile, the next tick looks again"
+        return Outcome(action=action, status="applied" if written else "refused", message=message)
+
+    def _said(self, entry: Entry, knob: str, value: int) -> bytes:
+        if not self._is_json:
+            return str(value).encode()
+        fields: dict[str, Any] = {**json.loads(entry.value), knob: value}
+        return json.dumps(fields, separators=(",", ":")).encode()
+
+
+class WithRouter:
+    """An executor, with the router's knobs as those of the service."""
+
+    def __init__(self, executor: Executor, router: RouterKnobs) -> None:
+        self.executor, self.router = executor, router
+        self._values: Mapping[str, KnobValue] = {}
+
+    @property
+    def pools(self) -> Mapping[str, PoolSpec]:
+        """The pools of the executor."""
+        return self.executor.pools
+
+    @property
+    def knobs(self) -> Mapping[str | None, Mapping[str, KnobValue]]:
+        """The knobs of its pools, and of the service as they were at the last look."""
+        own = self.executor.knobs if isinstance(self.executor, SaysKnobs) else {}
+        return {**own, None: self._values}
+
+    @property
+    def unknown(self) -> Mapping[str, str]:
+        """Why its replicas are unknown."""
+        return self.executor.unknown if isinstance(self.executor, SaysWhy) else {}
+
+    def observe(self) -> Mapping[str, Replicas | None]:
+        """The replicas; where etcd cannot be read, the service has no knobs, which is logged."""
+        try:
+            self._values = self.router.read()
+        except EtcdError as error:
+            logger.warning("the router's knobs are unknown: %s", error)
+            self._values = {}
+        return self.executor.observe()
+
+    def apply(self, actions: Sequence[Action]) -> tuple[Outcome, ...]:
+        """Knobs of the service go to the router, everything else to the executor."""
+        others = iter(self.executor.apply([action for action in actions if not _is_of_service(action)]))
+        return tuple(
+            self.router.turn(action) if isinstance(action, SetKnob) and action.pool is None else next(others)
+            for action in actions
+        )
+
+    def tell(self, decision: Decision, outcomes: tuple[Outcome, ...]) -> None:
+        """Hand on to the executor, if it tells why it acted."""
+        if isinstance(self.executor, TellsWhy):
+            self.executor.tell(decision, outcomes)
+
+
+def _is_of_service(action: Action) -> bool:
+    return isinstance(action, SetKnob) and action.pool is None
