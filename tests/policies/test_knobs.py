@@ -171,11 +171,12 @@ def test_full_batches_with_a_queue_get_the_batch_that_itl_bears() -> None:
 
 def test_a_restart_has_to_be_worth_it() -> None:
     service = Service(best_at(8192), {SEQS: 256, CHUNK: 512})
-    assert service.run(restarting(), 30) == []
+    assert service.run(restarting(lasts_s=10), 30) == []
     assert "RestartCosts" in service.codes()
     assert "is not worth a restart" in service.decisions[-1].explain()
-    (change,) = service.run(restarting(lasts_s=1e6), 5)
-    assert change[1:] == (CHUNK, 1024)
+    (change,) = service.run(restarting(), 5)
+    assert change[1] == CHUNK
+    assert 900 < change[2] < 1100, "where a step takes 25 ms"
 
 
 def test_a_worst_gap_bounds_the_chunk_at_once() -> None:
@@ -207,10 +208,10 @@ def test_analytic_values_keep_the_targets(name: str) -> None:
     mixed = profile.mixed
     assert mixed is not None
     assert mixed.step_ms(5 * batch, batch, 1100) <= 40 < mixed.step_ms(5 * 1.2 * batch, 1.2 * batch, 1100)
-    chunk = largest_chunk(profile, work, sla, None, 131_072)
+    chunk = largest_chunk(profile, work, 40, 131_072)
     assert chunk is not None
-    allowed_ms = 20 + (50 - 1) * 20  # a quarter of 200 tokens, each with 20 ms to spare
-    assert mixed.step_ms(chunk - work.batch, work.batch, 1100) <= allowed_ms
+    assert mixed.step_ms(chunk - work.batch, work.batch, 1100) <= 40
+    assert mixed.step_ms(1.2 * chunk, work.batch, 1100) > 40
     snapshot = snapshot.model_copy(update={"traffic": snapshot.traffic.model_copy(update={"ttft_ms": Dist(mean=3000)})})
     local = longest_local_prompt(profile, work, snapshot, sla, 50.0, 131_072)
     assert local is not None

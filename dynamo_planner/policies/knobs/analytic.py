@@ -11,10 +11,11 @@ from typing import NamedTuple
 import numpy as np
 
 from dynamo_planner.profiles import Profile
+from dynamo_planner.sizing import Load, PercentileSizing
 from dynamo_planner.snapshot import PoolStatus, Sla, Snapshot
 
-SHORT = 0.25
-"""Answers this share of the mean length are to keep their ITL too."""
+AS_MANY = 20.0
+"""What a setting saves is worked out for a fleet so many times as large, so that it is no matter of whole replicas."""
 
 ODD = 2.0
 """An engine that seems more than so many times slower or faster than its profile is seen wrongly."""
@@ -50,23 +51,19 @@ def work_of(snapshot: Snapshot, pool: PoolStatus, profile: Profile) -> Work | No
     return Work(batch, context, max(computed, 1.0), max(osl.mean, 1.0), rate, itl.mean, factor)
 
 
-def largest_chunk(profile: Profile, work: Work, sla: Sla, gap_ms: float | None, most: float) -> float | None:
-    """The largest step budget that keeps ITL under its target at this batch and context; ``None`` without mixed steps.
+def largest_chunk(profile: Profile, work: Work, target_ms: float, most: float) -> float | None:
+    """The largest step budget whose step is no longer than a target at this batch and context; ``None`` without mixed
+    steps.
 
-    One full step in a short answer must not bring its ITL over the target: with ``n`` tokens it may take ``(n - 1) *
-    (target - itl)`` longer than the others. ``gap_ms``, where it is given, bounds every step by itself, whatever the
-    length of the answers.
+    With the ITL for a target, a request keeps it whatever prompts come beside it. A longer step would bring it over in
+    short answers, which see a long prompt's steps from the first to the last of their tokens.
     """
     if profile.mixed is None:
         return None
     prompts = np.geomspace(16.0, most, _CANDIDATES)
     steps_ms = work.factor * profile.mixed.step_ms(prompts, np.full(len(prompts), work.batch), work.context)
-    tokens = max(SHORT * work.osl, 2.0)
-    allowed_ms = work.itl_ms + (tokens - 1) * max(sla.itl_ms - work.itl_ms, 0.0)
-    if gap_ms is not None:
-        allowed_ms = min(allowed_ms, gap_ms)
-    fitting = prompts[steps_ms <= allowed_ms]
-    return float(fitting[-1]) + work.batch if len(fitting) else 16.0 + work.batch
+    fitting = prompts[steps_ms <= target_ms]
+    return float(fitting[-1]) + work.batch if len(fitting) else None
 
 
 def largest_batch(profile: Profile, work: Work, sla: Sla, pool: PoolStatus) -> float:
@@ -107,13 +104,14 @@ def longest_local_prompt(
     return float(fitting[-1]) if len(fitting) else 0.0
 
 
-def faster_prompts(profile: Profile, work: Work, before: float, after: float) -> float:
-    """What share of a replica's time a larger step budget saves: what each step costs beside its prompts is spread
-    over more of them, for as much of the time as prompts take."""
+def saved(profile: Profile, work: Work, sla: Sla, before: float, after: float) -> float:
+    """What share of the replicas another chunk saves, for requests as they are seen, by
+    :class:`~dynamo_planner.sizing.PercentileSizing`."""
     if profile.mixed is None:
         return 0.0
-    each = [
-        float(profile.mixed.step_ms(tokens, work.batch, work.context)) / tokens
-        for tokens in (max(min(budget, work.isl) - work.batch, 16.0) for budget in (before, after))
-    ]
-    return min(work.requests_per_s * work.isl * each[0] / 1000, 1.0) * (1 - each[1] / each[0])
+    load = Load.of(requests_per_s=AS_MANY * work.requests_per_s, isl=work.isl, osl=work.osl)
+    then, now = (
+        PercentileSizing(profile, int(chunk)).replicas_for(load, sla, ("aggregated",))["aggregated"].replicas
+        for chunk in (before, after)
+    )
+    return 1 - now / then if then else 0.0

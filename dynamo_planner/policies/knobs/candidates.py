@@ -10,10 +10,10 @@ from dynamo_planner.knobs import Catalogue, Knob
 from dynamo_planner.knobs.catalogue import CHUNK, EFFECTIVE_ISL, LOCAL_PREFILL, SEQUENCES
 from dynamo_planner.policies.knobs.analytic import (
     Work,
-    faster_prompts,
     largest_batch,
     largest_chunk,
     longest_local_prompt,
+    saved,
     work_of,
 )
 from dynamo_planner.policies.knobs.measuring import ttft_binds
@@ -23,6 +23,9 @@ from dynamo_planner.snapshot import PoolStatus, Sla, Snapshot
 
 FULL = 0.9
 """A batch that has this share of the requests that it may have is full."""
+
+WORSE = 0.05
+"""A notch that should cost more than this share of the replicas, as profiled, is not tried."""
 
 WORTH_A_NOTCH = 0.1
 """Values within this share of each other are the same."""
@@ -68,17 +71,17 @@ def candidates(snapshot: Snapshot, knobs: Catalogue, wishes: Wishes) -> Iterator
 
 def over_the_gap(snapshot: Snapshot, knobs: Catalogue, wishes: Wishes) -> Bound | None:
     """The first pool whose steps may be longer than the worst gap that is promised."""
-    if wishes.gap_ms is None or wishes.profile is None or CHUNK not in knobs:
+    if wishes.gap_ms is None or wishes.profile is None or wishes.profile.mixed is None or CHUNK not in knobs:
         return None
     knob = knobs[CHUNK]
     for name, pool in snapshot.with_role("aggregated").items():
         before, work = plain_number(pool.knobs.get(CHUNK)), work_of(snapshot, pool, wishes.profile)
         if before is None or work is None:
             continue
-        chunk = largest_chunk(wishes.profile, work, wishes.sla, wishes.gap_ms, knob.maximum)
+        chunk = largest_chunk(wishes.profile, work, wishes.gap_ms, knob.maximum)
         least = plain_number(pool.knobs.get(knob.at_least or "")) or knob.minimum
-        value = None if chunk is None else max(knob.below(chunk), knob.nearest(least))
-        if value is not None and value < before and _differs(value, before):
+        value = max(knob.below(chunk or knob.minimum), knob.nearest(least))
+        if value < before and _differs(value, before):
             return Bound(name, knob, before, value)
     return None
 
@@ -131,14 +134,20 @@ Tried = Iterator[tuple[float, str, float]]
 
 def _chunk(knob: Knob, before: float, pool: PoolStatus, work: Work | None, wishes: Wishes, *, up: bool) -> Tried:
     if wishes.profile is not None and work is not None and pool.spec.role == "aggregated":
-        chunk = largest_chunk(wishes.profile, work, wishes.sla, wishes.gap_ms, knob.maximum)
-        useful = _power_above(work.isl + work.batch)
-        if chunk is not None and (value := knob.below(min(chunk, useful))) > before and _differs(value, before):
-            why = "the largest step that keeps ITL at this batch and context"
-            yield value, why, faster_prompts(wishes.profile, work, before, value)
-            return
-    if wishes.gap_ms is None or not up:
-        yield from _notches(knob, before, up=up)
+        target_ms = wishes.sla.itl_ms if wishes.gap_ms is None else min(wishes.sla.itl_ms, wishes.gap_ms)
+        chunk = largest_chunk(wishes.profile, work, target_ms, knob.maximum)
+        value = None if chunk is None else knob.below(min(chunk, _power_above(work.isl + work.batch)))
+        if value is not None and _differs(value, before):
+            gain = saved(wishes.profile, work, wishes.sla, before, value)
+            if gain > -WORSE:
+                yield value, "the largest step that keeps ITL at this batch and context", gain
+    if up and wishes.gap_ms is not None:
+        return
+    known = wishes.profile if pool.spec.role == "aggregated" else None
+    for value, why, _ in _notches(knob, before, up=up):
+        gain = saved(known, work, wishes.sla, before, value) if known and work else 0.0
+        if gain > -WORSE:
+            yield value, why, gain
 
 
 def _sequences(knob: Knob, before: float, pool: PoolStatus, work: Work | None, wishes: Wishes, *, up: bool) -> Tried:

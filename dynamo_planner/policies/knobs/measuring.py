@@ -35,10 +35,12 @@ class Window(Frozen):
 
 
 class Measured(NamedTuple):
-    """The mean cost of some windows and its standard error, and their mean load and all their requests."""
+    """The mean cost of some windows, its standard error and their standard deviation, their mean load and all their
+    requests."""
 
     cost: float
     error: float
+    spread: float
     load: float
     requests: float
 
@@ -109,10 +111,10 @@ def measured(windows: Sequence[Window]) -> Measured:
     """The mean of some windows, two at least."""
     count = len(windows)
     cost = sum(window.cost for window in windows) / count
-    spread = sum((window.cost - cost) ** 2 for window in windows) / (count - 1)
+    spread = math.sqrt(sum((window.cost - cost) ** 2 for window in windows) / (count - 1))
     load = sum(window.load for window in windows) / count
     requests = sum(window.requests for window in windows)
-    return Measured(round(cost, 12), math.sqrt(spread / count), load, requests)
+    return Measured(round(cost, 12), spread / math.sqrt(count), spread, load, requests)
 
 
 def better(before: Measured, after: Measured, sure: float, least: float) -> bool:

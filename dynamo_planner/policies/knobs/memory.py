@@ -9,7 +9,8 @@ MOST_FAILURES = 32
 
 
 class Trial(Frozen):
-    """A value that is being tried, since when, and what was measured before: cost, its standard error and the load.
+    """A value that is being tried, since when, and what was measured before: cost, its standard error, the standard
+    deviation of its windows, and the load. ``gain`` is the share of the replicas that it should save.
 
     ``settled_s`` is when the last replica that was changing was seen to be; what is measured counts from there. ``set``
     says that the value has been seen.
@@ -23,7 +24,9 @@ class Trial(Frozen):
     settled_s: float
     cost: float
     error: float
+    spread: float
     load: float
+    gain: float
     set: bool = False
 
 

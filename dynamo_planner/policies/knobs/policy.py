@@ -54,9 +54,10 @@ class KnobPolicy(Policy, kind="knobs"):
     told; where an engine tells no TTFT, a queue as long as what is running stands for a TTFT at its target). A trial is
     compared with ``windows`` windows before it or more, if their mean is not sure enough, with ``min_requests`` at
     least, at a load per replica within ``same_load``: it is kept where the gain is over 2 % with ``sure`` standard
-    errors to spare, and otherwise taken back, after three times as many windows where it looks like a gain. It is
-    taken back at once where a target is breached that was not before, where nothing can be seen for a while, or where
-    the load has changed.
+    errors to spare. A value that saves replicas, as profiled, shows its gain in fewer replicas and not in latencies: it
+    is kept where the targets are, as surely. Otherwise a value is taken back, after three times as many windows where
+    it looks like a gain; and at once where a target is breached that was not before, where nothing can be seen for a
+    while, or where the load has changed.
 
     **What is remembered.** Values that failed are not tried again at a load within ``same_load`` of that at which they
     did; after each failure in a row the next trial waits twice as long. So under a constant load knobs settle: there
@@ -163,7 +164,9 @@ class KnobPolicy(Policy, kind="knobs"):
                 settled_s=snapshot.at_s,
                 cost=before.cost,
                 error=before.error,
+                spread=before.spread,
                 load=before.load,
+                gain=candidate.gain,
             )
             message = f"{trial.knob} {trial.before:g} -> {trial.value:g}: {candidate.why}"
             reason = Reason(code="KnobTrial", message=message, values={"cost": before.cost, "load": trial.load})
@@ -199,7 +202,9 @@ class KnobPolicy(Policy, kind="knobs"):
             message = "the engines did not take it"
             return self._given_up(snapshot, memory, trial, "KnobRolledBack", message, failed=True)
         trial = trial.changed(set=present == trial.value)
-        if shape is None or shape != memory.shape or present != trial.value:
+        counts = shape is not None or knob.applied != "restart"
+        saves = trial.gain > LEAST_GAIN and present == trial.value  # is judged by its targets, whatever the replicas
+        if not saves and (shape is None or shape != memory.shape or present != trial.value):
             trial = trial.changed(settled_s=snapshot.at_s)
             memory = memory.changed(windows=(), shape=shape or ())
         memory = memory.changed(trial=trial)
@@ -213,7 +218,7 @@ class KnobPolicy(Policy, kind="knobs"):
         patience_s = 2 * (MOST_WINDOWS * self.windows * every_s + 2 * settles_s) + self._restart_s(snapshot, trial)
         if snapshot.at_s - trial.since_s > patience_s:
             return self._given_up(snapshot, memory, trial, "KnobUnsettled", "it could not be measured in time")
-        if window is not None and snapshot.at_s - trial.settled_s >= settles_s:
+        if window is not None and counts and snapshot.at_s - trial.settled_s >= settles_s:
             memory = self._seen(snapshot, memory, window)
         if len(memory.windows) >= self.windows:
             return self._judged(snapshot, memory, trial)
@@ -224,16 +229,18 @@ class KnobPolicy(Policy, kind="knobs"):
         before = after._replace(cost=trial.cost, error=trial.error, load=trial.load)
         if after.requests < self.min_requests:
             return wanting(trial, trial.value, measuring(trial, memory, self.windows)), memory
-        if not same_load(trial.load, after.load, self.same_load):
-            return self._given_up(snapshot, memory, trial, "LoadChanged", "the load is not what it was before")
         values = {"before": before.cost, "after": after.cost, "load": after.load}
         lighter = max(1 - after.load / trial.load, 0.0)  # a lighter load would have done some good by itself
-        if not better(before, after, self.sure, LEAST_GAIN + lighter):
+        keeps = trial.gain > LEAST_GAIN and after.cost + self.sure * after.error < 1
+        if not keeps and not same_load(trial.load, after.load, self.same_load):
+            return self._given_up(snapshot, memory, trial, "LoadChanged", "the load is not what it was before")
+        if not keeps and not better(before, after, self.sure, LEAST_GAIN + lighter):
             if better(before, after, 0.0, LEAST_GAIN + lighter) and len(memory.windows) < MOST_WINDOWS * self.windows:
                 return wanting(trial, trial.value, measuring(trial, memory, MOST_WINDOWS * self.windows)), memory
             message = "no gain that is sure"
             return self._given_up(snapshot, memory, trial, "KnobReverted", message, failed=True, values=values)
-        message = f"{trial.knob} stays at {trial.value:g}, which is better than {trial.before:g}"
+        why = "keeps the targets and saves work" if keeps else "is better"
+        message = f"{trial.knob} stays at {trial.value:g}, which {why} than {trial.before:g}"
         worse = Failure(pool=trial.pool, knob=trial.knob, value=trial.before, load=trial.load)
         memory = memory.failed(worse).changed(trial=None, windows=(), in_a_row=0)
         return telling(Reason(code="KnobKept", pool=trial.pool, message=message, values=values)), memory
@@ -241,8 +248,8 @@ class KnobPolicy(Policy, kind="knobs"):
     def _breached(self, window: Window, trial: Trial, *, settled: bool) -> bool:
         """Whether a target is missed that was met before; or, once all is as it should be, by far more than before."""
         if trial.cost <= 1:
-            return window.cost > max(1.0, trial.cost + max(3 * trial.error, 0.1 * trial.cost))
-        return settled and window.cost > trial.cost + max(3 * trial.error, 0.25 * trial.cost)
+            return window.cost > max(1.0, trial.cost + max(3 * trial.spread, 0.1 * trial.cost))
+        return settled and window.cost > trial.cost + max(3 * trial.spread, 0.25 * trial.cost)
 
     def _given_up(
         self,
