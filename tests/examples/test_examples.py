@@ -54,6 +54,19 @@ def test_the_backtest_follows_the_load_up_and_down() -> None:
     assert any("2 -> 1" in line for line in moves)
 
 
+def test_tuned_knobs_need_fewer_gpus_and_lose_nothing() -> None:
+    script = [sys.executable, str(EXAMPLES / "06_knobs.py")]
+    out = subprocess.run(script, capture_output=True, text=True, timeout=100, check=True).stdout
+    alone, tuned, *told = out.splitlines()
+    (attained, hours), (tuned_attained, tuned_hours) = (
+        [float(word.rstrip("%")) for word in line.split() if word.rstrip("%").replace(".", "").isdecimal()]
+        for line in (alone, tuned)
+    )
+    assert tuned_attained >= attained
+    assert tuned_hours < 0.9 * hours
+    assert any("KnobTrial: max_num_batched_tokens 8192" in line for line in told)
+
+
 def serve_context(**changes: Any) -> SimpleNamespace:
     """The fields of Ray Serve's AutoscalingContext that the example reads, without Ray."""
     fields = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -83,3 +84,24 @@ def test_what_cannot_be_a_knob_is_refused() -> None:
         Knob(name="x", own_name="x", minimum=2, maximum=1, trades="nothing")
     with pytest.raises(ValidationError, match="argument"):
         Knob(name="x", own_name="x", argument="; rm -rf /", minimum=1, maximum=2, trades="nothing")
+
+
+def test_the_table_of_the_documentation_is_the_catalogue() -> None:
+    lines = (Path(__file__).parents[2] / "docs" / "knobs.md").read_text().splitlines()
+    rows = [line.split(" | ") for line in lines if line.startswith("| ") and "` | `" in line]
+    told = [(row[0].removeprefix("| "), row[1], row[2], row[4], row[5], row[6].removesuffix(" |")) for row in rows]
+    assert told == [
+        (
+            engine,
+            f"`{knob.name}`",
+            f"`{knob.own_name}`",
+            f"{knob.minimum:g} to {knob.maximum:.10g}",
+            knob.applied,
+            knob.trades,
+        )
+        for engine in ENGINES
+        for knob in catalogue(engine).values()
+    ]
+    assert all(
+        (knob.argument or knob.variable or "key in etcd") in row[3] for knob, row in zip(EVERY, rows, strict=True)
+    )
