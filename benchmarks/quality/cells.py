@@ -22,6 +22,9 @@ SHARED = Path(os.environ.get("DYNAMO_PLANNER_SHARED", Path(__file__).parents[3] 
 MARGIN_S = 120.0
 """Between what is tuned on and what is scored."""
 
+BEGINNING_S = 120.0
+"""A part begins with what is needed for so long, or on average where that is more: it is a piece of a longer day."""
+
 MOST_REPLICAS = 8.0
 """The most replicas of a pool, over the mean need: what an operator would allow."""
 
@@ -74,12 +77,14 @@ def stages(cell: Cell, train_s: float, test_s: float) -> tuple[Stage, Stage]:
     for number, (from_s, to_s) in enumerate([(0.0, train_s), (train_s + MARGIN_S, train_s + MARGIN_S + test_s)]):
         trace = cell.load(from_s, to_s, rate, 2 + number)
         need = parts[0].need if parts else _need(cell, trace)
-        parts.append(Stage(trace, _cluster(cell, need), need))
+        begins = _need(cell, trace.between(0.0, min(BEGINNING_S, trace.duration_s)))
+        at_first = {name: max(need[name], begins[name]) for name in need}
+        parts.append(Stage(trace, _cluster(cell, need, at_first), need))
     return parts[0], parts[1]
 
 
 def _need(cell: Cell, trace: Trace) -> dict[str, float]:
-    cluster = _cluster(cell, dict.fromkeys(_pools(cell), 1.0))
+    cluster = _cluster(cell, dict.fromkeys(_pools(cell), 1.0), dict.fromkeys(_pools(cell), 1.0))
     return {
         name: float(demand(trace, pool.timing, pool.limits, pool.spec.role, cell.sla).work_s.sum() / trace.duration_s)
         for name, pool in cluster.pools.items()
@@ -90,10 +95,11 @@ def _pools(cell: Cell) -> tuple[str, ...]:
     return ("workers",) if cell.aggregated else ("prefill", "decode")
 
 
-def _cluster(cell: Cell, need: dict[str, float]) -> ClusterSetup:
+def _cluster(cell: Cell, need: dict[str, float], at_first: dict[str, float]) -> ClusterSetup:
+    """The cluster for a mean need, with 1.5 times the replicas that are needed at first."""
     profile = cell.profile()
     engine = ProfileTiming(profile=profile if cell.profile_error == 1.0 else _slower(profile, cell.profile_error))
-    start = {name: max(int(np.ceil(1.5 * level)), 1) for name, level in need.items()}
+    start = {name: max(int(np.ceil(1.5 * level)), 1) for name, level in at_first.items()}
     gpus = profile.decode_points.gpus
     limit = cell.max_gpus_over_mean
     options: dict[str, Any] = {

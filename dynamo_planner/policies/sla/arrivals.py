@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -67,6 +68,24 @@ def recent_rate(slots: Slots | None, over_s: float) -> float:
         return 0.0
     last = slots.rates[-max(round(over_s / slots.slot_s), 1) :]
     return sum(last) / len(last)
+
+
+SURE = 3.0
+"""Standard deviations between what seems to arrive since the last look and what is taken for certain."""
+
+
+def surge(rate_per_s: float, window_s: float, before_per_s: float, elapsed_s: float, usual_per_s: float) -> float:
+    """The rate that has arrived for certain since the last look, ``elapsed_s`` ago, where windows overlap.
+
+    A window of ``rate_per_s`` holds what the one ``before`` held, less what was oldest in it, which came at about the
+    ``usual`` rate, and what has come since. So a step is seen in full at the first look, and not only when it fills a
+    window. Arrivals in so short a time are taken for Poisson.
+    """
+    if elapsed_s < window_s:
+        came = window_s * (rate_per_s - before_per_s) + elapsed_s * min(usual_per_s, before_per_s)
+    else:
+        elapsed_s, came = window_s, window_s * rate_per_s
+    return max(came - SURE * math.sqrt(max(came, 0.0)), 0.0) / elapsed_s
 
 
 def pattern(slots: Slots | None, level_s: float, told: float | None) -> Pattern:

@@ -24,9 +24,12 @@ class PoolMemory(Frozen):
 
 
 class ServiceMemory(Frozen):
-    """Of the service: when traffic was last seen, and what was seen of it."""
+    """Of the service: when traffic was last seen, and what was seen of it. ``window_rate`` is the rate of that window,
+    and ``surge`` what has arrived for certain since the one before."""
 
     seen_s: float | None = None
+    window_rate: float | None = None
+    surge: float = 0.0
     rate: ForecastState | None = None
     slots: Slots | None = None
     isl: LengthsSeen | None = None

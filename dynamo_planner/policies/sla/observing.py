@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from dynamo_planner.forecasting import Forecaster
 from dynamo_planner.forecasting.expert import decayed
-from dynamo_planner.policies.sla.arrivals import counted
+from dynamo_planner.policies.sla.arrivals import counted, recent_rate, surge
 from dynamo_planner.policies.sla.lengths import learned
 from dynamo_planner.policies.sla.memory import ServiceMemory
 from dynamo_planner.snapshot import Snapshot
@@ -58,8 +58,12 @@ def remembered(memory: ServiceMemory, snapshot: Snapshot, seen: Seen, forecaster
     if not seen.elapsed_s:
         return memory.changed(queue_seen=queue_seen)
     rate, requests = seen.requests_per_s, seen.requests
+    before = memory.window_rate
+    usual = recent_rate(memory.slots, seen.window_s)
     return ServiceMemory.trusted(
         seen_s=seen.at_s,
+        window_rate=rate,
+        surge=0.0 if before is None else surge(rate, seen.window_s, before, seen.elapsed_s, usual),
         rate=forecaster.update(memory.rate, seen.at_s, rate, seen.window_s),
         slots=counted(memory.slots, seen.at_s, rate, seen.window_s),
         isl=learned(memory.isl, traffic.isl, requests, seen.elapsed_s),

@@ -68,7 +68,7 @@ class Outlook:
 
     @cached_property
     def _recent(self) -> float:
-        return recent_rate(self._memory.slots, self._level_s)
+        return max(recent_rate(self._memory.slots, self._level_s), self._memory.surge)
 
     def _forecast(self, horizon_s: float) -> Forecast | None:
         return self._forecaster.forecast(self._memory.rate, self._snapshot.at_s, horizon_s, self._level_s)

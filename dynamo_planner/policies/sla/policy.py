@@ -54,7 +54,8 @@ class SlaPolicy(Policy, kind="sla"):
     Each decision:
 
     1. **Demand.** The arrival rate is forecast, as its mean over ``level_s``, for now and for when a start would be
-       ready; of both the ``quantile`` is planned for, and never less than what came within the last ``level_s``. How
+       ready; of both the ``quantile`` is planned for, and never less than what came within the last ``level_s``, nor
+       than what has arrived for certain since the last look, where a window shows a step only in part. How
        long a start takes is learned from those that are seen, and the spec's ``startup_s`` is the prior. Bursts
        shorter than ``level_s`` are not forecast but sized for: by their dispersion, and the path they took lately.
     2. **Need.** The fewest replicas with which ``sla.attainment`` of the requests meet TTFT and ITL
