@@ -9,6 +9,12 @@ paired over the seeds, with 95 % intervals (Student's t). What learning costs is
 Then the same configuration where the world is unkind: a profile that is 30 % off either way, noise, load steps,
 broken metrics; against the same fleet whose knobs are left alone. Ends with 1 where the lower bound of the difference
 in attainment is below -0.5 points.
+
+Last, aggregated services that promise the worst gap between two tokens (2.5 times the ITL target) and not their mean,
+with ``KnobPolicy(gap_ms=...)``. The worst gap of a request is that of the longest step of a prompt beside it on its
+worker, which is how long the prompt took over the number of its chunks.
+
+``--parts`` chooses of ``worth``, ``harm`` and ``gap``.
 """
 
 from __future__ import annotations
@@ -21,16 +27,18 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from scipy.stats import t as student
 
 from benchmarks.quality.cells import STALE, TRACES, Cell, Stage, recorded, shaped, stages, step
-from dynamo_planner import KnobPolicy, Policy, Sla, SlaPolicy, together
+from dynamo_planner import KnobPolicy, Policy, SetKnob, Sla, SlaPolicy, together
 from dynamo_planner.knobs import catalogue
+from dynamo_planner.knobs.catalogue import CHUNK
 from dynamo_planner.simulation.backtest import run_policy
+from dynamo_planner.simulation.results import Served
 
 PROFILES = {
     "llama31-8b_h100_vllm_tp1": Sla(ttft_ms=500, itl_ms=15),
@@ -48,6 +56,7 @@ LIVE = tuple(knob.model_copy(update={"applied": "live"}) for knob in catalogue("
 """The simulated cluster takes a value at once, so the policy is told that a change costs no restart."""
 
 FLOOR = -0.005
+GAP_OVER_ITL = 2.5
 
 
 @dataclass(frozen=True)
@@ -61,6 +70,7 @@ class Task:
     tuned: bool
     quantile: float
     trouble: str = ""
+    gap: bool = False
 
     @property
     def contender(self) -> str:
@@ -69,12 +79,13 @@ class Task:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a run, and how often knobs were turned."""
+    """What became of a run, how often knobs were turned, and the share that kept TTFT and the worst gap."""
 
     task: Task
     attainment: float
     gpu_hours: float
     turns: int
+    gap_attainment: float
 
 
 def cell_of(task: Task) -> Cell:
@@ -125,15 +136,46 @@ def policy_of(task: Task) -> Policy:
     replicas = SlaPolicy(sla=cell.sla, profile=profile, quantile=task.quantile)
     if not task.tuned:
         return replicas
-    return together(KnobPolicy(sla=cell.sla, profile=profile, engine=None, more=LIVE), replicas)
+    gap_ms = GAP_OVER_ITL * cell.sla.itl_ms if task.gap else None
+    return together(KnobPolicy(sla=cell.sla, profile=profile, engine=None, more=LIVE, gap_ms=gap_ms), replicas)
 
 
 def run(task: Task) -> Result:
     """One run, scored."""
     stage = stage_of(task)
     done = run_policy("", policy_of(task), trace=stage.trace, cluster=stage.cluster, sla=PROFILES[task.profile])
-    turns = sum(action.kind == "set_knob" for decision in done.decisions for action in decision.actions)
-    return Result(task, done.score.attainment_possible or 1.0, done.score.gpu_hours, turns)
+    turned = [
+        (decision.at_s - done.start_s, float(action.value))
+        for decision in done.decisions
+        for action in decision.actions
+        if isinstance(action, SetKnob) and action.knob == CHUNK
+    ]
+    gaps_ms = worst_gaps_ms(done.served, [(0.0, float(task.chunk)), *turned])
+    sla = PROFILES[task.profile]
+    kept = (done.served.ttft_ms <= sla.ttft_ms) & (gaps_ms <= GAP_OVER_ITL * sla.itl_ms)
+    attained = 1.0 if done.score.attainment_possible is None else done.score.attainment_possible
+    return Result(task, attained, done.score.gpu_hours, len(turned), float(kept.mean()))
+
+
+def worst_gaps_ms(served: Served, chunks: Sequence[tuple[float, float]]) -> np.ndarray:
+    """The longest gap between two tokens of each request of an aggregated pool: its mean ITL, or the steps of a prompt
+    that was computed beside it. ``chunks`` are those from each time on."""
+    times, sizes = (np.array(column) for column in zip(*chunks, strict=True))
+    first_s = served.arrival_s + served.ttft_ms / 1000
+    chunk = sizes[np.maximum(np.searchsorted(times, served.scheduled_s, side="right") - 1, 0)]
+    step_ms = 1000 * (first_s - served.scheduled_s) / np.ceil(served.isl / chunk)
+    gaps_ms = np.where(np.isfinite(served.itl_ms), served.itl_ms, np.inf)
+    for place in np.unique(served.place):
+        here = np.flatnonzero((served.place == place) & np.isfinite(served.finished_s))
+        here = here[np.argsort(served.scheduled_s[here], kind="stable")]
+        ends = np.maximum.accumulate(first_s[here])
+        low = np.searchsorted(ends, first_s[here], side="right")
+        high = np.searchsorted(served.scheduled_s[here], served.finished_s[here], side="left")
+        steps = step_ms[here]
+        for request, begin, end in zip(here, low, high, strict=True):
+            if end > begin:
+                gaps_ms[request] = max(gaps_ms[request], steps[begin:end].max())
+    return np.where(served.osl > 1, gaps_ms, 0.0)
 
 
 # From runs to differences
@@ -244,9 +286,46 @@ def report_dangers(results: Sequence[Result]) -> tuple[list[str], bool]:
     return lines, fine
 
 
+def report_gaps(results: Sequence[Result]) -> list[str]:
+    """The table of the third part."""
+    lines = [
+        "| profile | contender | TTFT and worst gap kept | GPU-hours | against chunk 2048: points | GPU-hours, % |",
+        "|---|---|---|---|---|---|",
+    ]
+    by_name: dict[tuple[str, str], dict[int, Result]] = {}
+    for result in results:
+        by_name.setdefault((result.task.profile, result.task.contender), {})[result.task.seed] = result
+    for (profile, contender), own in by_name.items():
+        base = by_name[profile, f"chunk {STARTS[0]}"]
+        kept = np.mean([result.gap_attainment for result in own.values()])
+        hours = np.mean([result.gpu_hours for result in own.values()])
+        points = interval([100 * (own[seed].gap_attainment - base[seed].gap_attainment) for seed in own])
+        share = interval([100 * (own[seed].gpu_hours / base[seed].gpu_hours - 1) for seed in own])
+        lines.append(f"| {profile} | {contender} | {kept:.1%} | {hours:.2f} | {_told(points)} | {_told(share)} |")
+    return lines
+
+
+PARTS = ("worth", "harm", "gap")
+
+
+def tasks(part: str, profiles: Sequence[str], seeds: Sequence[int]) -> list[Task]:
+    """The runs of a part."""
+    contenders = [(chunk, False) for chunk in CHUNKS] + [(chunk, True) for chunk in STARTS]
+    if part == "worth":
+        each = itertools.product(profiles, (True, False), seeds, contenders, QUANTILES)
+        return [Task(profile, mode, seed, *contender, quantile) for profile, mode, seed, contender, quantile in each]
+    if part == "harm":
+        troubles = [name for name in TROUBLES if name]
+        again = itertools.product(profiles[::3], (True, False), seeds, (False, True), troubles)
+        return [Task(profile, mode, seed, STARTS[0], tuned, 0.95, name) for profile, mode, seed, tuned, name in again]
+    beside = itertools.product(profiles, seeds, contenders)
+    return [Task(profile, True, seed, *contender, 0.95, gap=True) for profile, seed, contender in beside]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="two profiles, three seeds")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--json", type=Path)
@@ -255,32 +334,26 @@ def main() -> int:
     began_s = time.monotonic()
     profiles = list(PROFILES)[:2] if options.quick else list(PROFILES)
     seeds = range(3 if options.quick else options.seeds)
-    fixed = [(chunk, False) for chunk in CHUNKS] + [(chunk, True) for chunk in STARTS]
-    first = [
-        Task(profile, aggregated, seed, chunk, tuned, quantile)
-        for profile, aggregated, seed, (chunk, tuned), quantile in itertools.product(
-            profiles, (True, False), seeds, fixed, QUANTILES
-        )
-    ]
-    second = [
-        Task(profile, aggregated, seed, STARTS[0], tuned, 0.95, trouble)
-        for profile, aggregated, seed, tuned, trouble in itertools.product(
-            profiles[::3] or profiles, (True, False), seeds, (False, True), [name for name in TROUBLES if name]
-        )
-    ]
+    chosen = {part: tasks(part, profiles, seeds) for part in options.parts}
     with ProcessPoolExecutor(options.processes) as processes:
-        results = list(processes.map(run, [*first, *second], chunksize=4))
-    lines = report([result for result in results if not result.task.trouble])
-    dangers, fine = report_dangers([result for result in results if result.task.trouble])
-    text = "\n".join([*lines, "", *dangers])
+        every = iter(processes.map(run, list(itertools.chain(*chosen.values())), chunksize=4))
+        results = {part: [next(every) for _ in own] for part, own in chosen.items()}
+    lines, fine = [], True
+    if "worth" in results:
+        lines += [*report(results["worth"]), ""]
+    if "harm" in results:
+        dangers, fine = report_dangers(results["harm"])
+        lines += [*dangers, ""]
+    if "gap" in results:
+        lines += report_gaps(results["gap"])
+    text = "\n".join(lines)
     print(text)
-    print(f"{len(results)} runs of {TEST_S / 60:.0f} min in {(time.monotonic() - began_s) / 60:.1f} min")
+    count = sum(map(len, results.values()))
+    print(f"{count} runs of {TEST_S / 60:.0f} min in {(time.monotonic() - began_s) / 60:.1f} min")
     if options.markdown:
         options.markdown.write_text(text + "\n")
     if options.json:
-        told = [
-            {**vars(r.task), "attainment": r.attainment, "gpu_hours": r.gpu_hours, "turns": r.turns} for r in results
-        ]
+        told = [asdict(result) for own in results.values() for result in own]
         options.json.write_text(json.dumps(told, indent=1))
     if not fine:
         print(f"attainment may fall by more than {-100 * FLOOR:g} points where knobs are tuned", file=sys.stderr)

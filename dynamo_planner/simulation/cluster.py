@@ -122,7 +122,10 @@ class SimulatedCluster:
         arrived = int(self._world.cluster.coming)
         column = {
             name: self._world.column(name, arrived)
-            for name in ("first_token_s", "finished_s", "cancelled", "preemptions", "retries")
+            for name in (
+                *("scheduled_s", "first_token_s", "finished_s"),
+                *("worker", "cancelled", "preemptions", "retries"),
+            )
         }
         arrival_s, osl = self.trace.arrival_s[:arrived], self.trace.osl[:arrived]
         decoding_s = column["finished_s"] - column["first_token_s"]
@@ -132,7 +135,9 @@ class SimulatedCluster:
             osl=osl,
             ttft_ms=1e3 * (column["first_token_s"] - arrival_s),
             itl_ms=1e3 * decoding_s / np.maximum(osl - 1, 1),
+            scheduled_s=column["scheduled_s"],
             finished_s=column["finished_s"],
+            place=column["worker"],
             dropped=column["cancelled"],
             preemptions=column["preemptions"],
             retries=column["retries"],

@@ -19,8 +19,9 @@ class Served:
 
     Times are seconds of the trace. ``ttft_ms`` counts from arrival, with queueing and KV transfer; ``itl_ms`` is (last
     token - first token) / (output tokens - 1), and 0 for a single token. Both are NaN where it has not come so far, and
-    so is ``finished_s``. ``retries`` counts the crashes that a request was in, ``preemptions`` how often it lost its KV
-    cache to others.
+    so are ``finished_s`` and ``scheduled_s``, the beginning of the first step that a request was in. ``retries`` counts
+    the crashes that it was in, ``preemptions`` how often it lost its KV cache to others. ``place`` tells those apart
+    that were on different workers last; the place of a worker that is gone is another's later on.
     """
 
     arrival_s: Floats
@@ -28,7 +29,9 @@ class Served:
     osl: NDArray[np.int64]
     ttft_ms: Floats
     itl_ms: Floats
+    scheduled_s: Floats
     finished_s: Floats
+    place: NDArray[np.int64]
     dropped: NDArray[np.bool_]
     preemptions: NDArray[np.int64]
     retries: NDArray[np.int64]

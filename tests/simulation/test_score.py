@@ -27,6 +27,8 @@ def served(arrival_s: list[float], ttft_ms: list[float], itl_ms: list[float] | N
         osl=np.ones(count, np.int64),
         ttft_ms=ttft,
         itl_ms=itl,
+        scheduled_s=np.zeros(len(arrival_s)),
+        place=np.zeros(len(arrival_s), int),
         finished_s=np.array(arrival_s) + ttft / 1000,
         dropped=np.zeros(count, bool),
         preemptions=np.zeros(count, np.int64),
