@@ -14,77 +14,20 @@ import math
 from typing import Any
 
 from dynamo_planner.simulation.decode_heap import Heap, Requests, drop, push
+from dynamo_planner.simulation.happening import FINISHED, FIRST_TOKEN, PREEMPTED, PREFILLED, note
+from dynamo_planner.simulation.leaving import let_leave, remove
 from dynamo_planner.simulation.request import NONE, NOWHERE, Request
 from dynamo_planner.simulation.runs import cut_run, done, plan_run
 from dynamo_planner.simulation.state import EngineState, Log
+from dynamo_planner.simulation.waiting import append, first_again
 
 UNBOUNDED = 1 << 62
-
-FIRST_TOKEN, FINISHED, PREEMPTED, PREFILLED = 1, 2, 3, 4
-"""What can happen to a request."""
 
 
 def line(timing: Any, prefill_tokens: int, num_decode: int, kv_tokens: int) -> tuple[float, float, float]:
     """How long a step takes; see :class:`~dynamo_planner.simulation.timing.StepTiming`."""
     ms, slope, until = timing.line(prefill_tokens, num_decode, kv_tokens)
     return ms, slope, until
-
-
-def note(log: Log, at_s: float, kind: int, request: int) -> None:
-    """Something happened to a request."""
-    size = log.size[0]
-    if size == len(log.kind):
-        lengthen(log)
-    log.at_s[size] = at_s
-    log.kind[size] = kind
-    log.request[size] = request
-    log.size[0] = size + 1
-
-
-def lengthen(log: Log) -> None:
-    """Make room for more entries."""
-    more = len(log.kind) + 64
-    log.at_s += [0.0] * more
-    log.kind += [0] * more
-    log.request += [0] * more
-
-
-# The queue.
-
-
-def append(e: EngineState, requests: Requests, request: int) -> None:
-    """Put a request at the end of the queue."""
-    requests[request].next = NONE
-    if e.head == NONE:
-        e.head = request
-    else:
-        requests[e.tail].next = request
-    e.tail = request
-    e.waiting += 1
-
-
-def _first_again(e: EngineState, requests: Requests, request: int) -> None:
-    requests[request].next = e.head
-    if e.head == NONE:
-        e.tail = request
-    e.head = request
-    e.waiting += 1
-
-
-def unqueue(e: EngineState, requests: Requests, request: int) -> None:
-    """Take a request out of the queue, wherever it stands there."""
-    before = NONE
-    here = e.head
-    while here != request:
-        before, here = here, requests[here].next
-    after = requests[request].next
-    if before == NONE:
-        e.head = after
-    else:
-        requests[before].next = after
-    if e.tail == request:
-        e.tail = before
-    e.waiting -= 1
 
 
 # What a caller does.
@@ -129,13 +72,6 @@ def next_event_s(e: EngineState, requests: Requests, heap: Heap, timing: Any, lo
     if not e.steps:
         return math.inf
     return e.start_s + e.first_step_s if e.joining != NONE else e.end_s
-
-
-def generated(e: EngineState, q: Request, at_s: float) -> int:
-    """The tokens that a request has by ``at_s``."""
-    if q.last_step == NOWHERE:
-        return q.generated
-    return q.osl - (q.last_step - e.step - done(e, at_s))
 
 
 def kv_used(e: EngineState) -> int:
@@ -283,7 +219,7 @@ def finish(e: EngineState, requests: Requests, heap: Heap, log: Log) -> None:
     if e.partial != NONE:
         requests[e.partial].todo -= e.chunk * steps
     if e.leaving:
-        _let_leave(e, requests, heap)
+        let_leave(e, requests, heap)
     while e.decoding and requests[heap[0]].last_step == e.step:
         request = heap[0]
         drop(e, requests, heap, 0)
@@ -341,57 +277,5 @@ def _preempt(e: EngineState, requests: Requests, heap: Heap, log: Log) -> None:
     e.recomputed_tokens += remove(e, requests, heap, request)
     q.preemptions += 1
     q.todo = q.isl + q.generated
-    _first_again(e, requests, request)
+    first_again(e, requests, request)
     note(log, e.start_s, PREEMPTED, request)
-
-
-def remove(e: EngineState, requests: Requests, heap: Heap, request: int) -> int:
-    """Take a request out of the batch between two steps; returns how much of its context had been computed."""
-    q = requests[request]
-    q.generated = generated(e, q, e.now_s)
-    held = q.isl + q.generated
-    e.kv -= held
-    e.running -= 1
-    q.admission = NOWHERE
-    if q.last_step != NOWHERE:
-        e.kv_decoding -= held
-        place = 0
-        while heap[place] != request:
-            place += 1
-        drop(e, requests, heap, place)
-        q.last_step = NOWHERE
-        return held - 1
-    if request == e.partial:
-        e.partial = NONE
-    else:
-        before = NONE
-        here = e.completing
-        while here != request:
-            before, here = here, requests[here].next
-        if before == NONE:
-            e.completing = q.next
-        else:
-            requests[before].next = q.next
-        if e.last_completing == request:
-            e.last_completing = before
-    return held - q.todo
-
-
-def _let_leave(e: EngineState, requests: Requests, heap: Heap) -> None:
-    """Whoever was cancelled while in the batch leaves it."""
-    place = 0
-    while place < e.decoding:
-        if requests[heap[place]].cancelled:
-            remove(e, requests, heap, heap[place])
-            place = 0
-        else:
-            place += 1
-    if e.partial != NONE and requests[e.partial].cancelled:
-        remove(e, requests, heap, e.partial)
-    here = e.completing
-    while here != NONE:
-        following = requests[here].next
-        if requests[here].cancelled:
-            remove(e, requests, heap, here)
-        here = following
-    e.leaving = 0

@@ -14,14 +14,26 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from dynamo_planner.extras import needs_extra
-from dynamo_planner.simulation import batching, decode_heap, runs, serving, step_table
+from dynamo_planner.simulation import (
+    batching,
+    decode_heap,
+    happening,
+    leaving,
+    looking,
+    routing,
+    runs,
+    serving,
+    step_table,
+    transfers,
+    waiting,
+)
 
 with needs_extra("fast"):
     import numba
     from numba.extending import overload, register_jitable
 
 
-RULES = (runs, decode_heap, batching, serving)
+RULES = (runs, decode_heap, happening, waiting, leaving, batching, routing, transfers, looking, serving)
 """The modules that are compiled."""
 
 OPTIONS: Any = {"_nrt": False, "error_model": "numpy"}
@@ -88,5 +100,5 @@ def _soonest(wakes: Any) -> Any:
     return first
 
 
-_REPLACED: dict[Any, Any] = {batching.line: _line, batching.lengthen: _lengthen, serving.soonest: _soonest}
+_REPLACED: dict[Any, Any] = {batching.line: _line, happening.lengthen: _lengthen, serving.soonest: _soonest}
 """What is written otherwise for records than for objects."""

@@ -32,15 +32,15 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from dynamo_planner.frozen import Frozen
-from dynamo_planner.simulation import batching, runs
+from dynamo_planner.simulation import batching, happening, leaving, runs, waiting
 from dynamo_planner.simulation.request import NOWHERE, Event, Request
 from dynamo_planner.simulation.state import EngineState, Log
 from dynamo_planner.simulation.timing import StepTiming
 
 KINDS: dict[int, Literal["first_token", "finished", "preempted"]] = {
-    batching.FIRST_TOKEN: "first_token",
-    batching.FINISHED: "finished",
-    batching.PREEMPTED: "preempted",
+    happening.FIRST_TOKEN: "first_token",
+    happening.FINISHED: "finished",
+    happening.PREEMPTED: "preempted",
 }
 
 
@@ -126,11 +126,11 @@ class Engine:
             return
         request.cancelled = True
         if request.admission == NOWHERE:
-            batching.unqueue(state, self._requests, request.place)
+            waiting.unqueue(state, self._requests, request.place)
         elif state.steps:
             state.leaving += 1
         else:
-            batching.remove(state, self._requests, self._heap, request.place)
+            leaving.remove(state, self._requests, self._heap, request.place)
         self._leaving.append(request.place)
         if state.steps:
             batching.cut(state, self._requests, self._heap, self._log, at_s)
@@ -162,7 +162,7 @@ class Engine:
 
     def generated(self, request: Request) -> int:
         """The tokens that a request has by now."""
-        return batching.generated(self._state, request, self._state.now_s)
+        return leaving.generated(self._state, request, self._state.now_s)
 
     @property
     def running(self) -> int:
@@ -201,7 +201,7 @@ class Engine:
         for k in range(log.size[0]):
             place = log.request[k]
             self._events.append(Event(log.at_s[k], KINDS[log.kind[k]], self._requests[place]))
-            if log.kind[k] == batching.FINISHED:
+            if log.kind[k] == happening.FINISHED:
                 self._free.append(place)
         log.size[0] = 0
         if self._leaving and not self._state.leaving:

@@ -11,7 +11,8 @@ import numpy as np
 from dynamo_planner.frozen import FrozenMap
 from dynamo_planner.simulation.cluster_setup import ClusterSetup
 from dynamo_planner.simulation.fleet import Fleet
-from dynamo_planner.simulation.serving import BUCKET_RATIO, FIRST_BUCKET_S, Seen
+from dynamo_planner.simulation.looking import Seen
+from dynamo_planner.simulation.serving import BUCKET_RATIO, FIRST_BUCKET_S
 from dynamo_planner.simulation.state import ClusterState
 from dynamo_planner.simulation.traces import Trace
 from dynamo_planner.simulation.world import ObjectWorld

@@ -11,12 +11,14 @@ import math
 from collections.abc import MutableSequence, Sequence
 from typing import Any, NamedTuple
 
-from dynamo_planner.simulation import batching, runs
+from dynamo_planner.simulation import batching
+from dynamo_planner.simulation.happening import FINISHED, FIRST_TOKEN, PREFILLED
+from dynamo_planner.simulation.leaving import generated
+from dynamo_planner.simulation.looking import Seen, look
 from dynamo_planner.simulation.request import NONE, NOWHERE, Request
+from dynamo_planner.simulation.routing import choose, home
 from dynamo_planner.simulation.state import ClusterState, EngineState, Log, PoolState
-
-LEAST_LOADED, ROUND_ROBIN, HASH = 0, 1, 2
-"""How a pool chooses the worker for a request."""
+from dynamo_planner.simulation.transfers import pop_transfer, push_transfer
 
 BUCKETS = 64
 BUCKET_RATIO = 1.25
@@ -67,7 +69,7 @@ def serve(w: World, to_s: float) -> None:
                 dispatch(w, w.engines[worker].pool)
         elif transfer_s <= arrival_s:
             c.now_s = transfer_s
-            request = _pop_transfer(w)
+            request = pop_transfer(w)
             route(w, request, w.requests[request].pool)
         else:
             c.now_s = arrival_s
@@ -94,7 +96,7 @@ def route(w: World, request: int, pool: int) -> None:
     p = w.pools[pool]
     q = w.requests[request]
     q.pool = pool
-    chosen = NONE if p.pulls and p.waiting else _choose(w, request, pool)
+    chosen = NONE if p.pulls and p.waiting else choose(w, request, pool)
     if chosen == NONE:
         q.next = NONE
         if p.head == NONE:
@@ -112,7 +114,7 @@ def dispatch(w: World, pool: int) -> None:
     p = w.pools[pool]
     while p.waiting:
         request = p.head
-        chosen = _choose(w, request, pool)
+        chosen = choose(w, request, pool)
         if chosen == NONE:
             return
         p.head = w.requests[request].next
@@ -122,52 +124,6 @@ def dispatch(w: World, pool: int) -> None:
         _place(w, request, pool, chosen)
 
 
-def _choose(w: World, request: int, pool: int) -> int:
-    """The place among the members of the pool of the worker that takes a request; ``NONE`` where there is none."""
-    p = w.pools[pool]
-    members = w.members[pool]
-    if p.members == 0:
-        return NONE
-    if p.routing == ROUND_ROBIN and not p.pulls:
-        p.turn += 1
-        return (p.turn - 1) % p.members
-    if p.routing == HASH and not p.pulls:
-        return _home(w, request, pool)
-    chosen = NONE
-    least = math.inf
-    for k in range(p.members):
-        e = w.engines[members[k]]
-        if e.load < least and (not p.pulls or _has_room(w, e, request)):
-            least = e.load
-            chosen = k
-    return chosen
-
-
-def _has_room(w: World, e: EngineState, request: int) -> bool:
-    """Whether a request would be in the worker's next step."""
-    if e.waiting or e.running >= e.max_num_seqs:
-        return False
-    if e.prefill_only:
-        return e.running == 0 or (e.start_s == w.cluster[0].now_s and e.budget > 0)
-    q = w.requests[request]
-    return e.kv + q.isl + q.generated <= e.kv_tokens
-
-
-def _home(w: World, request: int, pool: int) -> int:
-    """The member with the highest hash of request and worker (rendezvous hashing): few move when members change."""
-    best = NONE
-    highest = -1
-    for k in range(w.pools[pool].members):
-        worker = w.engines[w.members[pool][k]].number
-        mixed = ((request + 1) * 2654435761 + (worker + 1) * 2246822519) % 4294967296
-        mixed = ((mixed ^ (mixed >> 15)) * 2146121005) % 4294967296
-        mixed = ((mixed ^ (mixed >> 13)) * 1540483477) % 4294967296
-        if mixed > highest:
-            highest = mixed
-            best = k
-    return best
-
-
 def _place(w: World, request: int, pool: int, chosen: int) -> None:
     """Give a request to a worker."""
     c = w.cluster[0]
@@ -175,7 +131,7 @@ def _place(w: World, request: int, pool: int, chosen: int) -> None:
     e = w.engines[worker]
     q = w.requests[request]
     if q.todo > 1 and q.generated == 0:
-        hit = q.cached if q.cached and _home(w, request, pool) == chosen else 0
+        hit = q.cached if q.cached and home(w, request, pool) == chosen else 0
         q.todo = max(q.isl - hit, 1)
         c.prompt_tokens += q.isl
         c.hit_tokens += hit
@@ -215,13 +171,13 @@ def settle(w: World, worker: int) -> None:
 def _happened(w: World, e: EngineState, kind: int, request: int) -> None:
     c = w.cluster[0]
     q = w.requests[request]
-    if kind == batching.FIRST_TOKEN:
+    if kind == FIRST_TOKEN:
         ttft_s = q.first_token_s - q.arrival_s
         c.first_tokens += 1
         c.ttft_s += ttft_s
         c.ttft_s2 += ttft_s * ttft_s
         w.ttft_counts[_bucket(ttft_s)] += 1
-    elif kind == batching.FINISHED:
+    elif kind == FINISHED:
         e.load -= q.cost
         duration_s = q.finished_s - q.arrival_s
         c.finished += 1
@@ -235,12 +191,12 @@ def _happened(w: World, e: EngineState, kind: int, request: int) -> None:
             c.itl_s += itl_s
             c.itl_s2 += itl_s * itl_s
             w.itl_counts[_bucket(itl_s)] += 1
-    elif kind == batching.PREFILLED:
+    elif kind == PREFILLED:
         e.load -= q.cost
         q.todo = 1
         q.pool = w.pools[e.pool].onward
         q.prefilled_s = c.now_s
-        _push_transfer(w, request, c.now_s + c.transfer_s + c.transfer_s_per_token * (q.isl + q.generated))
+        push_transfer(w, request, c.now_s + c.transfer_s + c.transfer_s_per_token * (q.isl + q.generated))
 
 
 def _bucket(seconds: float) -> int:
@@ -260,7 +216,7 @@ def withdraw(w: World, worker: int) -> None:
         _return(w, request)
     for k in range(e.decoding):
         request = w.heaps[worker][k]
-        w.requests[request].generated = batching.generated(e, w.requests[request], e.now_s)
+        w.requests[request].generated = generated(e, w.requests[request], e.now_s)
         _return(w, request)
     if e.partial != NONE:
         _return(w, e.partial)
@@ -279,79 +235,7 @@ def _return(w: World, request: int) -> None:
     q.todo = q.isl + q.generated
     q.pool = c.entry
     q.retries += 1
-    _push_transfer(w, request, c.now_s)
-
-
-# The heap of those on the way to a pool, by the time at which they are there.
-
-
-def _push_transfer(w: World, request: int, at_s: float) -> None:
-    c = w.cluster[0]
-    place = c.transferring
-    c.transferring += 1
-    while place > 0:
-        parent = (place - 1) >> 1
-        if w.transfer_s[parent] <= at_s:
-            break
-        w.transfers[place] = w.transfers[parent]
-        w.transfer_s[place] = w.transfer_s[parent]
-        place = parent
-    w.transfers[place] = request
-    w.transfer_s[place] = at_s
-
-
-def _pop_transfer(w: World) -> int:
-    c = w.cluster[0]
-    first = w.transfers[0]
-    c.transferring -= 1
-    size = c.transferring
-    request, at_s = w.transfers[size], w.transfer_s[size]
-    place, child = 0, 1
-    while child < size:
-        if child + 1 < size and w.transfer_s[child + 1] < w.transfer_s[child]:
-            child += 1
-        if at_s <= w.transfer_s[child]:
-            break
-        w.transfers[place] = w.transfers[child]
-        w.transfer_s[place] = w.transfer_s[child]
-        place = child
-        child = 2 * place + 1
-    w.transfers[place] = request
-    w.transfer_s[place] = at_s
-    return first
-
-
-class Seen(NamedTuple):
-    """What a pool shows at a moment: ``in_front`` wait in front of it, ``queued`` and ``running`` are in its workers,
-    and ``kv_usage`` is their mean. ``tokens`` (and the time that they took) are of all that it has generated so far."""
-
-    in_front: int
-    queued: int
-    running: int
-    kv_usage: float
-    tokens: int
-    token_time_s: float
-
-
-def look(w: World, pool: int) -> Seen:
-    """What the pool shows now."""
-    p = w.pools[pool]
-    now_s = w.cluster[0].now_s
-    queued = 0
-    running = 0
-    usage = 0.0
-    tokens = p.tokens
-    token_time_s = p.token_time_s
-    for k in range(p.members):
-        e = w.engines[w.members[pool][k]]
-        steps = runs.done(e, now_s)
-        queued += e.waiting
-        running += e.running
-        usage += (e.kv + e.decoding * (steps if e.steps else -1)) / e.kv_tokens
-        tokens += e.decoding * steps
-        if steps:
-            token_time_s += e.decoding * (runs.end_of(e, steps) - e.start_s)
-    return Seen(p.waiting, queued, running, usage / p.members if p.members else 0.0, tokens, token_time_s)
+    push_transfer(w, request, c.now_s)
 
 
 def replan(w: World, worker: int) -> None:

@@ -11,17 +11,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dynamo_planner.simulation import runs, serving
+from dynamo_planner.simulation import routing, runs, serving
 from dynamo_planner.simulation.cluster_setup import ClusterSetup
 from dynamo_planner.simulation.engine import EngineLimits
+from dynamo_planner.simulation.looking import Seen
 from dynamo_planner.simulation.request import NONE, Request
-from dynamo_planner.simulation.serving import BUCKETS, Seen, World
+from dynamo_planner.simulation.serving import BUCKETS, World
 from dynamo_planner.simulation.state import ClusterState, EngineState, Log, PoolState, record_type
 from dynamo_planner.simulation.step_table import StepTable, as_lists, step_table
 from dynamo_planner.simulation.traces import Trace
 from dynamo_planner.snapshot import WorkerStatus
 
-ROUTING = {"least_loaded": serving.LEAST_LOADED, "round_robin": serving.ROUND_ROBIN, "hash": serving.HASH, "pull": 0}
+ROUTING = {"least_loaded": routing.LEAST_LOADED, "round_robin": routing.ROUND_ROBIN, "hash": routing.HASH, "pull": 0}
 
 _Counted: Any = namedtuple("_Counted", list(record_type(ClusterState).names or ()))  # type: ignore[misc]
 
