@@ -68,8 +68,8 @@ def small_burst(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def long_answers(tmp_path: Path) -> Path:
-    """5 s with two requests per second, all alike, which take several seconds each."""
-    Trace(np.arange(0, 5, 0.5), np.full(10, 200), np.full(10, 300)).save(tmp_path / "long_answers.npz")
+    """5 s with two requests per second, all alike, which take longer than it."""
+    Trace(np.arange(0, 5, 0.5), np.full(10, 200), np.full(10, 1500)).save(tmp_path / "long_answers.npz")
     return tmp_path / "long_answers.npz"
 
 
@@ -146,7 +146,7 @@ def test_a_worker_killed_with_requests_fails_the_demo_and_it_says_which_failed(
     began = family(process)
     assert process.stdout is not None
     told = iter(process.stdout)
-    next(line for line in told if " in flight" in line and " 0 in flight" not in line)
+    next(line for line in told if " 0/" in line and "TTFT" in line and "TTFT -" not in line)  # tokens, and no answer
     workers(process)[0].kill()
     _, errors = process.communicate(timeout=80)
     assert process.returncode == 1
