@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from dynamo_planner.actions import Action, Decision, Outcome, SetKnob
 from dynamo_planner.executors import ExecutorError
@@ -20,7 +20,7 @@ from dynamo_planner.executors.kubernetes.cluster import Cluster, Thing
 from dynamo_planner.executors.kubernetes.counting import MALFORMED, UnknownError, count
 from dynamo_planner.executors.kubernetes.election import Election
 from dynamo_planner.executors.kubernetes.events import Events
-from dynamo_planner.executors.kubernetes.pods import LEADER_LABEL, groups, is_ready
+from dynamo_planner.executors.kubernetes.pods import groups, host_of, is_ready, leads, port_of
 from dynamo_planner.executors.kubernetes.pool import GraphTarget, KubernetesPool
 from dynamo_planner.executors.kubernetes.subjects import Found, Subject, changed_by, subject_of
 from dynamo_planner.executors.kubernetes.turning import Turner
@@ -30,7 +30,6 @@ from dynamo_planner.snapshot import PoolSpec, Replicas
 
 logger = logging.getLogger(__name__)
 
-_PORT_ANNOTATION = "prometheus.io/port"
 _CLOCKS_APART_S = 1.0
 """Times of pods are whole seconds, of another clock."""
 
@@ -293,9 +292,9 @@ class KubernetesExecutor:
         """The base URLs of the pods that were ready at the last look, by pool and name; of a group, its leader's."""
         return {
             name: {
-                pod["metadata"]["name"]: f"http://{_host(pod)}:{_port(pod, pool.given.metrics_port)}"
+                pod["metadata"]["name"]: f"http://{host_of(pod)}:{port_of(pod, pool.given.metrics_port)}"
                 for pod in pool.pods
-                if is_ready(pod) and pod["status"].get("podIP") and _leads(pod)
+                if is_ready(pod) and pod["status"].get("podIP") and leads(pod)
             }
             for name, pool in self._pools.items()
         }
@@ -305,16 +304,3 @@ def _same(one: KubernetesPool, other: KubernetesPool) -> bool:
     """Whether two pools are one thing: the same target, and where the role chooses the component, the same role."""
     by_role = isinstance(one.target, GraphTarget) and one.target.component is None
     return one.target == other.target and not (by_role and one.spec.role != other.spec.role)
-
-
-def _host(pod: Mapping[str, Any]) -> str:
-    address = str(pod["status"]["podIP"])
-    return f"[{address}]" if ":" in address else address
-
-
-def _port(pod: Mapping[str, Any], otherwise: int) -> str:
-    return str((pod["metadata"].get("annotations") or {}).get(_PORT_ANNOTATION, otherwise))
-
-
-def _leads(pod: Mapping[str, Any]) -> bool:
-    return bool((pod["metadata"].get("labels") or {}).get(LEADER_LABEL, "0") == "0")

@@ -12,6 +12,7 @@ from typing import Any
 
 GROUP_LABELS = ("leaderworkerset.sigs.k8s.io/group-index", "grove.io/podcliquescalinggroup-replica-index")
 LEADER_LABEL = "leaderworkerset.sigs.k8s.io/worker-index"
+PORT_ANNOTATION = "prometheus.io/port"
 
 Pod = Mapping[str, Any]
 
@@ -78,6 +79,22 @@ def is_ready(pod: Pod) -> bool:
 def is_leaving(pod: Pod) -> bool:
     """Whether a pod was told to end."""
     return "deletionTimestamp" in pod["metadata"]
+
+
+def leads(pod: Pod) -> bool:
+    """Whether a pod is the one of its group that answers; one of no group is."""
+    return bool((pod["metadata"].get("labels") or {}).get(LEADER_LABEL, "0") == "0")
+
+
+def host_of(pod: Pod) -> str:
+    """The address of a pod, as it stands in a URL."""
+    address = str(pod["status"]["podIP"])
+    return f"[{address}]" if ":" in address else address
+
+
+def port_of(pod: Pod, otherwise: int) -> str:
+    """The port of a pod's metrics: that of its annotation, where it has one."""
+    return str((pod["metadata"].get("annotations") or {}).get(PORT_ANNOTATION, otherwise))
 
 
 def _condition(pod: Pod, kind: str) -> Mapping[str, Any]:

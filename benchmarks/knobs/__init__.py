@@ -1,0 +1,1 @@
+"""What tuning knobs is worth, and whether it can do harm."""
