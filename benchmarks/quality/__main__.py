@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -31,6 +31,7 @@ DRAWN = "S9 azure conv"
 QUICK = Effort(train_s=900, test_s=1200, configurations=5, schedules=40, ablations=False)
 FULL = Effort(train_s=1800, test_s=3600, configurations=20, schedules=80, ablations=True)
 LARGE = Effort(train_s=900, test_s=1200, configurations=8, schedules=30, ablations=False)
+LONG = Effort(train_s=3600, test_s=82_800, configurations=8, schedules=20, ablations=False)
 
 
 def planned(full: bool) -> list[tuple[Cell, Effort]]:
@@ -39,7 +40,11 @@ def planned(full: bool) -> list[tuple[Cell, Effort]]:
         return [(cell, QUICK) for cell in all_cells.SCENARIOS]
     small = [*all_cells.SCENARIOS, *trace_cells(all_cells.STARTUPS, (4.0,))]
     large = trace_cells((120.0,), (16.0,)) + trace_cells((120.0,), (64.0,))[:2]
-    return [*((cell, LARGE) for cell in reversed(large)), *((cell, FULL) for cell in small)]
+    return [
+        *((cell, LONG) for cell in all_cells.DAYS),
+        *((cell, LARGE) for cell in reversed(large)),
+        *((cell, FULL) for cell in small),
+    ]
 
 
 def sampled(full: bool) -> Iterator[str]:
@@ -49,6 +54,7 @@ def sampled(full: bool) -> Iterator[str]:
     yield f"windows of {effort.train_s / 60:g} minutes to tune on and {effort.test_s / 60:g} to score, one seed"
     yield f"{effort.configurations} of 20 configurations a policy, {effort.schedules} schedules for the oracle"
     if full:
+        yield f"windows of 23 hours for two traces at one start-up time, with {LONG.configurations} configurations"
         yield "a mean need of 16 replicas at a start-up of 120 s alone, of 64 on two traces; both in shorter windows"
     else:
         yield "a mean need of 4 replicas alone, one start-up time for each cell, no ablations: --full has them"
@@ -57,6 +63,9 @@ def sampled(full: bool) -> Iterator[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--full", action="store_true", help="all cells; up to two hours on two cores")
+    parser.add_argument(
+        "--ablations", action="store_true", help="SlaPolicy without each of its parts, also in the quick suite"
+    )
     parser.add_argument("--only", default="", help="cells whose name contains this")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--json", type=Path, help="write the results, to compare a later run with")
@@ -70,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"--only {given.only!r} is in the name of no cell")
     for line in sampled(given.full):
         print(f"sub-sampled: {line}")
-    results = run(given.full, numbers, given.processes)
+    results = run(given.full, given.ablations, numbers, given.processes)
     found = rows(results)
     took_s, cpu_s = time.monotonic() - began, sum(result.took_s for result in results)
     effort = (
@@ -94,18 +103,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if broken else 0
 
 
-def run(full: bool, numbers: Sequence[int], processes: int) -> list[CellResult]:
+def run(full: bool, ablations: bool, numbers: Sequence[int], processes: int) -> list[CellResult]:
     """The planned cells of these numbers, side by side, in the order in which they were given."""
     if processes == 1:
-        return [_told(_nth(full, number)) for number in numbers]
+        return [_told(_nth(full, ablations, number)) for number in numbers]
     with ProcessPoolExecutor(processes) as pool:
-        jobs = {pool.submit(_nth, full, number): number for number in numbers}
+        jobs = {pool.submit(_nth, full, ablations, number): number for number in numbers}
         done = {jobs[job]: _told(job.result()) for job in as_completed(jobs)}
     return [done[number] for number in numbers]
 
 
-def _nth(full: bool, number: int) -> CellResult:
-    return compare(*planned(full)[number])
+def _nth(full: bool, ablations: bool, number: int) -> CellResult:
+    cell, effort = planned(full)[number]
+    return compare(cell, replace(effort, ablations=effort.ablations or ablations))
 
 
 def _told(result: CellResult) -> CellResult:

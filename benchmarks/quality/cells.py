@@ -249,6 +249,16 @@ def trace_cells(startups: tuple[float, ...], means: tuple[float, ...]) -> list[C
     ]
 
 
+DAYS = tuple(
+    Cell(f"{name}, 23 h L=120", recorded(name, at_s), startup_s=120.0, model=model)
+    for name, at_s, model in (
+        ("azure2024_conv_week_x0.04_recon", 172_800.0, A100),
+        ("servegen_mlarge_wk1_x0.008", 172_800.0, A100),
+    )
+)
+"""A night and a day each: what was tuned in the first hour after midnight meets the peak of noon."""
+
+
 NOT_COVERED = (
     "S8 (Azure code) has no trace here",
     "S16 (two models that share GPUs) needs a budget over models, which the library does not have yet",

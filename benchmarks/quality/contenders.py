@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from itertools import product
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +22,8 @@ from dynamo_planner import (
     StepLimit,
     WvaLaw,
 )
+from dynamo_planner.forecasting import Forecaster
+from dynamo_planner.forecasting.constant import Constant
 from dynamo_planner.policies.hpa import HpaMetric
 
 Configurations = list[tuple[str, Policy]]
@@ -50,6 +53,9 @@ def contenders(cell: Cell, stage: Stage, ablations: bool) -> Mapping[str, Config
     if ablations:
         makers["SlaPolicy, no hold"] = lambda: _sla(cell, holds=(0.0,))
         makers["SlaPolicy, no correction"] = lambda: _sla(cell, max_correction=1.0)
+        makers["SlaPolicy, last minute"] = lambda: _sla(
+            cell, forecaster=Forecaster(experts=(Constant(half_life_s=60),))
+        )
         makers["SlaPolicy, slow drain"] = lambda: _sla(cell, drains=(600.0,))
     return {name: make() for name, make in makers.items()}
 
@@ -142,15 +148,15 @@ def _wva(cell: Cell) -> Configurations:
 def _sla(
     cell: Cell,
     *,
-    method: str = "percentile",
     holds: tuple[float, ...] = (1.0, 4.0),
     drains: tuple[float, ...] = (60.0, 20.0),
-    max_correction: float = 2.0,
+    **fixed: Any,
 ) -> Configurations:
     profile = cell.profile()
     choices: Configurations = []
     for quantile, hold, drain_s in product((0.3, 0.5, 0.7, 0.9, 0.97), holds, drains):
-        fixed = {"method": method, "max_correction": max_correction, "restart_cost": hold, "drain_s": drain_s}
-        policy = SlaPolicy(sla=cell.sla, profile=profile, quantile=quantile, **fixed)
+        policy = SlaPolicy(
+            sla=cell.sla, profile=profile, quantile=quantile, restart_cost=hold, drain_s=drain_s, **fixed
+        )
         choices.append((f"quantile {quantile:g}, hold {hold:g}, drain {drain_s:g} s", policy))
     return choices
