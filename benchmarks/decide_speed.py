@@ -21,16 +21,15 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from benchmarks.peers import planners
+from benchmarks.shared import SHARED
 from dynamo_planner import Dist, LoadPolicy, Policy, PoolSpec, PoolStatus, Profile, Sla, SlaPolicy, Snapshot, Traffic
 from dynamo_planner.actions import State
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
 MEASURED = SHARED / "profiles" / "MEASURED_llama2-70b_a100_splitwise_tp4"
 BUNDLED = ("llama31-8b_h100_vllm_tp1", "llama31-70b_h100_vllm_tp4", "llama31-70b-fp8_h200_trtllm_tp2")
 

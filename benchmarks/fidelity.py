@@ -21,7 +21,8 @@ from scipy.optimize import minimize
 from scipy.stats import kendalltau
 
 from benchmarks.peers.simulator import MockerTiming, simulate
-from benchmarks.speed import LIMITS, SHARED, setup_of
+from benchmarks.shared import SHARED
+from benchmarks.speed import LIMITS, setup_of
 from dynamo_planner import Profile, Sla
 from dynamo_planner.simulation.cluster import SimulatedCluster
 from dynamo_planner.simulation.engine import Engine, EngineLimits

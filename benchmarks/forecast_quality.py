@@ -30,12 +30,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.shared import SHARED
 from dynamo_planner.extras import MissingExtraError
 from dynamo_planner.forecasting import DEFAULT_EXPERTS, Arima, Constant, Expert, Forecaster, Prophet, Seasonal
 
 Array = npt.NDArray[np.float64]
 
-TRACES = Path(__file__).resolve().parents[2] / "shared" / "traces"
+TRACES = SHARED / "traces"
 STEP_S, LEVEL = 5.0, 0.9
 HOUR, DAY = 720, 17_280
 """In steps."""

@@ -1,6 +1,6 @@
 """How well a profile foretells a point that it has not seen: every point of every profile left out once.
 
-    python benchmarks/profile_accuracy.py [DIRECTORY OF PROFILES]
+    python -m benchmarks.profile_accuracy [DIRECTORY OF PROFILES]
 
 One method and one setting for all profiles, beside the method of Dynamo's planner (0.5.1, classic SLA planner): cubic
 ``interp1d`` over ISL with the query clamped to the measured range; cubic ``griddata`` over KV usage and context on a
@@ -27,9 +27,10 @@ from numpy.typing import NDArray
 from scipy.interpolate import CloughTocher2DInterpolator, NearestNDInterpolator, interp1d
 from scipy.spatial import Delaunay
 
+from benchmarks.shared import SHARED
 from dynamo_planner.profiles import DecodePoints, DecodeSurface, PrefillCurve, PrefillPoints, Profile
 
-PROFILES = Path(__file__).resolve().parents[2] / "shared" / "profiles"
+PROFILES = SHARED / "profiles"
 
 CELLS = 99
 """Steps of the reference's grid along each axis."""

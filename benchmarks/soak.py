@@ -1,6 +1,6 @@
 """A soak: minutes of a load that comes and goes, simulated workers that crash now and then, and a planner that scales.
 
-``python benchmarks/soak.py --minutes 30``. Three processes: a planner with its Circus executor (and circusd below it),
+``python -m benchmarks.soak --minutes 30``. Three processes: a planner with its Circus executor (and circusd below it),
 a router, and the client, which is this one; it also kills a random ready worker every minute or so. Requests on a
 crashed worker are lost by definition and counted apart. Every few seconds the memory, the file descriptors and the
 threads of planner, circusd and router, and the number of processes below the planner, are taken down.

@@ -13,16 +13,15 @@ import os
 import resource
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from benchmarks.peers.simulator import MockerTiming, simulate
+from benchmarks.shared import SHARED
 from dynamo_planner import LoadPolicy, Planner, Policy, Profile, Sla, SlaPolicy
 from dynamo_planner.simulation.cluster import SimulatedCluster
 from dynamo_planner.simulation.cluster_setup import ClusterSetup
 from dynamo_planner.simulation.traces import Trace
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
 PROFILE = "MEASURED_llama2-70b_a100_splitwise_tp4"
 TRACE, RATE, SECONDS = "azure2023_conv", 30.0, 1750.0
 LIMITS = {"max_num_seqs": 256, "max_num_batched_tokens": 2048}

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.shared import SHARED
 from dynamo_planner import Profile
 from dynamo_planner.simulation.traces import Trace
 
-SHARED = Path(__file__).resolve().parents[3] / "shared"
 A100, H200 = "MEASURED_llama2-70b_a100_splitwise_tp4", "MEASURED_llama31-8b-fp8_h200_dynamo_tp1"
 JITTER_S, EDGE_S = 10.0, 50.0
 """Copies of a request come this much apart (standard deviation); what comes from beyond the edges fills them."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.shared import SHARED
 from dynamo_planner.profiles import Profile
 from dynamo_planner.simulation.cluster_setup import ClusterSetup, Faults, MetricsSetup, Outage
 from dynamo_planner.simulation.generate import AZURE_CONVERSATION_ISL, AZURE_CONVERSATION_OSL
@@ -18,7 +17,6 @@ from dynamo_planner.simulation.traces import Trace
 from dynamo_planner.simulation.work import demand
 from dynamo_planner.snapshot import Sla
 
-SHARED = Path(os.environ.get("DYNAMO_PLANNER_SHARED", Path(__file__).parents[3] / "shared"))
 MARGIN_S = 120.0
 """Between what is tuned on and what is scored."""
 

@@ -2,48 +2,31 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-from types import ModuleType
-
 import numpy as np
 import pytest
 
+from benchmarks import profile_accuracy as benchmark
 from dynamo_planner.profiles import Profile
 from tests.profiles.conftest import NAMES, SHARED
-
-BENCHMARK = Path(__file__).resolve().parents[2] / "benchmarks" / "profile_accuracy.py"
 
 pytestmark = pytest.mark.skipif(len(NAMES) < 17, reason="the 17 profiles of ../shared/profiles are not all here")
 
 
-@pytest.fixture(scope="module")
-def benchmark() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("profile_accuracy", BENCHMARK)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.parametrize("name", NAMES)
-def test_itl(name: str, benchmark: ModuleType) -> None:
+def test_itl(name: str) -> None:
     errors = benchmark.itl_errors(Profile.load(SHARED / name), stride=1 if name.startswith("MEASURED") else 8)
     assert errors.interior.sum() >= 16
     assert benchmark.itl_misses(errors) == []
 
 
-def test_ttft(benchmark: ModuleType) -> None:
+def test_ttft() -> None:
     every = {name: benchmark.ttft_errors(Profile.load(SHARED / name)) for name in NAMES}
     assert [benchmark.ttft_misses(errors) for errors in every.values()] == [[]] * len(NAMES)
     better = [e.ours[e.interior].mean() < e.reference[e.interior].mean() for e in every.values()]
     assert np.sum(better) >= 15
 
 
-def test_the_reference_is_looked_up_in_its_whole_table(benchmark: ModuleType) -> None:
+def test_the_reference_is_looked_up_in_its_whole_table() -> None:
     """Only the node asked for is computed; that must be the number in the table of 100 x 100 nodes."""
     from scipy.interpolate import griddata
 

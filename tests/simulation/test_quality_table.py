@@ -6,10 +6,11 @@ import math
 
 import pytest
 
-from benchmarks.quality.cells import SCENARIOS, SHARED, stages
+from benchmarks.quality.cells import SCENARIOS, stages
 from benchmarks.quality.comparing import CellResult, Outcome, rows
 from benchmarks.quality.contenders import Configurations, contenders, spread
 from benchmarks.quality.shown import against, cells, table
+from benchmarks.shared import SHARED
 from dynamo_planner import StaticLaw
 
 
