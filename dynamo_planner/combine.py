@@ -10,15 +10,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from pydantic import Field
 
 from dynamo_planner.actions import Hold, Proposal, SetKnob, State, Want
-from dynamo_planner.frozen import FrozenMap
+from dynamo_planner.frozen import Frozen, FrozenMap, KnobValue, ReadOnly
 from dynamo_planner.policy import AnyPolicy, PlainFunction, Policy, advance, align, as_policy, present_value
-from dynamo_planner.snapshot import Snapshot
+from dynamo_planner.snapshot import Replicas, Snapshot
 
 
 class Highest(Policy, kind="highest"):
@@ -60,22 +60,39 @@ def _highest_of(snapshot: Snapshot, name: str, entries: Sequence[Want | Hold]) -
     return Want(top, max(loads, default=None))
 
 
+class TogetherMemory(Frozen):
+    """The states of both policies, and the knobs of each pool when none of its replicas came or went."""
+
+    knobs: State | None
+    replicas: State | None
+    settled: tuple[tuple[str, ReadOnly[str, KnobValue]], ...] = ()
+
+
 class Together(Policy, kind="together"):
     """A knob policy and a replica policy side by side.
 
     The second sees the knobs that the first intends, and a pool whose knobs change in this decision keeps its
-    replicas. Knobs come from the first and replicas from the second.
+    replicas. While replicas of a pool come and go, as they do where workers are replaced for a knob, the second sees
+    the knobs that the pool had before: it is sized for new ones once all workers have them. Knobs come from the first
+    and replicas from the second.
     """
 
     knobs: AnyPolicy
     replicas: AnyPolicy
 
-    state_type: ClassVar[Any] = tuple[State | None, ...]
+    state_type: ClassVar[Any] = TogetherMemory
+    state_version: ClassVar[int] = 2
 
-    def propose(self, snapshot: Snapshot, state: Any) -> tuple[Proposal, Any]:
-        for_knobs, for_replicas = align((self.knobs, self.replicas), state)
-        tuned, for_knobs = advance(self.knobs, snapshot, for_knobs)
-        scaled, for_replicas = advance(self.replicas, _with_knobs(snapshot, tuned.knobs), for_replicas)
+    def propose(self, snapshot: Snapshot, state: TogetherMemory | None) -> tuple[Proposal, TogetherMemory]:
+        before = state or TogetherMemory(knobs=None, replicas=None)
+        tuned, for_knobs = advance(self.knobs, snapshot, before.knobs)
+        known = dict(before.settled)
+        settled = {
+            name: known.get(name, pool.knobs) if _moves(pool.replicas) else pool.knobs
+            for name, pool in snapshot.pools.items()
+        }
+        seen = _with_knobs(snapshot, tuned.knobs, settled)
+        scaled, for_replicas = advance(self.replicas, seen, before.replicas)
         changing = {
             knob.pool: knob for knob in tuned.knobs if knob.pool and present_value(snapshot, knob) != knob.value
         }
@@ -85,14 +102,26 @@ class Together(Policy, kind="together"):
             if name in changing
         }
         merged = scaled.with_pools(holds).model_copy(update={"knobs": tuned.knobs})
-        return merged.model_copy(update={"reasons": tuned.reasons + merged.reasons}), (for_knobs, for_replicas)
+        memory = TogetherMemory(knobs=for_knobs, replicas=for_replicas, settled=tuple(settled.items()))
+        return merged.model_copy(update={"reasons": tuned.reasons + merged.reasons}), memory
 
 
-def _with_knobs(snapshot: Snapshot, knobs: Sequence[SetKnob]) -> Snapshot:
+def _moves(replicas: Replicas | None) -> bool:
+    return replicas is None or bool(replicas.starting or replicas.draining)
+
+
+def _with_knobs(
+    snapshot: Snapshot, knobs: Sequence[SetKnob], settled: Mapping[str, Mapping[str, KnobValue]]
+) -> Snapshot:
+    """What the replica policy sees: the knobs that are intended, but of a pool whose replicas come and go."""
     service = {knob.knob: knob.value for knob in knobs if knob.pool is None}
     pools = {
         name: pool.model_copy(
-            update={"knobs": FrozenMap({**pool.knobs, **{k.knob: k.value for k in knobs if k.pool == name}})}
+            update={
+                "knobs": settled[name]
+                if _moves(pool.replicas)
+                else FrozenMap({**pool.knobs, **{k.knob: k.value for k in knobs if k.pool == name}})
+            }
         )
         for name, pool in snapshot.pools.items()
     }

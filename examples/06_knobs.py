@@ -22,12 +22,10 @@ cluster = ClusterSetup.aggregated(
     max_num_batched_tokens=8192,
     metrics=MetricsSetup(quantiles=(0.9, 0.99)),
 )
-# The simulated engines take a new value while they run; vLLM's have to be restarted, one after the other.
-live = tuple(knob.model_copy(update={"applied": "live"}) for knob in catalogue("vllm").values())
 replicas = SlaPolicy(sla=sla, profile=profile)
 policies = {
     "replicas alone": replicas,
-    "knobs and replicas": together(KnobPolicy(sla=sla, profile=profile, engine=None, more=live), replicas),
+    "knobs and replicas": together(KnobPolicy(sla=sla, profile=profile, engine="vllm"), replicas),
 }
 report = backtest(policies, trace, cluster, sla=sla)
 

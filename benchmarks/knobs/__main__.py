@@ -4,7 +4,8 @@ SlaPolicy with KnobPolicy, begun at a chunk (``max_num_batched_tokens``) of 2048
 2048, at 8192, and at the best fixed chunk in hindsight. A seed is a window of one of the recorded traces, brought to
 the same mean load; all contenders serve the same requests on the same cluster. Each runs with two quantiles of
 SlaPolicy, so that GPU-hours can be read off at equal attainment, and attainment at equal GPU-hours. Differences are
-paired over the seeds, with 95 % intervals (Student's t). What learning costs is in the windows.
+paired over the seeds, with 95 % intervals (Student's t). What learning costs is in the windows: a changed knob
+replaces one worker after the other, which takes a minute each and is paid for.
 
 Then the same configuration where the world is unkind: a profile that is 30 % off either way, noise, load steps,
 broken metrics; against the same fleet whose knobs are left alone. Ends with 1 where the lower bound of the difference
@@ -26,7 +27,7 @@ import os
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -41,6 +42,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="two profiles, three seeds")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--live", action="store_true", help="as if engines took knobs while they run")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", type=Path)
@@ -48,9 +50,11 @@ def main() -> int:
     began_s = time.monotonic()
     profiles = list(PROFILES)[:2] if options.quick else list(PROFILES)
     seeds = range(3 if options.quick else options.seeds)
-    chosen = {part: tasks(part, profiles, seeds) for part in options.parts}
+    chosen = {
+        part: [replace(task, live=options.live) for task in tasks(part, profiles, seeds)] for part in options.parts
+    }
     with ProcessPoolExecutor(options.processes) as processes:
-        every = iter(processes.map(run, list(itertools.chain(*chosen.values())), chunksize=4))
+        every = iter(processes.map(run, list(itertools.chain(*chosen.values())), chunksize=12))
         results = {part: [next(every) for _ in own] for part, own in chosen.items()}
     lines, fine = [], True
     if "worth" in results:

@@ -130,9 +130,10 @@ def report_gaps(results: Sequence[Result]) -> list[str]:
         by_name.setdefault((result.task.profile, result.task.contender), {})[result.task.seed] = result
     for (profile, contender), own in by_name.items():
         base = by_name[profile, f"chunk {STARTS[0]}"]
-        kept = np.mean([result.gap_attainment for result in own.values()])
+        share_kept = {seed: result.gap_attainment or 0.0 for seed, result in own.items()}
+        kept = np.mean(list(share_kept.values()))
         hours = np.mean([result.gpu_hours for result in own.values()])
-        points = interval([100 * (own[seed].gap_attainment - base[seed].gap_attainment) for seed in own])
+        points = interval([100 * (share_kept[seed] - (base[seed].gap_attainment or 0.0)) for seed in own])
         share = interval([100 * (own[seed].gpu_hours / base[seed].gpu_hours - 1) for seed in own])
         lines.append(f"| {profile} | {contender} | {kept:.1%} | {hours:.2f} | {_told(points)} | {_told(share)} |")
     return lines

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +16,7 @@ from dynamo_planner import KnobPolicy, Policy, SetKnob, Sla, SlaPolicy, together
 from dynamo_planner.knobs import catalogue
 from dynamo_planner.knobs.catalogue import CHUNK
 from dynamo_planner.simulation.backtest import run_policy
+from dynamo_planner.simulation.report import Run
 from dynamo_planner.simulation.results import Served
 
 PARTS = ("worth", "harm", "gap")
@@ -27,9 +31,9 @@ PROFILES = {
 CHUNKS = (512, 2048, 8192, 32_768)
 STARTS = (2048, 8192)
 QUANTILES = (0.3, 0.95)
-MEAN, STARTUP_S, TRAIN_S, TEST_S = 3.0, 60.0, 600.0, 1200.0
+MEAN, STARTUP_S, TRAIN_S, TEST_S = 3.0, 60.0, 600.0, 3600.0
 LIVE = tuple(knob.model_copy(update={"applied": "live"}) for knob in catalogue("vllm").values())
-"""The simulated cluster takes a value at once, so the policy is told that a change costs no restart."""
+"""vLLM's knobs, if it took them while it runs."""
 
 GAP_OVER_ITL = 2.5
 
@@ -46,6 +50,7 @@ class Task:
     quantile: float
     trouble: str = ""
     gap: bool = False
+    live: bool = False
 
     @property
     def contender(self) -> str:
@@ -54,13 +59,13 @@ class Task:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a run, how often knobs were turned, and the share that kept TTFT and the worst gap."""
+    """What became of a run, how often knobs were turned, and in the third part the share that kept TTFT and gap."""
 
     task: Task
     attainment: float
     gpu_hours: float
     turns: int
-    gap_attainment: float
+    gap_attainment: float | None
 
 
 def cell_of(task: Task) -> Cell:
@@ -92,16 +97,21 @@ TROUBLES: Mapping[str, Callable[[Cell], Cell]] = {
 }
 
 
+@lru_cache(maxsize=2)
+def _part(task: Task) -> Stage:
+    return stages(cell_of(task), TRAIN_S, TEST_S)[1]
+
+
 def stage_of(task: Task) -> Stage:
-    """The part to score; the load is the same at every chunk."""
-    cell = cell_of(replace(task, chunk=STARTS[0]))
-    stage = stages(cell, TRAIN_S, TEST_S)[1]
+    """The part to score; the load is the same at every chunk, and for every contender."""
+    stage = _part(Task(task.profile, task.aggregated, task.seed, STARTS[0], False, 0.0, task.trouble))
     pools = {
         name: pool.model_copy(update={"limits": pool.limits.model_copy(update={"max_num_batched_tokens": task.chunk})})
         for name, pool in stage.cluster.pools.items()
     }
     metrics = stage.cluster.metrics.model_copy(update={"quantiles": (0.9, 0.99)})
-    return Stage(stage.trace, stage.cluster.model_copy(update={"pools": pools, "metrics": metrics}), stage.need)
+    changes = {"pools": pools, "metrics": metrics, "live_knobs": task.live}
+    return Stage(stage.trace, stage.cluster.model_copy(update=changes), stage.need)
 
 
 def policy_of(task: Task) -> Policy:
@@ -112,7 +122,8 @@ def policy_of(task: Task) -> Policy:
     if not task.tuned:
         return replicas
     gap_ms = GAP_OVER_ITL * cell.sla.itl_ms if task.gap else None
-    return together(KnobPolicy(sla=cell.sla, profile=profile, engine=None, more=LIVE, gap_ms=gap_ms), replicas)
+    knobs: dict[str, Any] = {"engine": None, "more": LIVE} if task.live else {"engine": "vllm"}
+    return together(KnobPolicy(sla=cell.sla, profile=profile, gap_ms=gap_ms, **knobs), replicas)
 
 
 def run(task: Task) -> Result:
@@ -125,11 +136,22 @@ def run(task: Task) -> Result:
         for action in decision.actions
         if isinstance(action, SetKnob) and action.knob == CHUNK
     ]
-    gaps_ms = worst_gaps_ms(done.served, [(0.0, float(task.chunk)), *turned])
-    sla = PROFILES[task.profile]
-    kept = (done.served.ttft_ms <= sla.ttft_ms) & (gaps_ms <= GAP_OVER_ITL * sla.itl_ms)
     attained = 1.0 if done.score.attainment_possible is None else done.score.attainment_possible
-    return Result(task, attained, done.score.gpu_hours, len(turned), float(kept.mean()))
+    kept = _gaps_kept(done, turned, task) if task.gap else None
+    return Result(task, attained, done.score.gpu_hours, len(turned), kept)
+
+
+def _gaps_kept(done: Run, turned: Sequence[tuple[float, float]], task: Task) -> float:
+    """The share of requests that keep TTFT and the worst gap. While workers are replaced, each is taken for one with
+    the larger chunk of both, whose steps are longer."""
+    chunks = [(0.0, float(task.chunk))]
+    for at_s, chunk in turned:
+        moving = [count for count in done.counts if count.at_s > at_s]
+        over_s = next((count.at_s for count in moving if not count.starting + count.draining), math.inf)
+        chunks += [(at_s, max(chunk, chunks[-1][1])), (at_s if task.live else over_s, chunk)]
+    sla = PROFILES[task.profile]
+    gaps_ms = worst_gaps_ms(done.served, sorted(chunks, key=lambda each: each[0]))
+    return float(((done.served.ttft_ms <= sla.ttft_ms) & (gaps_ms <= GAP_OVER_ITL * sla.itl_ms)).mean())
 
 
 def worst_gaps_ms(served: Served, chunks: Sequence[tuple[float, float]]) -> np.ndarray:
@@ -161,7 +183,7 @@ def tasks(part: str, profiles: Sequence[str], seeds: Sequence[int]) -> list[Task
         return [Task(profile, mode, seed, *contender, quantile) for profile, mode, seed, contender, quantile in each]
     if part == "harm":
         troubles = [name for name in TROUBLES if name]
-        again = itertools.product(profiles[::3], (True, False), seeds, (False, True), troubles)
-        return [Task(profile, mode, seed, STARTS[0], tuned, 0.95, name) for profile, mode, seed, tuned, name in again]
+        again = itertools.product(profiles[::3], (True, False), seeds, troubles, (False, True))
+        return [Task(profile, mode, seed, STARTS[0], tuned, 0.95, name) for profile, mode, seed, name, tuned in again]
     beside = itertools.product(profiles, seeds, contenders)
     return [Task(profile, True, seed, *contender, 0.95, gap=True) for profile, seed, contender in beside]

@@ -247,4 +247,7 @@ class ClusterExecutor:
             return
         place = world.places[action.pool]
         limits = world.limits(place)
-        world.limit(place, EngineLimits(**{**limits.model_dump(), action.knob: action.value}))
+        live = self._cluster.setup.live_knobs
+        world.limit(place, EngineLimits(**{**limits.model_dump(), action.knob: action.value}), present=live)
+        if not live:
+            self._cluster._fleet.replace(action.pool, self._cluster.elapsed_s)

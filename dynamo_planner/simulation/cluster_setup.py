@@ -80,6 +80,9 @@ class ClusterSetup(Frozen):
     at most ``max_local_prefill`` tokens (less what is cached) go to the decode workers at once; 0 sends none. All
     workers together hold at most ``max_gpus``; a launch beyond that waits for its GPUs.
 
+    A knob of a pool takes effect as with real engines: one worker after the other is replaced, by a successor that
+    starts beside it or, without a free GPU, in its place. With ``live_knobs`` the workers take it at once.
+
     Raises ``ValueError`` for other combinations of pools.
     """
 
@@ -88,6 +91,7 @@ class ClusterSetup(Frozen):
     kv_transfer_s_per_token: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     max_local_prefill: Count = 0
     max_gpus: Count | None = None
+    live_knobs: bool = False
     metrics: MetricsSetup = MetricsSetup()
     faults: Faults = Faults()
 

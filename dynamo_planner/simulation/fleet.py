@@ -2,7 +2,8 @@
 
 A pool is kept at its target, as a Kubernetes Deployment is: what crashes is launched anew. Scaling down takes those
 that wait for GPUs first, then those that start, then the ready ones, always the newest first; a ready worker drains,
-that is, it finishes what it has and takes nothing new. Times are seconds of the trace.
+that is, it finishes what it has and takes nothing new. Where workers are to be replaced, one after the other is, with a
+successor that starts first, or without a free GPU after it. Times are seconds of the trace.
 """
 
 from __future__ import annotations
@@ -28,11 +29,15 @@ class Worker:
     asked_s: float
     state: str = "starting"
     place: int = -1
+    generation: int = 0
 
 
 @dataclass
 class Pool:
-    """The workers of a pool in the order of their launches, and the launches that wait for GPUs (since when)."""
+    """The workers of a pool in the order of their launches, and the launches that wait for GPUs (since when).
+
+    Ready workers of an earlier ``generation`` are to be replaced.
+    """
 
     name: str
     setup: PoolSetup
@@ -40,6 +45,7 @@ class Pool:
     target: int
     workers: list[Worker] = field(default_factory=list)
     pending: list[float] = field(default_factory=list)
+    generation: int = 0
     seen: Replicas | None = None
 
     def count(self, state: str) -> int:
@@ -113,6 +119,12 @@ class Fleet:
         self._reconcile(pool, at_s)
         self._changed(pool, at_s)
 
+    def replace(self, name: str, at_s: float) -> None:
+        """Replace the ready workers of a pool, one after the other; those that start now are new ones already."""
+        pool = self.pools[name]
+        pool.generation += 1
+        self._changed(pool, at_s)
+
     def replicas(self, name: str, origin_s: float) -> Replicas:
         """What an executor sees of a pool, with times counted from ``origin_s``."""
         pool = self.pools[name]
@@ -148,8 +160,7 @@ class Fleet:
             self._take_one(pool, at_s)
 
     def _launch(self, pool: Pool, at_s: float, asked_s: float) -> None:
-        limit = self._setup.max_gpus
-        if limit is not None and self.gpus_held() + pool.setup.spec.gpus > limit:
+        if not self._has_room(pool):
             pool.pending.append(asked_s)
             return
         worker = self._new(pool, at_s, asked_s)
@@ -161,6 +172,23 @@ class Fleet:
             self._enter(at_s + takes_s * random.random(), "fail", worker)
         else:
             self._enter(at_s + takes_s, "ready", worker)
+
+    def _roll(self, pool: Pool, at_s: float) -> None:
+        """The next step of replacing, once the one before is done."""
+        old = [worker for worker in pool.in_state("ready") if worker.generation < pool.generation]
+        if not old or len(pool.workers) > pool.count("ready") or pool.pending:
+            return
+        if pool.count("ready") > pool.target:
+            self._drain(pool, old[0], at_s)
+        elif self._has_room(pool):
+            self._launch(pool, at_s, at_s)
+        elif pool.count("ready") > 1:
+            self._drain(pool, old[0], at_s)
+            self._reconcile(pool, at_s)
+
+    def _has_room(self, pool: Pool) -> bool:
+        limit = self._setup.max_gpus
+        return limit is None or self.gpus_held() + pool.setup.spec.gpus <= limit
 
     def _new(self, pool: Pool, at_s: float, asked_s: float) -> Worker:
         worker = Worker(WorkerLife(pool.name, len(self.lives), pool.setup.spec.gpus, at_s), asked_s)
@@ -179,7 +207,7 @@ class Fleet:
         random = self._random(worker, 1)
         slow = random.random() < self._faults.slow_share
         worker.place = self._world.add(pool.place, worker.life.number, self._faults.slowness if slow else 1.0)
-        worker.state = "ready"
+        worker.state, worker.generation = "ready", pool.generation
         worker.life.ready_s = at_s
         self._at_place[worker.place] = worker
         self._world.join(worker.place)
@@ -200,7 +228,9 @@ class Fleet:
             if workers := pool.in_state(state):
                 self._end(pool, workers[-1], at_s, "cancelled")
                 return
-        self._drain(pool, pool.in_state("ready")[-1], at_s)
+        ready = pool.in_state("ready")
+        oldest = min(worker.generation for worker in ready)
+        self._drain(pool, [worker for worker in ready if worker.generation == oldest][-1], at_s)
 
     def _drain(self, pool: Pool, worker: Worker, at_s: float) -> None:
         self._world.leave(worker.place)
@@ -241,13 +271,9 @@ class Fleet:
 
     def _grant(self, at_s: float) -> None:
         """Give free GPUs to the launches that have waited longest."""
-        limit = self._setup.max_gpus
-        while limit is not None:
-            waiting = [pool for pool in self.pools.values() if pool.pending]
-            if not waiting:
-                return
+        while waiting := [pool for pool in self.pools.values() if pool.pending]:
             pool = min(waiting, key=lambda pool: pool.pending[0])
-            if self.gpus_held() + pool.setup.spec.gpus > limit:
+            if not self._has_room(pool):
                 return
             self._launch(pool, at_s, pool.pending.pop(0))
             self._changed(pool, at_s)
@@ -257,6 +283,7 @@ class Fleet:
         heapq.heappush(self._agenda, (at_s, self._entries, what, worker))
 
     def _changed(self, pool: Pool, at_s: float) -> None:
+        self._roll(pool, at_s)
         pool.seen = None
         starting = pool.count("starting") + len(pool.pending)
         counts = Counts(

@@ -135,8 +135,8 @@ class ObjectWorld:
         """The limits of the engines of a pool."""
         return self._limits[pool]
 
-    def limit(self, pool: int, limits: EngineLimits) -> None:
-        """Give the engines of a pool other limits."""
+    def limit(self, pool: int, limits: EngineLimits, *, present: bool) -> None:
+        """Give the engines of a pool that are to come other limits, and with ``present`` those that are there."""
         self._limits[pool] = limits
         largest = self._tables[pool].batch_corner, self._tables[pool].prompt_corner
         if limits.max_num_seqs >= len(largest[0]) or limits.max_num_batched_tokens >= len(largest[1]):
@@ -145,7 +145,7 @@ class ObjectWorld:
         if limits.max_num_seqs > self._batch:
             self._batch = limits.max_num_seqs
             self._widen()
-        for worker in range(len(self.world.wakes)):
+        for worker in range(len(self.world.wakes)) if present else ():
             state = self.engine(worker)
             if state.pool == pool and worker not in self._free:
                 state.max_num_seqs, state.max_num_batched_tokens = limits.max_num_seqs, limits.max_num_batched_tokens

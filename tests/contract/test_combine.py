@@ -76,3 +76,17 @@ def test_the_replica_policy_sees_the_knobs_that_are_intended() -> None:
     assert "its knob 'chunk' changes" in str(proposal.pools["decode"])
     proposal, _ = together(Chunk(value=2048), PerChunk()).propose(SNAPSHOT, None)
     assert proposal.pools["decode"] == Want(4)
+
+
+def test_while_workers_are_replaced_it_sees_the_knobs_from_before() -> None:
+    policy, state = together(Chunk(value=1024), PerChunk()), None
+    turning = POOL.model_copy(update={"knobs": {"chunk": 1024}})
+    course = (
+        (POOL, None),  # the knob changes
+        (turning.model_copy(update={"replicas": Replicas(ready=4, starting=1, target=4)}), 4),
+        (turning.model_copy(update={"replicas": Replicas(ready=4, draining=1, target=4)}), 4),
+        (turning, 2),
+    )
+    for pool, wanted in course:
+        proposal, state = policy.propose(Snapshot(at_s=0, pools={"decode": pool}), state)
+        assert wanted is None or proposal.pools["decode"] == Want(wanted)

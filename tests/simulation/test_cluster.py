@@ -206,7 +206,7 @@ def test_slow_workers_take_longer_for_each_step() -> None:
 
 def test_knobs_act_and_say_when_they_cannot() -> None:
     trace = requests([0.0, 0.0, 50.0, 50.0], [100] * 4, [100] * 4)
-    made = cluster(aggregated(1), trace)
+    made = cluster(aggregated(1, live_knobs=True), trace)
     made.advance(40)
     knob = SetKnob(knob="max_num_seqs", value=1, pool="workers", expected=256)
     assert [made.executor.apply([knob])[0].status for _ in range(2)] == ["applied", "refused"]
@@ -223,9 +223,63 @@ def test_knobs_act_and_say_when_they_cannot() -> None:
     assert dict(seen.pools["workers"].knobs) == {"max_num_seqs": 1, "max_num_batched_tokens": 2048}
 
 
+def turn(made: SimulatedCluster, value: int) -> None:
+    knob = SetKnob(knob="max_num_seqs", value=value, pool="workers")
+    assert made.executor.apply([knob])[0].status == "applied"
+    assert made.executor.knobs["workers"]["max_num_seqs"] == value
+
+
+def course(made: SimulatedCluster) -> list[tuple[float, int, int]]:
+    """When the replicas changed, and how many were ready and starting from then on."""
+    last = {count.at_s: (count.ready, count.starting) for count in made.timeline}
+    return [(at_s, *counts) for at_s, counts in last.items()]
+
+
+def test_a_knob_replaces_one_worker_after_the_other_and_capacity_stays() -> None:
+    made = cluster(aggregated(2, startup_s=60), poisson(1, 400, seed=1))
+    made.advance(10)
+    turn(made, 8)
+    made.finish()
+    assert course(made)[:2] == [(0, 2, 0), (10, 2, 1)]
+    assert min(ready for _, ready, _ in course(made)) == 2
+    assert max(ready + starting for _, ready, starting in course(made)) == 3
+    assert [worker.end for worker in made.workers] == ["drained", "drained", "", ""]
+    assert made.served().retries.sum() == 0
+    assert np.isfinite(made.served().finished_s).all()
+    assert [round(worker.launched_s) for worker in made.workers][:3] == [0, 0, 10]
+
+
+def test_without_a_free_gpu_a_worker_goes_before_its_successor_comes() -> None:
+    made = cluster(aggregated(2, startup_s=60, gpus=1, max_gpus=2), poisson(1, 400, seed=1))
+    turn(made, 8)
+    made.finish()
+    assert min(ready for _, ready, _ in course(made)) == 1
+    assert [worker.end for worker in made.workers] == ["drained", "drained", "", ""]
+    assert np.isfinite(made.served().finished_s).all()
+
+
+def test_an_only_worker_without_a_free_gpu_is_left_alone() -> None:
+    made = cluster(aggregated(1, gpus=1, max_gpus=1), poisson(1, 100, seed=1))
+    turn(made, 8)
+    made.finish()
+    assert len(made.workers) == 1
+
+
+def test_scaling_while_workers_are_replaced() -> None:
+    made = cluster(aggregated(4, startup_s=60), poisson(1, 900, seed=1))
+    turn(made, 8)
+    for at_s, replicas in ((30, 3), (100, 5), (150, 2)):
+        made.advance_to(at_s)
+        made.executor.apply([ScaleTo(pool="workers", replicas=replicas)])
+    made.finish()
+    assert course(made)[-1][1:] == (2, 0)
+    assert [worker.end for worker in made.workers[:4]] == ["drained"] * 4
+    assert np.isfinite(made.served().finished_s).all()
+
+
 def test_a_wider_batch_than_at_the_start() -> None:
     trace = requests([0.0] * 20, [10] * 20, [50] * 20)
-    made = cluster(aggregated(1, max_num_seqs=2, max_num_batched_tokens=40), trace)
+    made = cluster(aggregated(1, max_num_seqs=2, max_num_batched_tokens=40, live_knobs=True), trace)
     made.advance(0.02)
     for name, value in (("max_num_batched_tokens", 400), ("max_num_seqs", 20)):
         assert made.executor.apply([SetKnob(knob=name, value=value, pool="workers")])[0].status == "applied"
