@@ -1,12 +1,12 @@
 """Knobs first, replicas when knobs cannot help: ``together(KnobPolicy, SlaPolicy)`` on a simulated cluster.
 
 The engines begin with a chunk of 8192 tokens, whose steps are far longer than the ITL target: whoever gets a short
-answer beside a long prompt misses it. The tuner tries the chunk whose step is as long as ITL may be, sees that the
-targets hold, and ``SlaPolicy``, which sizes for the chunk that is set, needs fewer workers.
+answer beside a long prompt misses it. The tuner tries the chunk whose step is as long as ITL may be: one worker
+after the other is replaced, the targets hold, and ``SlaPolicy``, which sizes for the chunk that all of them have, needs
+fewer.
 """
 
 from dynamo_planner import KnobPolicy, Profile, SetKnob, Sla, SlaPolicy, together
-from dynamo_planner.knobs import catalogue
 from dynamo_planner.simulation.backtest import backtest
 from dynamo_planner.simulation.cluster_setup import ClusterSetup, MetricsSetup
 from dynamo_planner.simulation.generate import poisson
