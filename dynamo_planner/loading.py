@@ -186,8 +186,10 @@ def _child_of(node: type[Node], name: str) -> tuple[type[Node], bool] | None:
 
 def _is_profile(node: type[Node], name: str, value: Any) -> bool:
     """Whether a field holds a profile, and the value names one."""
-    field = node.model_fields.get(name)
-    return isinstance(value, str) and getattr(field and field.annotation, "__name__", None) == "Profile"
+    if not isinstance(value, str) or name not in node.model_fields:
+        return False
+    annotation = node.model_fields[name].annotation
+    return any(getattr(each, "__name__", None) == "Profile" for each in (annotation, *get_args(annotation)))
 
 
 def _profile(name: str, path: str) -> Profile:
@@ -272,9 +274,11 @@ def policy_schema() -> dict[str, Any]:
         definition["required"] = ["kind", *definition.get("required", [])]
     for definition in definitions.values():
         for name, field in definition.get("properties", {}).items():
-            if field.get("$ref") == "#/$defs/Profile":
+            choices = [{"$ref": field["$ref"]}] if "$ref" in field else field.get("anyOf", [])
+            if {"$ref": "#/$defs/Profile"} in choices:
                 named = {"type": "string", "description": "a bundled profile's name, or a path"}
-                definition["properties"][name] = {"anyOf": [named, field]}
+                rest = {key: value for key, value in field.items() if key not in {"$ref", "anyOf"}}
+                definition["properties"][name] = {**rest, "anyOf": [named, *choices]}
     for base in (Policy, Guard):
         own = [{"$ref": f"#/$defs/{node.__name__}"} for node in nodes.values() if issubclass(node, base)]
         definitions[base.__name__] = {"oneOf": own}

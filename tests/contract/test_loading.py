@@ -11,7 +11,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from dynamo_planner import ConfigError, load_policy, policy_schema
+from dynamo_planner import ConfigError, KnobPolicy, Profile, SlaPolicy, load_policy, policy_schema
 from dynamo_planner.guards import GpuBudget, Stabilization
 from dynamo_planner.policies import LoadPolicy
 
@@ -24,6 +24,23 @@ PIPELINE = [
 
 def test_a_list_is_a_policy_followed_by_its_guards() -> None:
     assert load_policy(PIPELINE) == LoadPolicy(adjustment_interval_s=30) | Stabilization() | GpuBudget(max_gpus=8)
+
+
+@pytest.mark.parametrize("kind", ["sla", "knobs"])
+def test_a_profile_is_named(kind: str, tmp_path: Path) -> None:
+    data = {"kind": kind, "sla": {"ttft_ms": 500, "itl_ms": 25}, "profile": "llama31-8b_h100_vllm_tp1"}
+    policy = load_policy(data)
+    assert isinstance(policy, SlaPolicy | KnobPolicy)
+    assert policy.profile == Profile.bundled("llama31-8b_h100_vllm_tp1")
+    Profile.bundled("llama31-70b_h100_vllm_tp4").save(tmp_path / "own.json")
+    policy = load_policy({**data, "profile": str(tmp_path / "own.json")})
+    assert isinstance(policy, SlaPolicy | KnobPolicy)
+    assert policy.profile == Profile.bundled("llama31-70b_h100_vllm_tp4")
+    with pytest.raises(ConfigError, match=r"policy\.profile: none-such: there is no such file .*bundled: llama31-70b"):
+        load_policy({**data, "profile": "none-such"})
+    validator = jsonschema.Draft202012Validator(policy_schema())
+    validator.validate(data)
+    assert not validator.is_valid({**data, "profile": 3})
 
 
 def test_nodes_nest() -> None:
