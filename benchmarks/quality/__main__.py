@@ -12,9 +12,10 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -67,6 +68,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--ablations", action="store_true", help="SlaPolicy without each of its parts, also in the quick suite"
     )
     parser.add_argument("--only", default="", help="cells whose name contains this")
+    parser.add_argument("--policies", default="*", metavar="PATTERN", help="policies by name, as 'Sla*'")
+    parser.add_argument(
+        "--onto", type=Path, help="the JSON of an earlier run, which the other policies and the optimum are taken from"
+    )
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--json", type=Path, help="write the results, to compare a later run with")
     parser.add_argument("--against", type=Path, help="the JSON of an earlier run")
@@ -79,7 +84,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"--only {given.only!r} is in the name of no cell")
     for line in sampled(given.full):
         print(f"sub-sampled: {line}")
-    results = run(given.full, given.ablations, numbers, given.processes)
+    before = json.loads(given.onto.read_text(encoding="utf-8"))["cells"] if given.onto else []
+    onto = {cell["name"]: CellResult.of_data(cell) for cell in before}
+    if given.onto:
+        numbers = [number for number in numbers if planned(given.full)[number][0].name in onto]
+    results = run(numbers, partial(_nth, given.full, given.ablations, given.policies, onto), given.processes)
     found = rows(results)
     took_s, cpu_s = time.monotonic() - began, sum(result.took_s for result in results)
     effort = (
@@ -103,19 +112,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if broken else 0
 
 
-def run(full: bool, ablations: bool, numbers: Sequence[int], processes: int) -> list[CellResult]:
+def run(numbers: Sequence[int], job: Callable[[int], CellResult], processes: int) -> list[CellResult]:
     """The planned cells of these numbers, side by side, in the order in which they were given."""
     if processes == 1:
-        return [_told(_nth(full, ablations, number)) for number in numbers]
+        return [_told(job(number)) for number in numbers]
     with ProcessPoolExecutor(processes) as pool:
-        jobs = {pool.submit(_nth, full, ablations, number): number for number in numbers}
-        done = {jobs[job]: _told(job.result()) for job in as_completed(jobs)}
+        jobs = {pool.submit(job, number): number for number in numbers}
+        done = {jobs[one]: _told(one.result()) for one in as_completed(jobs)}
     return [done[number] for number in numbers]
 
 
-def _nth(full: bool, ablations: bool, number: int) -> CellResult:
+def _nth(full: bool, ablations: bool, policies: str, onto: Mapping[str, CellResult], number: int) -> CellResult:
     cell, effort = planned(full)[number]
-    return compare(cell, replace(effort, ablations=effort.ablations or ablations))
+    return compare(cell, replace(effort, ablations=effort.ablations or ablations), policies, onto.get(cell.name))
 
 
 def _told(result: CellResult) -> CellResult:

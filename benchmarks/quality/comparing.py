@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatch
 from typing import Any
 
 import numpy as np
@@ -61,25 +62,38 @@ class CellResult:
     def as_data(self) -> dict[str, Any]:
         return asdict(self)
 
+    @classmethod
+    def of_data(cls, data: Mapping[str, Any]) -> CellResult:
+        outcomes = {name: Outcome(**outcome) for name, outcome in data["outcomes"].items()}
+        return cls(**{**data, "outcomes": outcomes})
 
-def compare(cell: Cell, effort: Effort) -> CellResult:
-    """Tune every policy on the first part of a cell, score it on the second, and look for the optimum there."""
+
+def compare(cell: Cell, effort: Effort, policies: str = "*", onto: CellResult | None = None) -> CellResult:
+    """Tune every policy on the first part of a cell, score it on the second, and look for the optimum there.
+
+    ``policies`` is a pattern that chooses some by name. With ``onto``, the result of an earlier run of the same cell,
+    the others and the optimum are taken from that.
+    """
     began = time.process_time()
     train, test = stages(cell, effort.train_s, effort.test_s)
-    outcomes = {}
+    outcomes = dict(onto.outcomes) if onto else {}
     for name, choices in contenders(cell, train, effort.ablations).items():
+        if not fnmatch(name, policies):
+            continue
         configuration, policy, tuned = _tuned(cell, train, spread(choices, effort.configurations))
         score = _scored(cell, test, policy)
         outcomes[name] = Outcome(
             configuration, tuned, _attained(score), score.worst_5_min, score.gpu_hours, score.starts
         )
-    best = oracle(test.trace, test.cluster, cell.sla, budget=effort.schedules)
+    if onto:
+        bound, feasible, found_by = onto.bound, onto.feasible, onto.found_by
+    else:
+        best = oracle(test.trace, test.cluster, cell.sla, budget=effort.schedules)
+        bound, feasible, found_by = best.bound_gpu_hours, best.feasible_gpu_hours, "search"
     good = {name: o.gpu_hours for name, o in outcomes.items() if o.attainment >= cell.sla.attainment}
-    feasible, found_by = best.feasible_gpu_hours, "search"
     cheapest = min(good, key=lambda name: good[name], default=None)
     if cheapest is not None and (feasible is None or good[cheapest] < feasible):
         feasible, found_by = good[cheapest], cheapest
-    bound = best.bound_gpu_hours
     broken = [name for name, hours in good.items() if bound is None or hours < bound * (1 - 1e-9)]
     return CellResult(
         name=cell.name,

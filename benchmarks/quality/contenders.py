@@ -56,6 +56,8 @@ def contenders(cell: Cell, stage: Stage, ablations: bool) -> Mapping[str, Config
         makers["SlaPolicy, last minute"] = lambda: _sla(
             cell, forecaster=Forecaster(experts=(Constant(half_life_s=60),))
         )
+        # The first token comes with the first step of decode, which is no longer than this.
+        makers["SlaPolicy, kv_transfer_ms"] = lambda: _sla(cell, kv_transfer_ms=cell.sla.itl_ms)
         makers["SlaPolicy, slow drain"] = lambda: _sla(cell, drains=(600.0,))
     return {name: make() for name, make in makers.items()}
 
