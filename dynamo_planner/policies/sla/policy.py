@@ -78,8 +78,9 @@ class SlaPolicy(Policy, kind="sla"):
     before and is not now, or lengths that are not, keep a pool from being lowered, not from being raised. With no
     requests freshly seen, none expected and none inside, the need is zero (``min_replicas`` has the last word).
 
-    Pools of one role share its requests by what arrives at each, or by their replicas. ``kv_transfer_ms``,
-    ``chunk_tokens``, ``routing`` and ``max_num_seqs`` describe the service, and are those of the sizing; a pool whose
+    Pools of one role share its requests by what arrives at each, or by their replicas. ``kv_transfer_ms`` (and what
+    else is between prefill and the first token, as a first step of decode), ``chunk_tokens``, ``routing`` and
+    ``max_num_seqs`` describe the service, and are those of the sizing; a pool whose
     knobs ``max_num_batched_tokens`` and ``max_num_seqs`` are in the snapshot is sized for those instead. With
     ``state=None`` it is as if the present replicas had just been needed.
 
