@@ -55,7 +55,7 @@ def plot_runs(runs: Sequence[Run], sla: Sla, title: str) -> Figure:
 
 def plot_pareto(scores: Mapping[str, Mapping[float, Score]], sla: Sla, feasible: float | None = None) -> Figure:
     """GPU-hours against the share of requests that miss a target, a line for each policy over its one parameter."""
-    figure = Figure(figsize=(8.0, 5.0), layout="constrained", facecolor="white")
+    figure = Figure(figsize=(9.0, 4.5), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     panel = figure.subplots()
     for name, points in scores.items():
@@ -73,7 +73,7 @@ def plot_pareto(scores: Mapping[str, Mapping[float, Score]], sla: Sla, feasible:
     panel.set_xscale("log")
     panel.set_xlabel("share of requests that missed a target")
     panel.set_ylabel("GPU-hours")
-    panel.legend(fontsize=8, frameon=False)
+    panel.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     plain(panel)
     return figure
 
