@@ -24,7 +24,13 @@ from dynamo_planner.records import read_log
 from dynamo_planner.simulation.generate import burst_and_lull
 from dynamo_planner.simulation.traces import Trace
 
-COMMAND = [sys.executable, "-c", "import typer; from dynamo_planner.cli.demo import demo; typer.run(demo)"]
+COMMAND = [
+    sys.executable,
+    "-c",
+    # Ctrl-C counts, also where the tests run in the background of a shell, which sets it to be ignored.
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+    "import typer; from dynamo_planner.cli.demo import demo; typer.run(demo)",
+]
 
 WORKERS = {"dynamo_planner.simulation.worker", "dynamo_planner.simulation.llamacpp_worker"}
 

@@ -54,6 +54,7 @@ class Service:
     queued: float = 0.0
     obedient: bool = True
     missing: bool = False
+    late_s: float = 0.0
     at_s: float = 0.0
     decisions: list[Decision] = field(default_factory=list)
 
@@ -61,7 +62,14 @@ class Service:
         """What is seen now."""
         ttft, itl = self.latencies(self.knobs, self.at_s)
         known = {} if self.missing else {"ttft_ms": Dist(mean=ttft), "itl_ms": Dist(mean=itl)}
-        traffic = Traffic(requests_per_s=self.requests_per_s, window_s=TICK_S, isl=1000, osl=200, **known)
+        traffic = Traffic(
+            requests_per_s=self.requests_per_s,
+            window_s=TICK_S,
+            observed_at_s=self.at_s - self.late_s,
+            isl=1000,
+            osl=200,
+            **known,
+        )
         pool = PoolStatus(
             spec=PoolSpec(role="aggregated", startup_s=60),
             replicas=self.replicas,

@@ -100,6 +100,15 @@ def test_nothing_is_tried_while_replicas_change_and_a_trial_waits_for_them() -> 
     assert "KnobKept" not in {reason.code for decision in service.decisions for reason in decision.reasons}
 
 
+def test_nothing_is_tried_on_metrics_that_could_not_take_it_back_in_time() -> None:
+    service = Service(best_at(4096), {CHUNK: 1024}, late_s=TICK_S + 1)
+    assert service.run(tuner(), 30) == []
+    assert service.codes() == ["MetricsLate"]
+    service.late_s = TICK_S
+    service.run(tuner(), 60)
+    assert service.knobs[CHUNK] == 4096
+
+
 def test_a_trial_under_another_load_says_nothing_and_is_taken_back() -> None:
     service = Service(best_at(8192), {CHUNK: 1024})
     service.run(tuner(), 4)

@@ -46,8 +46,8 @@ class KnobPolicy(Policy, kind="knobs"):
     ``profile``: the largest chunk that keeps ITL under its target at the batch and context that are seen; the batch at
     which ITL meets its target within the KV cache, where requests wait before full batches; the prompt length up to
     which a local prefill takes less than queueing and transfer), then a notch towards the target that binds. Never
-    while replicas are changing or unknown, and not where the cost is under ``worth``: with so much room nothing is to
-    be gained. A knob that restarts workers is tried only where the share of work that it should save, for as long as
+    while replicas are changing or unknown, not where metrics are older than their window, so that a trial could not be
+    taken back in time, and not where the cost is under ``worth``: with so much room nothing is to be gained. A knob that restarts workers is tried only where the share of work that it should save, for as long as
     a load ``lasts_s``, outweighs the start-up times of the restart.
 
     **What is kept.** The cost of a window is the larger of TTFT and ITL over their targets (percentiles where they are
@@ -130,6 +130,10 @@ class KnobPolicy(Policy, kind="knobs"):
         memory = self._seen(snapshot, memory, window)
         if (bound := over_the_gap(snapshot, self.catalogue, self._wishes)) is not None:
             return within_the_gap(bound), memory.changed(windows=())
+        late_s = snapshot.at_s - window.at_s
+        if late_s > interval_s(snapshot):
+            message = "metrics come too late to take a trial back in time"
+            return telling(Reason(code="MetricsLate", message=message, values={"late_s": late_s})), memory
         ready_s = memory.not_before_s
         if len(memory.windows) < self.windows or (ready_s is not None and snapshot.at_s < ready_s):
             return Proposal(), memory
