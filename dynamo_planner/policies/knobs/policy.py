@@ -47,8 +47,9 @@ class KnobPolicy(Policy, kind="knobs"):
     which ITL meets its target within the KV cache, where requests wait before full batches; the prompt length up to
     which a local prefill takes less than queueing and transfer), then a notch towards the target that binds. Never
     while replicas are changing or unknown, not where metrics are older than their window, so that a trial could not be
-    taken back in time, and not where the cost is under ``worth``: with so much room nothing is to be gained. A knob that restarts workers is tried only where the share of work that it should save, for as long as
-    a load ``lasts_s``, outweighs the start-up times of the restart.
+    taken back in time, and not where the cost is under ``worth``: with so much room nothing is to be gained. A knob
+    that restarts workers is tried only where the share of work that it should save, for as long as a load ``lasts_s``,
+    outweighs the start-up times of the restart.
 
     **What is kept.** The cost of a window is the larger of TTFT and ITL over their targets (percentiles where they are
     told; where an engine tells no TTFT, a queue as long as what is running stands for a TTFT at its target). A trial is
