@@ -122,6 +122,6 @@ def better(before: Measured, after: Measured, sure: float, least: float) -> bool
     return before.cost - after.cost - sure * math.hypot(before.error, after.error) > least * before.cost
 
 
-def same_load(one: float, other: float, tolerance: float) -> bool:
-    """Whether two loads are within this share of each other."""
+def close_to(one: float, other: float, tolerance: float) -> bool:
+    """Whether two loads or values are within this share of each other."""
     return abs(one - other) <= tolerance * max(one, other)

@@ -16,7 +16,7 @@ from dynamo_planner.frozen import FrozenMap
 from dynamo_planner.knobs import Catalogue, Knob, catalogue
 from dynamo_planner.policies.knobs.candidates import Candidate, Wishes, candidates, over_the_gap
 from dynamo_planner.policies.knobs.looking import interval_s, pools_of, present_value, ready, ready_of, shape_of
-from dynamo_planner.policies.knobs.measuring import Window, better, measured, same_load, window_of
+from dynamo_planner.policies.knobs.measuring import Window, better, close_to, measured, window_of
 from dynamo_planner.policies.knobs.memory import Failure, KnobMemory, Trial
 from dynamo_planner.policies.knobs.saying import measuring, taking_back, telling, wanting, within_the_gap
 from dynamo_planner.policy import Policy
@@ -60,9 +60,9 @@ class KnobPolicy(Policy, kind="knobs"):
     it looks like a gain; and at once where a target is breached that was not before, where nothing can be seen for a
     while, or where the load has changed.
 
-    **What is remembered.** Values that failed are not tried again at a load within ``same_load`` of that at which they
-    did; after each failure in a row the next trial waits twice as long. So under a constant load knobs settle: there
-    are finitely many values, and none is tried twice.
+    **What is remembered.** Values that failed, and those within ``same_load`` of them, are not tried again at a load
+    within ``same_load`` of that at which they did; after each failure in a row the next trial waits twice as long. So
+    under a constant load knobs settle: there are finitely many values, and none is tried twice.
 
     ``gap_ms`` bounds the longest step, for services that promise the worst gap between tokens, not the mean: a chunk
     whose steps would be longer, as profiled, is lowered at once and without a trial. ``engine``
@@ -181,8 +181,9 @@ class KnobPolicy(Policy, kind="knobs"):
 
     def _barred(self, candidate: Candidate, memory: KnobMemory, load: float) -> bool:
         return any(
-            (failure.pool, failure.knob, failure.value) == (candidate.pool, candidate.knob.name, candidate.value)
-            and same_load(failure.load, load, self.same_load)
+            (failure.pool, failure.knob) == (candidate.pool, candidate.knob.name)
+            and (failure.value == candidate.value or close_to(failure.value, candidate.value, self.same_load))
+            and close_to(failure.load, load, self.same_load)
             for failure in memory.failures
         )
 
@@ -237,7 +238,7 @@ class KnobPolicy(Policy, kind="knobs"):
         values = {"before": before.cost, "after": after.cost, "load": after.load}
         lighter = max(1 - after.load / trial.load, 0.0)  # a lighter load would have done some good by itself
         keeps = trial.gain > LEAST_GAIN and after.cost + self.sure * after.error < 1
-        if not keeps and not same_load(trial.load, after.load, self.same_load):
+        if not keeps and not close_to(trial.load, after.load, self.same_load):
             return self._given_up(snapshot, memory, trial, "LoadChanged", "the load is not what it was before")
         if not keeps and not better(before, after, self.sure, LEAST_GAIN + lighter):
             if better(before, after, 0.0, LEAST_GAIN + lighter) and len(memory.windows) < MOST_WINDOWS * self.windows:
