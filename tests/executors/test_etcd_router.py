@@ -72,6 +72,10 @@ def put(etcd: Etcd, key: str, value: str) -> None:
     assert etcd._post("/v3/kv/put", encoded)[0] == 200
 
 
+def delete(etcd: Etcd, key: str) -> None:
+    assert etcd._post("/v3/kv/deleterange", {"key": base64.b64encode(key.encode()).decode()})[0] == 200
+
+
 def value_of(etcd: Etcd, key: str) -> str:
     entry = etcd.get(key)
     assert entry is not None
@@ -138,6 +142,7 @@ def test_what_cannot_be_changes_nothing(
     etcd: Etcd, stored: str | None, value: float, status: str, message: str
 ) -> None:
     key = f"/three/disagg_router/{LENGTH}"
+    delete(etcd, key)  # the cases come in any order
     if stored is not None:
         put(etcd, key, stored)
     outcome = turn(RouterKnobs(etcd, namespace="three"), value)
