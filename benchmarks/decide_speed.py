@@ -28,7 +28,7 @@ import numpy as np
 from benchmarks.peers import planners
 from benchmarks.shared import SHARED
 from dynamo_planner import Dist, LoadPolicy, Policy, PoolSpec, PoolStatus, Profile, Sla, SlaPolicy, Snapshot, Traffic
-from dynamo_planner.actions import State
+from dynamo_planner.core.decision import State
 
 MEASURED = SHARED / "profiles" / "MEASURED_llama2-70b_a100_splitwise_tp4"
 BUNDLED = ("llama31-8b_h100_vllm_tp1", "llama31-70b_h100_vllm_tp4", "llama31-70b-fp8_h200_trtllm_tp2")

@@ -31,7 +31,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.shared import SHARED
-from dynamo_planner.extras import MissingExtraError
+from dynamo_planner.core.extras import MissingExtraError
 from dynamo_planner.forecasting import DEFAULT_EXPERTS, Arima, Constant, Expert, Forecaster, Prophet, Seasonal
 
 Array = npt.NDArray[np.float64]

@@ -23,9 +23,9 @@ from statistics import median
 from typing import Any
 
 from dynamo_planner import LoadPolicy, Observation, Planner, PoolSpec, Snapshot, Traffic
+from dynamo_planner.core.snapshot import PoolMetrics
 from dynamo_planner.executors.kubernetes import Api, Cluster, KubernetesExecutor, KubernetesPool
 from dynamo_planner.executors.kubernetes.resources import PODS, adapters
-from dynamo_planner.snapshot import PoolMetrics
 from tests.kubernetes.cluster import MERGE, Place, install_crds, new_place
 from tests.kubernetes.control_plane import ControlPlane
 from tests.kubernetes.objects import graph, pod_of, settle

@@ -3,7 +3,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from dynamo_planner.actions import (
+from dynamo_planner.core.combinators import highest, together
+from dynamo_planner.core.decision import (
     Action,
     Decision,
     Hold,
@@ -15,13 +16,8 @@ from dynamo_planner.actions import (
     State,
     Want,
 )
-from dynamo_planner.combine import highest, together
-from dynamo_planner.guards import Bounds, GpuBudget, Override, Pending, Stabilization, Staleness, StepLimit
-from dynamo_planner.loading import ConfigError, load_policy, policy_schema
-from dynamo_planner.planner import Planner
-from dynamo_planner.policies import LoadPolicy
-from dynamo_planner.policy import Guard, Policy
-from dynamo_planner.snapshot import (
+from dynamo_planner.core.policy import Guard, Policy
+from dynamo_planner.core.snapshot import (
     Dist,
     Observation,
     PoolMetrics,
@@ -34,6 +30,10 @@ from dynamo_planner.snapshot import (
     Traffic,
     WorkerStatus,
 )
+from dynamo_planner.guards import Bounds, GpuBudget, Override, Pending, Stabilization, Staleness, StepLimit
+from dynamo_planner.loading import ConfigError, load_policy, policy_schema
+from dynamo_planner.planner import Planner
+from dynamo_planner.policies import LoadPolicy
 
 __version__ = "0.1.0"
 

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_a
 from pydantic import BaseModel, ValidationError
 from pydantic.json_schema import models_json_schema
 
-from dynamo_planner.extras import needs_extra
-from dynamo_planner.policy import Guard, Guarded, Node, Policy
+from dynamo_planner.core.extras import needs_extra
+from dynamo_planner.core.policy import Guard, Guarded, Node, Policy
 
 if TYPE_CHECKING:
     from dynamo_planner.profiles import Profile
@@ -42,9 +42,9 @@ KINDS = {
     "keda_slo": "dynamo_planner.policies.keda_slo:KedaSloLaw",
     "wva": "dynamo_planner.policies.wva:WvaLaw",
     "ray_serve": "dynamo_planner.policies.ray_serve:RayServeLaw",
-    "guarded": "dynamo_planner.policy:Guarded",
-    "highest": "dynamo_planner.combine:Highest",
-    "together": "dynamo_planner.combine:Together",
+    "guarded": "dynamo_planner.core.policy:Guarded",
+    "highest": "dynamo_planner.core.combinators:Highest",
+    "together": "dynamo_planner.core.combinators:Together",
     "bounds": "dynamo_planner.guards.bounds:Bounds",
     "gpu_budget": "dynamo_planner.guards.gpu_budget:GpuBudget",
     "step_limit": "dynamo_planner.guards.step_limit:StepLimit",

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dynamo_planner.frozen import FrozenMap, KnobValue
-from dynamo_planner.snapshot import Observation, PoolMetrics, PoolSpec, PoolStatus, Replicas, Snapshot, Traffic
+from dynamo_planner.core.snapshot import Observation, PoolMetrics, PoolSpec, PoolStatus, Replicas, Snapshot, Traffic
+from dynamo_planner.core.values import FrozenMap, KnobValue
 
 UNSEEN = PoolMetrics(observed_at_s=None)
 """A pool that a source said nothing of: all of it unknown, and its age too."""

@@ -5,7 +5,7 @@ going whatever becomes of them. Whoever has a loop already calls :meth:`Planner.
 ``await asyncio.to_thread(planner.step)``.
 
 >>> from dynamo_planner.executors.dry_run import DryRunExecutor
->>> from dynamo_planner.snapshot import Observation, PoolSpec, Traffic
+>>> from dynamo_planner.core.snapshot import Observation, PoolSpec, Traffic
 >>> class Busy:
 ...     def observe(self, at_s):
 ...         return Observation(traffic=Traffic(requests_per_s=30))
@@ -28,13 +28,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dynamo_planner.actions import Action, Decision, Outcome, Proposal, Reason, State
+from dynamo_planner.core.decision import Action, Decision, Outcome, Proposal, Reason, State
+from dynamo_planner.core.policy import Guarded, PlainFunction, Policy, as_policy
+from dynamo_planner.core.snapshot import PoolSpec, Replicas, Snapshot
+from dynamo_planner.core.values import KnobValue
 from dynamo_planner.executors import Executor, ExecutorError
-from dynamo_planner.frozen import KnobValue
 from dynamo_planner.merging import blind, merge
-from dynamo_planner.policy import Guarded, PlainFunction, Policy, as_policy
 from dynamo_planner.records import DecisionLog, Step
-from dynamo_planner.snapshot import PoolSpec, Replicas, Snapshot
 from dynamo_planner.sources import Source, SourceError
 from dynamo_planner.state_file import DamagedStateError, SavedState, StateFile
 from dynamo_planner.ticking import Ticks, noting_signals

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from dynamo_planner.actions import Decision, Outcome
-from dynamo_planner.frozen import Frozen
-from dynamo_planner.snapshot import Snapshot
+from dynamo_planner.core.decision import Decision, Outcome
+from dynamo_planner.core.snapshot import Snapshot
+from dynamo_planner.core.values import Frozen
 
 logger = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from dynamo_planner.actions import State
-from dynamo_planner.frozen import Frozen
+from dynamo_planner.core.decision import State
+from dynamo_planner.core.values import Frozen
 from dynamo_planner.records import existing_directory_of
 
 logger = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks.peers.setups import MAX_WORKERS, STARTUP_S
 from dynamo_planner import Dist, Policy, PoolSpec, PoolStatus, Replicas, Snapshot, Traffic, WorkerStatus
-from dynamo_planner.snapshot import Role
+from dynamo_planner.core.snapshot import Role
 
 ROLES: tuple[Role, Role] = ("prefill", "decode")
 TICK_MS = 5000.0

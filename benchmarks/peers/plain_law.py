@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from dynamo_planner import Policy, Profile, Proposal, Sla, Snapshot, Want
-from dynamo_planner.frozen import Frozen
+from dynamo_planner.core.values import Frozen
 
 LENGTHS_COUNT = 50
 """So many finished requests make the means of lengths anew; fewer, in proportion."""

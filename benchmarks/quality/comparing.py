@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.quality.cells import Cell, Stage, stages
 from benchmarks.quality.contenders import Configurations, contenders, spread
-from dynamo_planner.policy import Policy
+from dynamo_planner.core.policy import Policy
 from dynamo_planner.simulation.backtest import run_policy
 from dynamo_planner.simulation.oracle import oracle
 from dynamo_planner.simulation.score import Score

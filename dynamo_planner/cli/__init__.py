@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from dynamo_planner.extras import MissingExtraError, needs_extra
+from dynamo_planner.core.extras import MissingExtraError, needs_extra
 
 
 def main() -> None:

@@ -24,10 +24,10 @@ from dynamo_planner.cli.demo import demo
 from dynamo_planner.cli.local import doctor, status, stop
 from dynamo_planner.cli.queries import queries
 from dynamo_planner.cli.shadow import shadow
+from dynamo_planner.core.snapshot import Snapshot
 from dynamo_planner.executors import ExecutorError
 from dynamo_planner.loading import ConfigError, load_policy, policy_schema, read_data, validated
 from dynamo_planner.records import Step, read_log
-from dynamo_planner.snapshot import Snapshot
 from dynamo_planner.sources import SourceError
 
 FAILED, WRONG_INPUT = 1, 2

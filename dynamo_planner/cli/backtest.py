@@ -12,8 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
+from dynamo_planner.core.policy import Policy
 from dynamo_planner.loading import ConfigError, load_policy
-from dynamo_planner.policy import Policy
 
 
 class Mode(StrEnum):
@@ -64,11 +64,11 @@ def backtest(
 
     Example: `dynamo-planner backtest --policy policy.json --trace requests.npz --profile llama31-8b_h100_vllm_tp1`
     """
+    from dynamo_planner.core.snapshot import Sla  # noqa: PLC0415
     from dynamo_planner.simulation import backtest as backtests  # noqa: PLC0415  # numpy, scipy: only where it is asked
     from dynamo_planner.simulation.cluster_setup import ClusterSetup, MetricsSetup  # noqa: PLC0415
     from dynamo_planner.simulation.oracle import oracle  # noqa: PLC0415
     from dynamo_planner.simulation.traces import TraceError  # noqa: PLC0415
-    from dynamo_planner.snapshot import Sla  # noqa: PLC0415
 
     policies = _policies(policy, allow_custom_kinds)
     measured = _profile(profile)

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from dynamo_planner.cli.config import Engine, PrometheusConfig, ScrapeConfig
+from dynamo_planner.core.snapshot import Role
 from dynamo_planner.loading import ConfigError
-from dynamo_planner.snapshot import Role
 from dynamo_planner.sources import Source
 from dynamo_planner.sources.engines import ENGINES, FRONTENDS
 from dynamo_planner.sources.vocabulary import Vocabulary

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from dynamo_planner.cli.config import PrometheusConfig, RunConfig, ScrapeConfig, load_config, pool_specs
+from dynamo_planner.core.snapshot import PoolSpec, Role
 from dynamo_planner.loading import ConfigError, validated
-from dynamo_planner.snapshot import PoolSpec, Role
 
 ALONE = {"workers": PoolSpec(role="aggregated", min_replicas=0)}
 """The one pool that is looked at where no configuration says which there are."""

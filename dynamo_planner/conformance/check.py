@@ -6,15 +6,15 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import TypeVar
 
-from dynamo_planner.actions import State
 from dynamo_planner.conformance.laws import Case, ConformanceError, judged
 from dynamo_planner.conformance.loops import check_monotone, check_state_size
 from dynamo_planner.conformance.plant import Plant
 from dynamo_planner.conformance.strategies import POOLS, Mode, Pools, as_service, pool_names, some_fields, timelines
 from dynamo_planner.conformance.surroundings import Surroundings, nodes
-from dynamo_planner.extras import needs_extra
-from dynamo_planner.policy import PlainFunction, Policy, as_policy
-from dynamo_planner.snapshot import PoolSpec, Snapshot
+from dynamo_planner.core.decision import State
+from dynamo_planner.core.extras import needs_extra
+from dynamo_planner.core.policy import PlainFunction, Policy, as_policy
+from dynamo_planner.core.snapshot import PoolSpec, Snapshot
 
 with needs_extra("testing"):
     import hypothesis

@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 from pydantic_core import PydanticSerializationError
 
-from dynamo_planner.actions import Decision, ScaleTo, SetKnob, State
 from dynamo_planner.conformance.strategies import FRESH_S, measured
 from dynamo_planner.conformance.surroundings import ELSEWHEN_S, Surroundings
-from dynamo_planner.frozen import FrozenMap
-from dynamo_planner.policy import Guarded, Policy, present_value
-from dynamo_planner.snapshot import Snapshot
+from dynamo_planner.core.decision import Decision, ScaleTo, SetKnob, State
+from dynamo_planner.core.policy import Guarded, Policy, present_value
+from dynamo_planner.core.snapshot import Snapshot
+from dynamo_planner.core.values import FrozenMap
 
 SEEDS = (1, 2, 3)
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from dynamo_planner.conformance.laws import ConformanceError, budgets, decided
 from dynamo_planner.conformance.plant import Plant, Step, run
-from dynamo_planner.policy import Policy
-from dynamo_planner.snapshot import Snapshot
+from dynamo_planner.core.policy import Policy
+from dynamo_planner.core.snapshot import Snapshot
 
 STATE_BYTES = 64 * 1024
 GROWTH_BYTES = 256

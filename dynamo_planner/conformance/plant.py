@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 from pydantic import Field
 
-from dynamo_planner.actions import Decision, SetKnob, State
-from dynamo_planner.frozen import Frozen, FrozenMap, KnobValue
-from dynamo_planner.snapshot import Dist, PoolStatus, Replicas, Role, Snapshot, Traffic
+from dynamo_planner.core.decision import Decision, SetKnob, State
+from dynamo_planner.core.snapshot import Dist, PoolStatus, Replicas, Role, Snapshot, Traffic
+from dynamo_planner.core.values import Frozen, FrozenMap, KnobValue
 
 BACKLOG_S = 60.0
 """Where more arrives than is served, the queue is what would have piled up in this time."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal
 
-from dynamo_planner.extras import needs_extra
-from dynamo_planner.snapshot import Dist, PoolSpec, PoolStatus, Replicas, Role, Snapshot, Traffic
+from dynamo_planner.core.extras import needs_extra
+from dynamo_planner.core.snapshot import Dist, PoolSpec, PoolStatus, Replicas, Role, Snapshot, Traffic
 
 with needs_extra("testing"):
     from hypothesis import strategies as st

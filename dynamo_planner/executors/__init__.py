@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
-from dynamo_planner.actions import Action, Decision, Outcome
-from dynamo_planner.frozen import KnobValue
-from dynamo_planner.snapshot import PoolSpec, Replicas
+from dynamo_planner.core.decision import Action, Decision, Outcome
+from dynamo_planner.core.snapshot import PoolSpec, Replicas
+from dynamo_planner.core.values import KnobValue
 
 
 class Executor(Protocol):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dynamo_planner.actions import Action, Outcome, ScaleTo
-from dynamo_planner.frozen import FrozenMap
-from dynamo_planner.snapshot import PoolSpec, Replicas
+from dynamo_planner.core.decision import Action, Outcome, ScaleTo
+from dynamo_planner.core.snapshot import PoolSpec, Replicas
+from dynamo_planner.core.values import FrozenMap
 
 
 class DryRunExecutor:

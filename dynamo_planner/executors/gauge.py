@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from dynamo_planner.actions import Action, Outcome, ScaleTo
+from dynamo_planner.core.decision import Action, Outcome, ScaleTo
+from dynamo_planner.core.extras import needs_extra
+from dynamo_planner.core.snapshot import PoolSpec, Replicas
 from dynamo_planner.executors import Executor, SaysWhy
-from dynamo_planner.extras import needs_extra
-from dynamo_planner.snapshot import PoolSpec, Replicas
 
 with needs_extra("prometheus"):
     from prometheus_client import CollectorRegistry

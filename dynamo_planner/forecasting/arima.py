@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from dynamo_planner.extras import needs_extra
+from dynamo_planner.core.extras import needs_extra
 from dynamo_planner.forecasting.refit import Refit
 
 Order = Annotated[int, Field(ge=0, le=5)]
@@ -22,7 +22,7 @@ class Arima(Refit):
     """ARIMA(p, d, q) of the square roots, for those who come from Dynamo's ``arima`` predictor.
 
     Dynamo searches the order with ``auto_arima``; here it is fixed, which is steadier from fit to fit. Raises
-    :class:`~dynamo_planner.extras.MissingExtraError` where statsmodels is not installed.
+    :class:`~dynamo_planner.core.extras.MissingExtraError` where statsmodels is not installed.
     """
 
     kind: Literal["arima"] = "arima"

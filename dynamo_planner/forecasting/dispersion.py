@@ -8,8 +8,8 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
+from dynamo_planner.core.values import Frozen
 from dynamo_planner.forecasting.expert import MOST_PER_S, UNKNOWN, Seconds, checked, decayed
-from dynamo_planner.frozen import Frozen
 
 _Row = tuple[float, float, float, float, float]
 

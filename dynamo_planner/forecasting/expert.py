@@ -15,7 +15,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from dynamo_planner.frozen import Frozen, known
+from dynamo_planner.core.values import Frozen, known
 
 Memory = tuple[float, ...]
 """What an expert remembers: a flat row of finite numbers of a fixed length, so that any state is small, immutable and

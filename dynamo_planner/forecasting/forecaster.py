@@ -23,11 +23,11 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
+from dynamo_planner.core.values import Frozen
 from dynamo_planner.forecasting.expert import MOST_PER_S, Memory, Seconds, checked
 from dynamo_planner.forecasting.experts import DEFAULT_EXPERTS, AnyExpert
 from dynamo_planner.forecasting.forecast import Forecast, highest_of, over_window
 from dynamo_planner.forecasting.track import Learning, Track, has_room, new_track, settle
-from dynamo_planner.frozen import Frozen
 
 _POISSON = 0.25
 """Variance of the root of a Poisson count: the noise assumed before any was seen."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from dynamo_planner.extras import needs_extra
+from dynamo_planner.core.extras import needs_extra
 from dynamo_planner.forecasting.refit import Refit
 
 
@@ -15,7 +15,7 @@ class Prophet(Refit):
 
     Each fit starts a process of Stan's optimizer and writes temporary files, so this expert gives the same for the same
     but is not free of side effects; ``logging.getLogger("cmdstanpy").disabled = True`` quietens it. Raises
-    :class:`~dynamo_planner.extras.MissingExtraError` where prophet is not installed.
+    :class:`~dynamo_planner.core.extras.MissingExtraError` where prophet is not installed.
     """
 
     kind: Literal["prophet"] = "prophet"

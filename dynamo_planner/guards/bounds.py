@@ -14,11 +14,11 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from dynamo_planner.actions import Proposal
-from dynamo_planner.frozen import Count, Frozen, FrozenMap, ReadOnly
+from dynamo_planner.core.decision import Proposal
+from dynamo_planner.core.policy import Guard
+from dynamo_planner.core.snapshot import PoolSpec, PoolStatus, Snapshot
+from dynamo_planner.core.values import Count, Frozen, FrozenMap, ReadOnly
 from dynamo_planner.guards.reading import within_service
-from dynamo_planner.policy import Guard
-from dynamo_planner.snapshot import PoolSpec, PoolStatus, Snapshot
 
 
 class PoolBounds(Frozen):
@@ -48,7 +48,7 @@ class PoolBounds(Frozen):
 class Bounds(Guard, kind="bounds"):
     """Keeps every pool within its spec, and within narrower bounds where ``pools`` names it.
 
-    What every decision keeps anyway (see :func:`~dynamo_planner.limits.within_specs`) is kept here, at this place in
+    What every decision keeps anyway (see :func:`~dynamo_planner.core.invariants.within_specs`) is kept here, at this place in
     the chain, so that the guards after it see it. A held pool outside its bounds is brought inside, as by the
     Kubernetes HPA. A narrower minimum raises a pool: :class:`GpuBudget` has the last word only if it comes later.
     """

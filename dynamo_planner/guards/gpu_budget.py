@@ -23,12 +23,12 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from dynamo_planner.actions import Hold, Proposal, Reason, Want
-from dynamo_planner.frozen import Count
+from dynamo_planner.core.decision import Hold, Proposal, Reason, Want
+from dynamo_planner.core.policy import Guard
+from dynamo_planner.core.snapshot import PoolSpec, PoolStatus, Replicas, Snapshot
+from dynamo_planner.core.values import Count
 from dynamo_planner.guards.reading import within_service
 from dynamo_planner.guards.sharing import Claim, Counts, least_gpus, peak, share, step
-from dynamo_planner.policy import Guard
-from dynamo_planner.snapshot import PoolSpec, PoolStatus, Replicas, Snapshot
 
 
 class GpuBudget(Guard, kind="gpu_budget"):

@@ -17,10 +17,10 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
-from dynamo_planner.actions import Hold, Proposal, Reason, Want
-from dynamo_planner.frozen import Count, Frozen
-from dynamo_planner.policy import Guard
-from dynamo_planner.snapshot import Snapshot
+from dynamo_planner.core.decision import Hold, Proposal, Reason, Want
+from dynamo_planner.core.policy import Guard
+from dynamo_planner.core.snapshot import Snapshot
+from dynamo_planner.core.values import Count, Frozen
 
 LATEST_S = 1e11
 """Unix seconds up to the year 5138. Larger numbers are milliseconds."""

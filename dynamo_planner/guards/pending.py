@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from dynamo_planner.actions import Proposal, Reason, Want
+from dynamo_planner.core.decision import Proposal, Reason, Want
+from dynamo_planner.core.policy import Guard
+from dynamo_planner.core.snapshot import STUCK_AFTER_STARTUPS, PoolStatus, Snapshot
 from dynamo_planner.guards.reading import wants
-from dynamo_planner.policy import Guard
-from dynamo_planner.snapshot import STUCK_AFTER_STARTUPS, PoolStatus, Snapshot
 
 
 class Pending(Guard, kind="pending"):

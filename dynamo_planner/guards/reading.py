@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dynamo_planner.actions import Proposal, Want
-from dynamo_planner.frozen import FrozenMap
-from dynamo_planner.limits import within_specs
-from dynamo_planner.snapshot import Replicas, Snapshot
+from dynamo_planner.core.decision import Proposal, Want
+from dynamo_planner.core.invariants import within_specs
+from dynamo_planner.core.snapshot import Replicas, Snapshot
+from dynamo_planner.core.values import FrozenMap
 
 
 def wants(snapshot: Snapshot, proposal: Proposal) -> Iterator[tuple[str, Want, Replicas]]:

@@ -15,11 +15,11 @@ from typing import Any
 
 from pydantic import Field
 
-from dynamo_planner.actions import Hold, Proposal
-from dynamo_planner.frozen import Unit
+from dynamo_planner.core.decision import Hold, Proposal
+from dynamo_planner.core.policy import Guard
+from dynamo_planner.core.snapshot import PoolStatus, Snapshot
+from dynamo_planner.core.values import Unit
 from dynamo_planner.guards.reading import wants
-from dynamo_planner.policy import Guard
-from dynamo_planner.snapshot import PoolStatus, Snapshot
 
 
 class Staleness(Guard, kind="staleness"):

@@ -26,9 +26,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, get_args
 
-from dynamo_planner.frozen import FrozenMap
+from dynamo_planner.core.snapshot import Role
+from dynamo_planner.core.values import FrozenMap
 from dynamo_planner.knobs.knob import Catalogue, Knob
-from dynamo_planner.snapshot import Role
 
 CHUNK, SEQUENCES, MICRO = "max_num_batched_tokens", "max_num_seqs", "max_num_ubatch_tokens"
 LOCAL_PREFILL, PREFILL_QUEUE = "max_local_prefill_length", "max_prefill_queue_size"

@@ -19,8 +19,8 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from dynamo_planner.frozen import Frozen, KnobValue
-from dynamo_planner.snapshot import Role
+from dynamo_planner.core.snapshot import Role
+from dynamo_planner.core.values import Frozen, KnobValue
 
 Applied = Literal["live", "restart", "router"]
 """How a value gets into effect: by a call to the running engine, by a restart of its workers, one after the other, or

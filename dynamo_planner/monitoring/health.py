@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from dynamo_planner.frozen import Frozen
+from dynamo_planner.core.values import Frozen
 from dynamo_planner.records import Step
 
 STALLED_AFTER_INTERVALS, STALLED_AFTER_S = 5.0, 60.0

@@ -17,10 +17,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from dynamo_planner.actions import Decision, ScaleTo
-from dynamo_planner.extras import needs_extra
+from dynamo_planner.core.decision import Decision, ScaleTo
+from dynamo_planner.core.extras import needs_extra
+from dynamo_planner.core.snapshot import Snapshot
 from dynamo_planner.records import Step
-from dynamo_planner.snapshot import Snapshot
 
 with needs_extra("prometheus"):
     from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram

@@ -15,7 +15,7 @@ from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from dynamo_planner.extras import needs_extra
+from dynamo_planner.core.extras import needs_extra
 from dynamo_planner.monitoring.health import Answer, Health
 
 with needs_extra("prometheus"):

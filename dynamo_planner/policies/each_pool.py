@@ -14,9 +14,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from dynamo_planner.actions import Hold, Proposal, Reason, Want
-from dynamo_planner.frozen import FrozenMap
-from dynamo_planner.snapshot import PoolStatus, Snapshot
+from dynamo_planner.core.decision import Hold, Proposal, Reason, Want
+from dynamo_planner.core.snapshot import PoolStatus, Snapshot
+from dynamo_planner.core.values import FrozenMap
 
 M = TypeVar("M")
 

@@ -15,11 +15,11 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from dynamo_planner.actions import Hold, Proposal, Reason, Want
-from dynamo_planner.frozen import Frozen
+from dynamo_planner.core.decision import Hold, Proposal, Reason, Want
+from dynamo_planner.core.policy import Policy
+from dynamo_planner.core.snapshot import PoolStatus, Replicas, Snapshot
+from dynamo_planner.core.values import Frozen
 from dynamo_planner.policies.reading import FRESH_S, UNREADABLE, per_replica, requests, traffic, workers_seen
-from dynamo_planner.policy import Policy
-from dynamo_planner.snapshot import PoolStatus, Replicas, Snapshot
 
 MetricName = Literal["requests", "queued", "running", "kv_usage", "requests_per_s"]
 

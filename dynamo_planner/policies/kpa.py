@@ -17,13 +17,13 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from dynamo_planner.actions import Hold, Proposal, Reason, Want
-from dynamo_planner.frozen import Count, Frozen, FrozenMap, ReadOnly
+from dynamo_planner.core.decision import Hold, Proposal, Reason, Want
+from dynamo_planner.core.policy import Policy
+from dynamo_planner.core.snapshot import PoolStatus, Replicas, Role, Snapshot
+from dynamo_planner.core.values import Count, Frozen, FrozenMap, ReadOnly
 from dynamo_planner.policies.each_pool import Looked, each_pool
 from dynamo_planner.policies.moving_mean import Samples, mean, sampled
 from dynamo_planner.policies.reading import FRESH_S, NO_TARGET, UNREADABLE, asleep, requests
-from dynamo_planner.policy import Policy
-from dynamo_planner.snapshot import PoolStatus, Replicas, Role, Snapshot
 
 LARGEST_COUNT = 10**9
 

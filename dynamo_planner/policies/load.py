@@ -22,11 +22,11 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from dynamo_planner.actions import Hold, Proposal, Reason, Want
-from dynamo_planner.frozen import Count
+from dynamo_planner.core.decision import Hold, Proposal, Reason, Want
+from dynamo_planner.core.policy import Policy
+from dynamo_planner.core.snapshot import STUCK_AFTER_STARTUPS, PoolSpec, PoolStatus, Replicas, Snapshot
+from dynamo_planner.core.values import Count
 from dynamo_planner.policies.load_samples import Interval, PoolSamples, Reading, read, unknown_metric
-from dynamo_planner.policy import Policy
-from dynamo_planner.snapshot import STUCK_AFTER_STARTUPS, PoolSpec, PoolStatus, Replicas, Snapshot
 
 CLOCK_S = 1e-3
 """Unix seconds as floats are good to less than this; an interval that ends sooner ends now."""

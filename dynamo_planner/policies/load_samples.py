@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from dynamo_planner.frozen import Count, Frozen, ReadOnly
-from dynamo_planner.snapshot import PoolStatus, Snapshot
+from dynamo_planner.core.snapshot import PoolStatus, Snapshot
+from dynamo_planner.core.values import Count, Frozen, ReadOnly
 
 LARGEST_LOAD = 1e9
 """Loads are cut off here, so that no sum of them overflows."""

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from dynamo_planner.actions import Hold, Want
-from dynamo_planner.snapshot import Dist, PoolStatus, Snapshot
+from dynamo_planner.core.decision import Hold, Want
+from dynamo_planner.core.snapshot import Dist, PoolStatus, Snapshot
 
 FRESH_S = 60.0
 """What was observed longer ago than this is unknown to a law that does not say otherwise."""

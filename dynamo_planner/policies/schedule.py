@@ -16,10 +16,10 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from dynamo_planner.actions import Hold, Proposal, Want
-from dynamo_planner.frozen import Count, ReadOnly
-from dynamo_planner.policy import Policy
-from dynamo_planner.snapshot import Snapshot
+from dynamo_planner.core.decision import Hold, Proposal, Want
+from dynamo_planner.core.policy import Policy
+from dynamo_planner.core.snapshot import Snapshot
+from dynamo_planner.core.values import Count, ReadOnly
 
 
 class Schedule(Policy, kind="schedule"):

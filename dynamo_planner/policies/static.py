@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from dynamo_planner.actions import Proposal, Want
-from dynamo_planner.frozen import Count, ReadOnly
-from dynamo_planner.policy import Policy
-from dynamo_planner.snapshot import Snapshot
+from dynamo_planner.core.decision import Proposal, Want
+from dynamo_planner.core.policy import Policy
+from dynamo_planner.core.snapshot import Snapshot
+from dynamo_planner.core.values import Count, ReadOnly
 
 
 class StaticLaw(Policy, kind="static"):

@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 import numpy as np
 from pydantic import BeforeValidator, ValidationError, ValidationInfo
 
-from dynamo_planner.frozen import Frozen, plain
+from dynamo_planner.core.values import Frozen, plain
 
 HUGE = 1e300
 """What is not under this is as good as infinite."""

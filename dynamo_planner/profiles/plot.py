@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dynamo_planner.extras import needs_extra
-from dynamo_planner.plotting import GRID, INK, QUIET
+from dynamo_planner.core.extras import needs_extra
+from dynamo_planner.core.plot_style import GRID, INK, QUIET
 
 with needs_extra("plot"):
     from matplotlib import colormaps

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from dynamo_planner.frozen import Count, Frozen
+from dynamo_planner.core.values import Count, Frozen
 from dynamo_planner.profiles.checks import Column, PointsError, distinct, implied_gpus, in_range, same_length
 
 MAX_GPUS = 512

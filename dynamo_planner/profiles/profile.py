@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import Field
 
-from dynamo_planner.frozen import Frozen, FrozenMap, KnobValue, ReadOnly
+from dynamo_planner.core.values import Frozen, FrozenMap, KnobValue, ReadOnly
 from dynamo_planner.profiles.checks import ProfileError, built
 from dynamo_planner.profiles.decode import DecodeSurface
 from dynamo_planner.profiles.mixed import MixedSteps

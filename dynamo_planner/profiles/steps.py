@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy.optimize import nnls
 
-from dynamo_planner.frozen import Frozen
+from dynamo_planner.core.values import Frozen
 from dynamo_planner.profiles.decode import DecodeSurface
 from dynamo_planner.profiles.mixed import MixedSteps
 from dynamo_planner.profiles.points import DecodePoints, PrefillPoints

@@ -22,16 +22,16 @@ from concurrent.futures import Future, ProcessPoolExecutor, wait
 from functools import partial
 from typing import Any
 
-from dynamo_planner.actions import Decision
+from dynamo_planner.core.decision import Decision
+from dynamo_planner.core.policy import PlainFunction, Policy, as_policy
+from dynamo_planner.core.snapshot import Sla
 from dynamo_planner.planner import Planner
-from dynamo_planner.policy import PlainFunction, Policy, as_policy
 from dynamo_planner.simulation.cluster import SimulatedCluster
 from dynamo_planner.simulation.cluster_setup import ClusterSetup
 from dynamo_planner.simulation.report import Report, Run
 from dynamo_planner.simulation.score import score
 from dynamo_planner.simulation.traces import Trace
 from dynamo_planner.simulation.work import hopeless
-from dynamo_planner.snapshot import Sla
 
 DRAIN_S = 300.0
 """How long after the trace requests may take to finish; what is not finished then has missed."""

@@ -23,8 +23,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from dynamo_planner.actions import Action, Outcome, ScaleTo, SetKnob
-from dynamo_planner.frozen import KnobValue
+from dynamo_planner.core.decision import Action, Outcome, ScaleTo, SetKnob
+from dynamo_planner.core.snapshot import Observation, PoolSpec, Replicas, Sla
+from dynamo_planner.core.values import KnobValue
 from dynamo_planner.knobs.catalogue import CHUNK, LOCAL_PREFILL, SEQUENCES
 from dynamo_planner.simulation.cluster_setup import ClusterSetup
 from dynamo_planner.simulation.engine import EngineLimits
@@ -34,7 +35,6 @@ from dynamo_planner.simulation.request import NONE
 from dynamo_planner.simulation.results import Counts, Served, WorkerLife
 from dynamo_planner.simulation.traces import Trace
 from dynamo_planner.simulation.world import ObjectWorld, RecordWorld, can_compile
-from dynamo_planner.snapshot import Observation, PoolSpec, Replicas, Sla
 
 __all__ = ["ClusterSetup", "SimulatedCluster", "Sla"]
 

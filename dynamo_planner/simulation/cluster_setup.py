@@ -6,11 +6,11 @@ from typing import Any, Literal, Self
 
 from pydantic import ConfigDict, Field, SkipValidation, model_validator
 
-from dynamo_planner.frozen import Count, Frozen, ReadOnly
+from dynamo_planner.core.snapshot import PoolSpec, Role
+from dynamo_planner.core.values import Count, Frozen, ReadOnly
 from dynamo_planner.profiles.profile import Profile
 from dynamo_planner.simulation.engine import EngineLimits
 from dynamo_planner.simulation.timing import ProfileTiming, StepTiming
-from dynamo_planner.snapshot import PoolSpec, Role
 
 Routing = Literal["least_loaded", "round_robin", "hash", "pull"]
 """How a pool's router chooses a worker: the one with the least to do (prompt tokens for prefill, otherwise requests),

@@ -13,7 +13,7 @@ from functools import cache
 from types import FunctionType, ModuleType
 from typing import Any
 
-from dynamo_planner.extras import needs_extra
+from dynamo_planner.core.extras import needs_extra
 from dynamo_planner.simulation import (
     batching,
     decode_heap,

@@ -31,7 +31,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from dynamo_planner.frozen import Frozen
+from dynamo_planner.core.values import Frozen
 from dynamo_planner.simulation import batching, happening, leaving, runs, waiting
 from dynamo_planner.simulation.request import NOWHERE, Event, Request
 from dynamo_planner.simulation.state import EngineState, Log

@@ -22,12 +22,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dynamo_planner.actions import ScaleTo
+from dynamo_planner.core.decision import ScaleTo
+from dynamo_planner.core.snapshot import Sla, Snapshot
 from dynamo_planner.merging import merge
 from dynamo_planner.simulation.cluster import SimulatedCluster
 from dynamo_planner.simulation.cluster_setup import ClusterSetup
 from dynamo_planner.simulation.traces import Trace
-from dynamo_planner.snapshot import Sla, Snapshot
 
 
 class ScalingEnv:

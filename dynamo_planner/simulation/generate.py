@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from dynamo_planner.frozen import Frozen
+from dynamo_planner.core.values import Frozen
 from dynamo_planner.simulation.courses import Course
 from dynamo_planner.simulation.traces import Trace
 

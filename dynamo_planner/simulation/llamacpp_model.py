@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
-from dynamo_planner.extras import needs_extra
-from dynamo_planner.frozen import Frozen
+from dynamo_planner.core.extras import needs_extra
+from dynamo_planner.core.values import Frozen
 
 with needs_extra("llamacpp"):
     from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType, TokenType

@@ -17,8 +17,8 @@ from collections.abc import Sequence
 
 from pydantic import Field, ValidationError
 
-from dynamo_planner.extras import needs_extra
-from dynamo_planner.frozen import Frozen
+from dynamo_planner.core.extras import needs_extra
+from dynamo_planner.core.values import Frozen
 
 with needs_extra("llamacpp"):
     from xllamacpp import CommonParams, Server

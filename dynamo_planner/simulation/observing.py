@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from dynamo_planner.frozen import FrozenMap
+from dynamo_planner.core.snapshot import Dist, Observation, PoolMetrics, Traffic, WorkerStatus
+from dynamo_planner.core.values import FrozenMap
 from dynamo_planner.simulation.cluster_setup import ClusterSetup
 from dynamo_planner.simulation.fleet import Fleet
 from dynamo_planner.simulation.looking import Seen
@@ -16,7 +17,6 @@ from dynamo_planner.simulation.serving import BUCKET_RATIO, FIRST_BUCKET_S
 from dynamo_planner.simulation.state import ClusterState
 from dynamo_planner.simulation.traces import Trace
 from dynamo_planner.simulation.world import ObjectWorld
-from dynamo_planner.snapshot import Dist, Observation, PoolMetrics, Traffic, WorkerStatus
 
 DISPERSION_BIN_S = 1.0
 """Arrivals are counted in bins of this width for their dispersion."""

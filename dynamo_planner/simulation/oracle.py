@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dynamo_planner.actions import ScaleTo
+from dynamo_planner.core.decision import ScaleTo
+from dynamo_planner.core.snapshot import Sla
 from dynamo_planner.policies.schedule import Schedule
 from dynamo_planner.simulation.bound import Bound, least_replica_time
 from dynamo_planner.simulation.cluster import SimulatedCluster
@@ -21,7 +22,6 @@ from dynamo_planner.simulation.results import Served
 from dynamo_planner.simulation.search import Judged, Plan, Search, needs
 from dynamo_planner.simulation.traces import Trace
 from dynamo_planner.simulation.work import demand, hopeless
-from dynamo_planner.snapshot import Sla
 
 DRAIN_S = 300.0
 LUCKY_START = 3.0

@@ -16,9 +16,9 @@ from itertools import pairwise
 
 import numpy as np
 
+from dynamo_planner.core.snapshot import Dist, Snapshot
 from dynamo_planner.simulation.trace_files import MAX_TOKENS
 from dynamo_planner.simulation.traces import Trace, TraceError
-from dynamo_planner.snapshot import Dist, Snapshot
 
 LOG = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dynamo_planner.actions import Decision
+from dynamo_planner.core.decision import Decision
+from dynamo_planner.core.snapshot import Sla
 from dynamo_planner.simulation.results import Counts, Served, WorkerLife
 from dynamo_planner.simulation.score import Score
-from dynamo_planner.snapshot import Sla
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dynamo_planner.snapshot import Sla
+from dynamo_planner.core.snapshot import Sla
 
 Floats = NDArray[np.float64]
 

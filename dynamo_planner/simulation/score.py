@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from dynamo_planner.frozen import Frozen, Known, KnownShare, ReadOnly
+from dynamo_planner.core.snapshot import Sla
+from dynamo_planner.core.values import Frozen, Known, KnownShare, ReadOnly
 from dynamo_planner.simulation.results import Served
-from dynamo_planner.snapshot import Sla
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]

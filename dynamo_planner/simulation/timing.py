@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 
 from pydantic import Field
 
-from dynamo_planner.frozen import Frozen
+from dynamo_planner.core.values import Frozen
 from dynamo_planner.profiles.profile import Profile
 
 

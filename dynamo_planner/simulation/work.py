@@ -21,12 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linprog
 
+from dynamo_planner.core.snapshot import Role, Sla
 from dynamo_planner.simulation.bound import Demand
 from dynamo_planner.simulation.cluster_setup import ClusterSetup
 from dynamo_planner.simulation.engine import EngineLimits
 from dynamo_planner.simulation.timing import StepTiming
 from dynamo_planner.simulation.traces import Trace
-from dynamo_planner.snapshot import Role, Sla
 
 Floats = NDArray[np.float64]
 

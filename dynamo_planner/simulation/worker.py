@@ -22,12 +22,12 @@ from typing import Any, Literal, Self, get_args, get_origin
 
 from pydantic import Field, ValidationError, model_validator
 
-from dynamo_planner.extras import needs_extra
-from dynamo_planner.frozen import Frozen
+from dynamo_planner.core.extras import needs_extra
+from dynamo_planner.core.snapshot import Role
+from dynamo_planner.core.values import Frozen
 from dynamo_planner.simulation.engine import Engine, EngineLimits
 from dynamo_planner.simulation.timing import GridTiming, LinearTiming, Slowed, StepTiming
 from dynamo_planner.simulation.worker_http import WorkerApp
-from dynamo_planner.snapshot import Role
 
 with needs_extra("worker"):
     from aiohttp import web

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
-from dynamo_planner.snapshot import Role
+from dynamo_planner.core.snapshot import Role
 
 PIECE = " token"
 """The text of every token."""

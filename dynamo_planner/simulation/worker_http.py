@@ -8,12 +8,12 @@ import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
-from dynamo_planner.extras import needs_extra
+from dynamo_planner.core.extras import needs_extra
+from dynamo_planner.core.snapshot import Role
 from dynamo_planner.simulation.engine import Engine
 from dynamo_planner.simulation.worker_api import ApiError, Completion, Kind
 from dynamo_planner.simulation.worker_metrics import WorkerMetrics
 from dynamo_planner.simulation.worker_stream import RealTimeEngine, TokenStream
-from dynamo_planner.snapshot import Role
 
 with needs_extra("worker"):
     from aiohttp import web

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable
 
-from dynamo_planner.extras import needs_extra
+from dynamo_planner.core.extras import needs_extra
 from dynamo_planner.simulation.engine import Engine
 from dynamo_planner.simulation.request import Request
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dynamo_planner.core.snapshot import WorkerStatus
 from dynamo_planner.simulation import routing, runs, serving
 from dynamo_planner.simulation.cluster_setup import ClusterSetup
 from dynamo_planner.simulation.engine import EngineLimits
@@ -20,7 +21,6 @@ from dynamo_planner.simulation.serving import BUCKETS, World
 from dynamo_planner.simulation.state import ClusterState, EngineState, Log, PoolState, record_type
 from dynamo_planner.simulation.step_table import StepTable, as_lists, step_table
 from dynamo_planner.simulation.traces import Trace
-from dynamo_planner.snapshot import WorkerStatus
 
 ROUTING = {"least_loaded": routing.LEAST_LOADED, "round_robin": routing.ROUND_ROBIN, "hash": routing.HASH, "pull": 0}
 

@@ -10,11 +10,11 @@ import numpy.typing as npt
 from scipy.interpolate import griddata, interp1d
 from scipy.spatial import QhullError
 
+from dynamo_planner.core.snapshot import Role, Sla
 from dynamo_planner.profiles import Profile, ProfileError
 from dynamo_planner.sizing.load import Load
 from dynamo_planner.sizing.need import DISAGGREGATED, Fact, Need
 from dynamo_planner.sizing.queueing import Floats
-from dynamo_planner.snapshot import Role, Sla
 
 _CELLS = 100
 

@@ -10,9 +10,9 @@ from typing import Self
 import numpy as np
 from scipy.special import ndtri
 
+from dynamo_planner.core.snapshot import Dist
 from dynamo_planner.sizing.arrivals import Arrivals
 from dynamo_planner.sizing.queueing import Floats
-from dynamo_planner.snapshot import Dist
 
 ASSUMED_CV2 = 1.0
 """The squared coefficient of variation of lengths of which only the mean is known: the order of public traces of

@@ -16,6 +16,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from dynamo_planner.core.snapshot import Sla
 from dynamo_planner.sizing.arrivals import LEAST_DISPERSION, Arrivals
 from dynamo_planner.sizing.curves import DecodeCurves, MixedCurves
 from dynamo_planner.sizing.decode import DecodeBatch, context_in_flight
@@ -23,7 +24,6 @@ from dynamo_planner.sizing.lives import CLASSES, Lives
 from dynamo_planner.sizing.load import Lengths, Load
 from dynamo_planner.sizing.queueing import Floats
 from dynamo_planner.sizing.search import fewest
-from dynamo_planner.snapshot import Sla
 
 CAUTION = 1.1
 """As in :mod:`dynamo_planner.sizing.decode`."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from dynamo_planner.snapshot import Role
+from dynamo_planner.core.snapshot import Role
 
 DISAGGREGATED: tuple[Role, ...] = ("prefill", "decode")
 
 
 class Fact(NamedTuple):
     """One step of how a number came to be: the code, message and values of a
-    :class:`~dynamo_planner.actions.Reason`."""
+    :class:`~dynamo_planner.core.decision.Reason`."""
 
     code: str
     message: str

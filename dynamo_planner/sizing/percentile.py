@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from dynamo_planner.core.snapshot import Role, Sla
 from dynamo_planner.profiles import Profile
 from dynamo_planner.sizing.arrivals import Arrivals
 from dynamo_planner.sizing.curves import DecodeCurves, MixedCurves
@@ -20,7 +21,6 @@ from dynamo_planner.sizing.need import DISAGGREGATED, Fact, Need
 from dynamo_planner.sizing.prefill import Routing
 from dynamo_planner.sizing.prompts import Prompts
 from dynamo_planner.sizing.queueing import Floats
-from dynamo_planner.snapshot import Role, Sla
 
 CHUNK_TOKENS = 2048
 """``max_num_batched_tokens`` where nobody says: vLLM's default for chunked prefill in serving."""

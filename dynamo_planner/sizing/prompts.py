@@ -7,12 +7,12 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from dynamo_planner.core.snapshot import Sla
 from dynamo_planner.profiles import PrefillCurve
 from dynamo_planner.sizing.arrivals import Arrivals
 from dynamo_planner.sizing.load import Load
 from dynamo_planner.sizing.prefill import PrefillQueue, Routing
 from dynamo_planner.sizing.queueing import Floats
-from dynamo_planner.snapshot import Sla
 
 _LEAST_S = 1e-6
 

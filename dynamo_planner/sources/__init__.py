@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
-from dynamo_planner.snapshot import Observation
+from dynamo_planner.core.snapshot import Observation
 
 if TYPE_CHECKING:
     from dynamo_planner.sources.frontend import FrontendSource

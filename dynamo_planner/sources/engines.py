@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from dynamo_planner.frozen import FrozenMap
+from dynamo_planner.core.values import FrozenMap
 from dynamo_planner.sources.dynamo import DYNAMO_FRONTEND, DYNAMO_ROUTER
 from dynamo_planner.sources.llamacpp import LLAMACPP
 from dynamo_planner.sources.sglang import SGLANG

@@ -23,7 +23,7 @@ import re
 from collections.abc import Set
 from functools import lru_cache
 
-from dynamo_planner.extras import needs_extra
+from dynamo_planner.core.extras import needs_extra
 
 with needs_extra("scrape"):
     from prometheus_client.parser import text_string_to_metric_families

@@ -13,7 +13,7 @@ from http.client import HTTPException
 from types import MappingProxyType
 from typing import TypeVar
 
-from dynamo_planner.extras import needs_extra
+from dynamo_planner.core.extras import needs_extra
 
 with needs_extra("scrape"):
     from urllib3 import HTTPResponse

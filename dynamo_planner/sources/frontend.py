@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
-from dynamo_planner.snapshot import Observation
+from dynamo_planner.core.snapshot import Observation
 from dynamo_planner.sources import SourceError
 from dynamo_planner.sources.engines import FRONTENDS
 from dynamo_planner.sources.fetch import checked_url

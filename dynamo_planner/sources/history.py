@@ -1,6 +1,6 @@
 """What a served model was like in the past, as snapshots: from a recording, or asked of Prometheus.
 
->>> from dynamo_planner.snapshot import Traffic
+>>> from dynamo_planner.core.snapshot import Traffic
 >>> past = HistorySource(lambda: iter([Snapshot(at_s=t, traffic=Traffic(requests_per_s=t)) for t in (0, 10, 20)]))
 >>> [snapshot.at_s for snapshot in past]
 [0.0, 10.0, 20.0]
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from dynamo_planner.snapshot import Observation, PoolMetrics, PoolSpec, Snapshot
+from dynamo_planner.core.snapshot import Observation, PoolMetrics, PoolSpec, Snapshot
 from dynamo_planner.sources import SourceError
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from dynamo_planner.frozen import Frozen, FrozenMap, ReadOnly
+from dynamo_planner.core.values import Frozen, FrozenMap, ReadOnly
 
 
 def _as_tuple(value: object) -> object:

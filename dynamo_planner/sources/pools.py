@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dynamo_planner.frozen import FrozenMap
-from dynamo_planner.snapshot import PoolMetrics, WorkerStatus
+from dynamo_planner.core.snapshot import PoolMetrics, WorkerStatus
+from dynamo_planner.core.values import FrozenMap
 from dynamo_planner.sources.traffic import traffic_of, unknown_at, why_unseen
 from dynamo_planner.sources.windows import Track
 

@@ -9,8 +9,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dynamo_planner.frozen import FrozenMap
-from dynamo_planner.snapshot import Observation, PoolMetrics, PoolSpec, PoolStatus, Replicas, Role, Snapshot, Traffic
+from dynamo_planner.core.snapshot import (
+    Observation,
+    PoolMetrics,
+    PoolSpec,
+    PoolStatus,
+    Replicas,
+    Role,
+    Snapshot,
+    Traffic,
+)
+from dynamo_planner.core.values import FrozenMap
 from dynamo_planner.sources.access import Access
 from dynamo_planner.sources.answers import PoolAnswers, UnlabelledError, read_answers
 from dynamo_planner.sources.engines import ENGINES, FRONTENDS, detect

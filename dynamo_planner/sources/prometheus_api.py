@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from dynamo_planner.extras import needs_extra
+from dynamo_planner.core.extras import needs_extra
 from dynamo_planner.sources import SourceError
 from dynamo_planner.sources.access import Access
 

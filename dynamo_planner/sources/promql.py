@@ -25,7 +25,7 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import AfterValidator, Field
 
-from dynamo_planner.frozen import Frozen, FrozenMap, ReadOnly
+from dynamo_planner.core.values import Frozen, FrozenMap, ReadOnly
 from dynamo_planner.sources.metrics import Counter, Gauge, Histogram, Info, Mean, Metric, Product, Ratio
 from dynamo_planner.sources.vocabulary import COUNTERS, GAUGES, Quantity, Vocabulary
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping
 
-from dynamo_planner.snapshot import Observation, Role, Traffic
+from dynamo_planner.core.snapshot import Observation, Role, Traffic
 from dynamo_planner.sources import Source, SourceError
 from dynamo_planner.sources.engines import ENGINES
 from dynamo_planner.sources.fetch import checked_url

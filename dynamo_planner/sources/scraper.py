@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, get_args
 
-from dynamo_planner.snapshot import Role
+from dynamo_planner.core.snapshot import Role
 from dynamo_planner.sources.exposition import Page, parse_page
 from dynamo_planner.sources.fetch import FetchError, fetch_all
 from dynamo_planner.sources.json_page import looks_like_json, parse_json

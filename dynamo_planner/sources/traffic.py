@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dynamo_planner.snapshot import Role, Traffic
+from dynamo_planner.core.snapshot import Role, Traffic
 from dynamo_planner.sources.windows import Track, Window, dist_of, window_of
 
 NOTHING_FINISHED = "no request finished in the window"

@@ -21,8 +21,8 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Field, field_serializer, model_validator
 
-from dynamo_planner.frozen import Frozen, FrozenMap, ReadOnly
-from dynamo_planner.snapshot import Role
+from dynamo_planner.core.snapshot import Role
+from dynamo_planner.core.values import Frozen, FrozenMap, ReadOnly
 from dynamo_planner.sources.metrics import Counter, Gauge, Histogram, Info, Mean, Metric, Product, Ratio
 
 __all__ = ["Counter", "Gauge", "Histogram", "Info", "Mean", "Metric", "Product", "Quantity", "Ratio", "Vocabulary"]

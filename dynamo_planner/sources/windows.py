@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from dynamo_planner.snapshot import Dist
+from dynamo_planner.core.snapshot import Dist
 from dynamo_planner.sources.deltas import Interval, carried_over, interval_between, interval_since_birth, total
 from dynamo_planner.sources.reading import Observed, Reading
 from dynamo_planner.sources.vocabulary import COUNTERS, DISTRIBUTIONS

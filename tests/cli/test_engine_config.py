@@ -9,8 +9,8 @@ import pytest
 
 from dynamo_planner.cli.config import config_schema, load_config
 from dynamo_planner.cli.service import service_of
+from dynamo_planner.core.snapshot import Snapshot
 from dynamo_planner.loading import ConfigError
-from dynamo_planner.snapshot import Snapshot
 from tests.sources import engine_pages as pages
 from tests.sources.farm import Farm
 

@@ -29,7 +29,7 @@ from dynamo_planner import (
     Want,
     highest,
 )
-from dynamo_planner.policy import as_policy
+from dynamo_planner.core.policy import as_policy
 
 
 def pool(role: Role = "aggregated", replicas: Any = 2, **spec: Any) -> PoolStatus:

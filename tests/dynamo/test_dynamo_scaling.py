@@ -16,9 +16,9 @@ import pytest
 from dynamo_planner import LoadPolicy, Policy, Replicas, Sla, Snapshot, Stabilization
 from dynamo_planner.cli.demo.load import LoadClient, Request
 from dynamo_planner.cli.demo.record import Recording
+from dynamo_planner.core.policy import as_policy
 from dynamo_planner.executors.circus import CircusExecutor, CircusPool
 from dynamo_planner.planner import Planner
-from dynamo_planner.policy import as_policy
 from dynamo_planner.records import Step
 from dynamo_planner.sources.frontend import FrontendSource
 from dynamo_planner.sources.scrape import ScrapeSource

@@ -8,8 +8,8 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from dynamo_planner import Planner, Replicas, ScaleTo, SetKnob
+from dynamo_planner.core.snapshot import Snapshot
 from dynamo_planner.executors.gauge import GaugeExecutor
-from dynamo_planner.snapshot import Snapshot
 from tests.planner.loop_parts import Clock, Cluster, Metrics, per_ten
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import pytest
 
-from dynamo_planner.extras import MissingExtraError
+from dynamo_planner.core.extras import MissingExtraError
 from dynamo_planner.forecasting import Arima, Forecaster, ForecastState, Prophet
 from dynamo_planner.forecasting.refit import Refit
 

@@ -34,8 +34,8 @@ from dynamo_planner import (
     load_policy,
     together,
 )
+from dynamo_planner.core.policy import as_policy
 from dynamo_planner.knobs import Knob, catalogue
-from dynamo_planner.policy import as_policy
 from tests.golden import closed_loop, parts
 from tests.golden.service import START_S, rates, timeline, told
 

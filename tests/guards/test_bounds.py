@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from dynamo_planner import Decision, PoolSpec, PoolStatus, Replicas, Role, Snapshot, Traffic
+from dynamo_planner.core.policy import as_policy
 from dynamo_planner.guards import Bounds
 from dynamo_planner.guards.bounds import PoolBounds
-from dynamo_planner.policy import as_policy
 
 law = settings(deadline=None, derandomize=True)
 

@@ -8,9 +8,9 @@ import pytest
 from pydantic import ValidationError
 
 from dynamo_planner import Decision, Hold, PoolSpec, PoolStatus, Proposal, Replicas, Role, Snapshot, Traffic, Want
+from dynamo_planner.core.policy import Policy
 from dynamo_planner.guards import Bounds, GpuBudget
 from dynamo_planner.guards.bounds import PoolBounds
-from dynamo_planner.policy import Policy
 
 
 def pool(role: Role = "aggregated", replicas: Any = 1, **spec: Any) -> PoolStatus:

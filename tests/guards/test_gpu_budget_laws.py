@@ -11,10 +11,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from dynamo_planner import Hold, PoolSpec, PoolStatus, Proposal, Replicas, ScaleTo, Snapshot, Traffic, Want
+from dynamo_planner.core.invariants import within_specs
+from dynamo_planner.core.policy import Policy
 from dynamo_planner.guards import GpuBudget
 from dynamo_planner.guards.sharing import REBALANCE_MARGIN
-from dynamo_planner.limits import within_specs
-from dynamo_planner.policy import Policy
 
 law = settings(deadline=None, derandomize=True)
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dynamo_planner import Decision, Hold, PoolSpec, PoolStatus, Proposal, Replicas, Snapshot, Traffic, Want
+from dynamo_planner.core.policy import as_policy
 from dynamo_planner.guards import Pending
-from dynamo_planner.policy import as_policy
 
 law = settings(deadline=None, derandomize=True)
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from dynamo_planner import Decision, Hold, PoolSpec, PoolStatus, Proposal, Replicas, Snapshot, Traffic, Want
+from dynamo_planner.core.policy import as_policy
 from dynamo_planner.guards import Staleness
-from dynamo_planner.policy import as_policy
 
 law = settings(deadline=None, derandomize=True)
 

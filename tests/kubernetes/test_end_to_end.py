@@ -18,16 +18,16 @@ from typing import Any
 import pytest
 import yaml
 
-from dynamo_planner.actions import ScaleTo
 from dynamo_planner.cli.demo.fit import Fit, fit
 from dynamo_planner.cli.demo.load import MODEL, LoadClient
 from dynamo_planner.cli.demo.record import Recording
 from dynamo_planner.cli.demo.router import Router
 from dynamo_planner.cli.demo.scenario import generated
 from dynamo_planner.cli.demo.stage import Stage, load_policy
+from dynamo_planner.core.decision import ScaleTo
+from dynamo_planner.core.snapshot import Role
 from dynamo_planner.records import Step, read_log
 from dynamo_planner.simulation.worker import WorkerOptions
-from dynamo_planner.snapshot import Role
 from tests.cli.run_parts import running
 from tests.kubernetes.cluster import Place, new_place
 from tests.kubernetes.control_plane import ControlPlane, free_port

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from dynamo_planner.actions import Action, Outcome, Proposal, ScaleTo, Want
-from dynamo_planner.frozen import FrozenMap
-from dynamo_planner.policy import Policy
-from dynamo_planner.snapshot import Observation, PoolMetrics, PoolSpec, Replicas, Snapshot, Traffic
+from dynamo_planner.core.decision import Action, Outcome, Proposal, ScaleTo, Want
+from dynamo_planner.core.policy import Policy
+from dynamo_planner.core.snapshot import Observation, PoolMetrics, PoolSpec, Replicas, Snapshot, Traffic
+from dynamo_planner.core.values import FrozenMap
 
 
 class Clock:

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from dynamo_planner.actions import Decision, ScaleTo
+from dynamo_planner.core.decision import Decision, ScaleTo
+from dynamo_planner.core.policy import Policy, as_policy
+from dynamo_planner.core.snapshot import Observation, PoolMetrics, PoolSpec, Snapshot, Traffic
 from dynamo_planner.executors import ExecutorError
 from dynamo_planner.guards.override import Override, Pin
 from dynamo_planner.planner import Planner
-from dynamo_planner.policy import Policy, as_policy
-from dynamo_planner.snapshot import Observation, PoolMetrics, PoolSpec, Snapshot, Traffic
 from dynamo_planner.sources import SourceError
 from tests.planner.loop_parts import Climbing, Clock, Cluster, Metrics, per_ten
 

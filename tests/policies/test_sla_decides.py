@@ -26,8 +26,8 @@ from dynamo_planner import (
     load_policy,
 )
 from dynamo_planner.conformance.strategies import snapshots
+from dynamo_planner.core.policy import Policy
 from dynamo_planner.forecasting import Forecaster
-from dynamo_planner.policy import Policy
 
 PROFILE = Profile.bundled("llama31-8b_h100_vllm_tp1")
 POLICY = SlaPolicy(sla=Sla(ttft_ms=500, itl_ms=25), profile=PROFILE)

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from dynamo_planner import Replicas, Traffic
+from dynamo_planner.core.snapshot import Dist
 from dynamo_planner.policies.sla.correcting import Prompts, by_ttft
 from dynamo_planner.policies.sla.correction import Correction
 from dynamo_planner.policies.sla.holding import Needs, most, noted
 from dynamo_planner.policies.sla.lengths import LengthsSeen, learned
 from dynamo_planner.policies.sla.observing import Seen
-from dynamo_planner.snapshot import Dist
 
 WINDOW_S = 30.0
 SERVICE_S = 0.2

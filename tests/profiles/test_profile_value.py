@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from dynamo_planner.policy import Policy
+from dynamo_planner.core.policy import Policy
 from dynamo_planner.profiles import MixedPoints, PrefillPoints, Profile, ProfileError
 
 

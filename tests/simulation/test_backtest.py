@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dynamo_planner import HpaLaw, LoadPolicy, Policy, Sla, Snapshot, Stabilization, StaticLaw, Traffic
-from dynamo_planner.policy import PlainFunction
+from dynamo_planner.core.policy import PlainFunction
 from dynamo_planner.simulation.backtest import backtest, run_policy
 from dynamo_planner.simulation.bound import Bound
 from dynamo_planner.simulation.cluster_setup import ClusterSetup

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dynamo_planner import Profile, Sla
+from dynamo_planner.core.snapshot import Dist, Role
 from dynamo_planner.sizing import Arrivals, ClassicSizing, Lengths, Load, PercentileSizing
-from dynamo_planner.snapshot import Dist, Role
 
 SLA = Sla(ttft_ms=500, itl_ms=20)
 BOTH: tuple[Role, ...] = ("prefill", "decode")

@@ -16,9 +16,9 @@ import numpy.typing as npt
 import pytest
 
 from dynamo_planner import Profile, Sla
+from dynamo_planner.core.snapshot import Dist
 from dynamo_planner.profiles import MixedPoints
 from dynamo_planner.sizing import Arrivals, Load, PercentileSizing
-from dynamo_planner.snapshot import Dist
 from tests.sizing.steps import Engine, Ints, serve
 from tests.sizing.traffic import FAMILIES, Floats, lognormal, mmpp, renewal
 

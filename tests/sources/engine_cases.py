@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dynamo_planner.snapshot import Dist, Observation, Role
+from dynamo_planner.core.snapshot import Dist, Observation, Role
 from tests.sources import engine_pages as pages
 from tests.sources.by_hand import distribution, total
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from unittest import mock
 
-from dynamo_planner.snapshot import Observation, Role, Snapshot
+from dynamo_planner.core.snapshot import Observation, Role, Snapshot
 from dynamo_planner.sources import FrontendSource, ScrapeSource, SourceError
 from dynamo_planner.sources.fetch import FetchError
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dynamo_planner.snapshot import Observation, Role
+from dynamo_planner.core.snapshot import Observation, Role
 from dynamo_planner.sources import ScrapeSource
 from tests.sources import engine_pages as pages
 from tests.sources.engine_cases import (

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dynamo_planner.snapshot import Dist, Observation
+from dynamo_planner.core.snapshot import Dist, Observation
 from dynamo_planner.sources import FrontendSource, ScrapeSource, SourceError
 from dynamo_planner.sources.engines import ENGINES, FRONTENDS, detect
 from dynamo_planner.sources.exposition import parse_page

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dynamo_planner.snapshot import Role
+from dynamo_planner.core.snapshot import Role
 from dynamo_planner.sources.exposition import parse_page
 from dynamo_planner.sources.json_page import looks_like_json, parse_json
 from dynamo_planner.sources.llamacpp import LLAMACPP

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dynamo_planner.snapshot import Observation
+from dynamo_planner.core.snapshot import Observation
 from dynamo_planner.sources import ScrapeSource, SourceError
 from tests.sources.farm import Farm, Vllm, raw_server
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from dynamo_planner.snapshot import Observation
+from dynamo_planner.core.snapshot import Observation
 from dynamo_planner.sources import ScrapeSource, SourceError
 from tests.sources.farm import Farm, Vllm
 

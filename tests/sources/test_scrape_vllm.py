@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dynamo_planner.snapshot import Dist, Observation
+from dynamo_planner.core.snapshot import Dist, Observation
 from dynamo_planner.sources import ScrapeSource
 from tests.sources.by_hand import worked_out
 from tests.sources.farm import Farm, Vllm

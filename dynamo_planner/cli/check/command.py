@@ -14,8 +14,8 @@ from dynamo_planner.cli.check.report import Found, as_data, show
 from dynamo_planner.cli.config import CircusConfig, PrometheusConfig, ScrapeConfig
 from dynamo_planner.cli.sourcing import Urls, prometheus_of, scrape_of
 from dynamo_planner.cli.where import Config, EngineName, Labels, Model, Prometheus, Where, WindowS, WorkerLabel, where
+from dynamo_planner.core.snapshot import Role
 from dynamo_planner.loading import ConfigError
-from dynamo_planner.snapshot import Role
 
 NOT_ALL_SEEN = 1
 WIDE = 120

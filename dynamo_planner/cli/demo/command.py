@@ -7,8 +7,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
+from dynamo_planner.core.extras import MissingExtraError, needs_extra
 from dynamo_planner.executors import ExecutorError
-from dynamo_planner.extras import MissingExtraError, needs_extra
 
 with needs_extra("cli"):
     import typer

@@ -23,9 +23,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from dynamo_planner.cli.demo.load import Request
+from dynamo_planner.core.snapshot import Sla
 from dynamo_planner.simulation.engine import EngineLimits
 from dynamo_planner.simulation.timing import LinearTiming
-from dynamo_planner.snapshot import Sla
 
 PEAK_WINDOW_S = 10.0
 PEAK_WORKERS = 1.9

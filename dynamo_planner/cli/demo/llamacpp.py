@@ -24,11 +24,11 @@ import numpy as np
 from dynamo_planner.cli.demo.fit import LONGEST_DECODE_S, PREFILL_SHARE, SLA_SCALE, peak_per_s, rounded_up
 from dynamo_planner.cli.demo.load import Request
 from dynamo_planner.cli.demo.stage import AGGREGATED, Stage, pool
+from dynamo_planner.core.snapshot import Sla
 from dynamo_planner.executors import ExecutorError
 from dynamo_planner.executors.circus.ports import free_port
 from dynamo_planner.simulation.llamacpp_model import RandomModel
 from dynamo_planner.simulation.llamacpp_worker import LlamaOptions
-from dynamo_planner.snapshot import Sla
 
 PEAK_WORKERS = 1.5
 """More would not help on two cores, on which the load client and the router run as well."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dynamo_planner.cli.demo.record import Recording, RequestRecord
-from dynamo_planner.extras import needs_extra
+from dynamo_planner.core.extras import needs_extra
 
 with needs_extra("worker"):
     from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector

@@ -24,7 +24,7 @@ from dynamo_planner.cli.demo.show import Show
 from dynamo_planner.cli.demo.simulated import simulated_stage
 from dynamo_planner.cli.demo.stage import POLICIES, Stage
 from dynamo_planner.cli.demo.summary import Summary, summarize
-from dynamo_planner.snapshot import Sla
+from dynamo_planner.core.snapshot import Sla
 
 DONE, FAILED, SIGNALLED = 0, 1, 128
 """Exit codes; ended by a signal, it is the last one plus the signal's number, as shells have it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from dynamo_planner.snapshot import Replicas, Sla
+from dynamo_planner.core.snapshot import Replicas, Sla
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any, Self
 
+from dynamo_planner.core.extras import needs_extra
 from dynamo_planner.executors import ExecutorError
-from dynamo_planner.extras import needs_extra
 
 with needs_extra("worker"):
     from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, TCPConnector, web

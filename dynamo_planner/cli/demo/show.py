@@ -15,10 +15,10 @@ from dynamo_planner.cli.demo.record import Recording
 from dynamo_planner.cli.demo.router import Router
 from dynamo_planner.cli.demo.screen import Screen
 from dynamo_planner.cli.demo.watch import Watch
+from dynamo_planner.core.policy import Policy
 from dynamo_planner.executors import ExecutorError
 from dynamo_planner.executors.circus import CircusExecutor, CircusPool
 from dynamo_planner.planner import Planner
-from dynamo_planner.policy import Policy
 from dynamo_planner.sources.scrape import ScrapeSource
 
 DECIDES_EVERY_S = 1.0

@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from dynamo_planner.cli.demo.load import Request
+from dynamo_planner.core.policy import Policy
+from dynamo_planner.core.snapshot import PoolSpec, Role, Sla
 from dynamo_planner.executors.circus import CircusPool
 from dynamo_planner.forecasting import Constant, Forecaster, Step, Trend
 from dynamo_planner.policies.load import LoadPolicy
 from dynamo_planner.policies.sla import SlaPolicy
-from dynamo_planner.policy import Policy
 from dynamo_planner.profiles import Profile
-from dynamo_planner.snapshot import PoolSpec, Role, Sla
 
 AGGREGATED: dict[str, Role] = {"workers": "aggregated"}
 DISAGGREGATED: dict[str, Role] = {"prefill": "prefill", "decode": "decode"}

@@ -6,16 +6,16 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from dynamo_planner.actions import ScaleTo
 from dynamo_planner.cli.demo.load import LoadClient
 from dynamo_planner.cli.demo.record import Foretold, Move, Recording, Sample
 from dynamo_planner.cli.demo.router import Router
 from dynamo_planner.cli.demo.screen import Screen
 from dynamo_planner.cli.demo.view import look
+from dynamo_planner.core.decision import ScaleTo
+from dynamo_planner.core.snapshot import Replicas
 from dynamo_planner.executors import Executor
 from dynamo_planner.planner import Planner
 from dynamo_planner.records import Step
-from dynamo_planner.snapshot import Replicas
 
 TURN_S = 0.5
 """How often the replicas are noted and the screen is drawn."""

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from dynamo_planner.cli.shadow.record import Moment, Recording
-from dynamo_planner.extras import needs_extra
-from dynamo_planner.plotting import INK, QUIET, plain
+from dynamo_planner.core.extras import needs_extra
+from dynamo_planner.core.plot_style import INK, QUIET, plain
 
 with needs_extra("plot"):
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from dynamo_planner.actions import Decision
-from dynamo_planner.policy import Policy
-from dynamo_planner.snapshot import Snapshot
+from dynamo_planner.core.decision import Decision
+from dynamo_planner.core.policy import Policy
+from dynamo_planner.core.snapshot import Snapshot
 
 MOST_REASONS = 3
 

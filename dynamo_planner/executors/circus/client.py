@@ -6,9 +6,9 @@ import logging
 import time
 from typing import Any
 
+from dynamo_planner.core.extras import needs_extra
 from dynamo_planner.executors import ExecutorError
 from dynamo_planner.executors.circus.crash import crash_point
-from dynamo_planner.extras import needs_extra
 
 with needs_extra("circus"):
     from circus.client import CircusClient

@@ -11,7 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from dynamo_planner.actions import Action, Outcome, ScaleTo, SetKnob
+from dynamo_planner.core.decision import Action, Outcome, ScaleTo, SetKnob
+from dynamo_planner.core.snapshot import PoolSpec, Replicas
+from dynamo_planner.core.values import FrozenMap, KnobValue
 from dynamo_planner.executors import ExecutorError
 from dynamo_planner.executors.circus.arbiter import Arbiter, check_endpoint
 from dynamo_planner.executors.circus.fleet import Fleet
@@ -24,8 +26,6 @@ from dynamo_planner.executors.circus.processes import alive, identify
 from dynamo_planner.executors.circus.roller import Roller
 from dynamo_planner.executors.circus.status import WorkerInfo
 from dynamo_planner.executors.circus.store import Store, default_state_dir
-from dynamo_planner.frozen import FrozenMap, KnobValue
-from dynamo_planner.snapshot import PoolSpec, Replicas
 
 logger = logging.getLogger(__name__)
 

@@ -6,11 +6,11 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
+from dynamo_planner.core.extras import needs_extra
 from dynamo_planner.executors import ExecutorError
 from dynamo_planner.executors.circus.processes import alive, descendants
 from dynamo_planner.executors.circus.records import Records, Worker
 from dynamo_planner.executors.circus.store import Store
-from dynamo_planner.extras import needs_extra
 
 with needs_extra("circus"):
     from filelock import FileLock, Timeout

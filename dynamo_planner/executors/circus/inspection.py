@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
+from dynamo_planner.core.values import Frozen
 from dynamo_planner.executors import ExecutorError
 from dynamo_planner.executors.circus.client import ArbiterClient, ArbiterError
 from dynamo_planner.executors.circus.pool import MARK
@@ -12,7 +13,6 @@ from dynamo_planner.executors.circus.processes import Process, alive, marked, wi
 from dynamo_planner.executors.circus.records import Records, Worker
 from dynamo_planner.executors.circus.status import WorkerInfo
 from dynamo_planner.executors.circus.store import Store, default_state_dir
-from dynamo_planner.frozen import Frozen
 
 
 class NamespaceStatus(Frozen):

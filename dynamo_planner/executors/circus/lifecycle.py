@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from dynamo_planner.core.values import FrozenMap, KnobValue
 from dynamo_planner.executors.circus.pool import CircusPool
 from dynamo_planner.executors.circus.processes import Process
 from dynamo_planner.executors.circus.records import Worker
-from dynamo_planner.frozen import FrozenMap, KnobValue
 
 
 class Seen(NamedTuple):

@@ -14,8 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from dynamo_planner.core.values import Frozen
 from dynamo_planner.executors.circus.crash import crash_point
-from dynamo_planner.frozen import Frozen
 
 _PROC = Path("/proc")
 

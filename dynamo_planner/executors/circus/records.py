@@ -6,9 +6,9 @@ from typing import Literal
 
 from pydantic import Field
 
+from dynamo_planner.core.values import Frozen, FrozenMap, KnobValue, ReadOnly
 from dynamo_planner.executors.circus.pool import MARK
 from dynamo_planner.executors.circus.processes import Process
-from dynamo_planner.frozen import Frozen, FrozenMap, KnobValue, ReadOnly
 
 VERSION = 1
 

@@ -14,14 +14,14 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from dynamo_planner.actions import Outcome, SetKnob
+from dynamo_planner.core.decision import Outcome, SetKnob
+from dynamo_planner.core.values import FrozenMap, KnobValue
 from dynamo_planner.executors import ExecutorError
 from dynamo_planner.executors.circus import lifecycle
 from dynamo_planner.executors.circus.fleet import Fleet
 from dynamo_planner.executors.circus.ledger import Ledger
 from dynamo_planner.executors.circus.pool import CircusPool
 from dynamo_planner.executors.circus.records import FailedTurn, PoolKnobs, Worker
-from dynamo_planner.frozen import FrozenMap, KnobValue
 from dynamo_planner.knobs import KnobError, check_knobs
 
 logger = logging.getLogger(__name__)

@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import Iterable, Mapping
 
+from dynamo_planner.core.values import KnobValue
 from dynamo_planner.executors.circus import lifecycle, logs
 from dynamo_planner.executors.circus.arbiter import Arbiter
 from dynamo_planner.executors.circus.client import ArbiterError, ArbiterSilentError
@@ -15,7 +16,6 @@ from dynamo_planner.executors.circus.ledger import Ledger
 from dynamo_planner.executors.circus.pool import CircusPool
 from dynamo_planner.executors.circus.ports import free_port
 from dynamo_planner.executors.circus.records import Worker
-from dynamo_planner.frozen import KnobValue
 
 _REMOVE_AGAIN_S = 5.0  # not at every housekeeping, which would wait for a silent arbiter each time
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from dynamo_planner.core.values import Frozen
 from dynamo_planner.executors.circus.records import Worker
-from dynamo_planner.frozen import Frozen
 
 
 class WorkerInfo(Frozen):

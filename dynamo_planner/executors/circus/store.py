@@ -10,13 +10,13 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from dynamo_planner.core.extras import needs_extra
 from dynamo_planner.executors import ExecutorError
 from dynamo_planner.executors.circus.crash import crash_point
 from dynamo_planner.executors.circus.names import check_namespace
 from dynamo_planner.executors.circus.pool import MARK
 from dynamo_planner.executors.circus.processes import Process, alive
 from dynamo_planner.executors.circus.records import VERSION, Records, Worker
-from dynamo_planner.extras import needs_extra
 
 with needs_extra("circus"):
     from filelock import FileLock, Timeout

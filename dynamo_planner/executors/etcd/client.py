@@ -7,8 +7,8 @@ import json
 import ssl
 from typing import Any, NamedTuple
 
+from dynamo_planner.core.extras import needs_extra
 from dynamo_planner.executors import ExecutorError
-from dynamo_planner.extras import needs_extra
 
 with needs_extra("etcd"):
     from urllib3 import PoolManager

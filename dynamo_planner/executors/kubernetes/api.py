@@ -17,9 +17,9 @@ from urllib.parse import quote, urlencode
 
 from pydantic_core import from_json
 
+from dynamo_planner.core.extras import needs_extra
 from dynamo_planner.executors import ExecutorError
 from dynamo_planner.executors.kubernetes.resources import Resource
-from dynamo_planner.extras import needs_extra
 
 with needs_extra("kubernetes"):
     import urllib3

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
-from dynamo_planner.frozen import KnobValue
+from dynamo_planner.core.values import KnobValue
 from dynamo_planner.knobs import Knob
 
 _SHELLS = {"sh", "bash", "dash", "ash", "zsh"}

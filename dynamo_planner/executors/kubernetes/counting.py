@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dynamo_planner.core.snapshot import Replicas
 from dynamo_planner.executors.kubernetes.pods import Group
-from dynamo_planner.snapshot import Replicas
 
 
 class UnknownError(Exception):

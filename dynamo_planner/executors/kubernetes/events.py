@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from dynamo_planner.actions import Decision, Outcome, ScaleTo
+from dynamo_planner.core.decision import Decision, Outcome, ScaleTo
 from dynamo_planner.executors.kubernetes.api import FIELD_MANAGER, Api, ApiError
 from dynamo_planner.executors.kubernetes.resources import EVENTS
 

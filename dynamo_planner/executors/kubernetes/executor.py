@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-from dynamo_planner.actions import Action, Decision, Outcome, SetKnob
+from dynamo_planner.core.decision import Action, Decision, Outcome, SetKnob
+from dynamo_planner.core.snapshot import PoolSpec, Replicas
+from dynamo_planner.core.values import FrozenMap, KnobValue
 from dynamo_planner.executors import ExecutorError
 from dynamo_planner.executors.kubernetes.api import Api, ApiError
 from dynamo_planner.executors.kubernetes.arguments import NotUnderstoodError
@@ -25,8 +27,6 @@ from dynamo_planner.executors.kubernetes.pool import GraphTarget, KubernetesPool
 from dynamo_planner.executors.kubernetes.subjects import Found, Subject, changed_by, subject_of
 from dynamo_planner.executors.kubernetes.turning import Turner
 from dynamo_planner.executors.kubernetes.writing import RefusedError, Writer
-from dynamo_planner.frozen import FrozenMap, KnobValue
-from dynamo_planner.snapshot import PoolSpec, Replicas
 
 logger = logging.getLogger(__name__)
 

@@ -19,9 +19,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dynamo_planner.core.snapshot import Role
 from dynamo_planner.executors.kubernetes.counting import Reading, UnknownError, check_observed, condition
 from dynamo_planner.executors.kubernetes.pods import template_gpus
-from dynamo_planner.snapshot import Role
 
 GRAPH_LABEL = "nvidia.com/dynamo-graph-deployment-name"
 COMPONENT_LABEL = "nvidia.com/dynamo-component"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from dynamo_planner.core.snapshot import Role
 from dynamo_planner.executors.kubernetes.api import Api, ApiError
 from dynamo_planner.executors.kubernetes.cluster import Cluster, Thing
 from dynamo_planner.executors.kubernetes.containers import Container, of_component, of_template
@@ -23,7 +24,6 @@ from dynamo_planner.executors.kubernetes.graph import (
 from dynamo_planner.executors.kubernetes.pool import CustomTarget, GraphTarget, Target, WorkloadTarget
 from dynamo_planner.executors.kubernetes.resources import GRAPH_GROUP, Resource, adapters
 from dynamo_planner.executors.kubernetes.workload import read_scaled, read_workload, selector_of, workload_gpus
-from dynamo_planner.snapshot import Role
 
 Reference = tuple[str, str, str]
 """The group, kind and name that a ``scaleTargetRef`` points to."""

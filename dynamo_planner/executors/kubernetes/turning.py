@@ -11,7 +11,8 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from dynamo_planner.actions import Outcome, SetKnob
+from dynamo_planner.core.decision import Outcome, SetKnob
+from dynamo_planner.core.values import Frozen, KnobValue
 from dynamo_planner.executors.kubernetes.api import ApiError
 from dynamo_planner.executors.kubernetes.arguments import NotUnderstoodError, Place, place_of
 from dynamo_planner.executors.kubernetes.cluster import Thing
@@ -20,7 +21,6 @@ from dynamo_planner.executors.kubernetes.pool import KubernetesPool
 from dynamo_planner.executors.kubernetes.resources import Resource
 from dynamo_planner.executors.kubernetes.subjects import Subject
 from dynamo_planner.executors.kubernetes.writing import RefusedError, Writer
-from dynamo_planner.frozen import Frozen, KnobValue
 from dynamo_planner.knobs import KnobError, check_knobs
 
 logger = logging.getLogger(__name__)

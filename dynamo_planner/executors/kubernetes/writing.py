@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dynamo_planner.actions import Action, Outcome, ScaleTo
+from dynamo_planner.core.decision import Action, Outcome, ScaleTo
 from dynamo_planner.executors.kubernetes.api import LONGEST_PAUSE_S, ApiError
 from dynamo_planner.executors.kubernetes.claims import Claim
 from dynamo_planner.executors.kubernetes.cluster import Cluster

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dynamo_planner.core.snapshot import PoolStatus, Sla, Snapshot
 from dynamo_planner.profiles import Profile
 from dynamo_planner.sizing import Load, PercentileSizing
-from dynamo_planner.snapshot import PoolStatus, Sla, Snapshot
 
 AS_MANY = 20.0
 """What a setting saves is worked out for a fleet so many times as large, so that it is no matter of whole replicas."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from dynamo_planner.frozen import KnobValue
+from dynamo_planner.core.snapshot import PoolStatus, Sla, Snapshot
+from dynamo_planner.core.values import KnobValue
 from dynamo_planner.knobs import Catalogue, Knob
 from dynamo_planner.knobs.catalogue import CHUNK, EFFECTIVE_ISL, LOCAL_PREFILL, SEQUENCES
 from dynamo_planner.policies.knobs.analytic import (
@@ -19,7 +20,6 @@ from dynamo_planner.policies.knobs.analytic import (
 from dynamo_planner.policies.knobs.measuring import ttft_binds
 from dynamo_planner.policies.knobs.memory import plain_number
 from dynamo_planner.profiles import Profile
-from dynamo_planner.snapshot import PoolStatus, Sla, Snapshot
 
 FULL = 0.9
 """A batch that has this share of the requests that it may have is full."""

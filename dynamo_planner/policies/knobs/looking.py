@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dynamo_planner.frozen import KnobValue
+from dynamo_planner.core.snapshot import PoolStatus, Snapshot
+from dynamo_planner.core.values import KnobValue
 from dynamo_planner.policies.knobs.memory import Trial, plain_number
-from dynamo_planner.snapshot import PoolStatus, Snapshot
 
 
 def pools_of(snapshot: Snapshot, pool: str | None) -> list[PoolStatus]:

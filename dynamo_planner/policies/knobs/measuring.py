@@ -16,8 +16,8 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from dynamo_planner.frozen import Frozen
-from dynamo_planner.snapshot import Dist, Sla, Snapshot
+from dynamo_planner.core.snapshot import Dist, Sla, Snapshot
+from dynamo_planner.core.values import Frozen
 
 WORST_COST = 5.0
 """Costs are cut off here: how late what is far too late is says little."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dynamo_planner.frozen import Frozen, KnobValue
+from dynamo_planner.core.values import Frozen, KnobValue
 from dynamo_planner.policies.knobs.measuring import Window
 
 MOST_FAILURES = 32

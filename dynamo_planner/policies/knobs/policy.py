@@ -11,17 +11,17 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from dynamo_planner.actions import Proposal, Reason
-from dynamo_planner.frozen import FrozenMap
+from dynamo_planner.core.decision import Proposal, Reason
+from dynamo_planner.core.policy import Policy
+from dynamo_planner.core.snapshot import Sla, Snapshot
+from dynamo_planner.core.values import FrozenMap
 from dynamo_planner.knobs import Catalogue, Knob, catalogue
 from dynamo_planner.policies.knobs.candidates import Candidate, Wishes, candidates, over_the_gap
 from dynamo_planner.policies.knobs.looking import interval_s, pools_of, present_value, ready, ready_of, shape_of
 from dynamo_planner.policies.knobs.measuring import Window, better, close_to, measured, window_of
 from dynamo_planner.policies.knobs.memory import Failure, KnobMemory, Trial
 from dynamo_planner.policies.knobs.saying import measuring, taking_back, telling, wanting, within_the_gap
-from dynamo_planner.policy import Policy
 from dynamo_planner.profiles import Profile
-from dynamo_planner.snapshot import Sla, Snapshot
 
 LEAST_GAIN = 0.02
 """A gain of less than this share is none."""

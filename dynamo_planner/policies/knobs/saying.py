@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dynamo_planner.actions import Proposal, Reason, SetKnob
+from dynamo_planner.core.decision import Proposal, Reason, SetKnob
 from dynamo_planner.policies.knobs.candidates import Bound
 from dynamo_planner.policies.knobs.memory import KnobMemory, Trial
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from dynamo_planner.core.snapshot import PoolStatus, Replicas, Traffic
 from dynamo_planner.policies.sla.correction import ODD, Correction, compared
 from dynamo_planner.policies.sla.observing import Seen
 from dynamo_planner.profiles import Profile
-from dynamo_planner.snapshot import PoolStatus, Replicas, Traffic
 
 SOLVING_STEPS = 12
 

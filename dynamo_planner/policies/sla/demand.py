@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from dynamo_planner.core.snapshot import PoolStatus, Role
 from dynamo_planner.forecasting import Forecast
-from dynamo_planner.snapshot import PoolStatus, Role
 
 
 class Demand(NamedTuple):

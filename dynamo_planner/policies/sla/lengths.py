@@ -6,9 +6,9 @@ import math
 from functools import lru_cache
 from typing import NamedTuple
 
-from dynamo_planner.frozen import FrozenMap
+from dynamo_planner.core.snapshot import Dist
+from dynamo_planner.core.values import FrozenMap
 from dynamo_planner.sizing import Lengths
-from dynamo_planner.snapshot import Dist
 
 HALF_LIFE_S = 600.0
 HALF_LIFE_REQUESTS = 500.0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from dynamo_planner.core.values import Frozen, FrozenMap, ReadOnly
 from dynamo_planner.forecasting import ForecastState
-from dynamo_planner.frozen import Frozen, FrozenMap, ReadOnly
 from dynamo_planner.policies.sla.arrivals import Slots
 from dynamo_planner.policies.sla.correction import Correction
 from dynamo_planner.policies.sla.holding import Needs

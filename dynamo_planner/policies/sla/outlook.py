@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 
+from dynamo_planner.core.snapshot import Snapshot
 from dynamo_planner.forecasting import Forecast, Forecaster
 from dynamo_planner.policies.sla.arrivals import Pattern, pattern, recent_rate
 from dynamo_planner.policies.sla.demand import Demand, demand
@@ -11,7 +12,6 @@ from dynamo_planner.policies.sla.lengths import rounded
 from dynamo_planner.policies.sla.memory import ServiceMemory
 from dynamo_planner.sizing import Lengths, Load
 from dynamo_planner.sizing.decode import context_in_flight
-from dynamo_planner.snapshot import Snapshot
 
 RATE_STEP = 0.02
 """What is needed is worked out for rates in steps of this share, so that it serves for many ticks."""

@@ -6,13 +6,13 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-from dynamo_planner.actions import Reason, Want
-from dynamo_planner.frozen import FrozenMap, KnobValue
+from dynamo_planner.core.decision import Reason, Want
+from dynamo_planner.core.snapshot import PoolStatus, Replicas, Snapshot
+from dynamo_planner.core.values import FrozenMap, KnobValue
 from dynamo_planner.policies.sla.demand import Demand, backlog_left
 from dynamo_planner.policies.sla.holding import Needs, most, noted
 from dynamo_planner.policies.sla.startup import coming
 from dynamo_planner.sizing import Need
-from dynamo_planner.snapshot import PoolStatus, Replicas, Snapshot
 
 LOST_SHARE = 0.25
 """At most this share of the need is asked for once more for replicas that do not come, so that what cannot start does

@@ -11,9 +11,11 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from dynamo_planner.actions import Hold, Proposal, Reason, Want
+from dynamo_planner.core.decision import Hold, Proposal, Reason, Want
+from dynamo_planner.core.policy import Policy
+from dynamo_planner.core.snapshot import PoolStatus, Sla, Snapshot
+from dynamo_planner.core.values import FrozenMap, KnobValue
 from dynamo_planner.forecasting import Forecaster
-from dynamo_planner.frozen import FrozenMap, KnobValue
 from dynamo_planner.knobs.catalogue import CHUNK, SEQUENCES
 from dynamo_planner.policies.sla.correcting import Prompts, Work, by_itl, by_ttft
 from dynamo_planner.policies.sla.demand import shares
@@ -23,14 +25,12 @@ from dynamo_planner.policies.sla.observing import Seen, remembered, seen_in
 from dynamo_planner.policies.sla.outlook import Outlook
 from dynamo_planner.policies.sla.planning import Given, Tick, planned, planned_idle, told
 from dynamo_planner.policies.sla.startup import Startup, watched
-from dynamo_planner.policy import Policy
 from dynamo_planner.profiles import Profile
 from dynamo_planner.sizing import ClassicSizing, Need, PercentileSizing
 from dynamo_planner.sizing.memo import Memo
 from dynamo_planner.sizing.need import DISAGGREGATED
 from dynamo_planner.sizing.percentile import CHUNK_TOKENS
 from dynamo_planner.sizing.prefill import Routing
-from dynamo_planner.snapshot import PoolStatus, Sla, Snapshot
 
 FEWEST_EXPECTED = 0.5
 """With fewer requests than this expected within ``level_s``, and none there, a pool may go to zero."""

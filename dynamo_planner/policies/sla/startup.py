@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from dynamo_planner.snapshot import STUCK_AFTER_STARTUPS, Replicas
+from dynamo_planner.core.snapshot import STUCK_AFTER_STARTUPS, Replicas
 
 PRIOR_STARTS = 2.0
 """The spec counts as so many starts."""

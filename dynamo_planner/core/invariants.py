@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dynamo_planner.actions import Hold, Proposal, Reason, Want
-from dynamo_planner.frozen import FrozenMap
-from dynamo_planner.snapshot import PoolSpec, Snapshot
+from dynamo_planner.core.decision import Hold, Proposal, Reason, Want
+from dynamo_planner.core.snapshot import PoolSpec, Snapshot
+from dynamo_planner.core.values import FrozenMap
 
 
 def within_specs(snapshot: Snapshot, proposal: Proposal) -> Proposal:

@@ -44,10 +44,10 @@ from pydantic import (
     model_validator,
 )
 
-from dynamo_planner.actions import Action, Decision, Hold, Proposal, Reason, ScaleTo, SetKnob, State, Want
-from dynamo_planner.frozen import Frozen, FrozenMap
-from dynamo_planner.limits import within_specs
-from dynamo_planner.snapshot import Snapshot
+from dynamo_planner.core.decision import Action, Decision, Hold, Proposal, Reason, ScaleTo, SetKnob, State, Want
+from dynamo_planner.core.invariants import within_specs
+from dynamo_planner.core.snapshot import Snapshot
+from dynamo_planner.core.values import Frozen, FrozenMap
 
 PlainFunction = Callable[[Snapshot], Mapping[str, int | None]]
 """A policy without memory: replicas per pool, ``None`` to hold."""

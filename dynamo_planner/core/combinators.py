@@ -15,10 +15,10 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from dynamo_planner.actions import Hold, Proposal, SetKnob, State, Want
-from dynamo_planner.frozen import Frozen, FrozenMap, KnobValue, ReadOnly
-from dynamo_planner.policy import AnyPolicy, PlainFunction, Policy, advance, align, as_policy, present_value
-from dynamo_planner.snapshot import Replicas, Snapshot
+from dynamo_planner.core.decision import Hold, Proposal, SetKnob, State, Want
+from dynamo_planner.core.policy import AnyPolicy, PlainFunction, Policy, advance, align, as_policy, present_value
+from dynamo_planner.core.snapshot import Replicas, Snapshot
+from dynamo_planner.core.values import Frozen, FrozenMap, KnobValue, ReadOnly
 
 
 class Highest(Policy, kind="highest"):

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from dynamo_planner.frozen import Count, Frozen, FrozenMap, KnobValue, Known, ReadOnly, known, plain
-from dynamo_planner.snapshot import Snapshot
+from dynamo_planner.core.snapshot import Snapshot
+from dynamo_planner.core.values import Count, Frozen, FrozenMap, KnobValue, Known, ReadOnly, known, plain
 
 
 class ScaleTo(Frozen):

@@ -23,7 +23,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from dynamo_planner.frozen import (
+from dynamo_planner.core.values import (
     Count,
     Frozen,
     FrozenMap,

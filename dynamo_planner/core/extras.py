@@ -18,7 +18,7 @@ def needs_extra(extra: str) -> Iterator[None]:
     ...     import no_such_package
     Traceback (most recent call last):
     ...
-    dynamo_planner.extras.MissingExtraError: no_such_package is not installed: pip install 'dynamo-planner[circus]'
+    dynamo_planner.core.extras.MissingExtraError: no_such_package is not installed: pip install 'dynamo-planner[circus]'
     """
     try:
         yield

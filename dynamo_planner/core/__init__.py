@@ -1,0 +1,1 @@
+"""The contract: values, snapshots, decisions, policies and guards. Pure."""
