@@ -13,8 +13,8 @@ import numpy as np
 
 from benchmarks.quality.cells import STALE, TRACES, Cell, Stage, recorded, shaped, stages, step
 from dynamo_planner import KnobPolicy, Policy, SetKnob, Sla, SlaPolicy, together
-from dynamo_planner.knobs import catalogue
-from dynamo_planner.knobs.catalogue import CHUNK
+from dynamo_planner.engines import catalogue
+from dynamo_planner.engines.catalogue import CHUNK
 from dynamo_planner.simulation.backtest import run_policy
 from dynamo_planner.simulation.report import Run
 from dynamo_planner.simulation.results import Served

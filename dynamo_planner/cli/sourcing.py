@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from dynamo_planner.cli.config import Engine, PrometheusConfig, ScrapeConfig
 from dynamo_planner.core.snapshot import Role
+from dynamo_planner.engines.registry import ENGINES, FRONTENDS
+from dynamo_planner.engines.vocabulary import Vocabulary
 from dynamo_planner.loading import ConfigError
 from dynamo_planner.sources import Source
-from dynamo_planner.sources.engines import ENGINES, FRONTENDS
-from dynamo_planner.sources.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from dynamo_planner.sources.prometheus import PrometheusSource

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
+from dynamo_planner.engines.metric_kinds import Gauge, Histogram, Info
+from dynamo_planner.engines.vocabulary import COUNTERS, DISTRIBUTIONS, GAUGES, QUANTITIES, Quantity, Vocabulary
 from dynamo_planner.sources.deltas import NOTHING, Interval
-from dynamo_planner.sources.metrics import Gauge, Histogram, Info
 from dynamo_planner.sources.picking import LARGEST
 from dynamo_planner.sources.prometheus_api import QueryError, Vector
 from dynamo_planner.sources.promql import (
@@ -27,7 +28,6 @@ from dynamo_planner.sources.promql import (
     told_metrics,
 )
 from dynamo_planner.sources.reading import SHARE_TOLERANCE, SHARES, Observed, Reading, switched_on_by
-from dynamo_planner.sources.vocabulary import COUNTERS, DISTRIBUTIONS, GAUGES, QUANTITIES, Quantity, Vocabulary
 from dynamo_planner.sources.windows import Track
 
 Answers = Mapping[Ask, Vector | QueryError]

@@ -6,12 +6,12 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 
 from dynamo_planner.core.snapshot import Observation
+from dynamo_planner.engines.registry import FRONTENDS
+from dynamo_planner.engines.vocabulary import Vocabulary
 from dynamo_planner.sources import SourceError
-from dynamo_planner.sources.engines import FRONTENDS
 from dynamo_planner.sources.fetch import checked_url
 from dynamo_planner.sources.scraper import Limits, Scraper, Worker
 from dynamo_planner.sources.traffic import Told, traffic_of, unknown_at
-from dynamo_planner.sources.vocabulary import Vocabulary
 from dynamo_planner.sources.windows import Track
 
 Urls = Sequence[str] | Mapping[str, str]

@@ -20,16 +20,16 @@ from dynamo_planner.core.snapshot import (
     Traffic,
 )
 from dynamo_planner.core.values import FrozenMap
+from dynamo_planner.engines.registry import ENGINES, FRONTENDS, detect
+from dynamo_planner.engines.vocabulary import Vocabulary
 from dynamo_planner.sources.access import Access
 from dynamo_planner.sources.answers import PoolAnswers, UnlabelledError, read_answers
-from dynamo_planner.sources.engines import ENGINES, FRONTENDS, detect
 from dynamo_planner.sources.frontend import frontend_traffic
 from dynamo_planner.sources.pools import WorkerNotes, notes_of, pool_metrics
 from dynamo_planner.sources.prometheus_api import PrometheusApi, QueryError, Vector
 from dynamo_planner.sources.promql import Ask, LabelMatchers, Scope, presence_names, queries_of
 from dynamo_planner.sources.scraper import named
 from dynamo_planner.sources.traffic import service_traffic
-from dynamo_planner.sources.vocabulary import Vocabulary
 
 FRONTEND = "frontend"
 

@@ -4,8 +4,8 @@ Gauges and counters are asked by worker, histograms for the pool as a whole. Ser
 divided or compared, and of several names of a metric each worker's newest one counts, so that a fleet in the midst of
 an upgrade reads right.
 
->>> from dynamo_planner.sources.metrics import Counter, Gauge
->>> from dynamo_planner.sources.vocabulary import Vocabulary
+>>> from dynamo_planner.engines.metric_kinds import Counter, Gauge
+>>> from dynamo_planner.engines.vocabulary import Vocabulary
 >>> mine = Vocabulary(engine="Mine", quantities={
 ...     "running": Gauge(names=("mine:running", "mine:active")), "completions": Counter(names=("mine:done_total",))
 ... })
@@ -26,8 +26,8 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import AfterValidator, Field
 
 from dynamo_planner.core.values import Frozen, FrozenMap, ReadOnly
-from dynamo_planner.sources.metrics import Counter, Gauge, Histogram, Info, Mean, Metric, Product, Ratio
-from dynamo_planner.sources.vocabulary import COUNTERS, GAUGES, Quantity, Vocabulary
+from dynamo_planner.engines.metric_kinds import Counter, Gauge, Histogram, Info, Mean, Metric, Product, Ratio
+from dynamo_planner.engines.vocabulary import COUNTERS, GAUGES, Quantity, Vocabulary
 
 UP, OBSERVED_AT, NAMES, KNOWN_BEFORE, INSIDE_CHANGE = "up", "observed_at_s", "names", "known_before", "inside_change"
 """What is asked beside the quantities: which targets there are and whether they could be scraped, when each worker's

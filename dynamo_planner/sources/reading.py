@@ -1,7 +1,7 @@
 """One page of one worker in the terms of a vocabulary: what it tells, and why it does not tell the rest.
 
 >>> from dynamo_planner.sources.exposition import parse_page
->>> from dynamo_planner.sources.vllm import VLLM
+>>> from dynamo_planner.engines.vllm import VLLM
 >>> page = parse_page("vllm:num_requests_running 4\\nvllm:num_requests_waiting -1\\n", VLLM.names())
 >>> reading = read_page(page, VLLM, at_s=0.0)
 >>> reading.gauges, reading.unknown["waiting"]
@@ -17,8 +17,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from dynamo_planner.engines.metric_kinds import Counter, Histogram, Mean, Metric
+from dynamo_planner.engines.vocabulary import COUNTERS, GAUGES, QUANTITIES, Quantity, Vocabulary
 from dynamo_planner.sources.exposition import Labels, Page, Series
-from dynamo_planner.sources.metrics import Counter, Histogram, Mean, Metric
 from dynamo_planner.sources.picking import (
     LARGEST,
     AbsentError,
@@ -29,7 +30,6 @@ from dynamo_planner.sources.picking import (
     histogram,
     possible,
 )
-from dynamo_planner.sources.vocabulary import COUNTERS, GAUGES, QUANTITIES, Quantity, Vocabulary
 
 SHARE_TOLERANCE = 0.01
 """A share that is over 1 by no more than this is 1: what is measured at two moments may be."""

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Self
 
 from dynamo_planner.core.snapshot import Dist
+from dynamo_planner.engines.vocabulary import COUNTERS, DISTRIBUTIONS
 from dynamo_planner.sources.deltas import Interval, carried_over, interval_between, interval_since_birth, total
 from dynamo_planner.sources.reading import Observed, Reading
-from dynamo_planner.sources.vocabulary import COUNTERS, DISTRIBUTIONS
 
 QUANTILES = (0.5, 0.9, 0.99)
 

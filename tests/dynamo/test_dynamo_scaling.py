@@ -17,13 +17,13 @@ from dynamo_planner import LoadPolicy, Policy, Replicas, Sla, Snapshot, Stabiliz
 from dynamo_planner.cli.demo.load import LoadClient, Request
 from dynamo_planner.cli.demo.record import Recording
 from dynamo_planner.core.policy import as_policy
+from dynamo_planner.engines.vllm import VLLM
+from dynamo_planner.engines.vocabulary import Gauge, Vocabulary
 from dynamo_planner.executors.circus import CircusExecutor, CircusPool
 from dynamo_planner.planner import Planner
 from dynamo_planner.records import Step
 from dynamo_planner.sources.frontend import FrontendSource
 from dynamo_planner.sources.scrape import ScrapeSource
-from dynamo_planner.sources.vllm import VLLM
-from dynamo_planner.sources.vocabulary import Gauge, Vocabulary
 from tests.dynamo.service import Service
 
 pytestmark = pytest.mark.timeout(240)

@@ -9,9 +9,9 @@ import pytest
 from pydantic import ValidationError
 
 from dynamo_planner import Outcome, ScaleTo, SetKnob
+from dynamo_planner.engines import Knob
 from dynamo_planner.executors.circus import CircusPool
 from dynamo_planner.executors.circus.crash import PLACES
-from dynamo_planner.knobs import Knob
 from tests.executors.test_circus_recovery import run_planner
 
 if TYPE_CHECKING:

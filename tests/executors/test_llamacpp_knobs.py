@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dynamo_planner import KnobPolicy, Planner, PoolSpec, Sla
+from dynamo_planner.engines import catalogue
 from dynamo_planner.executors.circus import CircusPool
-from dynamo_planner.knobs import catalogue
 from dynamo_planner.sources import ScrapeSource
 
 pytest.importorskip("aiohttp")

@@ -8,9 +8,9 @@ from functools import partial
 from typing import Any
 
 from dynamo_planner import Dist, Observation, Profile, Sla
+from dynamo_planner.engines.registry import ENGINES
 from dynamo_planner.forecasting import Forecaster, ForecastState
 from dynamo_planner.sizing import Arrivals, ClassicSizing, Load, Need, PercentileSizing
-from dynamo_planner.sources.engines import ENGINES
 from dynamo_planner.sources.exposition import parse_page
 from dynamo_planner.sources.json_page import parse_json
 from dynamo_planner.sources.pools import pool_metrics

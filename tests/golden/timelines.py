@@ -35,7 +35,7 @@ from dynamo_planner import (
     together,
 )
 from dynamo_planner.core.policy import as_policy
-from dynamo_planner.knobs import Knob, catalogue
+from dynamo_planner.engines import Knob, catalogue
 from tests.golden import closed_loop, parts
 from tests.golden.service import START_S, rates, timeline, told
 

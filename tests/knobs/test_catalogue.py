@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from dynamo_planner.knobs import ENGINES, Knob, KnobError, catalogue, check_knobs
+from dynamo_planner.engines import ENGINES, Knob, KnobError, catalogue, check_knobs
 
 EVERY = [knob for engine in ENGINES for knob in catalogue(engine).values()]
 

@@ -20,7 +20,7 @@ from dynamo_planner import (
     Snapshot,
     Traffic,
 )
-from dynamo_planner.knobs import Knob, catalogue
+from dynamo_planner.engines import Knob, catalogue
 
 TICK_S = 30.0
 SLA = Sla(ttft_ms=1000, itl_ms=25)

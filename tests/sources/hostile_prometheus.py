@@ -7,8 +7,8 @@ from typing import Any
 from unittest import mock
 
 from dynamo_planner import PoolSpec
+from dynamo_planner.engines.registry import ENGINES
 from dynamo_planner.sources import HistorySource, PrometheusSource, SourceError
-from dynamo_planner.sources.engines import ENGINES
 from tests.sources.hostile import check
 
 AT = 1_700_000_000.0

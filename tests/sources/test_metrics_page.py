@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from dynamo_planner.cli.config import ScrapeConfig
-from dynamo_planner.sources.engines import ENGINES, FRONTENDS
-from dynamo_planner.sources.vocabulary import Vocabulary
+from dynamo_planner.engines.registry import ENGINES, FRONTENDS
+from dynamo_planner.engines.vocabulary import Vocabulary
 
 PAGE = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
 OTHER_PREFIXES = {"trtllm:": "trtllm_", "nv_llm_http_service_": "dynamo_frontend_"}

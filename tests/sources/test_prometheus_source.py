@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from dynamo_planner import PoolSpec, Replicas
-from dynamo_planner.sources.engines import ENGINES, FRONTENDS
+from dynamo_planner.engines.registry import ENGINES, FRONTENDS
 from dynamo_planner.sources.history import HistorySource
 from dynamo_planner.sources.prometheus import PrometheusSource
 from tests.sources.prometheus_server import ask, backfill, line, prometheus

@@ -9,10 +9,10 @@ import pytest
 from pydantic import ValidationError
 
 from dynamo_planner.core.snapshot import Observation, PoolSpec, Snapshot, Traffic
+from dynamo_planner.engines.vocabulary import Counter, Gauge, Vocabulary
 from dynamo_planner.executors.dry_run import DryRunExecutor
 from dynamo_planner.planner import Planner
 from dynamo_planner.sources import ScrapeSource, SourceError
-from dynamo_planner.sources.vocabulary import Counter, Gauge, Vocabulary
 from tests.sources.farm import Farm, Vllm
 
 

@@ -102,7 +102,7 @@ def _asked(prometheus: PrometheusConfig, roles: Mapping[str, Role]) -> Found:
 def _notes(found: Found, endpoints: Urls, watch_s: float) -> dict[str, str]:
     """What is to be said of single workers beside what they tell: whether others read llama.cpp's averages, too."""
     from dynamo_planner.cli.check.windowed import other_readers  # noqa: PLC0415  # needs the extra scrape
-    from dynamo_planner.sources.llamacpp import LLAMACPP  # noqa: PLC0415
+    from dynamo_planner.engines.llamacpp import LLAMACPP  # noqa: PLC0415
 
     urls = {
         f"{pool}.{name}": url

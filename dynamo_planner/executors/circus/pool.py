@@ -12,9 +12,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from dynamo_planner.core.snapshot import PoolSpec
 from dynamo_planner.core.values import Frozen, FrozenMap, KnobValue, ReadOnly
+from dynamo_planner.engines import Catalogue, Knob, catalogue, check_knobs
 from dynamo_planner.executors.circus.names import COMPONENT
 from dynamo_planner.executors.circus.placeholders import check, fill, words
-from dynamo_planner.knobs import Catalogue, Knob, catalogue, check_knobs
 
 INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
 """What every worker gets of the planner's environment."""

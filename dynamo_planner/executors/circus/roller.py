@@ -16,13 +16,13 @@ from typing import Any
 
 from dynamo_planner.core.decision import Outcome, SetKnob
 from dynamo_planner.core.values import FrozenMap, KnobValue
+from dynamo_planner.engines import KnobError, check_knobs
 from dynamo_planner.executors import ExecutorError
 from dynamo_planner.executors.circus import lifecycle
 from dynamo_planner.executors.circus.fleet import Fleet
 from dynamo_planner.executors.circus.ledger import Ledger
 from dynamo_planner.executors.circus.pool import CircusPool
 from dynamo_planner.executors.circus.records import FailedTurn, PoolKnobs, Worker
-from dynamo_planner.knobs import KnobError, check_knobs
 
 logger = logging.getLogger(__name__)
 

@@ -22,10 +22,10 @@ from typing import Any
 from dynamo_planner.core.decision import Action, Decision, Outcome, SetKnob
 from dynamo_planner.core.snapshot import PoolSpec, Replicas
 from dynamo_planner.core.values import KnobValue
+from dynamo_planner.engines import KnobError, catalogue, check_knobs
+from dynamo_planner.engines.catalogue import LOCAL_PREFILL, PREFILL_QUEUE
 from dynamo_planner.executors import Executor, SaysKnobs, SaysWhy, TellsWhy
 from dynamo_planner.executors.etcd.client import Entry, Etcd, EtcdError
-from dynamo_planner.knobs import KnobError, catalogue, check_knobs
-from dynamo_planner.knobs.catalogue import LOCAL_PREFILL, PREFILL_QUEUE
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ Three forms are understood: ``--flag 8`` and ``--flag=8`` in the lists ``command
 underscores), the same inside the one text that a shell is given with ``-c``, and a variable with a literal value in
 ``env``. Everything else is refused: a change must be certain to mean what it is meant to.
 
->>> from dynamo_planner.knobs import catalogue
+>>> from dynamo_planner.engines import catalogue
 >>> container = {"command": ["bash", "-c"], "args": ["exec python3 -m dynamo.vllm --max-num-seqs 256 --model m"]}
 >>> place = place_of(container, "/spec", catalogue("vllm")["max_num_seqs"])
 >>> place.value, place.pointer, place.saying(64)
@@ -19,7 +19,7 @@ from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 from dynamo_planner.core.values import KnobValue
-from dynamo_planner.knobs import Knob
+from dynamo_planner.engines import Knob
 
 _SHELLS = {"sh", "bash", "dash", "ash", "zsh"}
 _NUMBER = re.compile(r"\d+(\.\d+)?")

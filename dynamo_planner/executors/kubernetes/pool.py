@@ -9,8 +9,8 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from dynamo_planner.core.snapshot import PoolSpec
 from dynamo_planner.core.values import Frozen
+from dynamo_planner.engines import Catalogue, Knob, catalogue
 from dynamo_planner.executors.kubernetes.resources import Resource
-from dynamo_planner.knobs import Catalogue, Knob, catalogue
 
 ObjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
 

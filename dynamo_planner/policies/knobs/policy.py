@@ -15,7 +15,7 @@ from dynamo_planner.core.decision import Proposal, Reason
 from dynamo_planner.core.policy import Policy
 from dynamo_planner.core.snapshot import Sla, Snapshot
 from dynamo_planner.core.values import FrozenMap
-from dynamo_planner.knobs import Catalogue, Knob, catalogue
+from dynamo_planner.engines import Catalogue, Knob, catalogue
 from dynamo_planner.policies.knobs.candidates import Candidate, Wishes, candidates, over_the_gap
 from dynamo_planner.policies.knobs.looking import interval_s, pools_of, present_value, ready, ready_of, shape_of
 from dynamo_planner.policies.knobs.measuring import Window, better, close_to, measured, window_of

@@ -8,7 +8,7 @@
 >>> chunk.check(100)
 Traceback (most recent call last):
 ...
-dynamo_planner.knobs.knob.KnobError: max_num_batched_tokens is 100; it must be from 256 to 65536: take 256
+dynamo_planner.engines.knob.KnobError: max_num_batched_tokens is 100; it must be from 256 to 65536: take 256
 """
 
 from __future__ import annotations
@@ -117,11 +117,11 @@ Catalogue = Mapping[str, Knob]
 def check_knobs(knobs: Catalogue, values: Mapping[str, KnobValue]) -> None:
     """Raises :class:`KnobError` where a value is of no knob, out of its range, or at odds with another one.
 
-    >>> from dynamo_planner.knobs import catalogue
+    >>> from dynamo_planner.engines import catalogue
     >>> check_knobs(catalogue("vllm"), {"max_num_batched_tokens": 256, "max_num_seqs": 512})
     Traceback (most recent call last):
     ...
-    dynamo_planner.knobs.knob.KnobError: max_num_batched_tokens is 256, below max_num_seqs, which is 512: raise it \
+    dynamo_planner.engines.knob.KnobError: max_num_batched_tokens is 256, below max_num_seqs, which is 512: raise it \
 to 512 or lower max_num_seqs
     """
     for name, value in values.items():

@@ -10,7 +10,7 @@ is cache, which gives way.
 
 from __future__ import annotations
 
-from dynamo_planner.sources.vocabulary import Counter, Gauge, Mean, Ratio, Vocabulary
+from dynamo_planner.engines.vocabulary import Counter, Gauge, Mean, Ratio, Vocabulary
 
 TOKENS = "llamacpp:tokens_predicted_total"
 SECONDS = "llamacpp:tokens_predicted_seconds_total"

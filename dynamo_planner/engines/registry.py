@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from dynamo_planner.core.values import FrozenMap
-from dynamo_planner.sources.dynamo import DYNAMO_FRONTEND, DYNAMO_ROUTER
-from dynamo_planner.sources.llamacpp import LLAMACPP
-from dynamo_planner.sources.sglang import SGLANG
-from dynamo_planner.sources.trtllm import TRTLLM
-from dynamo_planner.sources.vllm import VLLM
-from dynamo_planner.sources.vocabulary import Vocabulary
+from dynamo_planner.engines.dynamo import DYNAMO_FRONTEND, DYNAMO_ROUTER
+from dynamo_planner.engines.llamacpp import LLAMACPP
+from dynamo_planner.engines.sglang import SGLANG
+from dynamo_planner.engines.trtllm import TRTLLM
+from dynamo_planner.engines.vllm import VLLM
+from dynamo_planner.engines.vocabulary import Vocabulary
 
 ENGINES: Mapping[str, Vocabulary] = FrozenMap({"vllm": VLLM, "sglang": SGLANG, "trtllm": TRTLLM, "llamacpp": LLAMACPP})
 """Those of workers."""

@@ -9,7 +9,7 @@ running nor waiting, and told its prefix hit rate as a gauge (-1 where the cache
 
 from __future__ import annotations
 
-from dynamo_planner.sources.vocabulary import Counter, Gauge, Histogram, Info, Vocabulary
+from dynamo_planner.engines.vocabulary import Counter, Gauge, Histogram, Info, Vocabulary
 
 VLLM = Vocabulary(
     engine="vLLM",

@@ -10,7 +10,7 @@ The router's metrics stand on the page of the frontend that it is in; they are f
 
 from __future__ import annotations
 
-from dynamo_planner.sources.vocabulary import Counter, Gauge, Histogram, Quantity, Vocabulary
+from dynamo_planner.engines.vocabulary import Counter, Gauge, Histogram, Quantity, Vocabulary
 
 OF_WORKERS = "it is the workers', not the frontend's: {}"
 

@@ -23,7 +23,7 @@ from pydantic import BeforeValidator, Field, field_serializer, model_validator
 
 from dynamo_planner.core.snapshot import Role
 from dynamo_planner.core.values import Frozen, FrozenMap, ReadOnly
-from dynamo_planner.sources.metrics import Counter, Gauge, Histogram, Info, Mean, Metric, Product, Ratio
+from dynamo_planner.engines.metric_kinds import Counter, Gauge, Histogram, Info, Mean, Metric, Product, Ratio
 
 __all__ = ["Counter", "Gauge", "Histogram", "Info", "Mean", "Metric", "Product", "Quantity", "Ratio", "Vocabulary"]
 

@@ -10,7 +10,7 @@ differs by version.
 
 from __future__ import annotations
 
-from dynamo_planner.sources.vocabulary import Counter, Gauge, Histogram, Mean, Vocabulary
+from dynamo_planner.engines.vocabulary import Counter, Gauge, Histogram, Mean, Vocabulary
 
 RANKS = ("tp_rank", "pp_rank", "moe_ep_rank")
 TOTAL = {"priority": ("",)}

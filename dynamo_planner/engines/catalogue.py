@@ -28,7 +28,7 @@ from typing import Any, get_args
 
 from dynamo_planner.core.snapshot import Role
 from dynamo_planner.core.values import FrozenMap
-from dynamo_planner.knobs.knob import Catalogue, Knob
+from dynamo_planner.engines.knob import Catalogue, Knob
 
 CHUNK, SEQUENCES, MICRO = "max_num_batched_tokens", "max_num_seqs", "max_num_ubatch_tokens"
 LOCAL_PREFILL, PREFILL_QUEUE = "max_local_prefill_length", "max_prefill_queue_size"

@@ -10,7 +10,7 @@ request. The last names of a metric are those of Dynamo's mocker for this engine
 
 from __future__ import annotations
 
-from dynamo_planner.sources.vocabulary import Counter, Gauge, Histogram, Mean, Product, Ratio, Vocabulary
+from dynamo_planner.engines.vocabulary import Counter, Gauge, Histogram, Mean, Product, Ratio, Vocabulary
 
 
 def named(*names: str) -> tuple[str, ...]:
