@@ -23,8 +23,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from dynamo_planner.engines.vllm import VLLM
 from dynamo_planner.sources import ScrapeSource
-from dynamo_planner.sources.exposition import parse_page
-from dynamo_planner.sources.reading import read_page
+from dynamo_planner.sources.aggregation.sample import read_page
+from dynamo_planner.sources.scraping.exposition import parse_page
 
 SAMPLES = 400
 MOST_PAGE_MS, MOST_ENDPOINT_S = 2.0, 3.0 / 1000

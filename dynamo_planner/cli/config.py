@@ -14,8 +14,8 @@ from dynamo_planner.engines.vocabulary import Vocabulary
 from dynamo_planner.executors.circus import CircusPool
 from dynamo_planner.executors.kubernetes import KubernetesPool
 from dynamo_planner.loading import ConfigError, build, policy_schema, read_data, validated
-from dynamo_planner.sources.access import Access
-from dynamo_planner.sources.promql import LabelMatchers, LabelName
+from dynamo_planner.sources.prometheus.access import Access
+from dynamo_planner.sources.prometheus.promql import LabelMatchers, LabelName
 
 
 def _form(value: object) -> str:

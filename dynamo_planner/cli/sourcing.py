@@ -13,8 +13,8 @@ from dynamo_planner.loading import ConfigError
 from dynamo_planner.sources import Source
 
 if TYPE_CHECKING:
-    from dynamo_planner.sources.prometheus import PrometheusSource
-    from dynamo_planner.sources.scrape import ScrapeSource
+    from dynamo_planner.sources.prometheus.source import PrometheusSource
+    from dynamo_planner.sources.scraping.source import ScrapeSource
 
 Urls = Mapping[str, Mapping[str, str]]
 """Base URLs of workers, by pool and name."""
@@ -32,7 +32,7 @@ def source_of(config: ScrapeConfig | PrometheusConfig, roles: Mapping[str, Role]
 
 def scrape_of(config: ScrapeConfig, roles: Mapping[str, Role], endpoints: Endpoints | Urls) -> ScrapeSource:
     """The source, for pools of these roles. Raises :class:`ConfigError` where it does not fit them."""
-    from dynamo_planner.sources.scrape import ScrapeSource  # noqa: PLC0415  # needs the extra scrape
+    from dynamo_planner.sources.scraping.source import ScrapeSource  # noqa: PLC0415  # needs the extra scrape
 
     try:
         return ScrapeSource(
@@ -49,7 +49,7 @@ def scrape_of(config: ScrapeConfig, roles: Mapping[str, Role], endpoints: Endpoi
 
 
 def _frontend_of(config: ScrapeConfig) -> Source | None:
-    from dynamo_planner.sources.frontend import FrontendSource  # noqa: PLC0415  # needs the extra scrape
+    from dynamo_planner.sources.scraping.frontend import FrontendSource  # noqa: PLC0415  # needs the extra scrape
 
     if config.frontend is None:
         return None
@@ -65,7 +65,7 @@ def _frontend_of(config: ScrapeConfig) -> Source | None:
 
 def prometheus_of(config: PrometheusConfig, roles: Mapping[str, Role]) -> PrometheusSource:
     """The source, for pools of these roles. Raises :class:`ConfigError` where it does not fit them."""
-    from dynamo_planner.sources.prometheus import PrometheusSource  # noqa: PLC0415  # needs the extra prometheus
+    from dynamo_planner.sources.prometheus.source import PrometheusSource  # noqa: PLC0415  # needs the extra prometheus
 
     try:
         return PrometheusSource(

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any, Protocol
 from dynamo_planner.core.snapshot import Observation
 
 if TYPE_CHECKING:
-    from dynamo_planner.sources.frontend import FrontendSource
     from dynamo_planner.sources.history import HistorySource
-    from dynamo_planner.sources.prometheus import PrometheusSource
-    from dynamo_planner.sources.scrape import ScrapeSource
+    from dynamo_planner.sources.prometheus.source import PrometheusSource
+    from dynamo_planner.sources.scraping.frontend import FrontendSource
+    from dynamo_planner.sources.scraping.source import ScrapeSource
 
 __all__ = ["FrontendSource", "HistorySource", "PrometheusSource", "ScrapeSource", "Source", "SourceError"]
 
 NEEDS_AN_EXTRA = {
-    "FrontendSource": "dynamo_planner.sources.frontend",
+    "FrontendSource": "dynamo_planner.sources.scraping.frontend",
     "HistorySource": "dynamo_planner.sources.history",
-    "PrometheusSource": "dynamo_planner.sources.prometheus",
-    "ScrapeSource": "dynamo_planner.sources.scrape",
+    "PrometheusSource": "dynamo_planner.sources.prometheus.source",
+    "ScrapeSource": "dynamo_planner.sources.scraping.source",
 }
 
 

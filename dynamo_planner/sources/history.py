@@ -23,7 +23,7 @@ from dynamo_planner.core.snapshot import Observation, PoolMetrics, PoolSpec, Sna
 from dynamo_planner.sources import SourceError
 
 if TYPE_CHECKING:
-    from dynamo_planner.sources.prometheus import PrometheusSource
+    from dynamo_planner.sources.prometheus.source import PrometheusSource
 
 logger = logging.getLogger(__name__)
 

@@ -22,8 +22,8 @@ from dynamo_planner.engines.vocabulary import Gauge, Vocabulary
 from dynamo_planner.executors.circus import CircusExecutor, CircusPool
 from dynamo_planner.planner import Planner
 from dynamo_planner.records import Step
-from dynamo_planner.sources.frontend import FrontendSource
-from dynamo_planner.sources.scrape import ScrapeSource
+from dynamo_planner.sources.scraping.frontend import FrontendSource
+from dynamo_planner.sources.scraping.source import ScrapeSource
 from tests.dynamo.service import Service
 
 pytestmark = pytest.mark.timeout(240)

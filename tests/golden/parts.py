@@ -11,12 +11,12 @@ from dynamo_planner import Dist, Observation, Profile, Sla
 from dynamo_planner.engines.registry import ENGINES
 from dynamo_planner.forecasting import Forecaster, ForecastState
 from dynamo_planner.sizing import Arrivals, ClassicSizing, Load, Need, PercentileSizing
-from dynamo_planner.sources.exposition import parse_page
-from dynamo_planner.sources.json_page import parse_json
-from dynamo_planner.sources.pools import pool_metrics
-from dynamo_planner.sources.reading import read_page
-from dynamo_planner.sources.traffic import service_traffic
-from dynamo_planner.sources.windows import Track
+from dynamo_planner.sources.aggregation.pools import pool_metrics
+from dynamo_planner.sources.aggregation.sample import read_page
+from dynamo_planner.sources.aggregation.traffic import service_traffic
+from dynamo_planner.sources.aggregation.window import Track
+from dynamo_planner.sources.scraping.exposition import parse_page
+from dynamo_planner.sources.scraping.json_page import parse_json
 from tests.golden.pages import PAGES
 from tests.golden.plain import digest, plain
 

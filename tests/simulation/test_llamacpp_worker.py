@@ -21,7 +21,7 @@ from gguf import GGUFReader
 from dynamo_planner.executors.circus.ports import free_port
 from dynamo_planner.simulation.llamacpp_model import VOCABULARY, RandomModel
 from dynamo_planner.simulation.llamacpp_worker import MODULE, LlamaOptions
-from dynamo_planner.sources.scrape import ScrapeSource
+from dynamo_planner.sources.scraping.source import ScrapeSource
 
 pytestmark = pytest.mark.timeout(120)
 

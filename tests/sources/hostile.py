@@ -13,7 +13,7 @@ from unittest import mock
 
 from dynamo_planner.core.snapshot import Observation, Role, Snapshot
 from dynamo_planner.sources import FrontendSource, ScrapeSource, SourceError
-from dynamo_planner.sources.fetch import FetchError
+from dynamo_planner.sources.scraping.fetch import FetchError
 
 NEED_NO_REASON = (
     *("observed_at_s", "coverage", "window_s"),
@@ -36,7 +36,7 @@ def observe(turns: Sequence[str], role: Role, step_s: float = 10.0) -> list[Obse
                 answers[key] = FetchError(str(error))
         return answers
 
-    with mock.patch("dynamo_planner.sources.scraper.fetch_all", fetched):
+    with mock.patch("dynamo_planner.sources.scraping.scraper.fetch_all", fetched):
         frontend = FrontendSource(["http://127.0.0.1:1"])
         source = ScrapeSource({"w": {"w0": "http://127.0.0.1:2"}}, {"w": role}, frontend=frontend)
         seen = []

@@ -26,7 +26,7 @@ def observe(answers: Sequence[str], engine: int, *, past: bool = False) -> None:
             asked[0] += 1
         return found
 
-    with mock.patch("dynamo_planner.sources.prometheus_api.fetch_all", fetched):
+    with mock.patch("dynamo_planner.sources.prometheus.api.fetch_all", fetched):
         source = PrometheusSource(
             "http://127.0.0.1:1",
             {"w": "aggregated"},

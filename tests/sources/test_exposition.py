@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from dynamo_planner.engines.vllm import VLLM
-from dynamo_planner.sources.exposition import parse_page
+from dynamo_planner.sources.scraping.exposition import parse_page
 
 CAPTURED = Path(__file__).parents[3] / "shared" / "metrics"
 

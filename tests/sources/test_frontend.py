@@ -12,7 +12,7 @@ from dynamo_planner.core.snapshot import Dist, Observation
 from dynamo_planner.engines.registry import ENGINES, FRONTENDS, detect
 from dynamo_planner.engines.vocabulary import QUANTITIES, Vocabulary
 from dynamo_planner.sources import FrontendSource, ScrapeSource, SourceError
-from dynamo_planner.sources.exposition import parse_page
+from dynamo_planner.sources.scraping.exposition import parse_page
 from tests.sources import engine_pages as pages
 from tests.sources.by_hand import distribution, total
 from tests.sources.farm import Farm, Vllm

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from dynamo_planner.core.snapshot import Role
 from dynamo_planner.engines.llamacpp import LLAMACPP
 from dynamo_planner.engines.vllm import VLLM
-from dynamo_planner.sources.exposition import parse_page
-from dynamo_planner.sources.json_page import looks_like_json, parse_json
+from dynamo_planner.sources.scraping.exposition import parse_page
+from dynamo_planner.sources.scraping.json_page import looks_like_json, parse_json
 from tests.sources import engine_pages as pages
 from tests.sources.farm import Vllm
 from tests.sources.hostile import ROLES, observe

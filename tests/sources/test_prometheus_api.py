@@ -28,9 +28,9 @@ from hypothesis import strategies as st
 
 from dynamo_planner.engines.vllm import VLLM
 from dynamo_planner.sources import SourceError
-from dynamo_planner.sources.access import Access, BasicAuth
-from dynamo_planner.sources.prometheus import PrometheusSource
-from dynamo_planner.sources.prometheus_api import PrometheusApi, QueryError
+from dynamo_planner.sources.prometheus.access import Access, BasicAuth
+from dynamo_planner.sources.prometheus.api import PrometheusApi, QueryError
+from dynamo_planner.sources.prometheus.source import PrometheusSource
 from tests.sources.farm import raw_server
 from tests.sources.hostile_prometheus import observe
 from tests.sources.prometheus_server import prometheus

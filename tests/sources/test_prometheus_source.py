@@ -15,7 +15,7 @@ import pytest
 from dynamo_planner import PoolSpec, Replicas
 from dynamo_planner.engines.registry import ENGINES, FRONTENDS
 from dynamo_planner.sources.history import HistorySource
-from dynamo_planner.sources.prometheus import PrometheusSource
+from dynamo_planner.sources.prometheus.source import PrometheusSource
 from tests.sources.prometheus_server import ask, backfill, line, prometheus
 
 T0 = 1_700_000_000

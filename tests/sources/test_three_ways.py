@@ -20,7 +20,7 @@ from dynamo_planner import Observation, PoolSpec
 from dynamo_planner.core.snapshot import PoolMetrics
 from dynamo_planner.sources import ScrapeSource
 from dynamo_planner.sources.history import HistorySource
-from dynamo_planner.sources.prometheus import PrometheusSource
+from dynamo_planner.sources.prometheus.source import PrometheusSource
 from tests.sources.prometheus_server import prometheus, until_scraped
 from tests.sources.simulated import OUTPUT_TOKENS, PROMPT_TOKENS, complete, simulated_workers
 

@@ -19,7 +19,7 @@ from dynamo_planner.core.policy import Policy
 from dynamo_planner.executors import ExecutorError
 from dynamo_planner.executors.circus import CircusExecutor, CircusPool
 from dynamo_planner.planner import Planner
-from dynamo_planner.sources.scrape import ScrapeSource
+from dynamo_planner.sources.scraping.source import ScrapeSource
 
 DECIDES_EVERY_S = 1.0
 WINDOW_S = 5.0

@@ -1,6 +1,6 @@
 """One page of one worker in the terms of a vocabulary: what it tells, and why it does not tell the rest.
 
->>> from dynamo_planner.sources.exposition import parse_page
+>>> from dynamo_planner.sources.scraping.exposition import parse_page
 >>> from dynamo_planner.engines.vllm import VLLM
 >>> page = parse_page("vllm:num_requests_running 4\\nvllm:num_requests_waiting -1\\n", VLLM.names())
 >>> reading = read_page(page, VLLM, at_s=0.0)
@@ -19,8 +19,7 @@ from functools import lru_cache
 
 from dynamo_planner.engines.metric_kinds import Counter, Histogram, Mean, Metric
 from dynamo_planner.engines.vocabulary import COUNTERS, GAUGES, QUANTITIES, Quantity, Vocabulary
-from dynamo_planner.sources.exposition import Labels, Page, Series
-from dynamo_planner.sources.picking import (
+from dynamo_planner.sources.aggregation.selection import (
     LARGEST,
     AbsentError,
     NothingNewError,
@@ -30,6 +29,7 @@ from dynamo_planner.sources.picking import (
     histogram,
     possible,
 )
+from dynamo_planner.sources.scraping.exposition import Labels, Page, Series
 
 SHARE_TOLERANCE = 0.01
 """A share that is over 1 by no more than this is 1: what is measured at two moments may be."""

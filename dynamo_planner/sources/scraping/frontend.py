@@ -9,10 +9,10 @@ from dynamo_planner.core.snapshot import Observation
 from dynamo_planner.engines.registry import FRONTENDS
 from dynamo_planner.engines.vocabulary import Vocabulary
 from dynamo_planner.sources import SourceError
-from dynamo_planner.sources.fetch import checked_url
-from dynamo_planner.sources.scraper import Limits, Scraper, Worker
-from dynamo_planner.sources.traffic import Told, traffic_of, unknown_at
-from dynamo_planner.sources.windows import Track
+from dynamo_planner.sources.aggregation.traffic import Told, traffic_of, unknown_at
+from dynamo_planner.sources.aggregation.window import Track
+from dynamo_planner.sources.scraping.fetch import checked_url
+from dynamo_planner.sources.scraping.scraper import Limits, Scraper, Worker
 
 Urls = Sequence[str] | Mapping[str, str]
 """Base URLs, by name or without."""

@@ -13,10 +13,12 @@ from typing import TypeVar
 
 from dynamo_planner.engines.metric_kinds import Gauge, Histogram, Info
 from dynamo_planner.engines.vocabulary import COUNTERS, DISTRIBUTIONS, GAUGES, QUANTITIES, Quantity, Vocabulary
-from dynamo_planner.sources.deltas import NOTHING, Interval
-from dynamo_planner.sources.picking import LARGEST
-from dynamo_planner.sources.prometheus_api import QueryError, Vector
-from dynamo_planner.sources.promql import (
+from dynamo_planner.sources.aggregation.increase import NOTHING, Interval
+from dynamo_planner.sources.aggregation.sample import SHARE_TOLERANCE, SHARES, Observed, Reading, switched_on_by
+from dynamo_planner.sources.aggregation.selection import LARGEST
+from dynamo_planner.sources.aggregation.window import Track
+from dynamo_planner.sources.prometheus.api import QueryError, Vector
+from dynamo_planner.sources.prometheus.promql import (
     INSIDE_CHANGE,
     KNOWN_BEFORE,
     NAMES,
@@ -27,8 +29,6 @@ from dynamo_planner.sources.promql import (
     presence_names_of,
     told_metrics,
 )
-from dynamo_planner.sources.reading import SHARE_TOLERANCE, SHARES, Observed, Reading, switched_on_by
-from dynamo_planner.sources.windows import Track
 
 Answers = Mapping[Ask, Vector | QueryError]
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from dynamo_planner.core.snapshot import PoolMetrics, WorkerStatus
 from dynamo_planner.core.values import FrozenMap
-from dynamo_planner.sources.traffic import traffic_of, unknown_at, why_unseen
-from dynamo_planner.sources.windows import Track
+from dynamo_planner.sources.aggregation.traffic import traffic_of, unknown_at, why_unseen
+from dynamo_planner.sources.aggregation.window import Track
 
 QUANTITY_OF = {
     "queued": "waiting",

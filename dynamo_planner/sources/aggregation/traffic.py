@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dynamo_planner.core.snapshot import Role, Traffic
-from dynamo_planner.sources.windows import Track, Window, dist_of, window_of
+from dynamo_planner.sources.aggregation.window import Track, Window, dist_of, window_of
 
 NOTHING_FINISHED = "no request finished in the window"
 FIRST_SCRAPE = "rates and means need two scrapes of a worker, and there was one"

@@ -10,11 +10,11 @@ from typing import NamedTuple, get_args
 
 from dynamo_planner.core.snapshot import Role
 from dynamo_planner.engines.vocabulary import Vocabulary
-from dynamo_planner.sources.exposition import Page, parse_page
-from dynamo_planner.sources.fetch import FetchError, fetch_all
-from dynamo_planner.sources.json_page import looks_like_json, parse_json
-from dynamo_planner.sources.reading import Reading, of_model, read_page
-from dynamo_planner.sources.windows import Track
+from dynamo_planner.sources.aggregation.sample import Reading, of_model, read_page
+from dynamo_planner.sources.aggregation.window import Track
+from dynamo_planner.sources.scraping.exposition import Page, parse_page
+from dynamo_planner.sources.scraping.fetch import FetchError, fetch_all
+from dynamo_planner.sources.scraping.json_page import looks_like_json, parse_json
 
 ROLES: tuple[Role, ...] = get_args(Role)
 

@@ -11,8 +11,8 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from dynamo_planner.sources.exposition import Series
-from dynamo_planner.sources.reading import Observed, Reading
+from dynamo_planner.sources.aggregation.sample import Observed, Reading
+from dynamo_planner.sources.scraping.exposition import Series
 
 T = TypeVar("T")
 

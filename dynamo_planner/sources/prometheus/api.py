@@ -15,12 +15,12 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from dynamo_planner.core.extras import needs_extra
 from dynamo_planner.sources import SourceError
-from dynamo_planner.sources.access import Access
+from dynamo_planner.sources.prometheus.access import Access
 
 with needs_extra("prometheus"):
     import urllib3  # noqa: F401  # so that it is this extra which is named where it is missing
 
-from dynamo_planner.sources.fetch import FetchError, checked_url, fetch_all
+from dynamo_planner.sources.scraping.fetch import FetchError, checked_url, fetch_all
 
 AT_ONCE = 8
 """Queries at a time; a Prometheus server takes 20 of them, from everybody."""

@@ -22,14 +22,14 @@ from dynamo_planner.core.snapshot import (
 from dynamo_planner.core.values import FrozenMap
 from dynamo_planner.engines.registry import ENGINES, FRONTENDS, detect
 from dynamo_planner.engines.vocabulary import Vocabulary
-from dynamo_planner.sources.access import Access
-from dynamo_planner.sources.answers import PoolAnswers, UnlabelledError, read_answers
-from dynamo_planner.sources.frontend import frontend_traffic
-from dynamo_planner.sources.pools import WorkerNotes, notes_of, pool_metrics
-from dynamo_planner.sources.prometheus_api import PrometheusApi, QueryError, Vector
-from dynamo_planner.sources.promql import Ask, LabelMatchers, Scope, presence_names, queries_of
-from dynamo_planner.sources.scraper import named
-from dynamo_planner.sources.traffic import service_traffic
+from dynamo_planner.sources.aggregation.pools import WorkerNotes, notes_of, pool_metrics
+from dynamo_planner.sources.aggregation.traffic import service_traffic
+from dynamo_planner.sources.prometheus.access import Access
+from dynamo_planner.sources.prometheus.answers import PoolAnswers, UnlabelledError, read_answers
+from dynamo_planner.sources.prometheus.api import PrometheusApi, QueryError, Vector
+from dynamo_planner.sources.prometheus.promql import Ask, LabelMatchers, Scope, presence_names, queries_of
+from dynamo_planner.sources.scraping.frontend import frontend_traffic
+from dynamo_planner.sources.scraping.scraper import named
 
 FRONTEND = "frontend"
 

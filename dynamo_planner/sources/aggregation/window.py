@@ -13,8 +13,14 @@ from typing import Self
 
 from dynamo_planner.core.snapshot import Dist
 from dynamo_planner.engines.vocabulary import COUNTERS, DISTRIBUTIONS
-from dynamo_planner.sources.deltas import Interval, carried_over, interval_between, interval_since_birth, total
-from dynamo_planner.sources.reading import Observed, Reading
+from dynamo_planner.sources.aggregation.increase import (
+    Interval,
+    carried_over,
+    interval_between,
+    interval_since_birth,
+    total,
+)
+from dynamo_planner.sources.aggregation.sample import Observed, Reading
 
 QUANTILES = (0.5, 0.9, 0.99)
 

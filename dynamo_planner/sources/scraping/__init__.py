@@ -1,0 +1,1 @@
+"""Workers and frontends scraped at their own pages."""
