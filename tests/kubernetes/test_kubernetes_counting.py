@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynamo_planner import Replicas
-from dynamo_planner.executors.kubernetes.counting import Reading, UnknownError, count
 from dynamo_planner.executors.kubernetes.pods import Group, groups
+from dynamo_planner.executors.kubernetes.replica_status import Reading, UnknownError, count
 from dynamo_planner.executors.kubernetes.workload import read_workload
 from tests.kubernetes.objects import pod, timestamp
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from dynamo_planner import KnobPolicy, Observation, Planner, PoolMetrics, Replicas, SetKnob, Sla, Traffic
 from dynamo_planner.engines import Knob, catalogue
 from dynamo_planner.executors import ExecutorError
-from dynamo_planner.executors.kubernetes.arguments import NotUnderstoodError, place_of
+from dynamo_planner.executors.kubernetes.container_args import NotUnderstoodError, place_of
 from tests.kubernetes.cluster import Place
 from tests.kubernetes.faulty_proxy import Fault, Proxy
 from tests.kubernetes.objects import GRAPH, SHAPES, Shape, executor_of, graph, pod_of, scaled, settle, version_of

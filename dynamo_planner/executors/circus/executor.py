@@ -17,13 +17,13 @@ from dynamo_planner.core.values import FrozenMap, KnobValue
 from dynamo_planner.executors import ExecutorError
 from dynamo_planner.executors.circus.arbiter import Arbiter, check_endpoint
 from dynamo_planner.executors.circus.fleet import Fleet
+from dynamo_planner.executors.circus.gpu_leases import Grants
 from dynamo_planner.executors.circus.gpus import check_gpus, detect_gpus
-from dynamo_planner.executors.circus.grants import Grants
 from dynamo_planner.executors.circus.ledger import Ledger
 from dynamo_planner.executors.circus.names import check_components, check_namespace
 from dynamo_planner.executors.circus.pool import CircusPool
 from dynamo_planner.executors.circus.processes import alive, identify
-from dynamo_planner.executors.circus.roller import Roller
+from dynamo_planner.executors.circus.rolling_restart import Roller
 from dynamo_planner.executors.circus.status import WorkerInfo
 from dynamo_planner.executors.circus.store import Store, default_state_dir
 

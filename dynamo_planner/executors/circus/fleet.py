@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dynamo_planner.executors import ExecutorError
 from dynamo_planner.executors.circus import lifecycle, logs
 from dynamo_planner.executors.circus.arbiter import Arbiter
-from dynamo_planner.executors.circus.grants import Grants
+from dynamo_planner.executors.circus.gpu_leases import Grants
 from dynamo_planner.executors.circus.health import HealthChecks
 from dynamo_planner.executors.circus.ledger import Ledger, NotBegunError
 from dynamo_planner.executors.circus.names import free_name

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dynamo_planner.executors.kubernetes.arguments import NotUnderstoodError
+from dynamo_planner.executors.kubernetes.container_args import NotUnderstoodError
 from dynamo_planner.executors.kubernetes.graph import Component
 
 Container = tuple[str, Mapping[str, Any]]

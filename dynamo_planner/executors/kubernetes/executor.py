@@ -16,17 +16,17 @@ from dynamo_planner.core.snapshot import PoolSpec, Replicas
 from dynamo_planner.core.values import FrozenMap, KnobValue
 from dynamo_planner.executors import ExecutorError
 from dynamo_planner.executors.kubernetes.api import Api, ApiError
-from dynamo_planner.executors.kubernetes.arguments import NotUnderstoodError
 from dynamo_planner.executors.kubernetes.claims import Claim, WhenChanged
 from dynamo_planner.executors.kubernetes.cluster import Cluster, Thing
-from dynamo_planner.executors.kubernetes.counting import MALFORMED, UnknownError, count
+from dynamo_planner.executors.kubernetes.container_args import NotUnderstoodError
 from dynamo_planner.executors.kubernetes.election import Election
 from dynamo_planner.executors.kubernetes.events import Events
+from dynamo_planner.executors.kubernetes.knob_rollout import Turner
 from dynamo_planner.executors.kubernetes.pods import groups, host_of, is_ready, leads, port_of
 from dynamo_planner.executors.kubernetes.pool import GraphTarget, KubernetesPool
-from dynamo_planner.executors.kubernetes.subjects import Found, Subject, changed_by, subject_of
-from dynamo_planner.executors.kubernetes.turning import Turner
-from dynamo_planner.executors.kubernetes.writing import RefusedError, Writer
+from dynamo_planner.executors.kubernetes.replica_status import MALFORMED, UnknownError, count
+from dynamo_planner.executors.kubernetes.scale_writer import RefusedError, Writer
+from dynamo_planner.executors.kubernetes.targets import Found, Subject, changed_by, subject_of
 
 logger = logging.getLogger(__name__)
 

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from dynamo_planner.core.snapshot import Role
-from dynamo_planner.executors.kubernetes.counting import Reading, UnknownError, check_observed, condition
 from dynamo_planner.executors.kubernetes.pods import template_gpus
+from dynamo_planner.executors.kubernetes.replica_status import Reading, UnknownError, check_observed, condition
 
 GRAPH_LABEL = "nvidia.com/dynamo-graph-deployment-name"
 COMPONENT_LABEL = "nvidia.com/dynamo-component"

@@ -7,7 +7,7 @@ from typing import Any
 from dynamo_planner.executors.kubernetes.api import ApiError
 from dynamo_planner.executors.kubernetes.cluster import Cluster
 from dynamo_planner.executors.kubernetes.resources import AUTOSCALERS, SCALED_OBJECTS
-from dynamo_planner.executors.kubernetes.subjects import Reference, Subject
+from dynamo_planner.executors.kubernetes.targets import Reference, Subject
 
 _KINDS = ((SCALED_OBJECTS, "ScaledObject"), (AUTOSCALERS, "HorizontalPodAutoscaler"))
 """ScaledObjects first: KEDA makes an HPA for each, and the ScaledObject is what a person has written."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dynamo_planner.executors.kubernetes.counting import Reading, UnknownError, check_observed, condition
 from dynamo_planner.executors.kubernetes.pods import seconds, template_gpus
+from dynamo_planner.executors.kubernetes.replica_status import Reading, UnknownError, check_observed, condition
 
 Thing = Mapping[str, Any]
 

@@ -15,13 +15,13 @@ from dynamo_planner.core.decision import Outcome, SetKnob
 from dynamo_planner.core.values import Frozen, KnobValue
 from dynamo_planner.engines import KnobError, check_knobs
 from dynamo_planner.executors.kubernetes.api import ApiError
-from dynamo_planner.executors.kubernetes.arguments import NotUnderstoodError, Place, place_of
 from dynamo_planner.executors.kubernetes.cluster import Thing
-from dynamo_planner.executors.kubernetes.counting import UnknownError
+from dynamo_planner.executors.kubernetes.container_args import NotUnderstoodError, Place, place_of
 from dynamo_planner.executors.kubernetes.pool import KubernetesPool
+from dynamo_planner.executors.kubernetes.replica_status import UnknownError
 from dynamo_planner.executors.kubernetes.resources import Resource
-from dynamo_planner.executors.kubernetes.subjects import Subject
-from dynamo_planner.executors.kubernetes.writing import RefusedError, Writer
+from dynamo_planner.executors.kubernetes.scale_writer import RefusedError, Writer
+from dynamo_planner.executors.kubernetes.targets import Subject
 
 logger = logging.getLogger(__name__)
 

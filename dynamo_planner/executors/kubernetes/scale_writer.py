@@ -11,9 +11,9 @@ from dynamo_planner.core.decision import Action, Outcome, ScaleTo
 from dynamo_planner.executors.kubernetes.api import LONGEST_PAUSE_S, ApiError
 from dynamo_planner.executors.kubernetes.claims import Claim
 from dynamo_planner.executors.kubernetes.cluster import Cluster
-from dynamo_planner.executors.kubernetes.counting import MALFORMED, UnknownError
 from dynamo_planner.executors.kubernetes.owners import owner_of
-from dynamo_planner.executors.kubernetes.subjects import Fresh, Subject, changed_by
+from dynamo_planner.executors.kubernetes.replica_status import MALFORMED, UnknownError
+from dynamo_planner.executors.kubernetes.targets import Fresh, Subject, changed_by
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,6 @@ from dynamo_planner.core.snapshot import Role
 from dynamo_planner.executors.kubernetes.api import Api, ApiError
 from dynamo_planner.executors.kubernetes.cluster import Cluster, Thing
 from dynamo_planner.executors.kubernetes.containers import Container, of_component, of_template
-from dynamo_planner.executors.kubernetes.counting import Reading, UnknownError
 from dynamo_planner.executors.kubernetes.graph import (
     COMPONENT_LABEL,
     GRAPH_LABEL,
@@ -22,6 +21,7 @@ from dynamo_planner.executors.kubernetes.graph import (
     read_component,
 )
 from dynamo_planner.executors.kubernetes.pool import CustomTarget, GraphTarget, Target, WorkloadTarget
+from dynamo_planner.executors.kubernetes.replica_status import Reading, UnknownError
 from dynamo_planner.executors.kubernetes.resources import GRAPH_GROUP, Resource, adapters
 from dynamo_planner.executors.kubernetes.workload import read_scaled, read_workload, selector_of, workload_gpus
 
