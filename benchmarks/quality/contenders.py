@@ -23,7 +23,7 @@ from dynamo_planner import (
     WvaLaw,
 )
 from dynamo_planner.forecasting import Forecaster
-from dynamo_planner.forecasting.constant import Constant
+from dynamo_planner.forecasting.experts.constant import Constant
 from dynamo_planner.policies.hpa import HpaMetric
 
 Configurations = list[tuple[str, Policy]]

@@ -9,7 +9,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from dynamo_planner.core.values import Frozen
-from dynamo_planner.forecasting.expert import MOST_PER_S, UNKNOWN, Seconds, checked, decayed
+from dynamo_planner.forecasting.experts.expert import MOST_PER_S, UNKNOWN, Seconds, checked, decayed
 
 _Row = tuple[float, float, float, float, float]
 
@@ -55,7 +55,7 @@ class Dispersion(Frozen):
         last one ended. What was counted before a gap is not compared with what comes after it. Scales much shorter
         than ``span_s`` learn nothing.
 
-        Raises ``ValueError`` for what is no sample (see :func:`~dynamo_planner.forecasting.expert.checked`).
+        Raises ``ValueError`` for what is no sample (see :func:`~dynamo_planner.forecasting.experts.expert.checked`).
         """
         at_s, rate, span_s = checked(at_s, rate_per_s, span_s)
         slack_s = span_s / 4

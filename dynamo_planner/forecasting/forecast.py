@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from dynamo_planner.forecasting.expert import Memory
-from dynamo_planner.forecasting.track import normal_quantile
+from dynamo_planner.forecasting.calibration import normal_quantile
+from dynamo_planner.forecasting.experts.expert import Memory
 
 
 class Forecast(NamedTuple):

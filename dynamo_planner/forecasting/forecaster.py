@@ -24,10 +24,10 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from dynamo_planner.core.values import Frozen
-from dynamo_planner.forecasting.expert import MOST_PER_S, Memory, Seconds, checked
+from dynamo_planner.forecasting.calibration import Learning, Track, has_room, new_track, settle
 from dynamo_planner.forecasting.experts import DEFAULT_EXPERTS, AnyExpert
+from dynamo_planner.forecasting.experts.expert import MOST_PER_S, Memory, Seconds, checked
 from dynamo_planner.forecasting.forecast import Forecast, highest_of, over_window
-from dynamo_planner.forecasting.track import Learning, Track, has_room, new_track, settle
 
 _POISSON = 0.25
 """Variance of the root of a Poisson count: the noise assumed before any was seen."""
@@ -89,7 +89,7 @@ class Forecaster(Frozen):
     Forecasts are calibrated for ``horizons_s`` and ``levels``, and interpolated elsewhere. ``judged_level`` is the
     quantile that experts are compared by. The rates say how fast it learns, per forecast that comes due: how the
     weights of experts follow their losses, the share of weight that is spread out evenly, and how standard errors and
-    scores (see :mod:`~dynamo_planner.forecasting.track`) follow outcomes.
+    scores (see :mod:`~dynamo_planner.forecasting.calibration`) follow outcomes.
     """
 
     experts: tuple[AnyExpert, ...] = Field(default=DEFAULT_EXPERTS, min_length=1)
@@ -117,7 +117,7 @@ class Forecaster(Frozen):
         A rate of ``None``, NaN or infinity is missing, and a sample that is not newer than the last one is ignored:
         both leave the state as it is. A state that this forecaster does not accept starts anew.
 
-        Raises ``ValueError`` for what is no sample (see :func:`~dynamo_planner.forecasting.expert.checked`).
+        Raises ``ValueError`` for what is no sample (see :func:`~dynamo_planner.forecasting.experts.expert.checked`).
         """
         at_s, rate, span_s = checked(at_s, rate_per_s, span_s)
         if state is not None and not self.accepts(state):

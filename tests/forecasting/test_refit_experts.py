@@ -12,7 +12,7 @@ import pytest
 
 from dynamo_planner.core.extras import MissingExtraError
 from dynamo_planner.forecasting import Arima, Forecaster, ForecastState, Prophet
-from dynamo_planner.forecasting.refit import Refit
+from dynamo_planner.forecasting.experts.refit import Refit
 
 
 class Doubling(Refit):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from dynamo_planner.forecasting.expert import decayed
+from dynamo_planner.forecasting.experts.expert import decayed
 
 HALF_LIFE_S = 600.0
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from dynamo_planner.core.snapshot import Snapshot
 from dynamo_planner.forecasting import Forecaster
-from dynamo_planner.forecasting.expert import decayed
+from dynamo_planner.forecasting.experts.expert import decayed
 from dynamo_planner.policies.sla.arrivals import counted, recent_rate, surge
 from dynamo_planner.policies.sla.lengths import learned
 from dynamo_planner.policies.sla.memory import ServiceMemory

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from dynamo_planner.forecasting.expert import Expert, Memory, decayed
+from dynamo_planner.forecasting.experts.expert import Expert, Memory, decayed
 
 
 class Constant(Expert):

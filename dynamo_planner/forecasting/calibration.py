@@ -20,7 +20,7 @@ from functools import lru_cache
 from statistics import NormalDist
 from typing import NamedTuple
 
-from dynamo_planner.forecasting.expert import Memory
+from dynamo_planner.forecasting.experts.expert import Memory
 
 _NORMAL = NormalDist()
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from pydantic import Field
 
-from dynamo_planner.forecasting.expert import UNKNOWN, Expert, Memory, Seconds
+from dynamo_planner.forecasting.experts.expert import UNKNOWN, Expert, Memory, Seconds
 
 _HEAD = 4
 _ENOUGH = 5

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from dynamo_planner.forecasting.expert import UNKNOWN, Expert, Memory, Seconds, decayed
+from dynamo_planner.forecasting.experts.expert import UNKNOWN, Expert, Memory, Seconds, decayed
 
 _HEAD = 5
 _LEAST, _MOST = 0.5, 2.0

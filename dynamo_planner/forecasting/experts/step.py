@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from dynamo_planner.forecasting.expert import Expert, Memory, Seconds, decayed
+from dynamo_planner.forecasting.experts.expert import Expert, Memory, Seconds, decayed
 
 _LARGEST = 3.0
 """Standard deviations that one sample counts at most, so that it takes several to make a change."""

@@ -6,13 +6,13 @@ from typing import Annotated, Any
 
 from pydantic import Field, SerializeAsAny, ValidatorFunctionWrapHandler, WrapValidator
 
-from dynamo_planner.forecasting.arima import Arima
-from dynamo_planner.forecasting.constant import Constant
-from dynamo_planner.forecasting.expert import Expert
-from dynamo_planner.forecasting.prophet import Prophet
-from dynamo_planner.forecasting.seasonal import Seasonal
-from dynamo_planner.forecasting.step import Step
-from dynamo_planner.forecasting.trend import Trend
+from dynamo_planner.forecasting.experts.arima import Arima
+from dynamo_planner.forecasting.experts.constant import Constant
+from dynamo_planner.forecasting.experts.expert import Expert
+from dynamo_planner.forecasting.experts.prophet import Prophet
+from dynamo_planner.forecasting.experts.seasonal import Seasonal
+from dynamo_planner.forecasting.experts.step import Step
+from dynamo_planner.forecasting.experts.trend import Trend
 
 
 def _own_or_known(value: Any, known_kind: ValidatorFunctionWrapHandler) -> Any:

@@ -3,7 +3,7 @@
 Experts see and foretell the *square root* of a rate. Of a Poisson count it has the same variance at every level
 (Bartlett, 1936), and of an over-dispersed one nearly so; what is learned of the spread at night then still holds at
 noon, and a forecast squared is never negative. Quantiles survive the transformation, so an expert needs only to say
-where the middle is; how far off that may be is measured (see :mod:`dynamo_planner.forecasting.track`).
+where the middle is; how far off that may be is measured (see :mod:`dynamo_planner.forecasting.calibration`).
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from dynamo_planner.core.extras import needs_extra
-from dynamo_planner.forecasting.refit import Refit
+from dynamo_planner.forecasting.experts.refit import Refit
 
 
 class Prophet(Refit):

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
-from dynamo_planner.forecasting.expert import Expert, Memory, Seconds, decayed
+from dynamo_planner.forecasting.experts.expert import Expert, Memory, Seconds, decayed
 
 
 class Trend(Expert):

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from dynamo_planner.core.extras import needs_extra
-from dynamo_planner.forecasting.refit import Refit
+from dynamo_planner.forecasting.experts.refit import Refit
 
 Order = Annotated[int, Field(ge=0, le=5)]
 
