@@ -6,13 +6,13 @@
 (66, 4419)
 """
 
-from dynamo_planner.profiles.checks import ProfileError
-from dynamo_planner.profiles.decode import Capacity, DecodeSurface
-from dynamo_planner.profiles.mixed import MixedSteps
+from dynamo_planner.profiles.decode_surface import Capacity, DecodeSurface
+from dynamo_planner.profiles.mixed_surface import MixedSteps
 from dynamo_planner.profiles.points import DecodePoints, MixedPoints, PrefillPoints
-from dynamo_planner.profiles.prefill import PrefillCurve
+from dynamo_planner.profiles.prefill_curve import PrefillCurve
 from dynamo_planner.profiles.profile import Profile
 from dynamo_planner.profiles.steps import StepCosts
+from dynamo_planner.profiles.validation import ProfileError
 
 __all__ = [
     "Capacity",

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from dynamo_planner.profiles.checks import ProfileError, built
 from dynamo_planner.profiles.points import DecodePoints, MixedPoints, PrefillPoints
 from dynamo_planner.profiles.profile import Profile
+from dynamo_planner.profiles.validation import ProfileError, built
 
 MAX_BYTES = 1 << 24
 """A file of a profile is at most this large, and so is what it unpacks to."""

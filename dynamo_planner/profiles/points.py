@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from dynamo_planner.core.values import Count, Frozen
-from dynamo_planner.profiles.checks import Column, PointsError, distinct, implied_gpus, in_range, same_length
+from dynamo_planner.profiles.validation import Column, PointsError, distinct, implied_gpus, in_range, same_length
 
 MAX_GPUS = 512
 """GPUs of one worker at most."""

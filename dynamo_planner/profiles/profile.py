@@ -10,13 +10,13 @@ from numpy.typing import ArrayLike
 from pydantic import Field
 
 from dynamo_planner.core.values import Frozen, FrozenMap, KnobValue, ReadOnly
-from dynamo_planner.profiles.checks import ProfileError, built
-from dynamo_planner.profiles.decode import DecodeSurface
-from dynamo_planner.profiles.mixed import MixedSteps
+from dynamo_planner.profiles.decode_surface import DecodeSurface
+from dynamo_planner.profiles.mixed_surface import MixedSteps
 from dynamo_planner.profiles.points import DecodePoints, MixedPoints, PrefillPoints
-from dynamo_planner.profiles.prefill import PrefillCurve
-from dynamo_planner.profiles.query import Numbers
+from dynamo_planner.profiles.prefill_curve import PrefillCurve
 from dynamo_planner.profiles.steps import StepCosts, Steps, step_costs
+from dynamo_planner.profiles.validation import ProfileError, built
+from dynamo_planner.profiles.vectorize import Numbers
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -95,7 +95,7 @@ class Profile(Frozen):
         ... )
         Traceback (most recent call last):
         ...
-        dynamo_planner.profiles.checks.ProfileError: ttft_ms[0] is 0.01, and 1 to 1e+06 is plausible: TTFT is in ms
+        dynamo_planner.profiles.validation.ProfileError: ttft_ms[0] is 0.01, and 1 to 1e+06 is plausible: TTFT is in ms
         """
         if (kv_usage is None) == (batch is None):
             raise ProfileError("the load of the decode points is either kv_usage or batch: give one of the two")

@@ -10,11 +10,11 @@ from pydantic import Field
 from scipy.optimize import nnls
 
 from dynamo_planner.core.values import Frozen
-from dynamo_planner.profiles.decode import DecodeSurface
-from dynamo_planner.profiles.mixed import MixedSteps
+from dynamo_planner.profiles.decode_surface import DecodeSurface
+from dynamo_planner.profiles.mixed_surface import MixedSteps
 from dynamo_planner.profiles.points import DecodePoints, PrefillPoints
-from dynamo_planner.profiles.prefill import PrefillCurve
-from dynamo_planner.profiles.query import Numbers, answer
+from dynamo_planner.profiles.prefill_curve import PrefillCurve
+from dynamo_planner.profiles.vectorize import Numbers, answer
 
 Floats = NDArray[np.float64]
 

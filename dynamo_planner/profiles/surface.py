@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from dynamo_planner.profiles.fit import Fit
+from dynamo_planner.profiles.kriging import Fit
 from dynamo_planner.profiles.table import Table, locate
 
 Floats = NDArray[np.float64]

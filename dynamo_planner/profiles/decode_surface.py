@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dynamo_planner.profiles.fit import Fit, fit
+from dynamo_planner.profiles.convex_hull import Region
+from dynamo_planner.profiles.kriging import Fit, fit
 from dynamo_planner.profiles.points import DecodePoints, efficiency
-from dynamo_planner.profiles.query import Numbers, answer, last_under
-from dynamo_planner.profiles.region import Region
 from dynamo_planner.profiles.surface import Surface
 from dynamo_planner.profiles.table import along, nodes
+from dynamo_planner.profiles.vectorize import Numbers, answer, last_under
 
 Floats = NDArray[np.float64]
 
@@ -47,7 +47,7 @@ class DecodeSurface:
 
     A decode step reads the weights, works for each request, and reads the KV cache of all: ITL = a + b * batch +
     c * batch**2 + d * batch * context, with the square for batches that are bound by arithmetic. What the points say
-    beyond that is interpolated in log(batch) and log(context); see :mod:`dynamo_planner.profiles.fit`. The points may
+    beyond that is interpolated in log(batch) and log(context); see :mod:`dynamo_planner.profiles.kriging`. The points may
     be scattered, on a line, noisy, or not monotone. With no request in flight the ITL is that of a single one. Beyond
     the largest batch and context it rises as the trend does, with the square going on as its tangent; below the
     smallest context it stays.

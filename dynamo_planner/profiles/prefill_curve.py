@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
 from dynamo_planner.profiles.points import PrefillPoints, efficiency
-from dynamo_planner.profiles.query import Numbers, answer, last_under
+from dynamo_planner.profiles.vectorize import Numbers, answer, last_under
 
 Floats = NDArray[np.float64]
 

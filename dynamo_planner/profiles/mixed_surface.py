@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dynamo_planner.profiles.fit import fit
+from dynamo_planner.profiles.convex_hull import Region
+from dynamo_planner.profiles.kriging import fit
 from dynamo_planner.profiles.points import MixedPoints
-from dynamo_planner.profiles.query import Numbers, answer
-from dynamo_planner.profiles.region import Region
 from dynamo_planner.profiles.surface import Surface
 from dynamo_planner.profiles.table import nodes
+from dynamo_planner.profiles.vectorize import Numbers, answer
 
 Floats = NDArray[np.float64]
 
@@ -21,7 +21,7 @@ OFFSETS = (64.0, 1.0, 0.0)
 """Added to prefill tokens, requests and context before their logarithms are taken, since two of them may be 0."""
 
 SCALES = ((2.0, 4.0, 4.0),)
-"""How far steps may correlate over the three, in e-folds; see :mod:`dynamo_planner.profiles.fit`."""
+"""How far steps may correlate over the three, in e-folds; see :mod:`dynamo_planner.profiles.kriging`."""
 
 
 class MixedSteps:
@@ -29,7 +29,7 @@ class MixedSteps:
 
     The trend is a + b * prefill + c * prefill**2 + d * prefill * context + e * num_decode + f * num_decode * context:
     the weights, the projections and attention of the prompts, and the work for each decoding request and its KV cache.
-    The rest is as in :class:`~dynamo_planner.profiles.decode.DecodeSurface`.
+    The rest is as in :class:`~dynamo_planner.profiles.decode_surface.DecodeSurface`.
 
     Queries are numbers or arrays; numbers give a number. A negative or NaN query raises ``ValueError``.
 
