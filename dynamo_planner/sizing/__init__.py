@@ -6,14 +6,14 @@
 6
 """
 
+from dynamo_planner.sizing.aggregated import MixedStep
 from dynamo_planner.sizing.arrivals import Arrivals
 from dynamo_planner.sizing.classic import ClassicSizing, fit_budget
 from dynamo_planner.sizing.decode import DecodeBatch
 from dynamo_planner.sizing.load import Lengths, Load
-from dynamo_planner.sizing.mixed import MixedStep
-from dynamo_planner.sizing.need import Fact, Need
 from dynamo_planner.sizing.percentile import PercentileSizing
 from dynamo_planner.sizing.prefill import PrefillQueue
+from dynamo_planner.sizing.result import Fact, Need
 
 __all__ = [
     "Arrivals",

@@ -13,8 +13,8 @@ from scipy.spatial import QhullError
 from dynamo_planner.core.snapshot import Role, Sla
 from dynamo_planner.profiles import Profile, ProfileError
 from dynamo_planner.sizing.load import Load
-from dynamo_planner.sizing.need import DISAGGREGATED, Fact, Need
 from dynamo_planner.sizing.queueing import Floats
+from dynamo_planner.sizing.result import DISAGGREGATED, Fact, Need
 
 _CELLS = 100
 

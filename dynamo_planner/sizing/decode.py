@@ -24,11 +24,11 @@ import numpy.typing as npt
 from scipy.special import gammaincc, ndtr
 
 from dynamo_planner.sizing.arrivals import LEAST_DISPERSION, Arrivals
-from dynamo_planner.sizing.curves import DecodeCurves, Steps
-from dynamo_planner.sizing.lives import CLASSES, Lives, averaging
+from dynamo_planner.sizing.concurrency import CLASSES, Lives, averaging
 from dynamo_planner.sizing.load import Lengths
 from dynamo_planner.sizing.queueing import Floats
 from dynamo_planner.sizing.search import fewest
+from dynamo_planner.sizing.step_curves import DecodeCurves, Steps
 
 CAUTION = 1.8
 """The share of late requests is taken to be so many times what the formula says; fitted once to simulations."""

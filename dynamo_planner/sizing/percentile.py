@@ -11,16 +11,16 @@ import numpy.typing as npt
 
 from dynamo_planner.core.snapshot import Role, Sla
 from dynamo_planner.profiles import Profile
+from dynamo_planner.sizing.aggregated import MixedStep
 from dynamo_planner.sizing.arrivals import Arrivals
-from dynamo_planner.sizing.curves import DecodeCurves, MixedCurves
 from dynamo_planner.sizing.decode import decode_batch
 from dynamo_planner.sizing.load import Lengths, Load
 from dynamo_planner.sizing.memo import Memo
-from dynamo_planner.sizing.mixed import MixedStep
-from dynamo_planner.sizing.need import DISAGGREGATED, Fact, Need
 from dynamo_planner.sizing.prefill import Routing
 from dynamo_planner.sizing.prompts import Prompts
 from dynamo_planner.sizing.queueing import Floats
+from dynamo_planner.sizing.result import DISAGGREGATED, Fact, Need
+from dynamo_planner.sizing.step_curves import DecodeCurves, MixedCurves
 
 CHUNK_TOKENS = 2048
 """``max_num_batched_tokens`` where nobody says: vLLM's default for chunked prefill in serving."""
@@ -46,7 +46,7 @@ class PercentileSizing:
 
     Prefill is a queue (:mod:`~dynamo_planner.sizing.prefill`), decode a number in flight
     (:mod:`~dynamo_planner.sizing.decode`), and aggregated replicas are both at once
-    (:mod:`~dynamo_planner.sizing.mixed`). A request meets the SLA when TTFT and ITL both hold. With separate roles each
+    (:mod:`~dynamo_planner.sizing.aggregated`). A request meets the SLA when TTFT and ITL both hold. With separate roles each
     may miss half of what the SLA allows, so that together they miss no more than that, however the misses fall
     together, and each is sized by itself: more work never takes a replica from the other.
 

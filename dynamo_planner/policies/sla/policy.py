@@ -28,9 +28,9 @@ from dynamo_planner.policies.sla.startup import Startup, watched
 from dynamo_planner.profiles import Profile
 from dynamo_planner.sizing import ClassicSizing, Need, PercentileSizing
 from dynamo_planner.sizing.memo import Memo
-from dynamo_planner.sizing.need import DISAGGREGATED
 from dynamo_planner.sizing.percentile import CHUNK_TOKENS
 from dynamo_planner.sizing.prefill import Routing
+from dynamo_planner.sizing.result import DISAGGREGATED
 
 FEWEST_EXPECTED = 0.5
 """With fewer requests than this expected within ``level_s``, and none there, a pool may go to zero."""

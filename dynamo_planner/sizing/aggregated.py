@@ -18,12 +18,12 @@ import numpy.typing as npt
 
 from dynamo_planner.core.snapshot import Sla
 from dynamo_planner.sizing.arrivals import LEAST_DISPERSION, Arrivals
-from dynamo_planner.sizing.curves import DecodeCurves, MixedCurves
+from dynamo_planner.sizing.concurrency import CLASSES, Lives
 from dynamo_planner.sizing.decode import DecodeBatch, context_in_flight
-from dynamo_planner.sizing.lives import CLASSES, Lives
 from dynamo_planner.sizing.load import Lengths, Load
 from dynamo_planner.sizing.queueing import Floats
 from dynamo_planner.sizing.search import fewest
+from dynamo_planner.sizing.step_curves import DecodeCurves, MixedCurves
 
 CAUTION = 1.1
 """As in :mod:`dynamo_planner.sizing.decode`."""
