@@ -32,16 +32,16 @@ if TYPE_CHECKING:
 N = TypeVar("N", bound=Node)
 
 KINDS = {
-    "load": "dynamo_planner.policies.load:LoadPolicy",
+    "load": "dynamo_planner.policies.reactive:LoadPolicy",
     "sla": "dynamo_planner.policies.sla:SlaPolicy",
     "knobs": "dynamo_planner.policies.knobs:KnobPolicy",
     "schedule": "dynamo_planner.policies.schedule:Schedule",
     "static": "dynamo_planner.policies.static:StaticLaw",
-    "hpa": "dynamo_planner.policies.hpa:HpaLaw",
-    "kpa": "dynamo_planner.policies.kpa:KpaLaw",
-    "keda_slo": "dynamo_planner.policies.keda_slo:KedaSloLaw",
-    "wva": "dynamo_planner.policies.wva:WvaLaw",
-    "ray_serve": "dynamo_planner.policies.ray_serve:RayServeLaw",
+    "hpa": "dynamo_planner.policies.laws.hpa:HpaLaw",
+    "kpa": "dynamo_planner.policies.laws.kpa:KpaLaw",
+    "keda_slo": "dynamo_planner.policies.laws.keda_slo:KedaSloLaw",
+    "wva": "dynamo_planner.policies.laws.wva:WvaLaw",
+    "ray_serve": "dynamo_planner.policies.laws.ray_serve:RayServeLaw",
     "guarded": "dynamo_planner.core.policy:Guarded",
     "highest": "dynamo_planner.core.combinators:Highest",
     "together": "dynamo_planner.core.combinators:Together",

@@ -24,7 +24,7 @@ from dynamo_planner import (
 )
 from dynamo_planner.forecasting import Forecaster
 from dynamo_planner.forecasting.experts.constant import Constant
-from dynamo_planner.policies.hpa import HpaMetric
+from dynamo_planner.policies.laws.hpa import HpaMetric
 
 Configurations = list[tuple[str, Policy]]
 """Policies, each with the words for its configuration, from the boldest to the most careful."""

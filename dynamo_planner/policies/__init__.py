@@ -3,18 +3,18 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from dynamo_planner.policies.load import LoadPolicy
+from dynamo_planner.policies.reactive import LoadPolicy
 
 if TYPE_CHECKING:
-    from dynamo_planner.policies.hpa import HpaLaw
-    from dynamo_planner.policies.keda_slo import KedaSloLaw
     from dynamo_planner.policies.knobs import KnobPolicy
-    from dynamo_planner.policies.kpa import KpaLaw
-    from dynamo_planner.policies.ray_serve import RayServeLaw
+    from dynamo_planner.policies.laws.hpa import HpaLaw
+    from dynamo_planner.policies.laws.keda_slo import KedaSloLaw
+    from dynamo_planner.policies.laws.kpa import KpaLaw
+    from dynamo_planner.policies.laws.ray_serve import RayServeLaw
+    from dynamo_planner.policies.laws.wva import WvaLaw
     from dynamo_planner.policies.schedule import Schedule
     from dynamo_planner.policies.sla import SlaPolicy
     from dynamo_planner.policies.static import StaticLaw
-    from dynamo_planner.policies.wva import WvaLaw
 
 _LAZY = {
     "HpaLaw": "hpa",

@@ -22,7 +22,7 @@ from dynamo_planner import (
     Traffic,
     WvaLaw,
 )
-from dynamo_planner.policies.hpa import HpaMetric
+from dynamo_planner.policies.laws.hpa import HpaMetric
 from tests.policies.timeline import Timeline
 
 SPEC = PoolSpec(role="aggregated", min_replicas=0)

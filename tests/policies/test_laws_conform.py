@@ -23,7 +23,7 @@ from dynamo_planner import (
     policies,
 )
 from dynamo_planner.conformance import check_policy
-from dynamo_planner.policies.hpa import HpaMetric
+from dynamo_planner.policies.laws.hpa import HpaMetric
 
 SLA = Sla(ttft_ms=2000, itl_ms=50)
 RATE = (HpaMetric(name="requests_per_s", target=5), HpaMetric(name="requests", target=8))

@@ -9,11 +9,11 @@ import pytest
 
 from dynamo_planner import Replicas, Traffic
 from dynamo_planner.core.snapshot import Dist
+from dynamo_planner.policies.sla.capacity import Correction
 from dynamo_planner.policies.sla.correcting import Prompts, by_ttft
-from dynamo_planner.policies.sla.correction import Correction
 from dynamo_planner.policies.sla.holding import Needs, most, noted
-from dynamo_planner.policies.sla.lengths import LengthsSeen, learned
 from dynamo_planner.policies.sla.observing import Seen
+from dynamo_planner.policies.sla.workload import LengthsSeen, learned
 
 WINDOW_S = 30.0
 SERVICE_S = 0.2

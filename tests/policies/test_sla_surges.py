@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynamo_planner.policies.sla.arrivals import surge
+from dynamo_planner.policies.sla.burstiness import surge
 from tests.policies.test_sla_decides import Service
 
 WINDOW_S = 30.0

@@ -10,7 +10,7 @@ from dynamo_planner.core.policy import Policy
 from dynamo_planner.core.snapshot import PoolSpec, Role, Sla
 from dynamo_planner.executors.circus import CircusPool
 from dynamo_planner.forecasting import Constant, Forecaster, Step, Trend
-from dynamo_planner.policies.load import LoadPolicy
+from dynamo_planner.policies.reactive import LoadPolicy
 from dynamo_planner.policies.sla import SlaPolicy
 from dynamo_planner.profiles import Profile
 

@@ -17,8 +17,8 @@ from dynamo_planner.policies.knobs.analytic import (
     saved,
     work_of,
 )
-from dynamo_planner.policies.knobs.measuring import ttft_binds
 from dynamo_planner.policies.knobs.memory import plain_number
+from dynamo_planner.policies.knobs.trial import ttft_binds
 from dynamo_planner.profiles import Profile
 
 FULL = 0.9

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dynamo_planner.core.values import Frozen, KnobValue
-from dynamo_planner.policies.knobs.measuring import Window
+from dynamo_planner.policies.knobs.trial import Window
 
 MOST_FAILURES = 32
 

@@ -18,9 +18,9 @@ from dynamo_planner.core.values import FrozenMap
 from dynamo_planner.engines import Catalogue, Knob, catalogue
 from dynamo_planner.policies.knobs.candidates import Candidate, Wishes, candidates, over_the_gap
 from dynamo_planner.policies.knobs.looking import interval_s, pools_of, present_value, ready, ready_of, shape_of
-from dynamo_planner.policies.knobs.measuring import Window, better, close_to, measured, window_of
 from dynamo_planner.policies.knobs.memory import Failure, KnobMemory, Trial
 from dynamo_planner.policies.knobs.saying import measuring, taking_back, telling, wanting, within_the_gap
+from dynamo_planner.policies.knobs.trial import Window, better, close_to, measured, window_of
 from dynamo_planner.profiles import Profile
 
 LEAST_GAIN = 0.02

@@ -6,7 +6,7 @@ import math
 from typing import NamedTuple
 
 from dynamo_planner.core.snapshot import PoolStatus, Replicas, Traffic
-from dynamo_planner.policies.sla.correction import ODD, Correction, compared
+from dynamo_planner.policies.sla.capacity import ODD, Correction, compared
 from dynamo_planner.policies.sla.observing import Seen
 from dynamo_planner.profiles import Profile
 

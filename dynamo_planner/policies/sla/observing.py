@@ -7,9 +7,9 @@ from typing import NamedTuple
 from dynamo_planner.core.snapshot import Snapshot
 from dynamo_planner.forecasting import Forecaster
 from dynamo_planner.forecasting.experts.expert import decayed
-from dynamo_planner.policies.sla.arrivals import counted, recent_rate, surge
-from dynamo_planner.policies.sla.lengths import learned
-from dynamo_planner.policies.sla.memory import ServiceMemory
+from dynamo_planner.policies.sla.burstiness import counted, recent_rate, surge
+from dynamo_planner.policies.sla.state import ServiceMemory
+from dynamo_planner.policies.sla.workload import learned
 
 USUAL_WINDOW_S = 60.0
 """Stands for a window that is not told, where nothing was seen before either."""

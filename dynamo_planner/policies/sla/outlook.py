@@ -6,10 +6,10 @@ from functools import cached_property
 
 from dynamo_planner.core.snapshot import Snapshot
 from dynamo_planner.forecasting import Forecast, Forecaster
-from dynamo_planner.policies.sla.arrivals import Pattern, pattern, recent_rate
+from dynamo_planner.policies.sla.burstiness import Pattern, pattern, recent_rate
 from dynamo_planner.policies.sla.demand import Demand, demand
-from dynamo_planner.policies.sla.lengths import rounded
-from dynamo_planner.policies.sla.memory import ServiceMemory
+from dynamo_planner.policies.sla.state import ServiceMemory
+from dynamo_planner.policies.sla.workload import rounded
 from dynamo_planner.sizing import Lengths, Load
 from dynamo_planner.sizing.decode import context_in_flight
 

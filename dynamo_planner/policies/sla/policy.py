@@ -19,12 +19,12 @@ from dynamo_planner.engines.catalogue import CHUNK, SEQUENCES
 from dynamo_planner.forecasting import Forecaster
 from dynamo_planner.policies.sla.correcting import Prompts, Work, by_itl, by_ttft
 from dynamo_planner.policies.sla.demand import shares
-from dynamo_planner.policies.sla.lengths import rounded
-from dynamo_planner.policies.sla.memory import PoolMemory, ServiceMemory
 from dynamo_planner.policies.sla.observing import Seen, remembered, seen_in
 from dynamo_planner.policies.sla.outlook import Outlook
-from dynamo_planner.policies.sla.planning import Given, Tick, planned, planned_idle, told
+from dynamo_planner.policies.sla.plan import Given, Tick, planned, planned_idle, told
 from dynamo_planner.policies.sla.startup import Startup, watched
+from dynamo_planner.policies.sla.state import PoolMemory, ServiceMemory
+from dynamo_planner.policies.sla.workload import rounded
 from dynamo_planner.profiles import Profile
 from dynamo_planner.sizing import ClassicSizing, Need, PercentileSizing
 from dynamo_planner.sizing.memo import Memo

@@ -26,7 +26,7 @@ from dynamo_planner.core.decision import Hold, Proposal, Reason, Want
 from dynamo_planner.core.policy import Policy
 from dynamo_planner.core.snapshot import STUCK_AFTER_STARTUPS, PoolSpec, PoolStatus, Replicas, Snapshot
 from dynamo_planner.core.values import Count
-from dynamo_planner.policies.load_samples import Interval, PoolSamples, Reading, read, unknown_metric
+from dynamo_planner.policies.reactive_samples import Interval, PoolSamples, Reading, read, unknown_metric
 
 CLOCK_S = 1e-3
 """Unix seconds as floats are good to less than this; an interval that ends sooner ends now."""

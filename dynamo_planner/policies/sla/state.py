@@ -6,11 +6,11 @@ from pydantic import Field
 
 from dynamo_planner.core.values import Frozen, FrozenMap, ReadOnly
 from dynamo_planner.forecasting import ForecastState
-from dynamo_planner.policies.sla.arrivals import Slots
-from dynamo_planner.policies.sla.correction import Correction
+from dynamo_planner.policies.sla.burstiness import Slots
+from dynamo_planner.policies.sla.capacity import Correction
 from dynamo_planner.policies.sla.holding import Needs
-from dynamo_planner.policies.sla.lengths import LengthsSeen
 from dynamo_planner.policies.sla.startup import Startup
+from dynamo_planner.policies.sla.workload import LengthsSeen
 
 
 class PoolMemory(Frozen):

@@ -23,8 +23,8 @@ from dynamo_planner.core.decision import Hold, Proposal, Reason, Want
 from dynamo_planner.core.policy import Policy
 from dynamo_planner.core.snapshot import PoolStatus, Replicas, Snapshot
 from dynamo_planner.core.values import Frozen, ReadOnly
-from dynamo_planner.policies.each_pool import Looked, each_pool
-from dynamo_planner.policies.reading import FRESH_S, UNREADABLE, asleep, is_idle, per_replica, traffic
+from dynamo_planner.policies.laws._common import FRESH_S, UNREADABLE, asleep, is_idle, per_replica, traffic
+from dynamo_planner.policies.laws.per_pool import Looked, each_pool
 
 OBSERVATIONS = 10
 SHORT, MEDIUM = 100.0, 500.0

@@ -19,7 +19,7 @@ from dynamo_planner.core.decision import Hold, Proposal, Reason, Want
 from dynamo_planner.core.policy import Policy
 from dynamo_planner.core.snapshot import PoolStatus, Replicas, Snapshot
 from dynamo_planner.core.values import Frozen
-from dynamo_planner.policies.reading import FRESH_S, UNREADABLE, per_replica, requests, traffic, workers_seen
+from dynamo_planner.policies.laws._common import FRESH_S, UNREADABLE, per_replica, requests, traffic, workers_seen
 
 MetricName = Literal["requests", "queued", "running", "kv_usage", "requests_per_s"]
 

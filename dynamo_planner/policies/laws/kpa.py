@@ -21,9 +21,9 @@ from dynamo_planner.core.decision import Hold, Proposal, Reason, Want
 from dynamo_planner.core.policy import Policy
 from dynamo_planner.core.snapshot import PoolStatus, Replicas, Role, Snapshot
 from dynamo_planner.core.values import Count, Frozen, FrozenMap, ReadOnly
-from dynamo_planner.policies.each_pool import Looked, each_pool
-from dynamo_planner.policies.moving_mean import Samples, mean, sampled
-from dynamo_planner.policies.reading import FRESH_S, NO_TARGET, UNREADABLE, asleep, requests
+from dynamo_planner.policies.laws._common import FRESH_S, NO_TARGET, UNREADABLE, asleep, requests
+from dynamo_planner.policies.laws.moving_mean import Samples, mean, sampled
+from dynamo_planner.policies.laws.per_pool import Looked, each_pool
 
 LARGEST_COUNT = 10**9
 
