@@ -18,7 +18,7 @@ from dynamo_planner.core.decision import Proposal
 from dynamo_planner.core.policy import Guard
 from dynamo_planner.core.snapshot import PoolSpec, PoolStatus, Snapshot
 from dynamo_planner.core.values import Count, Frozen, FrozenMap, ReadOnly
-from dynamo_planner.guards.reading import within_service
+from dynamo_planner.guards._common import within_service
 
 
 class PoolBounds(Frozen):

@@ -27,8 +27,8 @@ from dynamo_planner.core.decision import Hold, Proposal, Reason, Want
 from dynamo_planner.core.policy import Guard
 from dynamo_planner.core.snapshot import PoolSpec, PoolStatus, Replicas, Snapshot
 from dynamo_planner.core.values import Count
-from dynamo_planner.guards.reading import within_service
-from dynamo_planner.guards.sharing import Claim, Counts, least_gpus, peak, share, step
+from dynamo_planner.guards._common import within_service
+from dynamo_planner.guards.fair_share import Claim, Counts, least_gpus, peak, share, step
 
 
 class GpuBudget(Guard, kind="gpu_budget"):
@@ -38,7 +38,7 @@ class GpuBudget(Guard, kind="gpu_budget"):
     removed is counted until it is gone, so a rise waits until the GPUs for it are free.
 
     - Nothing is raised beyond the proposal, and while the pools hold more than ``max_gpus`` nothing is raised at all.
-    - Where the budget binds it is shared by load per replica (:mod:`~dynamo_planner.guards.sharing`); a load that is
+    - Where the budget binds it is shared by load per replica (:mod:`~dynamo_planner.guards.fair_share`); a load that is
       unknown counts as the wanted replicas. A pool that is wanted above zero keeps ``min_replicas``, and at least 1.
     - A pool may be lowered for one that needs its GPUs more, by a clear margin: the fall now, the rise once the GPUs
       are free. A held pool is lowered only where the pools hold too much and lowering the others is not enough.

@@ -16,7 +16,7 @@ from typing import Any
 from dynamo_planner.core.decision import Proposal, Reason, Want
 from dynamo_planner.core.policy import Guard
 from dynamo_planner.core.snapshot import STUCK_AFTER_STARTUPS, PoolStatus, Snapshot
-from dynamo_planner.guards.reading import wants
+from dynamo_planner.guards._common import wants
 
 
 class Pending(Guard, kind="pending"):

@@ -19,7 +19,7 @@ from dynamo_planner.core.decision import Proposal, Reason, Want
 from dynamo_planner.core.policy import Guard
 from dynamo_planner.core.snapshot import Snapshot
 from dynamo_planner.core.values import Count, Frozen, FrozenMap, ReadOnly
-from dynamo_planner.guards.reading import wants
+from dynamo_planner.guards._common import wants
 
 EXACT_RECOMMENDATIONS = 64
 """So many recommendations a window are kept as they are; beyond, as many slots of time, each with its careful one."""

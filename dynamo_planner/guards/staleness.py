@@ -19,7 +19,7 @@ from dynamo_planner.core.decision import Hold, Proposal
 from dynamo_planner.core.policy import Guard
 from dynamo_planner.core.snapshot import PoolStatus, Snapshot
 from dynamo_planner.core.values import Unit
-from dynamo_planner.guards.reading import wants
+from dynamo_planner.guards._common import wants
 
 
 class Staleness(Guard, kind="staleness"):

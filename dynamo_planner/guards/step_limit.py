@@ -19,7 +19,7 @@ from dynamo_planner.core.decision import Proposal, Reason, Want
 from dynamo_planner.core.policy import Guard
 from dynamo_planner.core.snapshot import Snapshot
 from dynamo_planner.core.values import Count, Frozen, FrozenMap, ReadOnly
-from dynamo_planner.guards.reading import wants
+from dynamo_planner.guards._common import wants
 
 CHANGES_PER_PERIOD = 64
 """Changes of a target that are told apart within one period; more are merged, so that the state stays small."""

@@ -14,7 +14,7 @@ from dynamo_planner import Hold, PoolSpec, PoolStatus, Proposal, Replicas, Scale
 from dynamo_planner.core.invariants import within_specs
 from dynamo_planner.core.policy import Policy
 from dynamo_planner.guards import GpuBudget
-from dynamo_planner.guards.sharing import REBALANCE_MARGIN
+from dynamo_planner.guards.fair_share import REBALANCE_MARGIN
 
 law = settings(deadline=None, derandomize=True)
 
