@@ -44,7 +44,7 @@ from dynamo_planner.executors.circus.pool import MARK
 from dynamo_planner.executors.circus.processes import marked
 from dynamo_planner.executors.circus.records import Worker
 from dynamo_planner.executors.circus.store import Store
-from dynamo_planner.planner import Planner
+from dynamo_planner.runtime.planner import Planner
 from dynamo_planner.simulation.generate import burst_and_lull
 from dynamo_planner.sources.scraping.source import ScrapeSource
 

@@ -32,8 +32,8 @@ from dynamo_planner.core.snapshot import (
 )
 from dynamo_planner.guards import Bounds, GpuBudget, Override, Pending, Stabilization, Staleness, StepLimit
 from dynamo_planner.loading import ConfigError, load_policy, policy_schema
-from dynamo_planner.planner import Planner
 from dynamo_planner.policies import LoadPolicy
+from dynamo_planner.runtime.planner import Planner
 
 __version__ = "0.1.0"
 

@@ -27,7 +27,7 @@ from dynamo_planner.cli.shadow import shadow
 from dynamo_planner.core.snapshot import Snapshot
 from dynamo_planner.executors import ExecutorError
 from dynamo_planner.loading import ConfigError, load_policy, policy_schema, read_data, validated
-from dynamo_planner.records import Step, read_log
+from dynamo_planner.runtime.decision_log import Step, read_log
 from dynamo_planner.sources import SourceError
 
 FAILED, WRONG_INPUT = 1, 2

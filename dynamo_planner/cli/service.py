@@ -15,13 +15,13 @@ from dynamo_planner.executors import Executor
 from dynamo_planner.executors.dry_run import DryRunExecutor
 from dynamo_planner.guards import Override
 from dynamo_planner.loading import ConfigError
-from dynamo_planner.planner import Planner
-from dynamo_planner.records import Step
+from dynamo_planner.runtime.decision_log import Step
+from dynamo_planner.runtime.planner import Planner
 
 if TYPE_CHECKING:
     from dynamo_planner.executors.circus import CircusExecutor
     from dynamo_planner.executors.kubernetes import KubernetesExecutor
-    from dynamo_planner.monitoring.monitor import Monitor
+    from dynamo_planner.runtime.monitor import Monitor
 
     Acting = DryRunExecutor | CircusExecutor | KubernetesExecutor
 
@@ -71,8 +71,8 @@ def service_of(config: RunConfig) -> Iterator[Service]:
 def _monitor_of(config: RunConfig, acting: Acting, ends: ExitStack) -> Monitor | None:
     if config.monitoring is None:
         return None
-    from dynamo_planner.monitoring.monitor import Monitor  # noqa: PLC0415  # needs the extra prometheus
-    from dynamo_planner.monitoring.page import page  # noqa: PLC0415
+    from dynamo_planner.runtime.monitor import Monitor  # noqa: PLC0415  # needs the extra prometheus
+    from dynamo_planner.runtime.status_page import page  # noqa: PLC0415
 
     election = getattr(acting, "election", None)  # of the Kubernetes executor, where it is to elect a leader
     leading = None if election is None else (lambda: election.time_left_s() > 0)

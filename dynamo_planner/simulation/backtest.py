@@ -1,6 +1,6 @@
 """Backtests: policies on a trace of requests and a simulated cluster, closed loop, side by side.
 
-The loop is :class:`~dynamo_planner.planner.Planner`, the one that runs in production, on simulated time.
+The loop is :class:`~dynamo_planner.runtime.planner.Planner`, the one that runs in production, on simulated time.
 
 >>> from dynamo_planner import LoadPolicy, Profile, StaticLaw
 >>> from dynamo_planner.simulation.generate import poisson
@@ -25,7 +25,7 @@ from typing import Any
 from dynamo_planner.core.decision import Decision
 from dynamo_planner.core.policy import PlainFunction, Policy, as_policy
 from dynamo_planner.core.snapshot import Sla
-from dynamo_planner.planner import Planner
+from dynamo_planner.runtime.planner import Planner
 from dynamo_planner.simulation.cluster import SimulatedCluster
 from dynamo_planner.simulation.cluster_setup import ClusterSetup
 from dynamo_planner.simulation.report import Report, Run

@@ -24,7 +24,7 @@ from typing import Any
 
 from dynamo_planner.core.decision import ScaleTo
 from dynamo_planner.core.snapshot import Sla, Snapshot
-from dynamo_planner.merging import merge
+from dynamo_planner.runtime.snapshot_builder import merge
 from dynamo_planner.simulation.cluster import SimulatedCluster
 from dynamo_planner.simulation.cluster_setup import ClusterSetup
 from dynamo_planner.simulation.traces import Trace

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from dynamo_planner.records import read_log
+from dynamo_planner.runtime.decision_log import read_log
 from tests.sources.farm import Farm, Vllm
 from tests.sources.prometheus_server import ask, prometheus, until_scraped
 

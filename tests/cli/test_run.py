@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from dynamo_planner.records import Step, read_log
+from dynamo_planner.runtime.decision_log import Step, read_log
 from tests.cli.run_parts import running, until
 
 WORKER = [

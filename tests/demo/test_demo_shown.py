@@ -16,7 +16,7 @@ from dynamo_planner.cli.demo.record import Recording
 from dynamo_planner.cli.demo.screen import LiveTable, PlainLines, screen_for
 from dynamo_planner.cli.demo.summary import summarize
 from dynamo_planner.cli.demo.view import look
-from dynamo_planner.records import Step
+from dynamo_planner.runtime.decision_log import Step
 
 
 def console(terminal: bool) -> tuple[Console, io.StringIO]:

@@ -20,8 +20,8 @@ from dynamo_planner.core.policy import as_policy
 from dynamo_planner.engines.vllm import VLLM
 from dynamo_planner.engines.vocabulary import Gauge, Vocabulary
 from dynamo_planner.executors.circus import CircusExecutor, CircusPool
-from dynamo_planner.planner import Planner
-from dynamo_planner.records import Step
+from dynamo_planner.runtime.decision_log import Step
+from dynamo_planner.runtime.planner import Planner
 from dynamo_planner.sources.scraping.frontend import FrontendSource
 from dynamo_planner.sources.scraping.source import ScrapeSource
 from tests.dynamo.service import Service

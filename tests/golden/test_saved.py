@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dynamo_planner.records import read_log
+from dynamo_planner.runtime.decision_log import read_log
 from tests.golden.saved import KINDS, LOG, MORE, STATES, TICKS, Loop, after, policy_of, run
 
 

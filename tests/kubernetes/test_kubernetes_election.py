@@ -17,7 +17,7 @@ import yaml
 
 from dynamo_planner import ScaleTo
 from dynamo_planner.executors.kubernetes import ApiError, Election
-from dynamo_planner.records import read_log
+from dynamo_planner.runtime.decision_log import read_log
 from tests.kubernetes.cluster import Place
 from tests.kubernetes.faulty_proxy import Fault, Proxy
 from tests.kubernetes.objects import api_of, executor_of, graph, pod_of, replicas_of, scaled, settle

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from dynamo_planner import Planner
-from dynamo_planner.monitoring.health import Health
-from dynamo_planner.monitoring.monitor import Monitor
-from dynamo_planner.monitoring.page import page
+from dynamo_planner.runtime.health import Health
+from dynamo_planner.runtime.monitor import Monitor
+from dynamo_planner.runtime.status_page import page
 from tests.planner.loop_parts import Clock, Cluster, Metrics, per_ten
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from dynamo_planner.planner import Planner
-from dynamo_planner.records import Step, read_log
+from dynamo_planner.runtime.decision_log import Step, read_log
+from dynamo_planner.runtime.planner import Planner
 from tests.planner.loop_parts import Climbing, Clock, Cluster, Metrics, per_ten
 
 
@@ -132,7 +132,7 @@ LOOP = textwrap.dedent("""
     import sys, time
     sys.path.insert(0, sys.argv[1])
     from tests.planner.loop_parts import Climbing, Cluster, Metrics
-    from dynamo_planner.planner import Planner
+    from dynamo_planner.runtime.planner import Planner
 
     class Unhurried(Metrics):
         def observe(self, at_s):

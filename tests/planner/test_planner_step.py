@@ -12,7 +12,7 @@ from dynamo_planner.core.policy import Policy, as_policy
 from dynamo_planner.core.snapshot import Observation, PoolMetrics, PoolSpec, Snapshot, Traffic
 from dynamo_planner.executors import ExecutorError
 from dynamo_planner.guards.override import Override, Pin
-from dynamo_planner.planner import Planner
+from dynamo_planner.runtime.planner import Planner
 from dynamo_planner.sources import SourceError
 from tests.planner.loop_parts import Climbing, Clock, Cluster, Metrics, per_ten
 

@@ -12,8 +12,8 @@ import pytest
 
 from dynamo_planner.core.decision import Decision, Outcome, Reason, ScaleTo, SetKnob, State
 from dynamo_planner.core.snapshot import Snapshot
-from dynamo_planner.planner import Planner
-from dynamo_planner.records import DecisionLog, Step, read_log
+from dynamo_planner.runtime.decision_log import DecisionLog, Step, read_log
+from dynamo_planner.runtime.planner import Planner
 from tests.planner.loop_parts import Climbing, Clock, Cluster, Metrics, per_ten
 
 

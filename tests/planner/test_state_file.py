@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dynamo_planner.core.decision import State
-from dynamo_planner.planner import Planner
-from dynamo_planner.state_file import DamagedStateError, SavedState, StateFile
+from dynamo_planner.runtime.planner import Planner
+from dynamo_planner.runtime.state_file import DamagedStateError, SavedState, StateFile
 from tests.planner.loop_parts import Climbing, Clock, Cluster, Metrics
 
 

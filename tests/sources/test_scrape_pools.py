@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from dynamo_planner.core.snapshot import Observation, PoolSpec, Snapshot, Traffic
 from dynamo_planner.engines.vocabulary import Counter, Gauge, Vocabulary
 from dynamo_planner.executors.dry_run import DryRunExecutor
-from dynamo_planner.planner import Planner
+from dynamo_planner.runtime.planner import Planner
 from dynamo_planner.sources import ScrapeSource, SourceError
 from tests.sources.farm import Farm, Vllm
 

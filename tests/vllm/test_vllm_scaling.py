@@ -22,8 +22,8 @@ from dynamo_planner.cli.demo.load import MODEL, LoadClient, Request
 from dynamo_planner.cli.demo.record import Recording
 from dynamo_planner.cli.demo.router import Router
 from dynamo_planner.executors.circus import CircusExecutor, CircusPool
-from dynamo_planner.planner import Planner
-from dynamo_planner.records import Step
+from dynamo_planner.runtime.decision_log import Step
+from dynamo_planner.runtime.planner import Planner
 from dynamo_planner.sources.scraping.source import ScrapeSource
 from tests.model import write_model
 from tests.network import private_network

@@ -18,7 +18,7 @@ from dynamo_planner.cli.demo.watch import Watch
 from dynamo_planner.core.policy import Policy
 from dynamo_planner.executors import ExecutorError
 from dynamo_planner.executors.circus import CircusExecutor, CircusPool
-from dynamo_planner.planner import Planner
+from dynamo_planner.runtime.planner import Planner
 from dynamo_planner.sources.scraping.source import ScrapeSource
 
 DECIDES_EVERY_S = 1.0

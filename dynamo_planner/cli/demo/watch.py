@@ -14,8 +14,8 @@ from dynamo_planner.cli.demo.view import look
 from dynamo_planner.core.decision import ScaleTo
 from dynamo_planner.core.snapshot import Replicas
 from dynamo_planner.executors import Executor
-from dynamo_planner.planner import Planner
-from dynamo_planner.records import Step
+from dynamo_planner.runtime.decision_log import Step
+from dynamo_planner.runtime.planner import Planner
 
 TURN_S = 0.5
 """How often the replicas are noted and the screen is drawn."""

@@ -22,7 +22,7 @@ from dynamo_planner.cli.where import Config, EngineName, Labels, Model, Promethe
 from dynamo_planner.core.policy import Policy
 from dynamo_planner.core.snapshot import Snapshot
 from dynamo_planner.loading import ConfigError, load_policy
-from dynamo_planner.records import DecisionLog, Step
+from dynamo_planner.runtime.decision_log import DecisionLog, Step
 from dynamo_planner.sources import SourceError
 from dynamo_planner.sources.history import HistorySource
 

@@ -16,7 +16,7 @@ from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from dynamo_planner.core.extras import needs_extra
-from dynamo_planner.monitoring.health import Answer, Health
+from dynamo_planner.runtime.health import Answer, Health
 
 with needs_extra("prometheus"):
     from prometheus_client import CollectorRegistry, make_wsgi_app

@@ -33,11 +33,11 @@ from dynamo_planner.core.policy import Guarded, PlainFunction, Policy, as_policy
 from dynamo_planner.core.snapshot import PoolSpec, Replicas, Snapshot
 from dynamo_planner.core.values import KnobValue
 from dynamo_planner.executors import Executor, ExecutorError
-from dynamo_planner.merging import blind, merge
-from dynamo_planner.records import DecisionLog, Step
+from dynamo_planner.runtime.decision_log import DecisionLog, Step
+from dynamo_planner.runtime.snapshot_builder import blind, merge
+from dynamo_planner.runtime.state_file import DamagedStateError, SavedState, StateFile
+from dynamo_planner.runtime.ticker import Ticks, noting_signals
 from dynamo_planner.sources import Source, SourceError
-from dynamo_planner.state_file import DamagedStateError, SavedState, StateFile
-from dynamo_planner.ticking import Ticks, noting_signals
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dynamo_planner.core.decision import Decision, ScaleTo
 from dynamo_planner.core.extras import needs_extra
 from dynamo_planner.core.snapshot import Snapshot
-from dynamo_planner.records import Step
+from dynamo_planner.runtime.decision_log import Step
 
 with needs_extra("prometheus"):
     from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram

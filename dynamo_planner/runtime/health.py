@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 from dynamo_planner.core.values import Frozen
-from dynamo_planner.records import Step
+from dynamo_planner.runtime.decision_log import Step
 
 STALLED_AFTER_INTERVALS, STALLED_AFTER_S = 5.0, 60.0
 """A loop that has not finished a step for this long (the longer of the two) does not turn."""

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from dynamo_planner.core.decision import State
 from dynamo_planner.core.values import Frozen
-from dynamo_planner.records import existing_directory_of
+from dynamo_planner.runtime.decision_log import existing_directory_of
 
 logger = logging.getLogger(__name__)
 

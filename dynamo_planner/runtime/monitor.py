@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from dynamo_planner.monitoring.health import Health
-from dynamo_planner.monitoring.metrics import PlannerMetrics
-from dynamo_planner.records import Step
+from dynamo_planner.runtime.decision_log import Step
+from dynamo_planner.runtime.health import Health
+from dynamo_planner.runtime.metrics import PlannerMetrics
 
 
 class Monitor:
