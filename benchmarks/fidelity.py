@@ -27,7 +27,7 @@ from dynamo_planner import Profile, Sla
 from dynamo_planner.simulation.cluster import SimulatedCluster
 from dynamo_planner.simulation.engine import Engine, EngineLimits
 from dynamo_planner.simulation.timing import LinearTiming
-from dynamo_planner.simulation.traces import Trace
+from dynamo_planner.workloads.trace import Trace
 
 A100, H200 = "MEASURED_llama2-70b_a100_splitwise_tp4", "MEASURED_llama31-8b-fp8_h200_dynamo_tp1"
 STABLE = 0.85

@@ -45,8 +45,8 @@ from dynamo_planner.executors.circus.processes import marked
 from dynamo_planner.executors.circus.records import Worker
 from dynamo_planner.executors.circus.store import Store
 from dynamo_planner.runtime.planner import Planner
-from dynamo_planner.simulation.generate import burst_and_lull
 from dynamo_planner.sources.scraping.source import ScrapeSource
+from dynamo_planner.workloads.generators import burst_and_lull
 
 MOST_WORKERS, ADJUSTS_EVERY_S, TICKS_EVERY_S, WINDOW_S = 4, 2.0, 1.0, 5.0
 CYCLE_S, LULL_PER_S, BURST_PER_S, LENGTH_SCALE = 40.0, 0.8, 3.5, 0.4

@@ -20,7 +20,7 @@ from benchmarks.shared import SHARED
 from dynamo_planner import LoadPolicy, Planner, Policy, Profile, Sla, SlaPolicy
 from dynamo_planner.simulation.cluster import SimulatedCluster
 from dynamo_planner.simulation.cluster_setup import ClusterSetup
-from dynamo_planner.simulation.traces import Trace
+from dynamo_planner.workloads.trace import Trace
 
 PROFILE = "MEASURED_llama2-70b_a100_splitwise_tp4"
 TRACE, RATE, SECONDS = "azure2023_conv", 30.0, 1750.0

@@ -6,7 +6,7 @@
 from dynamo_planner import LoadPolicy, Planner, Profile, Sla, Stabilization
 from dynamo_planner.simulation.cluster import SimulatedCluster
 from dynamo_planner.simulation.cluster_setup import ClusterSetup
-from dynamo_planner.simulation.generate import burst_and_lull
+from dynamo_planner.workloads.generators import burst_and_lull
 
 sla = Sla(ttft_ms=2000, itl_ms=50)
 trace = burst_and_lull(1, 6, seed=1, duration_s=1800)

@@ -9,7 +9,7 @@ fewer.
 from dynamo_planner import KnobPolicy, Profile, SetKnob, Sla, SlaPolicy, together
 from dynamo_planner.simulation.backtest import backtest
 from dynamo_planner.simulation.cluster_setup import ClusterSetup, MetricsSetup
-from dynamo_planner.simulation.generate import poisson
+from dynamo_planner.workloads.generators import poisson
 
 sla = Sla(ttft_ms=1500, itl_ms=30)
 profile = Profile.bundled("llama31-70b_h100_vllm_tp4")

@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.shared import SHARED
 from dynamo_planner import Profile
-from dynamo_planner.simulation.traces import Trace
+from dynamo_planner.workloads.trace import Trace
 
 A100, H200 = "MEASURED_llama2-70b_a100_splitwise_tp4", "MEASURED_llama31-8b-fp8_h200_dynamo_tp1"
 JITTER_S, EDGE_S = 10.0, 50.0

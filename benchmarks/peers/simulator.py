@@ -20,7 +20,7 @@ import numpy as np
 
 from dynamo_planner.profiles import Profile
 from dynamo_planner.simulation.timing import Line
-from dynamo_planner.simulation.traces import Trace
+from dynamo_planner.workloads.trace import Trace
 
 VERSION = "1.6.1"
 MOCKER = Path(__file__).with_name("mocker.py")

@@ -12,10 +12,10 @@ from benchmarks.shared import SHARED
 from dynamo_planner.core.snapshot import Sla
 from dynamo_planner.profiles import Profile
 from dynamo_planner.simulation.cluster_setup import ClusterSetup, Faults, MetricsSetup, Outage
-from dynamo_planner.simulation.generate import AZURE_CONVERSATION_ISL, AZURE_CONVERSATION_OSL
 from dynamo_planner.simulation.timing import ProfileTiming
-from dynamo_planner.simulation.traces import Trace
 from dynamo_planner.simulation.work import demand
+from dynamo_planner.workloads.generators import AZURE_CONVERSATION_ISL, AZURE_CONVERSATION_OSL
+from dynamo_planner.workloads.trace import Trace
 
 MARGIN_S = 120.0
 """Between what is tuned on and what is scored."""

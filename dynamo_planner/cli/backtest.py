@@ -68,7 +68,7 @@ def backtest(
     from dynamo_planner.simulation import backtest as backtests  # noqa: PLC0415  # numpy, scipy: only where it is asked
     from dynamo_planner.simulation.cluster_setup import ClusterSetup, MetricsSetup  # noqa: PLC0415
     from dynamo_planner.simulation.oracle import oracle  # noqa: PLC0415
-    from dynamo_planner.simulation.traces import TraceError  # noqa: PLC0415
+    from dynamo_planner.workloads.trace import TraceError  # noqa: PLC0415
 
     policies = _policies(policy, allow_custom_kinds)
     measured = _profile(profile)
@@ -132,9 +132,9 @@ def _profile(where: str) -> Any:
 def _requests(
     trace: Path | None, history: Path | None, from_s: float, to_s: float | None, rate: float | None, seed: int
 ) -> Any:
-    from dynamo_planner.simulation.past import trace_of  # noqa: PLC0415
-    from dynamo_planner.simulation.traces import Trace  # noqa: PLC0415
     from dynamo_planner.sources.history import HistorySource  # noqa: PLC0415
+    from dynamo_planner.workloads.from_history import trace_of  # noqa: PLC0415
+    from dynamo_planner.workloads.trace import Trace  # noqa: PLC0415
 
     if (trace is None) == (history is None):
         raise ConfigError(["requests come from --trace or from --history: give one of the two"])

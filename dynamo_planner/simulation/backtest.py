@@ -3,7 +3,7 @@
 The loop is :class:`~dynamo_planner.runtime.planner.Planner`, the one that runs in production, on simulated time.
 
 >>> from dynamo_planner import LoadPolicy, Profile, StaticLaw
->>> from dynamo_planner.simulation.generate import poisson
+>>> from dynamo_planner.workloads.generators import poisson
 >>> cluster = ClusterSetup.aggregated(Profile.bundled("llama31-8b_h100_vllm_tp1"), replicas=1, startup_s=30)
 >>> policies = {"load": LoadPolicy(adjustment_interval_s=30), "two": StaticLaw(replicas={"workers": 2})}
 >>> trace = poisson(requests_per_s=10, duration_s=120, seed=1)
@@ -30,8 +30,8 @@ from dynamo_planner.simulation.cluster import SimulatedCluster
 from dynamo_planner.simulation.cluster_setup import ClusterSetup
 from dynamo_planner.simulation.report import Report, Run
 from dynamo_planner.simulation.score import score
-from dynamo_planner.simulation.traces import Trace
 from dynamo_planner.simulation.work import hopeless
+from dynamo_planner.workloads.trace import Trace
 
 DRAIN_S = 300.0
 """How long after the trace requests may take to finish; what is not finished then has missed."""

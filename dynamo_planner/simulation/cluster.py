@@ -1,7 +1,7 @@
 """A simulated cluster: a source and an executor on simulated time, so that a policy is tried in the loop of production.
 
 >>> from dynamo_planner import LoadPolicy, Planner, Profile
->>> from dynamo_planner.simulation.generate import poisson
+>>> from dynamo_planner.workloads.generators import poisson
 >>> profile = Profile.bundled("llama31-8b_h100_vllm_tp1")
 >>> setup = ClusterSetup.aggregated(profile, replicas=2, startup_s=30)
 >>> cluster = SimulatedCluster(setup, poisson(requests_per_s=10, duration_s=60, seed=1), compiled=False)
@@ -33,8 +33,8 @@ from dynamo_planner.simulation.fleet import Fleet
 from dynamo_planner.simulation.observing import Watch
 from dynamo_planner.simulation.request import NONE
 from dynamo_planner.simulation.results import Counts, Served, WorkerLife
-from dynamo_planner.simulation.traces import Trace
 from dynamo_planner.simulation.world import ObjectWorld, RecordWorld, can_compile
+from dynamo_planner.workloads.trace import Trace
 
 __all__ = ["ClusterSetup", "SimulatedCluster", "Sla"]
 

@@ -4,7 +4,7 @@ No package is needed: ``reset`` and ``step`` have Gymnasium's signatures, an obs
 the wanted replicas of pools.
 
 >>> from dynamo_planner import Profile
->>> from dynamo_planner.simulation.generate import poisson
+>>> from dynamo_planner.workloads.generators import poisson
 >>> profile = Profile.bundled("llama31-8b_h100_vllm_tp1")
 >>> env = ScalingEnv(
 ...     ClusterSetup.aggregated(profile, replicas=1, startup_s=20, max_replicas=4),
@@ -27,7 +27,7 @@ from dynamo_planner.core.snapshot import Sla, Snapshot
 from dynamo_planner.runtime.snapshot_builder import merge
 from dynamo_planner.simulation.cluster import SimulatedCluster
 from dynamo_planner.simulation.cluster_setup import ClusterSetup
-from dynamo_planner.simulation.traces import Trace
+from dynamo_planner.workloads.trace import Trace
 
 
 class ScalingEnv:

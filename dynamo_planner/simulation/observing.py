@@ -15,8 +15,8 @@ from dynamo_planner.simulation.fleet import Fleet
 from dynamo_planner.simulation.looking import Seen
 from dynamo_planner.simulation.serving import BUCKET_RATIO, FIRST_BUCKET_S
 from dynamo_planner.simulation.state import ClusterState
-from dynamo_planner.simulation.traces import Trace
 from dynamo_planner.simulation.world import ObjectWorld
+from dynamo_planner.workloads.trace import Trace
 
 DISPERSION_BIN_S = 1.0
 """Arrivals are counted in bins of this width for their dispersion."""

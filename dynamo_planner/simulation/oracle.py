@@ -20,8 +20,8 @@ from dynamo_planner.simulation.cluster import SimulatedCluster
 from dynamo_planner.simulation.cluster_setup import ClusterSetup, PoolSetup
 from dynamo_planner.simulation.results import Served
 from dynamo_planner.simulation.search import Judged, Plan, Search, needs
-from dynamo_planner.simulation.traces import Trace
 from dynamo_planner.simulation.work import demand, hopeless
+from dynamo_planner.workloads.trace import Trace
 
 DRAIN_S = 300.0
 LUCKY_START = 3.0

@@ -26,7 +26,7 @@ from dynamo_planner.simulation.bound import Demand
 from dynamo_planner.simulation.cluster_setup import ClusterSetup
 from dynamo_planner.simulation.engine import EngineLimits
 from dynamo_planner.simulation.timing import StepTiming
-from dynamo_planner.simulation.traces import Trace
+from dynamo_planner.workloads.trace import Trace
 
 Floats = NDArray[np.float64]
 

@@ -20,7 +20,7 @@ from dynamo_planner.simulation.request import NONE, Request
 from dynamo_planner.simulation.serving import BUCKETS, World
 from dynamo_planner.simulation.state import ClusterState, EngineState, Log, PoolState, record_type
 from dynamo_planner.simulation.step_table import StepTable, as_lists, step_table
-from dynamo_planner.simulation.traces import Trace
+from dynamo_planner.workloads.trace import Trace
 
 ROUTING = {"least_loaded": routing.LEAST_LOADED, "round_robin": routing.ROUND_ROBIN, "hash": routing.HASH, "pull": 0}
 

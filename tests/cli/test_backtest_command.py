@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from dynamo_planner import Snapshot, Traffic
 from dynamo_planner.cli.app import app
-from dynamo_planner.simulation.generate import poisson
+from dynamo_planner.workloads.generators import poisson
 
 PROFILE = "llama31-8b_h100_vllm_tp1"
 RUNNER = CliRunner()

@@ -21,8 +21,8 @@ from typer.testing import CliRunner
 from dynamo_planner.cli.demo import demo
 from dynamo_planner.cli.demo.summary import Summary
 from dynamo_planner.runtime.decision_log import read_log
-from dynamo_planner.simulation.generate import burst_and_lull
-from dynamo_planner.simulation.traces import Trace
+from dynamo_planner.workloads.generators import burst_and_lull
+from dynamo_planner.workloads.trace import Trace
 
 COMMAND = [
     sys.executable,

@@ -11,7 +11,7 @@ from dynamo_planner.cli.demo.fit import IN_FLIGHT, LONGEST_DECODE_S, PEAK_WORKER
 from dynamo_planner.cli.demo.llamacpp import SLOTS, Speed, scaled
 from dynamo_planner.cli.demo.load import Request, prompt
 from dynamo_planner.cli.demo.scenario import LONGEST_S, from_file, generated
-from dynamo_planner.simulation.traces import Trace, TraceError
+from dynamo_planner.workloads.trace import Trace, TraceError
 
 
 def steady(requests_per_s: float, isl: int, osl: int, length_s: float = 60.0) -> tuple[Request, ...]:

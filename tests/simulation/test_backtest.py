@@ -13,13 +13,13 @@ from dynamo_planner.core.policy import PlainFunction
 from dynamo_planner.simulation.backtest import backtest, run_policy
 from dynamo_planner.simulation.bound import Bound
 from dynamo_planner.simulation.cluster_setup import ClusterSetup
-from dynamo_planner.simulation.generate import burst_and_lull, poisson
 from dynamo_planner.simulation.oracle import bound, oracle
-from dynamo_planner.simulation.past import trace_of
 from dynamo_planner.simulation.report import Report
 from dynamo_planner.simulation.report_plot import plot_pareto
 from dynamo_planner.simulation.timing import LinearTiming
-from dynamo_planner.simulation.traces import TraceError
+from dynamo_planner.workloads.from_history import trace_of
+from dynamo_planner.workloads.generators import burst_and_lull, poisson
+from dynamo_planner.workloads.trace import TraceError
 
 SLA = Sla(ttft_ms=2000, itl_ms=60, attainment=0.95)
 TIMING = LinearTiming(base_ms=15, prefill_ms_per_token=0.2, kv_ms_per_token=5e-4)

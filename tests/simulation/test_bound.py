@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from dynamo_planner import Sla
 from dynamo_planner.simulation.bound import Demand, least_replica_time
 from dynamo_planner.simulation.engine import Engine, EngineLimits
-from dynamo_planner.simulation.generate import poisson
 from dynamo_planner.simulation.timing import GridTiming, LinearTiming
-from dynamo_planner.simulation.traces import Trace
 from dynamo_planner.simulation.work import demand, step_floor
+from dynamo_planner.workloads.generators import poisson
+from dynamo_planner.workloads.trace import Trace
 
 Floats = NDArray[np.float64]
 SLOT_S = 10.0

@@ -11,9 +11,9 @@ import pytest
 from dynamo_planner import LoadPolicy, Planner, PoolSpec, ScaleTo, SetKnob, Sla
 from dynamo_planner.simulation.cluster import SimulatedCluster
 from dynamo_planner.simulation.cluster_setup import ClusterSetup, Faults, MetricsSetup, Outage, PoolSetup
-from dynamo_planner.simulation.generate import poisson
 from dynamo_planner.simulation.timing import LinearTiming
-from dynamo_planner.simulation.traces import Trace
+from dynamo_planner.workloads.generators import poisson
+from dynamo_planner.workloads.trace import Trace
 
 TIMING = LinearTiming(base_ms=10, prefill_ms_per_token=0.1, kv_ms_per_token=0)
 OPTIONS: dict[str, Any] = {"startup_s": 30.0, "gpus": 2, "kv_tokens": 50_000}

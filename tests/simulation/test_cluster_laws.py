@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from dynamo_planner import ScaleTo, Sla
 from dynamo_planner.simulation.cluster import SimulatedCluster
 from dynamo_planner.simulation.cluster_setup import ClusterSetup, Faults, Outage
-from dynamo_planner.simulation.generate import Lengths, poisson
 from dynamo_planner.simulation.timing import LinearTiming
-from dynamo_planner.simulation.traces import Trace
+from dynamo_planner.workloads.generators import Lengths, poisson
+from dynamo_planner.workloads.trace import Trace
 
 TIMING = LinearTiming(base_ms=8, prefill_ms_per_token=0.05, kv_ms_per_token=2e-4)
 KV_TOKENS = 3000

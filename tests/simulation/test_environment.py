@@ -7,8 +7,8 @@ import pytest
 from dynamo_planner import Sla
 from dynamo_planner.simulation.cluster_setup import ClusterSetup
 from dynamo_planner.simulation.environment import ScalingEnv
-from dynamo_planner.simulation.generate import poisson
 from dynamo_planner.simulation.timing import LinearTiming
+from dynamo_planner.workloads.generators import poisson
 
 TIMING = LinearTiming(base_ms=10, prefill_ms_per_token=0.1, kv_ms_per_token=0)
 SETUP = ClusterSetup.aggregated(TIMING, 1, startup_s=15, gpus=2, max_replicas=3, kv_tokens=50_000)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dynamo_planner.simulation.courses import constant, diurnal, flash_crowd, on_off, ramp
-from dynamo_planner.simulation.generate import drifting, following, poisson
+from dynamo_planner.workloads.generators import drifting, following, poisson
+from dynamo_planner.workloads.rate_curves import constant, diurnal, flash_crowd, on_off, ramp
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dynamo_planner.simulation import trace_files
-from dynamo_planner.simulation.generate import AZURE_CONVERSATION_ISL, Lengths, burst_and_lull, poisson
-from dynamo_planner.simulation.traces import Trace, TraceError
+from dynamo_planner.workloads import readers as trace_files
+from dynamo_planner.workloads.generators import AZURE_CONVERSATION_ISL, Lengths, burst_and_lull, poisson
+from dynamo_planner.workloads.trace import Trace, TraceError
 
 REAL = Path(__file__).parents[3] / "shared" / "traces"
 BURSTGPT = "Timestamp,Session ID,Elapsed time,Model,Request tokens,Response tokens,Total tokens,Log Type\n"

@@ -106,7 +106,7 @@ def demo(
     try:
         from dynamo_planner.cli.demo.perform import Asked, perform  # noqa: PLC0415
         from dynamo_planner.cli.demo.scenario import from_file, generated  # noqa: PLC0415
-        from dynamo_planner.simulation.traces import TraceError  # noqa: PLC0415
+        from dynamo_planner.workloads.trace import TraceError  # noqa: PLC0415
     except MissingExtraError as error:
         raise MissingExtraError(f"{error}; all that a demo needs: pip install 'dynamo-planner[demo]'") from error
     try:

@@ -10,8 +10,8 @@ import numpy as np
 
 from dynamo_planner.cli.demo.fit import PEAK_WINDOW_S, busiest_s, peak_per_s
 from dynamo_planner.cli.demo.load import Request
-from dynamo_planner.simulation.generate import burst_and_lull
-from dynamo_planner.simulation.traces import Trace, TraceError
+from dynamo_planner.workloads.generators import burst_and_lull
+from dynamo_planner.workloads.trace import Trace, TraceError
 
 WINDOW_S = 60.0
 """How long the replay of a file takes where nothing else is asked for."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dynamo_planner.simulation.trace_files import MAX_TOKENS, TraceError, read_columns
+from dynamo_planner.workloads.readers import MAX_TOKENS, TraceError, read_columns
 
 __all__ = ["Trace", "TraceError", "TraceStats"]
 

@@ -10,8 +10,8 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from dynamo_planner.core.values import Frozen
-from dynamo_planner.simulation.courses import Course
-from dynamo_planner.simulation.traces import Trace
+from dynamo_planner.workloads.rate_curves import Course
+from dynamo_planner.workloads.trace import Trace
 
 BIN_S = 1.0
 
@@ -76,7 +76,7 @@ def following(
     osl: Lengths = AZURE_CONVERSATION_OSL,
     unevenness: float = 0.0,
 ) -> Trace:
-    """Arrivals at a rate that changes over time (see :mod:`~dynamo_planner.simulation.courses`).
+    """Arrivals at a rate that changes over time (see :mod:`~dynamo_planner.workloads.rate_curves`).
 
     With ``unevenness`` above 0, the rate of each second is multiplied by a gamma variable of mean 1 and that variance,
     so that the counts per second have the dispersion 1 + ``unevenness`` x rate, as in production traces; 0 is Poisson.

@@ -17,8 +17,8 @@ from itertools import pairwise
 import numpy as np
 
 from dynamo_planner.core.snapshot import Dist, Snapshot
-from dynamo_planner.simulation.trace_files import MAX_TOKENS
-from dynamo_planner.simulation.traces import Trace, TraceError
+from dynamo_planner.workloads.readers import MAX_TOKENS
+from dynamo_planner.workloads.trace import Trace, TraceError
 
 LOG = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""Request traces: read, generated, or taken from history."""
