@@ -7,7 +7,7 @@ fewer.
 """
 
 from dynamo_planner import KnobPolicy, Profile, SetKnob, Sla, SlaPolicy, together
-from dynamo_planner.simulation.backtest import backtest
+from dynamo_planner.evaluation.backtest import backtest
 from dynamo_planner.simulation.cluster_setup import ClusterSetup, MetricsSetup
 from dynamo_planner.workloads.generators import poisson
 

@@ -15,8 +15,8 @@ from benchmarks.quality.cells import STALE, TRACES, Cell, Stage, recorded, shape
 from dynamo_planner import KnobPolicy, Policy, SetKnob, Sla, SlaPolicy, together
 from dynamo_planner.engines import catalogue
 from dynamo_planner.engines.catalogue import CHUNK
-from dynamo_planner.simulation.backtest import run_policy
-from dynamo_planner.simulation.report import Run
+from dynamo_planner.evaluation.backtest import run_policy
+from dynamo_planner.evaluation.report import Run
 from dynamo_planner.simulation.results import Served
 
 PARTS = ("worth", "harm", "gap")

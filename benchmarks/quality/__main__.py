@@ -25,7 +25,7 @@ from benchmarks.quality import cells as all_cells  # noqa: E402  # after the num
 from benchmarks.quality.cells import Cell, trace_cells  # noqa: E402
 from benchmarks.quality.comparing import CellResult, Effort, compare, pareto, rows  # noqa: E402
 from benchmarks.quality.shown import against, cells, table  # noqa: E402
-from dynamo_planner.simulation.report_plot import plot_pareto  # noqa: E402
+from dynamo_planner.evaluation.report_plot import plot_pareto  # noqa: E402
 
 DRAWN = "S9 azure conv"
 

@@ -13,9 +13,9 @@ import numpy as np
 from benchmarks.quality.cells import Cell, Stage, stages
 from benchmarks.quality.contenders import Configurations, contenders, spread
 from dynamo_planner.core.policy import Policy
-from dynamo_planner.simulation.backtest import run_policy
-from dynamo_planner.simulation.oracle import oracle
-from dynamo_planner.simulation.score import Score
+from dynamo_planner.evaluation.backtest import run_policy
+from dynamo_planner.evaluation.oracle import oracle
+from dynamo_planner.evaluation.score import Score
 
 RESAMPLES = 2000
 SHORTFALL_PRICE = 10.0

@@ -10,12 +10,12 @@ import pytest
 
 from dynamo_planner import HpaLaw, LoadPolicy, Policy, Sla, Snapshot, Stabilization, StaticLaw, Traffic
 from dynamo_planner.core.policy import PlainFunction
-from dynamo_planner.simulation.backtest import backtest, run_policy
-from dynamo_planner.simulation.bound import Bound
+from dynamo_planner.evaluation.backtest import backtest, run_policy
+from dynamo_planner.evaluation.lower_bound import Bound
+from dynamo_planner.evaluation.oracle import bound, oracle
+from dynamo_planner.evaluation.report import Report
+from dynamo_planner.evaluation.report_plot import plot_pareto
 from dynamo_planner.simulation.cluster_setup import ClusterSetup
-from dynamo_planner.simulation.oracle import bound, oracle
-from dynamo_planner.simulation.report import Report
-from dynamo_planner.simulation.report_plot import plot_pareto
 from dynamo_planner.simulation.timing import LinearTiming
 from dynamo_planner.workloads.from_history import trace_of
 from dynamo_planner.workloads.generators import burst_and_lull, poisson

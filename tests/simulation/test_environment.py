@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from dynamo_planner import Sla
+from dynamo_planner.evaluation.gym_env import ScalingEnv
 from dynamo_planner.simulation.cluster_setup import ClusterSetup
-from dynamo_planner.simulation.environment import ScalingEnv
 from dynamo_planner.simulation.timing import LinearTiming
 from dynamo_planner.workloads.generators import poisson
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dynamo_planner.simulation.search import Judged, Plan, Search
+from dynamo_planner.evaluation.schedule_search import Judged, Plan, Search
 
 NEED = np.array([1, 1, 2, 5, 5, 2, 1, 1, 3, 3])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from html import escape
 
-from dynamo_planner.simulation.report import Report, Run
+from dynamo_planner.evaluation.report import Report, Run
 
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; color: #1f2933; margin: 2em auto; max-width: 1500px; padding: 0 1em }

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linprog
 
 from dynamo_planner.core.snapshot import Role, Sla
-from dynamo_planner.simulation.bound import Demand
+from dynamo_planner.evaluation.lower_bound import Demand
 from dynamo_planner.simulation.cluster_setup import ClusterSetup
 from dynamo_planner.simulation.engine import EngineLimits
 from dynamo_planner.simulation.timing import StepTiming

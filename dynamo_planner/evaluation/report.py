@@ -11,8 +11,8 @@ import numpy as np
 
 from dynamo_planner.core.decision import Decision
 from dynamo_planner.core.snapshot import Sla
+from dynamo_planner.evaluation.score import Score
 from dynamo_planner.simulation.results import Counts, Served, WorkerLife
-from dynamo_planner.simulation.score import Score
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -99,13 +99,13 @@ class Report:
 
     def plot(self, names: Sequence[str] | None = None) -> Figure:
         """Load, latency against the SLA, replicas and reasons over time, a column for each policy (extra ``plot``)."""
-        from dynamo_planner.simulation.report_plot import plot_runs  # noqa: PLC0415
+        from dynamo_planner.evaluation.report_plot import plot_runs  # noqa: PLC0415
 
         return plot_runs([self.runs[name] for name in names or self.runs], self.sla, self.trace)
 
     def save(self, path: str | Path) -> None:
         """Write it as one page of HTML with the table, the picture and the worst minute of each (extra ``plot``)."""
-        from dynamo_planner.simulation.report_html import page  # noqa: PLC0415
+        from dynamo_planner.evaluation.report_html import page  # noqa: PLC0415
 
         Path(path).write_text(page(self), encoding="utf-8")
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from dynamo_planner.core.extras import needs_extra
 from dynamo_planner.core.plot_style import INK, QUIET, plain
 from dynamo_planner.core.snapshot import Sla
-from dynamo_planner.simulation.report import Run
-from dynamo_planner.simulation.score import Score
+from dynamo_planner.evaluation.report import Run
+from dynamo_planner.evaluation.score import Score
 
 with needs_extra("plot"):
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -25,12 +25,12 @@ from typing import Any
 from dynamo_planner.core.decision import Decision
 from dynamo_planner.core.policy import PlainFunction, Policy, as_policy
 from dynamo_planner.core.snapshot import Sla
+from dynamo_planner.evaluation.report import Report, Run
+from dynamo_planner.evaluation.score import score
+from dynamo_planner.evaluation.work_floor import hopeless
 from dynamo_planner.runtime.planner import Planner
 from dynamo_planner.simulation.cluster import SimulatedCluster
 from dynamo_planner.simulation.cluster_setup import ClusterSetup
-from dynamo_planner.simulation.report import Report, Run
-from dynamo_planner.simulation.score import score
-from dynamo_planner.simulation.work import hopeless
 from dynamo_planner.workloads.trace import Trace
 
 DRAIN_S = 300.0

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from dynamo_planner.core.decision import ScaleTo
 from dynamo_planner.core.snapshot import Sla
+from dynamo_planner.evaluation.lower_bound import Bound, least_replica_time
+from dynamo_planner.evaluation.schedule_search import Judged, Plan, Search, needs
+from dynamo_planner.evaluation.work_floor import demand, hopeless
 from dynamo_planner.policies.schedule import Schedule
-from dynamo_planner.simulation.bound import Bound, least_replica_time
 from dynamo_planner.simulation.cluster import SimulatedCluster
 from dynamo_planner.simulation.cluster_setup import ClusterSetup, PoolSetup
 from dynamo_planner.simulation.results import Served
-from dynamo_planner.simulation.search import Judged, Plan, Search, needs
-from dynamo_planner.simulation.work import demand, hopeless
 from dynamo_planner.workloads.trace import Trace
 
 DRAIN_S = 300.0
