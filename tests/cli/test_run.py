@@ -18,7 +18,7 @@ from tests.cli.run_parts import running, until
 WORKER = [
     sys.executable,
     "-m",
-    "dynamo_planner.simulation.worker",
+    "dynamo_planner.mock_workers.main",
     "--port",
     "{port}",
     "--role",

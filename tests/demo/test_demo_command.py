@@ -32,7 +32,7 @@ COMMAND = [
     "import typer; from dynamo_planner.cli.demo import demo; typer.run(demo)",
 ]
 
-WORKERS = {"dynamo_planner.simulation.worker", "dynamo_planner.simulation.llamacpp_worker"}
+WORKERS = {"dynamo_planner.mock_workers.main", "dynamo_planner.mock_workers.llamacpp"}
 
 SERVING = {
     "aggregated": [],

@@ -20,8 +20,8 @@ pytest.importorskip("xllamacpp")
 from aiohttp import ClientSession
 
 from dynamo_planner.cli.demo.router import Router
-from dynamo_planner.simulation.llamacpp_model import RandomModel
-from dynamo_planner.simulation.llamacpp_worker import LlamaOptions
+from dynamo_planner.mock_workers.llamacpp import LlamaOptions
+from dynamo_planner.mock_workers.random_gguf import RandomModel
 
 if TYPE_CHECKING:
     from dynamo_planner.executors.circus import CircusExecutor

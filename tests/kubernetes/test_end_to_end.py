@@ -26,8 +26,8 @@ from dynamo_planner.cli.demo.scenario import generated
 from dynamo_planner.cli.demo.stage import Stage, load_policy
 from dynamo_planner.core.decision import ScaleTo
 from dynamo_planner.core.snapshot import Role
+from dynamo_planner.mock_workers.main import WorkerOptions
 from dynamo_planner.runtime.decision_log import Step, read_log
-from dynamo_planner.simulation.worker import WorkerOptions
 from tests.cli.run_parts import running
 from tests.kubernetes.cluster import Place, new_place
 from tests.kubernetes.control_plane import ControlPlane, free_port

@@ -18,9 +18,9 @@ import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from dynamo_planner.mock_workers.main import WorkerOptions
 from dynamo_planner.simulation.engine import EngineLimits
 from dynamo_planner.simulation.timing import LinearTiming
-from dynamo_planner.simulation.worker import WorkerOptions
 
 STEADY = LinearTiming(base_ms=20, prefill_ms_per_token=0.1, kv_ms_per_token=0)
 MANY_SECONDS = 60.0

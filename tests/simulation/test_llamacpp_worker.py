@@ -19,8 +19,8 @@ import pytest
 from gguf import GGUFReader
 
 from dynamo_planner.executors.circus.ports import free_port
-from dynamo_planner.simulation.llamacpp_model import VOCABULARY, RandomModel
-from dynamo_planner.simulation.llamacpp_worker import MODULE, LlamaOptions
+from dynamo_planner.mock_workers.llamacpp import MODULE, LlamaOptions
+from dynamo_planner.mock_workers.random_gguf import VOCABULARY, RandomModel
 from dynamo_planner.sources.scraping.source import ScrapeSource
 
 pytestmark = pytest.mark.timeout(120)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 
+from dynamo_planner.mock_workers.main import main
 from dynamo_planner.simulation.engine import EngineLimits
 from dynamo_planner.simulation.timing import LinearTiming
-from dynamo_planner.simulation.worker import main
 
 if TYPE_CHECKING:
     from tests.simulation.conftest import Answer, Client, StartWorker

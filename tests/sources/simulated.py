@@ -19,7 +19,7 @@ PROMPT_TOKENS, OUTPUT_TOKENS = 30, 10
 def simulated_workers(count: int, *flags: str) -> Iterator[list[int]]:
     """The ports of so many workers, of a model called ``tiny``; they are ended at the end."""
     ports = [free_port() for _ in range(count)]
-    command = [sys.executable, "-m", "dynamo_planner.simulation.worker", "--model=tiny", *flags]
+    command = [sys.executable, "-m", "dynamo_planner.mock_workers.main", "--model=tiny", *flags]
     workers = [subprocess.Popen([*command, f"--port={port}"], stderr=subprocess.DEVNULL) for port in ports]
     try:
         until_s = time.monotonic() + 60

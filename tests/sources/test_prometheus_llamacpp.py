@@ -17,8 +17,8 @@ pytest.importorskip("gguf")
 pytest.importorskip("xllamacpp")
 
 from dynamo_planner.cli.check.windowed import other_readers
-from dynamo_planner.simulation.llamacpp_model import RandomModel
-from dynamo_planner.simulation.llamacpp_worker import LlamaOptions
+from dynamo_planner.mock_workers.llamacpp import LlamaOptions
+from dynamo_planner.mock_workers.random_gguf import RandomModel
 from dynamo_planner.sources import PrometheusSource, ScrapeSource
 from tests.sources.prometheus_server import free_port, prometheus, until_scraped
 

@@ -27,8 +27,8 @@ from dynamo_planner.cli.demo.stage import AGGREGATED, Stage, pool
 from dynamo_planner.core.snapshot import Sla
 from dynamo_planner.executors import ExecutorError
 from dynamo_planner.executors.circus.ports import free_port
-from dynamo_planner.simulation.llamacpp_model import RandomModel
-from dynamo_planner.simulation.llamacpp_worker import LlamaOptions
+from dynamo_planner.mock_workers.llamacpp import LlamaOptions
+from dynamo_planner.mock_workers.random_gguf import RandomModel
 
 PEAK_WORKERS = 1.5
 """More would not help on two cores, on which the load client and the router run as well."""

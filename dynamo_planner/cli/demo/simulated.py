@@ -9,9 +9,9 @@ import numpy as np
 from dynamo_planner.cli.demo.fit import PEAK_WORKERS, Fit, fit
 from dynamo_planner.cli.demo.load import MODEL, Request
 from dynamo_planner.cli.demo.stage import AGGREGATED, DISAGGREGATED, Stage, pool
+from dynamo_planner.mock_workers.main import WorkerOptions
 from dynamo_planner.profiles import Profile
 from dynamo_planner.profiles.points import DecodePoints, MixedPoints, PrefillPoints
-from dynamo_planner.simulation.worker import WorkerOptions
 
 STARTUP_S = 1.0
 """How long a simulated engine takes to be ready, beside the start of its process."""

@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 from dynamo_planner.core.extras import needs_extra
 from dynamo_planner.core.snapshot import Role
+from dynamo_planner.mock_workers.openai_api import ApiError, Completion, Kind
+from dynamo_planner.mock_workers.realtime_engine import RealTimeEngine, TokenStream
+from dynamo_planner.mock_workers.vllm_metrics import WorkerMetrics
 from dynamo_planner.simulation.engine import Engine
-from dynamo_planner.simulation.worker_api import ApiError, Completion, Kind
-from dynamo_planner.simulation.worker_metrics import WorkerMetrics
-from dynamo_planner.simulation.worker_stream import RealTimeEngine, TokenStream
 
 with needs_extra("worker"):
     from aiohttp import web

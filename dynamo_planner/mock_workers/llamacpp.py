@@ -1,6 +1,6 @@
 """A llama.cpp worker: its real HTTP server, from the Python package ``xllamacpp``, that drains when it is told to end.
 
-``python -m dynamo_planner.simulation.llamacpp_worker --port 8000 --model tiny.gguf`` serves OpenAI-compatible
+``python -m dynamo_planner.mock_workers.llamacpp --port 8000 --model tiny.gguf`` serves OpenAI-compatible
 completions, ``/health``, ``/metrics`` and ``/slots``. SIGTERM or SIGINT drains it: what it has accepted is finished,
 and it exits with 0. llama.cpp's own server leaves requests unanswered, or hangs, where it is ended under load.
 """
@@ -23,7 +23,7 @@ from dynamo_planner.core.values import Frozen
 with needs_extra("llamacpp"):
     from xllamacpp import CommonParams, Server
 
-MODULE = "dynamo_planner.simulation.llamacpp_worker"
+MODULE = "dynamo_planner.mock_workers.llamacpp"
 
 QUIET_S = 1.0
 """How long a draining worker must have had nothing to do: a request that was on its way may come, and the last bytes
@@ -40,7 +40,7 @@ class LlamaOptions(Frozen):
     """A worker; on the command line all fields are flags.
 
     >>> LlamaOptions(port=8000, model="tiny.gguf", slots=2).command()[1:]
-    ['-m', 'dynamo_planner.simulation.llamacpp_worker', '--port=8000', '--model=tiny.gguf', '--slots=2']
+    ['-m', 'dynamo_planner.mock_workers.llamacpp', '--port=8000', '--model=tiny.gguf', '--slots=2']
     """
 
     port: int = Field(ge=0, le=65_535, description="TCP port to listen on, at 127.0.0.1; 0 takes a free one")

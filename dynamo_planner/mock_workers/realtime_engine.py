@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+from dynamo_planner.mock_workers.vllm_metrics import WorkerMetrics
 from dynamo_planner.simulation.engine import Engine
 from dynamo_planner.simulation.request import Request
-from dynamo_planner.simulation.worker_metrics import WorkerMetrics
 
 SHORTEST_SLEEP_S = 0.005
 """Tokens of shorter steps are told together, so that many streams do not drown in wake-ups."""

@@ -1,6 +1,6 @@
 """A simulated engine worker: an HTTP server that behaves like a vLLM one with the timing of an engine model.
 
-``python -m dynamo_planner.simulation.worker --port 8000 --model tiny`` serves OpenAI-compatible ``/v1/completions`` and
+``python -m dynamo_planner.mock_workers.main --port 8000 --model tiny`` serves OpenAI-compatible ``/v1/completions`` and
 ``/v1/chat/completions`` (streaming or not), ``/v1/models``, ``/health``, and ``/metrics`` in vLLM's names. SIGTERM or
 SIGINT drains it: what it has accepted is finished, nothing more is taken, and it exits with 0.
 
@@ -25,14 +25,14 @@ from pydantic import Field, ValidationError, model_validator
 from dynamo_planner.core.extras import needs_extra
 from dynamo_planner.core.snapshot import Role
 from dynamo_planner.core.values import Frozen
+from dynamo_planner.mock_workers.app import WorkerApp
 from dynamo_planner.simulation.engine import Engine, EngineLimits
 from dynamo_planner.simulation.timing import GridTiming, LinearTiming, Slowed, StepTiming
-from dynamo_planner.simulation.worker_http import WorkerApp
 
 with needs_extra("worker"):
     from aiohttp import web
 
-MODULE = "dynamo_planner.simulation.worker"
+MODULE = "dynamo_planner.mock_workers.main"
 LOG = logging.getLogger(MODULE)
 
 PROFILE_CELLS = 64
@@ -50,7 +50,7 @@ class WorkerOptions(Frozen):
 
     >>> options = WorkerOptions(port=8000, model="tiny", limits=EngineLimits(max_num_seqs=32))
     >>> options.command()[1:]
-    ['-m', 'dynamo_planner.simulation.worker', '--port=8000', '--model=tiny', '--max-num-seqs=32']
+    ['-m', 'dynamo_planner.mock_workers.main', '--port=8000', '--model=tiny', '--max-num-seqs=32']
     """
 
     port: int = Field(ge=0, le=65_535, description="TCP port to listen on; 0 takes a free one, which is logged")

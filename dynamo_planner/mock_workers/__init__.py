@@ -1,0 +1,1 @@
+"""HTTP workers without a GPU: a simulated engine, and llama.cpp with random weights."""
