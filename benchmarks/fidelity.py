@@ -24,9 +24,9 @@ from benchmarks.peers.simulator import MockerTiming, simulate
 from benchmarks.shared import SHARED
 from benchmarks.speed import LIMITS, setup_of
 from dynamo_planner import Profile, Sla
-from dynamo_planner.simulation.cluster import SimulatedCluster
-from dynamo_planner.simulation.engine import Engine, EngineLimits
-from dynamo_planner.simulation.timing import LinearTiming
+from dynamo_planner.simulator.cluster import SimulatedCluster
+from dynamo_planner.simulator.engine.engine import Engine, EngineLimits
+from dynamo_planner.simulator.engine.step_time import LinearTiming
 from dynamo_planner.workloads.trace import Trace
 
 A100, H200 = "MEASURED_llama2-70b_a100_splitwise_tp4", "MEASURED_llama31-8b-fp8_h200_dynamo_tp1"

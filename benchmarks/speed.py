@@ -18,8 +18,8 @@ from typing import Any
 from benchmarks.peers.simulator import MockerTiming, simulate
 from benchmarks.shared import SHARED
 from dynamo_planner import LoadPolicy, Planner, Policy, Profile, Sla, SlaPolicy
-from dynamo_planner.simulation.cluster import SimulatedCluster
-from dynamo_planner.simulation.cluster_setup import ClusterSetup
+from dynamo_planner.simulator.cluster import SimulatedCluster
+from dynamo_planner.simulator.setup import ClusterSetup
 from dynamo_planner.workloads.trace import Trace
 
 PROFILE = "MEASURED_llama2-70b_a100_splitwise_tp4"

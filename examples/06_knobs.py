@@ -8,7 +8,7 @@ fewer.
 
 from dynamo_planner import KnobPolicy, Profile, SetKnob, Sla, SlaPolicy, together
 from dynamo_planner.evaluation.backtest import backtest
-from dynamo_planner.simulation.cluster_setup import ClusterSetup, MetricsSetup
+from dynamo_planner.simulator.setup import ClusterSetup, MetricsSetup
 from dynamo_planner.workloads.generators import poisson
 
 sla = Sla(ttft_ms=1500, itl_ms=30)

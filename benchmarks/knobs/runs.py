@@ -17,7 +17,7 @@ from dynamo_planner.engines import catalogue
 from dynamo_planner.engines.catalogue import CHUNK
 from dynamo_planner.evaluation.backtest import run_policy
 from dynamo_planner.evaluation.report import Run
-from dynamo_planner.simulation.results import Served
+from dynamo_planner.simulator.results import Served
 
 PARTS = ("worth", "harm", "gap")
 PROFILES = {

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from dynamo_planner.profiles import Profile
-from dynamo_planner.simulation.timing import Line
+from dynamo_planner.simulator.engine.step_time import Line
 from dynamo_planner.workloads.trace import Trace
 
 VERSION = "1.6.1"

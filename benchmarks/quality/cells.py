@@ -12,8 +12,8 @@ from benchmarks.shared import SHARED
 from dynamo_planner.core.snapshot import Sla
 from dynamo_planner.evaluation.work_floor import demand
 from dynamo_planner.profiles import Profile
-from dynamo_planner.simulation.cluster_setup import ClusterSetup, Faults, MetricsSetup, Outage
-from dynamo_planner.simulation.timing import ProfileTiming
+from dynamo_planner.simulator.engine.step_time import ProfileTiming
+from dynamo_planner.simulator.setup import ClusterSetup, Faults, MetricsSetup, Outage
 from dynamo_planner.workloads.generators import AZURE_CONVERSATION_ISL, AZURE_CONVERSATION_OSL
 from dynamo_planner.workloads.trace import Trace
 

@@ -67,7 +67,7 @@ def backtest(
     from dynamo_planner.core.snapshot import Sla  # noqa: PLC0415
     from dynamo_planner.evaluation import backtest as backtests  # noqa: PLC0415  # numpy, scipy: only where it is asked
     from dynamo_planner.evaluation.oracle import oracle  # noqa: PLC0415
-    from dynamo_planner.simulation.cluster_setup import ClusterSetup, MetricsSetup  # noqa: PLC0415
+    from dynamo_planner.simulator.setup import ClusterSetup, MetricsSetup  # noqa: PLC0415
     from dynamo_planner.workloads.trace import TraceError  # noqa: PLC0415
 
     policies = _policies(policy, allow_custom_kinds)

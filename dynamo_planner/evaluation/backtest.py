@@ -29,8 +29,8 @@ from dynamo_planner.evaluation.report import Report, Run
 from dynamo_planner.evaluation.score import score
 from dynamo_planner.evaluation.work_floor import hopeless
 from dynamo_planner.runtime.planner import Planner
-from dynamo_planner.simulation.cluster import SimulatedCluster
-from dynamo_planner.simulation.cluster_setup import ClusterSetup
+from dynamo_planner.simulator.cluster import SimulatedCluster
+from dynamo_planner.simulator.setup import ClusterSetup
 from dynamo_planner.workloads.trace import Trace
 
 DRAIN_S = 300.0

@@ -25,8 +25,8 @@ from typing import Any
 from dynamo_planner.core.decision import ScaleTo
 from dynamo_planner.core.snapshot import Sla, Snapshot
 from dynamo_planner.runtime.snapshot_builder import merge
-from dynamo_planner.simulation.cluster import SimulatedCluster
-from dynamo_planner.simulation.cluster_setup import ClusterSetup
+from dynamo_planner.simulator.cluster import SimulatedCluster
+from dynamo_planner.simulator.setup import ClusterSetup
 from dynamo_planner.workloads.trace import Trace
 
 

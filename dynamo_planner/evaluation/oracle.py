@@ -18,9 +18,9 @@ from dynamo_planner.evaluation.lower_bound import Bound, least_replica_time
 from dynamo_planner.evaluation.schedule_search import Judged, Plan, Search, needs
 from dynamo_planner.evaluation.work_floor import demand, hopeless
 from dynamo_planner.policies.schedule import Schedule
-from dynamo_planner.simulation.cluster import SimulatedCluster
-from dynamo_planner.simulation.cluster_setup import ClusterSetup, PoolSetup
-from dynamo_planner.simulation.results import Served
+from dynamo_planner.simulator.cluster import SimulatedCluster
+from dynamo_planner.simulator.results import Served
+from dynamo_planner.simulator.setup import ClusterSetup, PoolSetup
 from dynamo_planner.workloads.trace import Trace
 
 DRAIN_S = 300.0

@@ -12,7 +12,7 @@ import numpy as np
 from dynamo_planner.core.decision import Decision
 from dynamo_planner.core.snapshot import Sla
 from dynamo_planner.evaluation.score import Score
-from dynamo_planner.simulation.results import Counts, Served, WorkerLife
+from dynamo_planner.simulator.results import Counts, Served, WorkerLife
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

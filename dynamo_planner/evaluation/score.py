@@ -8,7 +8,7 @@ from pydantic import Field
 
 from dynamo_planner.core.snapshot import Sla
 from dynamo_planner.core.values import Frozen, Known, KnownShare, ReadOnly
-from dynamo_planner.simulation.results import Served
+from dynamo_planner.simulator.results import Served
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]

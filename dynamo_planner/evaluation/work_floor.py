@@ -23,9 +23,9 @@ from scipy.optimize import linprog
 
 from dynamo_planner.core.snapshot import Role, Sla
 from dynamo_planner.evaluation.lower_bound import Demand
-from dynamo_planner.simulation.cluster_setup import ClusterSetup
-from dynamo_planner.simulation.engine import EngineLimits
-from dynamo_planner.simulation.timing import StepTiming
+from dynamo_planner.simulator.engine.engine import EngineLimits
+from dynamo_planner.simulator.engine.step_time import StepTiming
+from dynamo_planner.simulator.setup import ClusterSetup
 from dynamo_planner.workloads.trace import Trace
 
 Floats = NDArray[np.float64]

@@ -13,7 +13,7 @@ from dynamo_planner.core.snapshot import Role
 from dynamo_planner.mock_workers.openai_api import ApiError, Completion, Kind
 from dynamo_planner.mock_workers.realtime_engine import RealTimeEngine, TokenStream
 from dynamo_planner.mock_workers.vllm_metrics import WorkerMetrics
-from dynamo_planner.simulation.engine import Engine
+from dynamo_planner.simulator.engine.engine import Engine
 
 with needs_extra("worker"):
     from aiohttp import web

@@ -26,8 +26,8 @@ from dynamo_planner.core.extras import needs_extra
 from dynamo_planner.core.snapshot import Role
 from dynamo_planner.core.values import Frozen
 from dynamo_planner.mock_workers.app import WorkerApp
-from dynamo_planner.simulation.engine import Engine, EngineLimits
-from dynamo_planner.simulation.timing import GridTiming, LinearTiming, Slowed, StepTiming
+from dynamo_planner.simulator.engine.engine import Engine, EngineLimits
+from dynamo_planner.simulator.engine.step_time import GridTiming, LinearTiming, Slowed, StepTiming
 
 with needs_extra("worker"):
     from aiohttp import web

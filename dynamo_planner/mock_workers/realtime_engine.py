@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from dynamo_planner.mock_workers.vllm_metrics import WorkerMetrics
-from dynamo_planner.simulation.engine import Engine
-from dynamo_planner.simulation.request import Request
+from dynamo_planner.simulator.engine.engine import Engine
+from dynamo_planner.simulator.engine.request import Request
 
 SHORTEST_SLEEP_S = 0.005
 """Tokens of shorter steps are told together, so that many streams do not drown in wake-ups."""

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 
 from dynamo_planner.core.extras import needs_extra
-from dynamo_planner.simulation.engine import Engine
-from dynamo_planner.simulation.request import Request
+from dynamo_planner.simulator.engine.engine import Engine
+from dynamo_planner.simulator.engine.request import Request
 
 with needs_extra("worker"):
     from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest

@@ -22,8 +22,8 @@ from dynamo_planner.cli.demo.record import Recording, RequestRecord
 from dynamo_planner.cli.demo.router import Endpoints, Router
 from dynamo_planner.executors import ExecutorError
 from dynamo_planner.mock_workers.main import WorkerOptions
-from dynamo_planner.simulation.engine import EngineLimits
-from dynamo_planner.simulation.timing import LinearTiming
+from dynamo_planner.simulator.engine.engine import EngineLimits
+from dynamo_planner.simulator.engine.step_time import LinearTiming
 
 QUICK = LinearTiming(base_ms=10, prefill_ms_per_token=0.1, kv_ms_per_token=0)
 SLOW_PROMPTS = LinearTiming(base_ms=10, prefill_ms_per_token=20, kv_ms_per_token=0)

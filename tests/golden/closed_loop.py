@@ -10,7 +10,7 @@ import numpy as np
 
 from dynamo_planner import GpuBudget, LoadPolicy, Policy, Profile, Sla, SlaPolicy, Stabilization
 from dynamo_planner.evaluation.backtest import run_policy
-from dynamo_planner.simulation.cluster_setup import ClusterSetup, Faults, MetricsSetup
+from dynamo_planner.simulator.setup import ClusterSetup, Faults, MetricsSetup
 from dynamo_planner.workloads.generators import Lengths, burst_and_lull, drifting, following, poisson
 from dynamo_planner.workloads.rate_curves import constant, diurnal, flash_crowd, ramp
 from dynamo_planner.workloads.trace import Trace

@@ -19,8 +19,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from dynamo_planner.mock_workers.main import WorkerOptions
-from dynamo_planner.simulation.engine import EngineLimits
-from dynamo_planner.simulation.timing import LinearTiming
+from dynamo_planner.simulator.engine.engine import EngineLimits
+from dynamo_planner.simulator.engine.step_time import LinearTiming
 
 STEADY = LinearTiming(base_ms=20, prefill_ms_per_token=0.1, kv_ms_per_token=0)
 MANY_SECONDS = 60.0

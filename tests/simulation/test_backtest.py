@@ -15,8 +15,8 @@ from dynamo_planner.evaluation.lower_bound import Bound
 from dynamo_planner.evaluation.oracle import bound, oracle
 from dynamo_planner.evaluation.report import Report
 from dynamo_planner.evaluation.report_plot import plot_pareto
-from dynamo_planner.simulation.cluster_setup import ClusterSetup
-from dynamo_planner.simulation.timing import LinearTiming
+from dynamo_planner.simulator.engine.step_time import LinearTiming
+from dynamo_planner.simulator.setup import ClusterSetup
 from dynamo_planner.workloads.from_history import trace_of
 from dynamo_planner.workloads.generators import burst_and_lull, poisson
 from dynamo_planner.workloads.trace import TraceError

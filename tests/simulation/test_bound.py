@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from dynamo_planner import Sla
 from dynamo_planner.evaluation.lower_bound import Demand, least_replica_time
 from dynamo_planner.evaluation.work_floor import demand, step_floor
-from dynamo_planner.simulation.engine import Engine, EngineLimits
-from dynamo_planner.simulation.timing import GridTiming, LinearTiming
+from dynamo_planner.simulator.engine.engine import Engine, EngineLimits
+from dynamo_planner.simulator.engine.step_time import GridTiming, LinearTiming
 from dynamo_planner.workloads.generators import poisson
 from dynamo_planner.workloads.trace import Trace
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from dynamo_planner import LoadPolicy, Planner, PoolSpec, ScaleTo, SetKnob, Sla
-from dynamo_planner.simulation.cluster import SimulatedCluster
-from dynamo_planner.simulation.cluster_setup import ClusterSetup, Faults, MetricsSetup, Outage, PoolSetup
-from dynamo_planner.simulation.timing import LinearTiming
+from dynamo_planner.simulator.cluster import SimulatedCluster
+from dynamo_planner.simulator.engine.step_time import LinearTiming
+from dynamo_planner.simulator.setup import ClusterSetup, Faults, MetricsSetup, Outage, PoolSetup
 from dynamo_planner.workloads.generators import poisson
 from dynamo_planner.workloads.trace import Trace
 

@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dynamo_planner import ScaleTo, Sla
-from dynamo_planner.simulation.cluster import SimulatedCluster
-from dynamo_planner.simulation.cluster_setup import ClusterSetup, Faults, Outage
-from dynamo_planner.simulation.timing import LinearTiming
+from dynamo_planner.simulator.cluster import SimulatedCluster
+from dynamo_planner.simulator.engine.step_time import LinearTiming
+from dynamo_planner.simulator.setup import ClusterSetup, Faults, Outage
 from dynamo_planner.workloads.generators import Lengths, poisson
 from dynamo_planner.workloads.trace import Trace
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from dynamo_planner.simulation.engine import Engine, EngineLimits
-from dynamo_planner.simulation.timing import GridTiming, LinearTiming, Slowed, StepTiming
+from dynamo_planner.simulator.engine.engine import Engine, EngineLimits
+from dynamo_planner.simulator.engine.step_time import GridTiming, LinearTiming, Slowed, StepTiming
 
 EXACT = LinearTiming(base_ms=125, prefill_ms_per_token=62.5, kv_ms_per_token=31.25)  # all sums exact in binary
 

@@ -1,6 +1,6 @@
 """The engine against a simulation of every step and every token.
 
-The simulation is written from the rules in the docstring of ``dynamo_planner.simulation.engine`` alone, with nothing
+The simulation is written from the rules in the docstring of ``dynamo_planner.simulator.engine.engine`` alone, with nothing
 shared: no runs, no heaps, no running totals; every quantity is counted anew in every step.
 """
 
@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dynamo_planner.simulation import runs
-from dynamo_planner.simulation.engine import Engine, EngineLimits
-from dynamo_planner.simulation.request import Request
-from dynamo_planner.simulation.state import EngineState
-from dynamo_planner.simulation.timing import GridTiming, LinearTiming
+from dynamo_planner.simulator.engine import step_runs as runs
+from dynamo_planner.simulator.engine.engine import Engine, EngineLimits
+from dynamo_planner.simulator.engine.request import Request
+from dynamo_planner.simulator.engine.step_time import GridTiming, LinearTiming
+from dynamo_planner.simulator.state import EngineState
 
 EXACT = LinearTiming(base_ms=125, prefill_ms_per_token=62.5, kv_ms_per_token=31.25)  # all sums exact in binary
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dynamo_planner.simulation.engine import Engine, EngineLimits
-from dynamo_planner.simulation.timing import LinearTiming
+from dynamo_planner.simulator.engine.engine import Engine, EngineLimits
+from dynamo_planner.simulator.engine.step_time import LinearTiming
 
 RUNS = Path(__file__).parents[3] / "shared" / "validation"
 

@@ -6,8 +6,8 @@ import pytest
 
 from dynamo_planner import Sla
 from dynamo_planner.evaluation.gym_env import ScalingEnv
-from dynamo_planner.simulation.cluster_setup import ClusterSetup
-from dynamo_planner.simulation.timing import LinearTiming
+from dynamo_planner.simulator.engine.step_time import LinearTiming
+from dynamo_planner.simulator.setup import ClusterSetup
 from dynamo_planner.workloads.generators import poisson
 
 TIMING = LinearTiming(base_ms=10, prefill_ms_per_token=0.1, kv_ms_per_token=0)

@@ -8,9 +8,9 @@ import pytest
 from dynamo_planner import Profile, Sla
 from dynamo_planner.evaluation.score import score
 from dynamo_planner.evaluation.work_floor import hopeless
-from dynamo_planner.simulation.cluster_setup import ClusterSetup
-from dynamo_planner.simulation.results import Served
-from dynamo_planner.simulation.timing import LinearTiming
+from dynamo_planner.simulator.engine.step_time import LinearTiming
+from dynamo_planner.simulator.results import Served
+from dynamo_planner.simulator.setup import ClusterSetup
 from dynamo_planner.workloads.trace import Trace
 
 SLA = Sla(ttft_ms=500, itl_ms=25, attainment=0.9)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from dynamo_planner.profiles import Profile
-from dynamo_planner.simulation.engine import Engine, EngineLimits
-from dynamo_planner.simulation.timing import LinearTiming
+from dynamo_planner.simulator.engine.engine import Engine, EngineLimits
+from dynamo_planner.simulator.engine.step_time import LinearTiming
 
 if TYPE_CHECKING:
     from tests.simulation.conftest import Answer, Client, StartWorker

@@ -11,8 +11,8 @@ import aiohttp
 import pytest
 
 from dynamo_planner.mock_workers.main import main
-from dynamo_planner.simulation.engine import EngineLimits
-from dynamo_planner.simulation.timing import LinearTiming
+from dynamo_planner.simulator.engine.engine import EngineLimits
+from dynamo_planner.simulator.engine.step_time import LinearTiming
 
 if TYPE_CHECKING:
     from tests.simulation.conftest import Answer, Client, StartWorker

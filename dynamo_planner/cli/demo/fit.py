@@ -24,8 +24,8 @@ import numpy as np
 
 from dynamo_planner.cli.demo.load import Request
 from dynamo_planner.core.snapshot import Sla
-from dynamo_planner.simulation.engine import EngineLimits
-from dynamo_planner.simulation.timing import LinearTiming
+from dynamo_planner.simulator.engine.engine import EngineLimits
+from dynamo_planner.simulator.engine.step_time import LinearTiming
 
 PEAK_WINDOW_S = 10.0
 PEAK_WORKERS = 1.9

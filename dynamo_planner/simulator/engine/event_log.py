@@ -1,8 +1,8 @@
-"""The log of what happens to requests; written like :mod:`~dynamo_planner.simulation.batching`."""
+"""The log of what happens to requests; written like :mod:`~dynamo_planner.simulator.engine.scheduler`."""
 
 from __future__ import annotations
 
-from dynamo_planner.simulation.state import Log
+from dynamo_planner.simulator.state import Log
 
 FIRST_TOKEN, FINISHED, PREEMPTED, PREFILLED = 1, 2, 3, 4
 """What can happen to a request."""

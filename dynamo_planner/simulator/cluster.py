@@ -27,13 +27,13 @@ from dynamo_planner.core.decision import Action, Outcome, ScaleTo, SetKnob
 from dynamo_planner.core.snapshot import Observation, PoolSpec, Replicas, Sla
 from dynamo_planner.core.values import KnobValue
 from dynamo_planner.engines.catalogue import CHUNK, LOCAL_PREFILL, SEQUENCES
-from dynamo_planner.simulation.cluster_setup import ClusterSetup
-from dynamo_planner.simulation.engine import EngineLimits
-from dynamo_planner.simulation.fleet import Fleet
-from dynamo_planner.simulation.observing import Watch
-from dynamo_planner.simulation.request import NONE
-from dynamo_planner.simulation.results import Counts, Served, WorkerLife
-from dynamo_planner.simulation.world import ObjectWorld, RecordWorld, can_compile
+from dynamo_planner.simulator.backends import ObjectWorld, RecordWorld, can_compile
+from dynamo_planner.simulator.engine.engine import EngineLimits
+from dynamo_planner.simulator.engine.request import NONE
+from dynamo_planner.simulator.metrics import Watch
+from dynamo_planner.simulator.results import Counts, Served, WorkerLife
+from dynamo_planner.simulator.setup import ClusterSetup
+from dynamo_planner.simulator.workers import Fleet
 from dynamo_planner.workloads.trace import Trace
 
 __all__ = ["ClusterSetup", "SimulatedCluster", "Sla"]

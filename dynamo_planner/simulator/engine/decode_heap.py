@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import MutableSequence, Sequence
 
-from dynamo_planner.simulation.request import Request
-from dynamo_planner.simulation.state import EngineState
+from dynamo_planner.simulator.engine.request import Request
+from dynamo_planner.simulator.state import EngineState
 
 Requests = Sequence[Request]
 Heap = MutableSequence[int]

@@ -10,12 +10,12 @@ import numpy as np
 
 from dynamo_planner.core.snapshot import Dist, Observation, PoolMetrics, Traffic, WorkerStatus
 from dynamo_planner.core.values import FrozenMap
-from dynamo_planner.simulation.cluster_setup import ClusterSetup
-from dynamo_planner.simulation.fleet import Fleet
-from dynamo_planner.simulation.looking import Seen
-from dynamo_planner.simulation.serving import BUCKET_RATIO, FIRST_BUCKET_S
-from dynamo_planner.simulation.state import ClusterState
-from dynamo_planner.simulation.world import ObjectWorld
+from dynamo_planner.simulator.backends import ObjectWorld
+from dynamo_planner.simulator.cluster_events import BUCKET_RATIO, FIRST_BUCKET_S
+from dynamo_planner.simulator.gauges import Seen
+from dynamo_planner.simulator.setup import ClusterSetup
+from dynamo_planner.simulator.state import ClusterState
+from dynamo_planner.simulator.workers import Fleet
 from dynamo_planner.workloads.trace import Trace
 
 DISPERSION_BIN_S = 1.0

@@ -1,15 +1,15 @@
-"""Which worker of a pool takes a request; written like :mod:`~dynamo_planner.simulation.batching`."""
+"""Which worker of a pool takes a request; written like :mod:`~dynamo_planner.simulator.engine.scheduler`."""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING
 
-from dynamo_planner.simulation.request import NONE
-from dynamo_planner.simulation.state import EngineState
+from dynamo_planner.simulator.engine.request import NONE
+from dynamo_planner.simulator.state import EngineState
 
 if TYPE_CHECKING:
-    from dynamo_planner.simulation.serving import World
+    from dynamo_planner.simulator.cluster_events import World
 
 LEAST_LOADED, ROUND_ROBIN, HASH = 0, 1, 2
 """How a pool chooses the worker for a request."""

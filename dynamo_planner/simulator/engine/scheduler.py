@@ -1,11 +1,11 @@
 """The rules of continuous batching: what an engine does from step to step, as functions of its state.
 
-They are told in :mod:`~dynamo_planner.simulation.engine`, and written so that they run twice: as they stand, on Python
-objects, and compiled by numba on arrays of records with the same fields (:mod:`~dynamo_planner.simulation.compiled`).
+They are told in :mod:`~dynamo_planner.simulator.engine.engine`, and written so that they run twice: as they stand, on Python
+objects, and compiled by numba on arrays of records with the same fields (:mod:`~dynamo_planner.simulator.compiled`).
 So requests are named by their place in ``requests``, queues are chained through ``Request.next``, and ``heap`` holds
 those that decode, the one with the next last step first.
 
-Steps are planned in runs of steps that are all alike (:mod:`~dynamo_planner.simulation.runs`).
+Steps are planned in runs of steps that are all alike (:mod:`~dynamo_planner.simulator.engine.step_runs`).
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from dynamo_planner.simulation.decode_heap import Heap, Requests, drop, push
-from dynamo_planner.simulation.happening import FINISHED, FIRST_TOKEN, PREEMPTED, PREFILLED, note
-from dynamo_planner.simulation.leaving import let_leave, remove
-from dynamo_planner.simulation.request import NONE, NOWHERE, Request
-from dynamo_planner.simulation.runs import cut_run, done, plan_run
-from dynamo_planner.simulation.state import EngineState, Log
-from dynamo_planner.simulation.waiting import append, first_again
+from dynamo_planner.simulator.engine.cancellation import let_leave, remove
+from dynamo_planner.simulator.engine.decode_heap import Heap, Requests, drop, push
+from dynamo_planner.simulator.engine.event_log import FINISHED, FIRST_TOKEN, PREEMPTED, PREFILLED, note
+from dynamo_planner.simulator.engine.queue import append, first_again
+from dynamo_planner.simulator.engine.request import NONE, NOWHERE, Request
+from dynamo_planner.simulator.engine.step_runs import cut_run, done, plan_run
+from dynamo_planner.simulator.state import EngineState, Log
 
 UNBOUNDED = 1 << 62
 
 
 def line(timing: Any, prefill_tokens: int, num_decode: int, kv_tokens: int) -> tuple[float, float, float]:
-    """How long a step takes; see :class:`~dynamo_planner.simulation.timing.StepTiming`."""
+    """How long a step takes; see :class:`~dynamo_planner.simulator.engine.step_time.StepTiming`."""
     ms, slope, until = timing.line(prefill_tokens, num_decode, kv_tokens)
     return ms, slope, until
 

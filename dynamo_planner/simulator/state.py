@@ -10,7 +10,7 @@ from typing import get_type_hints
 
 import numpy as np
 
-from dynamo_planner.simulation.request import NONE
+from dynamo_planner.simulator.engine.request import NONE
 
 
 class EngineState:

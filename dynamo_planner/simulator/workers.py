@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from dynamo_planner.core.snapshot import Replicas
-from dynamo_planner.simulation.cluster_setup import ClusterSetup, PoolSetup
-from dynamo_planner.simulation.results import Counts, WorkerLife
-from dynamo_planner.simulation.world import ObjectWorld
+from dynamo_planner.simulator.backends import ObjectWorld
+from dynamo_planner.simulator.results import Counts, WorkerLife
+from dynamo_planner.simulator.setup import ClusterSetup, PoolSetup
 
 
 @dataclass(eq=False)

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dynamo_planner.simulation.engine import EngineLimits
-from dynamo_planner.simulation.timing import Line, LinearTiming, ProfileTiming, StepTiming
+from dynamo_planner.simulator.engine.engine import EngineLimits
+from dynamo_planner.simulator.engine.step_time import Line, LinearTiming, ProfileTiming, StepTiming
 
 Floats = NDArray[np.float64]
 
@@ -36,7 +36,7 @@ class StepTable(NamedTuple):
     ms: Sequence[Sequence[Sequence[float]]]
 
     def line(self, prefill_tokens: int, num_decode: int, kv_tokens: int) -> Line:
-        """As in :class:`~dynamo_planner.simulation.timing.StepTiming`."""
+        """As in :class:`~dynamo_planner.simulator.engine.step_time.StepTiming`."""
         return Line(*look_up(self, prefill_tokens, num_decode, kv_tokens))
 
 

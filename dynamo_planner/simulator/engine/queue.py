@@ -1,10 +1,10 @@
-"""The queue of an engine, chained through its requests; written like :mod:`~dynamo_planner.simulation.batching`."""
+"""The queue of an engine, chained through its requests; written like :mod:`~dynamo_planner.simulator.engine.scheduler`."""
 
 from __future__ import annotations
 
-from dynamo_planner.simulation.decode_heap import Requests
-from dynamo_planner.simulation.request import NONE
-from dynamo_planner.simulation.state import EngineState
+from dynamo_planner.simulator.engine.decode_heap import Requests
+from dynamo_planner.simulator.engine.request import NONE
+from dynamo_planner.simulator.state import EngineState
 
 
 def append(e: EngineState, requests: Requests, request: int) -> None:

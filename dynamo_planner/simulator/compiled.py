@@ -14,19 +14,17 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from dynamo_planner.core.extras import needs_extra
-from dynamo_planner.simulation import (
-    batching,
-    decode_heap,
-    happening,
-    leaving,
-    looking,
-    routing,
-    runs,
-    serving,
-    step_table,
-    transfers,
-    waiting,
-)
+from dynamo_planner.simulator import cluster_events as serving
+from dynamo_planner.simulator import gauges as looking
+from dynamo_planner.simulator import routing
+from dynamo_planner.simulator import transfer_queue as transfers
+from dynamo_planner.simulator.engine import cancellation as leaving
+from dynamo_planner.simulator.engine import decode_heap
+from dynamo_planner.simulator.engine import event_log as happening
+from dynamo_planner.simulator.engine import queue as waiting
+from dynamo_planner.simulator.engine import scheduler as batching
+from dynamo_planner.simulator.engine import step_runs as runs
+from dynamo_planner.simulator.engine import step_time_table as step_table
 
 with needs_extra("fast"):
     import numba
@@ -41,7 +39,7 @@ OPTIONS: Any = {"_nrt": False, "error_model": "numpy"}
 
 @cache
 def compiled() -> Any:
-    """:func:`~dynamo_planner.simulation.serving.perform`, compiled."""
+    """:func:`~dynamo_planner.simulator.cluster_events.perform`, compiled."""
     for function in (function for module in RULES for function in _functions_of(module)):
         if function not in _REPLACED:
             register_jitable(**OPTIONS)(function)

@@ -1,6 +1,6 @@
 """From arrival to last token: how a cluster of engines serves requests, as functions of its state.
 
-Written like :mod:`~dynamo_planner.simulation.batching`, to run on Python objects or compiled. Workers and pools are
+Written like :mod:`~dynamo_planner.simulator.engine.scheduler`, to run on Python objects or compiled. Workers and pools are
 named by their place. ``wakes`` holds the time of each worker's next event. Whatever passes from one pool to the next
 goes through the heap of ``transfers``, also where that takes no time.
 """
@@ -11,14 +11,14 @@ import math
 from collections.abc import MutableSequence, Sequence
 from typing import Any, NamedTuple
 
-from dynamo_planner.simulation import batching
-from dynamo_planner.simulation.happening import FINISHED, FIRST_TOKEN, PREFILLED
-from dynamo_planner.simulation.leaving import generated
-from dynamo_planner.simulation.looking import Seen, look
-from dynamo_planner.simulation.request import NONE, NOWHERE, Request
-from dynamo_planner.simulation.routing import choose, home
-from dynamo_planner.simulation.state import ClusterState, EngineState, Log, PoolState
-from dynamo_planner.simulation.transfers import pop_transfer, push_transfer
+from dynamo_planner.simulator.engine import scheduler as batching
+from dynamo_planner.simulator.engine.cancellation import generated
+from dynamo_planner.simulator.engine.event_log import FINISHED, FIRST_TOKEN, PREFILLED
+from dynamo_planner.simulator.engine.request import NONE, NOWHERE, Request
+from dynamo_planner.simulator.gauges import Seen, look
+from dynamo_planner.simulator.routing import choose, home
+from dynamo_planner.simulator.state import ClusterState, EngineState, Log, PoolState
+from dynamo_planner.simulator.transfer_queue import pop_transfer, push_transfer
 
 BUCKETS = 64
 BUCKET_RATIO = 1.25

@@ -1,13 +1,13 @@
-"""What a pool shows of itself; written like :mod:`~dynamo_planner.simulation.batching`."""
+"""What a pool shows of itself; written like :mod:`~dynamo_planner.simulator.engine.scheduler`."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from dynamo_planner.simulation import runs
+from dynamo_planner.simulator.engine import step_runs as runs
 
 if TYPE_CHECKING:
-    from dynamo_planner.simulation.serving import World
+    from dynamo_planner.simulator.cluster_events import World
 
 
 class Seen(NamedTuple):

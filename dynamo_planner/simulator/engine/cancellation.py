@@ -1,11 +1,11 @@
-"""Taking requests out of a batch before they are done; written like :mod:`~dynamo_planner.simulation.batching`."""
+"""Taking requests out of a batch before they are done; written like :mod:`~dynamo_planner.simulator.engine.scheduler`."""
 
 from __future__ import annotations
 
-from dynamo_planner.simulation.decode_heap import Heap, Requests, drop
-from dynamo_planner.simulation.request import NONE, NOWHERE, Request
-from dynamo_planner.simulation.runs import done
-from dynamo_planner.simulation.state import EngineState
+from dynamo_planner.simulator.engine.decode_heap import Heap, Requests, drop
+from dynamo_planner.simulator.engine.request import NONE, NOWHERE, Request
+from dynamo_planner.simulator.engine.step_runs import done
+from dynamo_planner.simulator.state import EngineState
 
 
 def generated(e: EngineState, q: Request, at_s: float) -> int:

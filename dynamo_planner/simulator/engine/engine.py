@@ -16,7 +16,7 @@ tokens it makes. When and how often the caller looks changes nothing.
 
 Left out: KV blocks (the cache is counted in tokens), speculative decoding, priorities, and idle time between steps.
 
->>> from dynamo_planner.simulation.timing import LinearTiming
+>>> from dynamo_planner.simulator.engine.step_time import LinearTiming
 >>> timing = LinearTiming(base_ms=10, prefill_ms_per_token=0.1, kv_ms_per_token=0)
 >>> engine = Engine(EngineLimits(max_num_seqs=8, max_num_batched_tokens=512, kv_tokens=10_000), timing)
 >>> request = engine.submit(isl=400, osl=3, at_s=0.0)
@@ -32,10 +32,14 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from dynamo_planner.core.values import Frozen
-from dynamo_planner.simulation import batching, happening, leaving, runs, waiting
-from dynamo_planner.simulation.request import NOWHERE, Event, Request
-from dynamo_planner.simulation.state import EngineState, Log
-from dynamo_planner.simulation.timing import StepTiming
+from dynamo_planner.simulator.engine import cancellation as leaving
+from dynamo_planner.simulator.engine import event_log as happening
+from dynamo_planner.simulator.engine import queue as waiting
+from dynamo_planner.simulator.engine import scheduler as batching
+from dynamo_planner.simulator.engine import step_runs as runs
+from dynamo_planner.simulator.engine.request import NOWHERE, Event, Request
+from dynamo_planner.simulator.engine.step_time import StepTiming
+from dynamo_planner.simulator.state import EngineState, Log
 
 KINDS: dict[int, Literal["first_token", "finished", "preempted"]] = {
     happening.FIRST_TOKEN: "first_token",
@@ -64,7 +68,7 @@ class EngineLimits(Frozen):
 class Engine:
     """An engine; see the module. Its clock is the latest time that it was given, and only goes forward.
 
-    The rules are in :mod:`~dynamo_planner.simulation.batching`; this is one engine under them, with its requests.
+    The rules are in :mod:`~dynamo_planner.simulator.engine.scheduler`; this is one engine under them, with its requests.
     """
 
     def __init__(self, limits: EngineLimits, timing: StepTiming) -> None:

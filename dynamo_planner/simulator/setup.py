@@ -9,8 +9,8 @@ from pydantic import ConfigDict, Field, SkipValidation, model_validator
 from dynamo_planner.core.snapshot import PoolSpec, Role
 from dynamo_planner.core.values import Count, Frozen, ReadOnly
 from dynamo_planner.profiles.profile import Profile
-from dynamo_planner.simulation.engine import EngineLimits
-from dynamo_planner.simulation.timing import ProfileTiming, StepTiming
+from dynamo_planner.simulator.engine.engine import EngineLimits
+from dynamo_planner.simulator.engine.step_time import ProfileTiming, StepTiming
 
 Routing = Literal["least_loaded", "round_robin", "hash", "pull"]
 """How a pool's router chooses a worker: the one with the least to do (prompt tokens for prefill, otherwise requests),

@@ -12,14 +12,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dynamo_planner.core.snapshot import WorkerStatus
-from dynamo_planner.simulation import routing, runs, serving
-from dynamo_planner.simulation.cluster_setup import ClusterSetup
-from dynamo_planner.simulation.engine import EngineLimits
-from dynamo_planner.simulation.looking import Seen
-from dynamo_planner.simulation.request import NONE, Request
-from dynamo_planner.simulation.serving import BUCKETS, World
-from dynamo_planner.simulation.state import ClusterState, EngineState, Log, PoolState, record_type
-from dynamo_planner.simulation.step_table import StepTable, as_lists, step_table
+from dynamo_planner.simulator import cluster_events as serving
+from dynamo_planner.simulator import routing
+from dynamo_planner.simulator.cluster_events import BUCKETS, World
+from dynamo_planner.simulator.engine import step_runs as runs
+from dynamo_planner.simulator.engine.engine import EngineLimits
+from dynamo_planner.simulator.engine.request import NONE, Request
+from dynamo_planner.simulator.engine.step_time_table import StepTable, as_lists, step_table
+from dynamo_planner.simulator.gauges import Seen
+from dynamo_planner.simulator.setup import ClusterSetup
+from dynamo_planner.simulator.state import ClusterState, EngineState, Log, PoolState, record_type
 from dynamo_planner.workloads.trace import Trace
 
 ROUTING = {"least_loaded": routing.LEAST_LOADED, "round_robin": routing.ROUND_ROBIN, "hash": routing.HASH, "pull": 0}
@@ -217,7 +219,7 @@ class RecordWorld(ObjectWorld):
     """The world as arrays of records, moved by compiled rules (extra ``fast``)."""
 
     def __init__(self, setup: ClusterSetup, trace: Trace) -> None:
-        from dynamo_planner.simulation.compiled import compiled  # noqa: PLC0415
+        from dynamo_planner.simulator.compiled import compiled  # noqa: PLC0415
 
         self._perform = compiled()
         super().__init__(setup, trace)
@@ -281,7 +283,7 @@ class RecordWorld(ObjectWorld):
 
 
 class _ArrayLog(NamedTuple):
-    """A :class:`~dynamo_planner.simulation.state.Log` of arrays."""
+    """A :class:`~dynamo_planner.simulator.state.Log` of arrays."""
 
     size: np.ndarray
     at_s: np.ndarray
