@@ -3,6 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from dynamo_planner.config.policies import ConfigError, load_policy, policy_schema
 from dynamo_planner.core.combinators import highest, together
 from dynamo_planner.core.decision import (
     Action,
@@ -31,7 +32,6 @@ from dynamo_planner.core.snapshot import (
     WorkerStatus,
 )
 from dynamo_planner.guards import Bounds, GpuBudget, Override, Pending, Stabilization, Staleness, StepLimit
-from dynamo_planner.loading import ConfigError, load_policy, policy_schema
 from dynamo_planner.policies import LoadPolicy
 from dynamo_planner.runtime.planner import Planner
 

@@ -19,14 +19,14 @@ import typer
 import dynamo_planner
 from dynamo_planner.cli.backtest import backtest
 from dynamo_planner.cli.check import check
-from dynamo_planner.cli.config import config_schema, load_config
 from dynamo_planner.cli.demo import demo
 from dynamo_planner.cli.local import doctor, status, stop
 from dynamo_planner.cli.queries import queries
 from dynamo_planner.cli.shadow import shadow
+from dynamo_planner.config.policies import ConfigError, load_policy, policy_schema, read_data, validated
+from dynamo_planner.config.run import config_schema, load_config
 from dynamo_planner.core.snapshot import Snapshot
 from dynamo_planner.executors import ExecutorError
-from dynamo_planner.loading import ConfigError, load_policy, policy_schema, read_data, validated
 from dynamo_planner.runtime.decision_log import Step, read_log
 from dynamo_planner.sources import SourceError
 
@@ -144,8 +144,8 @@ def run(
 
     Example: `dynamo-planner run planner.yaml`
     """
-    from dynamo_planner.cli.reload import Reloader  # noqa: PLC0415  # loads what only `run` needs
-    from dynamo_planner.cli.service import service_of  # noqa: PLC0415
+    from dynamo_planner.config.assemble import service_of  # noqa: PLC0415
+    from dynamo_planner.config.reload import Reloader  # noqa: PLC0415  # loads what only `run` needs
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     with told_errors():

@@ -12,8 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
+from dynamo_planner.config.policies import ConfigError, load_policy
 from dynamo_planner.core.policy import Policy
-from dynamo_planner.loading import ConfigError, load_policy
 
 
 class Mode(StrEnum):

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from dynamo_planner.cli.sourcing import prometheus_of
 from dynamo_planner.cli.where import Config, EngineName, Labels, Model, Prometheus, WindowS, WorkerLabel, where
-from dynamo_planner.loading import ConfigError
+from dynamo_planner.config.policies import ConfigError
+from dynamo_planner.config.sources import prometheus_of
 
 NOWHERE = "http://127.0.0.1"
 """A server that is not asked anything, where the engine is given."""

@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from dynamo_planner.cli.config import PrometheusConfig, RunConfig, ScrapeConfig, load_config, pool_specs
+from dynamo_planner.config.policies import ConfigError, validated
+from dynamo_planner.config.run import PrometheusConfig, RunConfig, ScrapeConfig, load_config, pool_specs
 from dynamo_planner.core.snapshot import PoolSpec, Role
-from dynamo_planner.loading import ConfigError, validated
 
 ALONE = {"workers": PoolSpec(role="aggregated", min_replicas=0)}
 """The one pool that is looked at where no configuration says which there are."""

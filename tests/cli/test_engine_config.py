@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from dynamo_planner.cli.config import config_schema, load_config
-from dynamo_planner.cli.service import service_of
+from dynamo_planner.config.assemble import service_of
+from dynamo_planner.config.policies import ConfigError
+from dynamo_planner.config.run import config_schema, load_config
 from dynamo_planner.core.snapshot import Snapshot
-from dynamo_planner.loading import ConfigError
 from tests.sources import engine_pages as pages
 from tests.sources.farm import Farm
 

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from dynamo_planner import Bounds, GpuBudget, LoadPolicy, Override, StepLimit
-from dynamo_planner.cli.overrides import load_overrides, with_overrides
+from dynamo_planner.config.overrides import load_overrides, with_overrides
+from dynamo_planner.config.policies import ConfigError
 from dynamo_planner.core.policy import Guarded
 from dynamo_planner.guards.override import Floor, Pin
-from dynamo_planner.loading import ConfigError
 from tests.cli.run_parts import running, until
 
 LATER = "2100-01-01T00:00:00Z"

@@ -25,7 +25,7 @@ from dynamo_planner import (
     Sla,
     Traffic,
 )
-from dynamo_planner.cli.config import RouterConfig
+from dynamo_planner.config.run import RouterConfig
 from dynamo_planner.executors.dry_run import DryRunExecutor
 from dynamo_planner.executors.etcd import Etcd, EtcdError, RouterKnobs, WithRouter
 from tests.kubernetes.control_plane import binaries, free_port
@@ -232,8 +232,8 @@ def test_a_configuration_that_cannot_be_is_named(fields: dict[str, str], message
 
 
 def test_the_command_reads_it_from_its_configuration(etcd: Etcd, tmp_path: Path) -> None:
-    from dynamo_planner.cli.config import load_config
-    from dynamo_planner.cli.service import service_of
+    from dynamo_planner.config.assemble import service_of
+    from dynamo_planner.config.run import load_config
 
     put(etcd, f"/six/disagg_router/{LENGTH}", "1000")
     config = {

@@ -22,9 +22,9 @@ from dynamo_planner import (
     Traffic,
     Want,
 )
+from dynamo_planner.config.policies import ConfigError, load_policy
 from dynamo_planner.core.policy import Guarded, as_policy
 from dynamo_planner.guards import Bounds, GpuBudget, Override, Pending, Stabilization, Staleness, StepLimit
-from dynamo_planner.loading import ConfigError, load_policy
 
 law = settings(deadline=None, derandomize=True)
 

@@ -19,10 +19,10 @@ from dynamo_planner import (
     Snapshot,
     Want,
 )
+from dynamo_planner.config.policies import ConfigError, load_policy
 from dynamo_planner.core.policy import Guarded, as_policy
 from dynamo_planner.guards import GpuBudget, Override
 from dynamo_planner.guards.override import Floor, Pause, Pin
-from dynamo_planner.loading import ConfigError, load_policy
 
 NOON, EVENING = 1_700_000_000.0, 1_700_020_000.0
 

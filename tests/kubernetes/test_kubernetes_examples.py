@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from dynamo_planner.cli.config import load_config
+from dynamo_planner.config.run import load_config
 from tests.examples.test_examples import load
 from tests.kubernetes.cluster import Place, collection
 from tests.kubernetes.control_plane import StatusError, free_port

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dynamo_planner.cli.config import ScrapeConfig
+from dynamo_planner.config.run import ScrapeConfig
 from dynamo_planner.engines.registry import ENGINES, FRONTENDS
 from dynamo_planner.engines.vocabulary import Vocabulary
 

@@ -11,11 +11,11 @@ import typer
 from rich.console import Console
 
 from dynamo_planner.cli.check.report import Found, as_data, show
-from dynamo_planner.cli.config import CircusConfig, PrometheusConfig, ScrapeConfig
-from dynamo_planner.cli.sourcing import Urls, prometheus_of, scrape_of
 from dynamo_planner.cli.where import Config, EngineName, Labels, Model, Prometheus, Where, WindowS, WorkerLabel, where
+from dynamo_planner.config.policies import ConfigError
+from dynamo_planner.config.run import CircusConfig, PrometheusConfig, ScrapeConfig
+from dynamo_planner.config.sources import Urls, prometheus_of, scrape_of
 from dynamo_planner.core.snapshot import Role
-from dynamo_planner.loading import ConfigError
 
 NOT_ALL_SEEN = 1
 WIDE = 120

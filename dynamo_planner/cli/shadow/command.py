@@ -17,11 +17,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from dynamo_planner.cli.shadow.moments import moment, seconds
 from dynamo_planner.cli.shadow.record import Recording, replay, summarize
 from dynamo_planner.cli.shadow.report import show
-from dynamo_planner.cli.sourcing import prometheus_of
 from dynamo_planner.cli.where import Config, EngineName, Labels, Model, Prometheus, Where, WindowS, WorkerLabel, where
+from dynamo_planner.config.policies import ConfigError, load_policy
+from dynamo_planner.config.sources import prometheus_of
 from dynamo_planner.core.policy import Policy
 from dynamo_planner.core.snapshot import Snapshot
-from dynamo_planner.loading import ConfigError, load_policy
 from dynamo_planner.runtime.decision_log import DecisionLog, Step
 from dynamo_planner.sources import SourceError
 from dynamo_planner.sources.history import HistorySource

@@ -6,7 +6,7 @@
 >>> load_policy([{"kind": "load"}, {"kind": "gpu_budget", "max_gpu": 8}])
 Traceback (most recent call last):
 ...
-dynamo_planner.loading.ConfigError: policy[1].max_gpus: Field required
+dynamo_planner.config.policies.ConfigError: policy[1].max_gpus: Field required
 policy[1].max_gpu: unknown field, did you mean 'max_gpus'? allowed: max_gpus
 """
 

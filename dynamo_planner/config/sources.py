@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from dynamo_planner.cli.config import Engine, PrometheusConfig, ScrapeConfig
+from dynamo_planner.config.policies import ConfigError
+from dynamo_planner.config.run import Engine, PrometheusConfig, ScrapeConfig
 from dynamo_planner.core.snapshot import Role
 from dynamo_planner.engines.registry import ENGINES, FRONTENDS
 from dynamo_planner.engines.vocabulary import Vocabulary
-from dynamo_planner.loading import ConfigError
 from dynamo_planner.sources import Source
 
 if TYPE_CHECKING:

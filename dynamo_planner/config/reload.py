@@ -10,10 +10,10 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from dynamo_planner.cli.config import RunConfig, load_config
-from dynamo_planner.cli.overrides import load_overrides, with_overrides
-from dynamo_planner.cli.service import Service
-from dynamo_planner.loading import ConfigError
+from dynamo_planner.config.assemble import Service
+from dynamo_planner.config.overrides import load_overrides, with_overrides
+from dynamo_planner.config.policies import ConfigError
+from dynamo_planner.config.run import RunConfig, load_config
 
 logger = logging.getLogger(__name__)
 

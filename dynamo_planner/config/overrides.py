@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from dynamo_planner.config.policies import ConfigError, read_data, validated
 from dynamo_planner.core.policy import Guarded, Policy
 from dynamo_planner.guards import Override
-from dynamo_planner.loading import ConfigError, read_data, validated
 
 
 def load_overrides(path: Path, pools: Collection[str]) -> Override:

@@ -8,13 +8,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from dynamo_planner.cli.config import CircusConfig, DryRunConfig, GaugeConfig, KubernetesConfig, RouterConfig, RunConfig
-from dynamo_planner.cli.overrides import load_overrides, with_overrides
-from dynamo_planner.cli.sourcing import source_of
+from dynamo_planner.config.overrides import load_overrides, with_overrides
+from dynamo_planner.config.policies import ConfigError
+from dynamo_planner.config.run import CircusConfig, DryRunConfig, GaugeConfig, KubernetesConfig, RouterConfig, RunConfig
+from dynamo_planner.config.sources import source_of
 from dynamo_planner.executors import Executor
 from dynamo_planner.executors.dry_run import DryRunExecutor
 from dynamo_planner.guards import Override
-from dynamo_planner.loading import ConfigError
 from dynamo_planner.runtime.decision_log import Step
 from dynamo_planner.runtime.planner import Planner
 

@@ -7,13 +7,13 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
+from dynamo_planner.config.policies import ConfigError, build, policy_schema, read_data, validated
 from dynamo_planner.core.policy import AnyPolicy, Policy, as_policy
 from dynamo_planner.core.snapshot import PoolSpec
 from dynamo_planner.core.values import Frozen, FrozenMap
 from dynamo_planner.engines.vocabulary import Vocabulary
 from dynamo_planner.executors.circus import CircusPool
 from dynamo_planner.executors.kubernetes import KubernetesPool
-from dynamo_planner.loading import ConfigError, build, policy_schema, read_data, validated
 from dynamo_planner.sources.prometheus.access import Access
 from dynamo_planner.sources.prometheus.promql import LabelMatchers, LabelName
 

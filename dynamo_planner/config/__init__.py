@@ -1,0 +1,1 @@
+"""Policies and runs as data, and assembling what they describe."""
