@@ -34,11 +34,11 @@ import numpy as np
 import psutil
 from aiohttp import web
 
-from dynamo_planner.cli.demo.fit import Fit, fit
-from dynamo_planner.cli.demo.load import LoadClient, Request
-from dynamo_planner.cli.demo.record import Recording
-from dynamo_planner.cli.demo.router import Router
-from dynamo_planner.cli.demo.stage import AGGREGATED, circus_pools, load_policy
+from dynamo_planner.demo.fit import Fit, fit
+from dynamo_planner.demo.load import LoadClient, Request
+from dynamo_planner.demo.record import Recording
+from dynamo_planner.demo.router import Router
+from dynamo_planner.demo.stage import AGGREGATED, circus_pools, load_policy
 from dynamo_planner.executors.circus import CircusExecutor
 from dynamo_planner.executors.circus.pool import MARK
 from dynamo_planner.executors.circus.processes import marked

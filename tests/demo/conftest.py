@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dynamo_planner import Replicas, Sla
-from dynamo_planner.cli.demo.record import Move, Recording, RequestRecord, Sample
+from dynamo_planner.demo.record import Move, Recording, RequestRecord, Sample
 
 
 @pytest.fixture

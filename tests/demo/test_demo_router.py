@@ -17,9 +17,9 @@ import aiohttp
 import pytest
 
 from dynamo_planner import Role, Sla
-from dynamo_planner.cli.demo.load import LoadClient, Request
-from dynamo_planner.cli.demo.record import Recording, RequestRecord
-from dynamo_planner.cli.demo.router import Endpoints, Router
+from dynamo_planner.demo.load import LoadClient, Request
+from dynamo_planner.demo.record import Recording, RequestRecord
+from dynamo_planner.demo.router import Endpoints, Router
 from dynamo_planner.executors import ExecutorError
 from dynamo_planner.mock_workers.main import WorkerOptions
 from dynamo_planner.simulator.engine.engine import EngineLimits

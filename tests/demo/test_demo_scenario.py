@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dynamo_planner.cli.demo.fit import IN_FLIGHT, LONGEST_DECODE_S, PEAK_WORKERS, SLA_SCALE, fit
-from dynamo_planner.cli.demo.llamacpp import SLOTS, Speed, scaled
-from dynamo_planner.cli.demo.load import Request, prompt
-from dynamo_planner.cli.demo.scenario import LONGEST_S, from_file, generated
+from dynamo_planner.demo.fit import IN_FLIGHT, LONGEST_DECODE_S, PEAK_WORKERS, SLA_SCALE, fit
+from dynamo_planner.demo.llamacpp import SLOTS, Speed, scaled
+from dynamo_planner.demo.load import Request, prompt
+from dynamo_planner.demo.scenario import LONGEST_S, from_file, generated
 from dynamo_planner.workloads.trace import Trace, TraceError
 
 

@@ -11,11 +11,11 @@ from matplotlib.image import imread
 from rich.console import Console
 
 from dynamo_planner import Decision, PoolSpec, PoolStatus, Reason, Snapshot
-from dynamo_planner.cli.demo.picture import draw
-from dynamo_planner.cli.demo.record import Recording
-from dynamo_planner.cli.demo.screen import LiveTable, PlainLines, screen_for
-from dynamo_planner.cli.demo.summary import summarize
-from dynamo_planner.cli.demo.view import look
+from dynamo_planner.demo.picture import draw
+from dynamo_planner.demo.record import Recording
+from dynamo_planner.demo.screen import LiveTable, PlainLines, screen_for
+from dynamo_planner.demo.summary import summarize
+from dynamo_planner.demo.view import look
 from dynamo_planner.runtime.decision_log import Step
 
 

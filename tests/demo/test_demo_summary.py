@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from dynamo_planner import Replicas, Sla
-from dynamo_planner.cli.demo.record import Move, Recording, RequestRecord, Sample
-from dynamo_planner.cli.demo.summary import Summary, summarize
+from dynamo_planner.demo.record import Move, Recording, RequestRecord, Sample
+from dynamo_planner.demo.summary import Summary, summarize
 
 SLA = Sla(ttft_ms=500, itl_ms=30)
 DUE_S = tuple(float(second) for second in range(10))

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dynamo_planner import PoolSpec, Role
-from dynamo_planner.cli.demo.load import MODEL
+from dynamo_planner.demo.load import MODEL
 from dynamo_planner.executors.circus import CircusPool
 from dynamo_planner.executors.circus.ports import free_port
 from tests.model import write_model

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from dynamo_planner import LoadPolicy, Policy, Replicas, Sla, Snapshot, Stabilization
-from dynamo_planner.cli.demo.load import LoadClient, Request
-from dynamo_planner.cli.demo.record import Recording
 from dynamo_planner.core.policy import as_policy
+from dynamo_planner.demo.load import LoadClient, Request
+from dynamo_planner.demo.record import Recording
 from dynamo_planner.engines.vllm import VLLM
 from dynamo_planner.engines.vocabulary import Gauge, Vocabulary
 from dynamo_planner.executors.circus import CircusExecutor, CircusPool

@@ -19,7 +19,7 @@ pytest.importorskip("xllamacpp")
 
 from aiohttp import ClientSession
 
-from dynamo_planner.cli.demo.router import Router
+from dynamo_planner.demo.router import Router
 from dynamo_planner.mock_workers.llamacpp import LlamaOptions
 from dynamo_planner.mock_workers.random_gguf import RandomModel
 

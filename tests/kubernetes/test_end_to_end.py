@@ -18,14 +18,14 @@ from typing import Any
 import pytest
 import yaml
 
-from dynamo_planner.cli.demo.fit import Fit, fit
-from dynamo_planner.cli.demo.load import MODEL, LoadClient
-from dynamo_planner.cli.demo.record import Recording
-from dynamo_planner.cli.demo.router import Router
-from dynamo_planner.cli.demo.scenario import generated
-from dynamo_planner.cli.demo.stage import Stage, load_policy
 from dynamo_planner.core.decision import ScaleTo
 from dynamo_planner.core.snapshot import Role
+from dynamo_planner.demo.fit import Fit, fit
+from dynamo_planner.demo.load import MODEL, LoadClient
+from dynamo_planner.demo.record import Recording
+from dynamo_planner.demo.router import Router
+from dynamo_planner.demo.scenario import generated
+from dynamo_planner.demo.stage import Stage, load_policy
 from dynamo_planner.mock_workers.main import WorkerOptions
 from dynamo_planner.runtime.decision_log import Step, read_log
 from tests.cli.run_parts import running

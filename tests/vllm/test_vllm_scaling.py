@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 
 from dynamo_planner import LoadPolicy, PoolSpec, Replicas, Sla
-from dynamo_planner.cli.demo.load import MODEL, LoadClient, Request
-from dynamo_planner.cli.demo.record import Recording
-from dynamo_planner.cli.demo.router import Router
+from dynamo_planner.demo.load import MODEL, LoadClient, Request
+from dynamo_planner.demo.record import Recording
+from dynamo_planner.demo.router import Router
 from dynamo_planner.executors.circus import CircusExecutor, CircusPool
 from dynamo_planner.runtime.decision_log import Step
 from dynamo_planner.runtime.planner import Planner

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dynamo_planner.cli.demo.summary import Latency, Summary
+from dynamo_planner.demo.summary import Latency, Summary
 
 
 def report(summary: Summary) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Protocol, Self
 
-from dynamo_planner.cli.demo.summary import Latency
-from dynamo_planner.cli.demo.view import RECENT_S, View
 from dynamo_planner.core.extras import needs_extra
 from dynamo_planner.core.snapshot import Replicas, Sla
+from dynamo_planner.demo.summary import Latency
+from dynamo_planner.demo.view import RECENT_S, View
 
 with needs_extra("cli"):
     from rich.console import Console, Group, RenderableType

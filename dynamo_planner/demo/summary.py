@@ -8,9 +8,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from dynamo_planner.cli.demo.record import Recording, Sample
 from dynamo_planner.core.snapshot import Replicas, Sla
 from dynamo_planner.core.values import Frozen
+from dynamo_planner.demo.record import Recording, Sample
 
 REASONS_SHOWN = 3
 

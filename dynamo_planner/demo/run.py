@@ -15,16 +15,16 @@ from textwrap import indent
 
 from rich.console import Console
 
-from dynamo_planner.cli.demo.picture import draw
-from dynamo_planner.cli.demo.record import Recording
-from dynamo_planner.cli.demo.report import report
-from dynamo_planner.cli.demo.scenario import Scenario
-from dynamo_planner.cli.demo.screen import screen_for
-from dynamo_planner.cli.demo.show import Show
-from dynamo_planner.cli.demo.simulated import simulated_stage
-from dynamo_planner.cli.demo.stage import POLICIES, Stage
-from dynamo_planner.cli.demo.summary import Summary, summarize
 from dynamo_planner.core.snapshot import Sla
+from dynamo_planner.demo.picture import draw
+from dynamo_planner.demo.record import Recording
+from dynamo_planner.demo.report import report
+from dynamo_planner.demo.scenario import Scenario
+from dynamo_planner.demo.screen import screen_for
+from dynamo_planner.demo.show import Show
+from dynamo_planner.demo.simulated import simulated_stage
+from dynamo_planner.demo.stage import POLICIES, Stage
+from dynamo_planner.demo.summary import Summary, summarize
 
 DONE, FAILED, SIGNALLED = 0, 1, 128
 """Exit codes; ended by a signal, it is the last one plus the signal's number, as shells have it."""
@@ -77,7 +77,7 @@ def _simulated(asked: Asked) -> AbstractContextManager[Stage]:
 
 
 def _llamacpp(asked: Asked) -> AbstractContextManager[Stage]:
-    from dynamo_planner.cli.demo.llamacpp import llamacpp_stage  # noqa: PLC0415 - an extra that the others do not need
+    from dynamo_planner.demo.llamacpp import llamacpp_stage  # noqa: PLC0415 - an extra that the others do not need
 
     return llamacpp_stage(asked.scenario.requests, asked.max_workers)
 

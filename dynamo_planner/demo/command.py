@@ -104,8 +104,8 @@ def demo(
     if engine is EngineKind.LLAMACPP and policy is PolicyKind.SLA:
         raise typer.BadParameter("llama.cpp tells no lengths and has no profile here: use load", param_hint="--policy")
     try:
-        from dynamo_planner.cli.demo.perform import Asked, perform  # noqa: PLC0415
-        from dynamo_planner.cli.demo.scenario import from_file, generated  # noqa: PLC0415
+        from dynamo_planner.demo.run import Asked, perform  # noqa: PLC0415
+        from dynamo_planner.demo.scenario import from_file, generated  # noqa: PLC0415
         from dynamo_planner.workloads.trace import TraceError  # noqa: PLC0415
     except MissingExtraError as error:
         raise MissingExtraError(f"{error}; all that a demo needs: pip install 'dynamo-planner[demo]'") from error

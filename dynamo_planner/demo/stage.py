@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from dynamo_planner.cli.demo.load import Request
 from dynamo_planner.core.policy import Policy
 from dynamo_planner.core.snapshot import PoolSpec, Role, Sla
+from dynamo_planner.demo.load import Request
 from dynamo_planner.executors.circus import CircusPool
 from dynamo_planner.forecasting import Constant, Forecaster, Step, Trend
 from dynamo_planner.policies.reactive import LoadPolicy

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dynamo_planner.cli.demo.fit import PEAK_WINDOW_S, busiest_s, peak_per_s
-from dynamo_planner.cli.demo.load import Request
+from dynamo_planner.demo.fit import PEAK_WINDOW_S, busiest_s, peak_per_s
+from dynamo_planner.demo.load import Request
 from dynamo_planner.workloads.generators import burst_and_lull
 from dynamo_planner.workloads.trace import Trace, TraceError
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from dynamo_planner.cli.demo.record import Move, Recording
-from dynamo_planner.cli.demo.summary import Summary
 from dynamo_planner.core.extras import needs_extra
 from dynamo_planner.core.plot_style import INK, QUIET, plain
+from dynamo_planner.demo.record import Move, Recording
+from dynamo_planner.demo.summary import Summary
 
 with needs_extra("plot"):
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -10,12 +10,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from dynamo_planner.cli.demo.load import LoadClient, Request
-from dynamo_planner.cli.demo.record import Recording
-from dynamo_planner.cli.demo.router import Router
-from dynamo_planner.cli.demo.screen import Screen
-from dynamo_planner.cli.demo.watch import Watch
 from dynamo_planner.core.policy import Policy
+from dynamo_planner.demo.load import LoadClient, Request
+from dynamo_planner.demo.record import Recording
+from dynamo_planner.demo.router import Router
+from dynamo_planner.demo.screen import Screen
+from dynamo_planner.demo.watch import Watch
 from dynamo_planner.executors import ExecutorError
 from dynamo_planner.executors.circus import CircusExecutor, CircusPool
 from dynamo_planner.runtime.planner import Planner

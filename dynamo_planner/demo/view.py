@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from dynamo_planner.cli.demo.record import Recording
-from dynamo_planner.cli.demo.summary import Latency
 from dynamo_planner.core.snapshot import PoolStatus, Replicas
+from dynamo_planner.demo.record import Recording
+from dynamo_planner.demo.summary import Latency
 from dynamo_planner.runtime.decision_log import Step
 
 RECENT_S = 5.0

@@ -8,8 +8,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dynamo_planner.cli.demo.record import Recording, RequestRecord
 from dynamo_planner.core.extras import needs_extra
+from dynamo_planner.demo.record import Recording, RequestRecord
 
 with needs_extra("worker"):
     from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector

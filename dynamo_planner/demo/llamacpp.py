@@ -1,6 +1,6 @@
 """A stage of real llama.cpp servers with a random model. How fast they are is measured, and the requests made to fit.
 
-As in :mod:`~dynamo_planner.cli.demo.fit`, the busiest :data:`PEAK_WINDOW_S` of the replay is to need a certain number
+As in :mod:`~dynamo_planner.demo.fit`, the busiest :data:`PEAK_WINDOW_S` of the replay is to need a certain number
 of workers. Here the engine is what it is on this machine, so prompts and outputs are scaled: at the peak
 :data:`PREFILL_SHARE` of the time of :data:`PEAK_WORKERS` workers goes into prompts, and the rest into tokens.
 """
@@ -21,10 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from dynamo_planner.cli.demo.fit import LONGEST_DECODE_S, PREFILL_SHARE, SLA_SCALE, peak_per_s, rounded_up
-from dynamo_planner.cli.demo.load import Request
-from dynamo_planner.cli.demo.stage import AGGREGATED, Stage, pool
 from dynamo_planner.core.snapshot import Sla
+from dynamo_planner.demo.fit import LONGEST_DECODE_S, PREFILL_SHARE, SLA_SCALE, peak_per_s, rounded_up
+from dynamo_planner.demo.load import Request
+from dynamo_planner.demo.stage import AGGREGATED, Stage, pool
 from dynamo_planner.executors import ExecutorError
 from dynamo_planner.executors.circus.ports import free_port
 from dynamo_planner.mock_workers.llamacpp import LlamaOptions

@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from dynamo_planner.cli.demo.load import LoadClient
-from dynamo_planner.cli.demo.record import Foretold, Move, Recording, Sample
-from dynamo_planner.cli.demo.router import Router
-from dynamo_planner.cli.demo.screen import Screen
-from dynamo_planner.cli.demo.view import look
 from dynamo_planner.core.decision import ScaleTo
 from dynamo_planner.core.snapshot import Replicas
+from dynamo_planner.demo.load import LoadClient
+from dynamo_planner.demo.record import Foretold, Move, Recording, Sample
+from dynamo_planner.demo.router import Router
+from dynamo_planner.demo.screen import Screen
+from dynamo_planner.demo.view import look
 from dynamo_planner.executors import Executor
 from dynamo_planner.runtime.decision_log import Step
 from dynamo_planner.runtime.planner import Planner

@@ -22,8 +22,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dynamo_planner.cli.demo.load import Request
 from dynamo_planner.core.snapshot import Sla
+from dynamo_planner.demo.load import Request
 from dynamo_planner.simulator.engine.engine import EngineLimits
 from dynamo_planner.simulator.engine.step_time import LinearTiming
 

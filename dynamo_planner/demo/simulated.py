@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dynamo_planner.cli.demo.fit import PEAK_WORKERS, Fit, fit
-from dynamo_planner.cli.demo.load import MODEL, Request
-from dynamo_planner.cli.demo.stage import AGGREGATED, DISAGGREGATED, Stage, pool
+from dynamo_planner.demo.fit import PEAK_WORKERS, Fit, fit
+from dynamo_planner.demo.load import MODEL, Request
+from dynamo_planner.demo.stage import AGGREGATED, DISAGGREGATED, Stage, pool
 from dynamo_planner.mock_workers.main import WorkerOptions
 from dynamo_planner.profiles import Profile
 from dynamo_planner.profiles.points import DecodePoints, MixedPoints, PrefillPoints
