@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from dynamo_planner.policies.static import StaticLaw
 
 _LAZY = {
-    "HpaLaw": "hpa",
-    "KedaSloLaw": "keda_slo",
+    "HpaLaw": "laws.hpa",
+    "KedaSloLaw": "laws.keda_slo",
     "KnobPolicy": "knobs",
-    "KpaLaw": "kpa",
-    "RayServeLaw": "ray_serve",
+    "KpaLaw": "laws.kpa",
+    "RayServeLaw": "laws.ray_serve",
     "Schedule": "schedule",
     "SlaPolicy": "sla",
     "StaticLaw": "static",
-    "WvaLaw": "wva",
+    "WvaLaw": "laws.wva",
 }
 """Policies that are imported when they are asked for, and the modules that they are in."""
 

@@ -1,1 +1,1 @@
-"""Simulated engines, the workers that they make, llama.cpp workers, and the traces of requests to drive them with."""
+"""The discrete-event simulator of a cluster of engines."""

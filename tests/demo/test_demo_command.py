@@ -18,7 +18,7 @@ import typer
 from matplotlib.image import imread
 from typer.testing import CliRunner
 
-from dynamo_planner.demo import demo
+from dynamo_planner.cli.demo import demo
 from dynamo_planner.demo.summary import Summary
 from dynamo_planner.runtime.decision_log import read_log
 from dynamo_planner.workloads.generators import burst_and_lull
@@ -29,7 +29,7 @@ COMMAND = [
     "-c",
     # Ctrl-C counts, also where the tests run in the background of a shell, which sets it to be ignored.
     "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
-    "import typer; from dynamo_planner.demo import demo; typer.run(demo)",
+    "import typer; from dynamo_planner.cli.demo import demo; typer.run(demo)",
 ]
 
 WORKERS = {"dynamo_planner.mock_workers.main", "dynamo_planner.mock_workers.llamacpp"}
