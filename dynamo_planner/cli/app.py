@@ -19,13 +19,13 @@ import typer
 import dynamo_planner
 from dynamo_planner.cli.backtest import backtest
 from dynamo_planner.cli.check import check
+from dynamo_planner.cli.demo import demo
 from dynamo_planner.cli.local import doctor, status, stop
 from dynamo_planner.cli.queries import queries
 from dynamo_planner.cli.shadow import shadow
 from dynamo_planner.config.policies import ConfigError, load_policy, policy_schema, read_data, validated
 from dynamo_planner.config.run import config_schema, load_config
 from dynamo_planner.core.snapshot import Snapshot
-from dynamo_planner.cli.demo import demo
 from dynamo_planner.executors import ExecutorError
 from dynamo_planner.runtime.decision_log import Step, read_log
 from dynamo_planner.sources import SourceError

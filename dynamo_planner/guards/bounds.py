@@ -48,8 +48,8 @@ class PoolBounds(Frozen):
 class Bounds(Guard, kind="bounds"):
     """Keeps every pool within its spec, and within narrower bounds where ``pools`` names it.
 
-    What every decision keeps anyway (see :func:`~dynamo_planner.core.invariants.within_specs`) is kept here, at this place in
-    the chain, so that the guards after it see it. A held pool outside its bounds is brought inside, as by the
+    What every decision keeps anyway (see :func:`~dynamo_planner.core.invariants.within_specs`) is kept here, at this
+    place in the chain, so that the guards after it see it. A held pool outside its bounds is brought inside, as by the
     Kubernetes HPA. A narrower minimum raises a pool: :class:`GpuBudget` has the last word only if it comes later.
     """
 

@@ -1,7 +1,7 @@
 """The engine against a simulation of every step and every token.
 
-The simulation is written from the rules in the docstring of ``dynamo_planner.simulator.engine.engine`` alone, with nothing
-shared: no runs, no heaps, no running totals; every quantity is counted anew in every step.
+The simulation is written from the rules in the docstring of ``dynamo_planner.simulator.engine.engine`` alone, with
+nothing shared: no runs, no heaps, no running totals; every quantity is counted anew in every step.
 """
 
 from __future__ import annotations

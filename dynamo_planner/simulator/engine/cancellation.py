@@ -1,4 +1,7 @@
-"""Taking requests out of a batch before they are done; written like :mod:`~dynamo_planner.simulator.engine.scheduler`."""
+"""Taking requests out of a batch before they are done.
+
+Written like :mod:`~dynamo_planner.simulator.engine.scheduler`.
+"""
 
 from __future__ import annotations
 

@@ -68,7 +68,8 @@ class EngineLimits(Frozen):
 class Engine:
     """An engine; see the module. Its clock is the latest time that it was given, and only goes forward.
 
-    The rules are in :mod:`~dynamo_planner.simulator.engine.scheduler`; this is one engine under them, with its requests.
+    The rules are in :mod:`~dynamo_planner.simulator.engine.scheduler`; this is one engine under them, with
+    its requests.
     """
 
     def __init__(self, limits: EngineLimits, timing: StepTiming) -> None:

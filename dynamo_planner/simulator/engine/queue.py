@@ -1,4 +1,7 @@
-"""The queue of an engine, chained through its requests; written like :mod:`~dynamo_planner.simulator.engine.scheduler`."""
+"""The queue of an engine, chained through its requests.
+
+Written like :mod:`~dynamo_planner.simulator.engine.scheduler`.
+"""
 
 from __future__ import annotations
 
