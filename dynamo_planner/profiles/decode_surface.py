@@ -48,9 +48,9 @@ class DecodeSurface:
     A decode step reads the weights, works for each request, and reads the KV cache of all: ITL = a + b * batch +
     c * batch**2 + d * batch * context, with the square for batches that are bound by arithmetic. What the points say
     beyond that is interpolated in log(batch) and log(context); see :mod:`dynamo_planner.profiles.kriging`. The
-    points may be scattered, on a line, noisy, or not monotone. With no request in flight the ITL is that of a single one. Beyond
-    the largest batch and context it rises as the trend does, with the square going on as its tangent; below the
-    smallest context it stays.
+    points may be scattered, on a line, noisy, or not monotone. With no request in flight the ITL is that of a single
+    one. Beyond the largest batch and context it rises as the trend does, with the square going on as its tangent;
+    below the smallest context it stays.
 
     Throughput is batch / ITL / GPUs, times the share of that which was measured (less than 1 where requests wait).
 

@@ -1,8 +1,8 @@
 """From arrival to last token: how a cluster of engines serves requests, as functions of its state.
 
 Written like :mod:`~dynamo_planner.simulator.engine.scheduler`, to run on Python objects or compiled. Workers and
-pools are named by their place. ``wakes`` holds the time of each worker's next event. Whatever passes from one pool to the next
-goes through the heap of ``transfers``, also where that takes no time.
+pools are named by their place. ``wakes`` holds the time of each worker's next event. Whatever passes from one pool to
+the next goes through the heap of ``transfers``, also where that takes no time.
 """
 
 from __future__ import annotations

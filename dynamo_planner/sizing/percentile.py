@@ -47,8 +47,8 @@ class PercentileSizing:
     Prefill is a queue (:mod:`~dynamo_planner.sizing.prefill`), decode a number in flight
     (:mod:`~dynamo_planner.sizing.decode`), and aggregated replicas are both at once
     (:mod:`~dynamo_planner.sizing.aggregated`). A request meets the SLA when TTFT and ITL both hold. With separate
-    roles each may miss half of what the SLA allows, so that together they miss no more than that, however the misses fall
-    together, and each is sized by itself: more work never takes a replica from the other.
+    roles each may miss half of what the SLA allows, so that together they miss no more than that, however the misses
+    fall together, and each is sized by itself: more work never takes a replica from the other.
 
     ``chunk_tokens`` is ``max_num_batched_tokens`` of aggregated engines, ``max_num_seqs`` the most requests at once
     (left out: as many as were measured), and ``routing`` says which replica a request goes to.
