@@ -1,0 +1,120 @@
+"""The numbered examples run, and do what they say."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from tests.support.examples import load
+from tests.support.paths import EXAMPLES
+
+
+@pytest.mark.parametrize("script", ["01_quickstart.py", "02_own_policy.py", "05_backtest.py"])
+def test_scripts_run(script: str) -> None:
+    done = subprocess.run([sys.executable, EXAMPLES / script], capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("notebook", sorted(EXAMPLES.glob("*.ipynb")), ids=lambda path: path.name)
+def test_notebooks_run(notebook: Path) -> None:
+    book = nbformat.reads(notebook.read_text(), as_version=4)  # type: ignore[no-untyped-call]
+    NotebookClient(book, timeout=300, resources={"metadata": {"path": str(EXAMPLES)}}).execute()
+    printed = [output.get("text", "") for cell in book.cells for output in cell.get("outputs", [])]
+    assert all(not cell.get("outputs") or printed for cell in book.cells)
+    assert "replicas" in "".join(printed) or "workers" in "".join(printed)
+
+
+def test_the_backtest_follows_the_load_up_and_down() -> None:
+    out = subprocess.run(
+        [sys.executable, EXAMPLES / "05_backtest.py"], capture_output=True, text=True, timeout=100, check=True
+    ).stdout
+    moves = [line for line in out.splitlines() if " -> " in line]
+    assert any("1 -> 2" in line for line in moves)
+    assert any("2 -> 1" in line for line in moves)
+
+
+def test_tuned_knobs_need_fewer_gpus_and_lose_nothing() -> None:
+    script = [sys.executable, str(EXAMPLES / "06_knobs.py")]
+    out = subprocess.run(script, capture_output=True, text=True, timeout=100, check=True).stdout
+    alone, tuned, *told = out.splitlines()
+    (attained, hours), (tuned_attained, tuned_hours) = (
+        [float(word.rstrip("%")) for word in line.split() if word.rstrip("%").replace(".", "").isdecimal()]
+        for line in (alone, tuned)
+    )
+    assert tuned_attained >= attained
+    assert tuned_hours < 0.9 * hours
+    assert any("KnobTrial: max_num_batched_tokens 8192" in line for line in told)
+
+
+def serve_context(**changes: Any) -> SimpleNamespace:
+    """The fields of Ray Serve's AutoscalingContext that the example reads, without Ray."""
+    fields = {
+        "aggregated_metrics": {"kv_usage": {"replica-1": 0.9, "replica-2": 1.0}},
+        "capacity_adjusted_max_replicas": 8,
+        "capacity_adjusted_min_replicas": 1,
+        "current_num_replicas": 2,
+        "current_time": 0.0,
+        "policy_state": {},
+        "target_num_replicas": 2,
+        "total_num_requests": 40,
+        "total_queued_requests": 4,
+    }
+    return SimpleNamespace(**{**fields, **changes})
+
+
+def test_a_ray_serve_policy_from_json_keyword_arguments() -> None:
+    kwargs = json.loads('{"policy": [{"kind": "load", "adjustment_interval_s": 10}, {"kind": "bounds"}], "gpus": 2}')
+    policy = load("03_ray_serve.py").RayServePolicy(**kwargs)
+    state: dict[str, Any] = {}
+    for tick in range(3):
+        target, state = policy(serve_context(current_time=5.0 * tick, policy_state={"__decision_counters": 1, **state}))
+        assert json.loads(json.dumps(state)) == state
+    assert target == 3
+    held, _ = policy(serve_context(current_time=20.0, policy_state=state, aggregated_metrics={}))
+    assert held == 2
+
+
+def test_a_kopf_timer_patches_replicas_and_keeps_its_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    import kopf
+
+    module = load("kubernetes/kopf_operator.py")
+    answers = {"waiting": 8.0, "kv_cache": 0.97, "gateway": 5.0}
+    monkeypatch.setattr(module, "ask", lambda query: next(value for name, value in answers.items() if name in query))
+    now = iter(range(0, 1000, 10))
+    monkeypatch.setattr(module.time, "time", lambda: next(now))
+    annotations = {module.POLICY: json.dumps([{"kind": "load", "adjustment_interval_s": 20}])}
+    replicas = []
+    for _ in range(4):
+        patch = kopf.Patch()
+        module.scale(
+            spec={"replicas": 2},
+            status={"readyReplicas": 2},
+            annotations=annotations,
+            name="llama",
+            patch=patch,
+            logger=SimpleNamespace(info=lambda text: None),
+        )
+        replicas.append(patch.spec.get("replicas"))
+        annotations[module.STATE] = patch.metadata.annotations[module.STATE] or ""
+    assert 3 in replicas
+
+
+def test_what_prometheus_does_not_answer_is_unknown() -> None:
+    module = load("kubernetes/kopf_operator.py")
+    vars(module)["PROMETHEUS"] = "http://127.0.0.1:9"
+    assert module.ask("up") is None
+
+
+def test_the_policy_of_example_two_can_be_imported_without_running_its_check() -> None:
+    assert runpy.run_path(str(EXAMPLES / "02_own_policy.py"))["PerReplica"]().requests_per_s == 4

@@ -1,0 +1,98 @@
+"""LoadPolicy cannot flap: the room that it leaves, the grace, and constant loads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dynamo_planner import PoolSpec, PoolStatus
+from dynamo_planner.policies import LoadPolicy
+from tests.support.timeline import Timeline, decode, interval, prefill
+
+
+@pytest.mark.parametrize(("kv_usage", "target"), [(0.44, 1), (0.45, 2), (0.49, 2)])
+def test_scale_down_leaves_room_on_the_replicas_that_remain(kv_usage: float, target: int) -> None:
+    timeline = Timeline()
+    interval(timeline, 0, {"decode": target}, decode=decode(2, kv_usage))  # .45 * 2 / 1 = .9 is not under .9
+    assert timeline.codes("decode") == ["KvUsageLow" if target == 1 else "NoRoom"]
+
+
+@pytest.mark.parametrize(("running", "target"), [(1.9, 2), (2.0, 3), (3.0, 3)])
+def test_prefill_without_a_queue_keeps_the_replicas_that_are_busy(running: float, target: int) -> None:
+    interval(Timeline(), 0, {"prefill": target}, prefill=prefill(3, 0, running=running))
+
+
+def test_a_new_decode_replica_is_protected_for_the_full_intervals_it_says() -> None:
+    timeline = Timeline()
+    interval(timeline, 0, {"decode": 3}, decode=decode(2, 0.95))
+    timeline.expect(40, {}, decode=decode(3, 0.2))  # the new one is ready, an interval starts
+    assert timeline.codes("decode") == ["ReplicasMoving"]
+    for start_s in (40, 70, 100):
+        interval(timeline, start_s, {"decode": 3}, decode=decode(3, 0.2))
+        assert timeline.codes("decode") == ["GracePeriod"]
+    interval(timeline, 130, {"decode": 2}, decode=decode(3, 0.2))
+
+
+def test_an_interval_that_is_not_full_does_not_use_up_the_grace() -> None:
+    timeline = Timeline()
+    timeline.expect(0, {}, decode=decode(2, 0.2))
+    timeline.expect(9000, {"decode": 3}, decode=decode(3, 0.2))  # after a gap there is a new one
+    for start_s in (9000, 9030, 9060):
+        interval(timeline, start_s, {"decode": 3}, decode=decode(3, 0.2))
+        assert timeline.codes("decode") == ["GracePeriod"]
+    interval(timeline, 9090, {"decode": 2}, decode=decode(3, 0.2))
+
+
+def test_prefill_has_no_grace() -> None:
+    timeline = Timeline()
+    interval(timeline, 0, {"prefill": 2}, prefill=prefill(1, 9))
+    timeline.expect(40, {}, prefill=prefill(2, 0))
+    interval(timeline, 40, {"prefill": 1}, prefill=prefill(2, 0))
+
+
+def moves(policy: LoadPolicy, replicas: int, seconds: int, pool: Any) -> list[int]:
+    """The targets over time in a plant where a replica starts within a tick."""
+    timeline, targets = Timeline(policy), [replicas]
+    for at_s in range(0, seconds, 10):
+        decision = timeline.see(at_s, pool=pool(targets[-1]))
+        targets.append(decision.targets.get("pool", targets[-1]))
+    return targets
+
+
+THRESHOLDS = st.tuples(st.floats(0.05, 1), st.floats(0, 0.95)).filter(lambda pair: pair[0] > pair[1] + 0.01)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(demand=st.floats(0, 8), replicas=st.integers(1, 8), thresholds=THRESHOLDS, waiting=st.floats(0, 20))
+def test_a_constant_load_settles_and_stays(
+    demand: float, replicas: int, thresholds: tuple[float, float], waiting: float
+) -> None:
+    """``demand`` replicas' worth of KV cache, spread evenly; what does not fit waits."""
+    up, down = thresholds
+    policy = LoadPolicy(adjustment_interval_s=20, decode_kv_up=up, decode_kv_down=down, decode_grace_intervals=1)
+
+    def pool(n: int) -> PoolStatus:
+        spec = PoolSpec(role="decode", max_replicas=20)
+        return decode(n, min(demand / n, 1.0), queued=waiting * max(demand - n, 0.0), spec=spec)
+
+    targets = moves(policy, replicas, 2400, pool)
+    assert targets in (sorted(targets), sorted(targets, reverse=True)), "it went both ways under a constant load"
+    assert len(set(targets[-60:])) == 1, "it did not settle"
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(busy=st.floats(0.01, 6), replicas=st.integers(1, 8))
+def test_a_constant_prefill_load_settles_and_stays(busy: float, replicas: int) -> None:
+    """``busy`` replicas' worth of prompts: a queue (Sakasegawa's) that is hardly there until it explodes."""
+
+    def pool(n: int) -> PoolStatus:
+        share = busy / n
+        queued = share ** ((2 * (n + 1)) ** 0.5) / (1 - share) if share < 0.99 else 1000 * share
+        return prefill(n, queued, running=min(busy, n), spec=PoolSpec(role="prefill", max_replicas=20))
+
+    targets = moves(LoadPolicy(adjustment_interval_s=20), replicas, 1200, pool)
+    assert targets in (sorted(targets), sorted(targets, reverse=True)), "it went both ways under a constant load"
+    assert len(set(targets[-60:])) == 1, "it did not settle"

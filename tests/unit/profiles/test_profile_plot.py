@@ -1,0 +1,46 @@
+"""The figure of a profile, drawn for real."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dynamo_planner.profiles import Profile
+from tests.support.profiles import load_sample
+
+pytest.importorskip("matplotlib")
+
+
+@pytest.mark.parametrize(
+    "name", ["MEASURED_llama31-8b-fp8_h200_dynamo_tp1", "MEASURED_bloom-176b_h100_splitwise_tp8", None]
+)
+def test_figure(name: str | None, own: Profile, tmp_path: Path) -> None:
+    profile = load_sample(name) if name else own
+    figure = profile.plot()
+    titles = [axes.get_title(loc="left") or axes.get_title() for axes in figure.axes]
+    for curve in ("TTFT", "Prefill throughput", "ITL", "Decode throughput"):
+        assert any(curve in title for title in titles)
+    assert profile.name in figure.get_suptitle()
+    figure.savefig(tmp_path / "profile.png")
+    assert (tmp_path / "profile.png").stat().st_size > 20_000
+
+
+def test_two_points_are_drawn_too(tmp_path: Path) -> None:
+    profile = Profile.from_points(
+        isl=[100, 200], ttft_ms=[10, 12], max_kv_tokens=1e4, batch=[1, 2], context=[500, 500], itl_ms=[7, 7]
+    )
+    profile.plot().savefig(tmp_path / "profile.png")
+
+
+def test_matplotlib_is_only_imported_to_plot() -> None:
+    code = """
+import sys
+from dynamo_planner.profiles import Profile
+Profile.bundled("llama31-8b_h100_vllm_tp1").decode.itl_ms(0.1, 500)
+print("matplotlib" in sys.modules)
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "False"

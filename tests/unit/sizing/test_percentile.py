@@ -1,0 +1,165 @@
+"""PercentileSizing at its surface: all profiles, both modes, and what must hold whatever the load."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dynamo_planner import Profile, Sla
+from dynamo_planner.core.snapshot import Dist, Role
+from dynamo_planner.sizing import Arrivals, ClassicSizing, Lengths, Load, PercentileSizing
+
+SLA = Sla(ttft_ms=500, itl_ms=20)
+BOTH: tuple[Role, ...] = ("prefill", "decode")
+
+
+@pytest.fixture(scope="module")
+def sizing(h100: Profile) -> PercentileSizing:
+    return PercentileSizing(h100)
+
+
+def test_every_profile_is_sized_in_every_mode_that_it_has_data_for(each_profile: Profile) -> None:
+    points = each_profile.decode_points
+    sla = Sla(ttft_ms=8 * max(each_profile.prefill.ttft_ms(2000), 50), itl_ms=1.6 * min(points.itl_ms))
+    sizing, load = PercentileSizing(each_profile), Load.of(20, 2000, 200)
+    modes: list[tuple[Role, ...]] = [BOTH]
+    if each_profile.mixed is None:
+        with pytest.raises(ValueError, match="has no mixed steps, so it cannot size aggregated replicas"):
+            sizing.replicas_for(load, sla, ("aggregated",))
+    else:
+        modes.append(("aggregated",))
+    for roles in modes:
+        for role, need in sizing.replicas_for(load, sla, roles).items():
+            assert need.load < need.replicas < 20 + 10 * need.load, (role, need)
+            assert need.attained >= 0.99
+            assert need.hopeless < 0.2
+        counts = {role: need.replicas for role, need in sizing.replicas_for(load, sla, roles).items()}
+        assert sizing.attainable(load, sla, counts) >= 0.99
+    assert ClassicSizing(each_profile).replicas_for(load, sla)["prefill"].replicas >= 1
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    rate=st.floats(0, 300),
+    more=st.floats(1, 3),
+    isl=st.floats(1, 30_000),
+    osl=st.floats(1, 3000),
+    dispersion=st.floats(0, 30),
+    hit=st.floats(0, 1),
+    roles=st.sampled_from([BOTH, ("aggregated",)]),
+)
+def test_a_higher_rate_never_needs_fewer_and_every_number_is_one(
+    sizing: PercentileSizing,
+    rate: float,
+    more: float,
+    isl: float,
+    osl: float,
+    dispersion: float,
+    hit: float,
+    roles: tuple[Role, ...],
+) -> None:
+    low = Load.of(Arrivals(rate, dispersion), isl, osl, prefix_hit_rate=hit)
+    high = Load(Arrivals(rate * more, dispersion), low.isl, low.osl, hit)
+    needs = [sizing.replicas_for(load, SLA, roles) for load in (low, high)]
+    for role in roles:
+        fewer, many = needs[0][role], needs[1][role]
+        assert fewer.replicas <= many.replicas
+        assert np.isfinite([fewer.load, fewer.attained, fewer.hopeless]).all()
+        assert 0 <= fewer.attained <= 1
+        assert 0 <= fewer.hopeless <= 1
+        assert (fewer.replicas == 0) == (fewer.load == 0)
+        assert fewer.replicas == 0 or fewer.replicas > fewer.load
+
+
+@pytest.mark.parametrize("roles", [BOTH, ("aggregated",)])
+def test_what_is_attainable_rises_with_the_replicas_and_the_need_is_the_first_that_does(
+    sizing: PercentileSizing, roles: tuple[Role, ...]
+) -> None:
+    load = Load.of(Arrivals(40, dispersion=3), 3000, 300)
+    needs = sizing.replicas_for(load, SLA, roles)
+    share = 1 - (1 - SLA.attainment) / len(roles)
+    for role, need in needs.items():
+        attained = sizing.attainable(load, SLA, {role: np.arange(1, 60)})
+        assert np.all(np.diff(attained) >= -1e-9)
+        assert need.replicas == 1 + int(np.argmax(attained >= share))
+
+
+def test_where_it_is_looked_for_first_changes_nothing(sizing: PercentileSizing) -> None:
+    load = Load.of(40, 3000, 300)
+    cold = sizing.replicas_for(load, SLA)
+    for guess in (0, 1, 4, 50, 5000):
+        near: dict[Role, int] = {"prefill": guess, "decode": guess}
+        assert sizing.replicas_for(load, SLA, near=near) == cold
+
+
+def test_cached_prompt_tokens_are_saved_on_prefill_only(sizing: PercentileSizing) -> None:
+    cold, warm = (sizing.replicas_for(Load.of(40, 3000, 300, prefix_hit_rate=hit), SLA) for hit in (0, 0.5))
+    assert warm["prefill"].load < 0.7 * cold["prefill"].load
+    assert warm["decode"] == cold["decode"]
+
+
+def test_a_slower_engine_than_the_profile_says_needs_more(sizing: PercentileSizing) -> None:
+    load = Load.of(40, 3000, 300)
+    right = sizing.replicas_for(load, SLA)
+    slow: dict[Role, float] = {"prefill": 1.3, "decode": 1.3}
+    slower = sizing.replicas_for(load, SLA, service_factor=slow)
+    assert slower["prefill"].load == pytest.approx(1.3 * right["prefill"].load)
+    assert slower["decode"].load > 1.3 * right["decode"].load
+    with pytest.raises(ValueError, match="service_factor of decode must be a finite number above 0, got 0"):
+        sizing.replicas_for(load, SLA, service_factor={"decode": 0})
+
+
+def test_bursts_and_wide_lengths_cost_replicas_but_no_load(sizing: PercentileSizing) -> None:
+    even = Load.of(Arrivals(100, 1), Dist(mean=2000, cv2=0.1), Dist(mean=300, cv2=0.1))
+    wild = Load.of(Arrivals(100, 20), Dist(mean=2000, cv2=2), Dist(mean=300, cv2=0.1))
+    calm, stormy = (sizing.replicas_for(load, SLA) for load in (even, wild))
+    assert stormy["prefill"].replicas > calm["prefill"].replicas
+    assert stormy["decode"].replicas > calm["decode"].replicas
+    assert stormy["decode"].load == pytest.approx(calm["decode"].load, rel=0.02)
+
+
+def test_what_can_never_meet_the_target_is_told_and_not_paid_for(sizing: PercentileSizing) -> None:
+    load = Load.of(10, Dist(mean=6000, cv2=2), 300)
+    need = sizing.replicas_for(load, SLA)["prefill"]
+    assert 0.05 < need.hopeless < 0.5
+    assert need.replicas < 30
+    assert "Hopeless" in [fact.code for fact in need.facts]
+    never = sizing.replicas_for(load, Sla(ttft_ms=1, itl_ms=1))
+    assert {need.hopeless for need in never.values()} == {1.0}
+    assert {need.limit for need in never.values()} == {"stability"}
+    assert all(need.replicas > need.load for need in never.values())
+
+
+def test_what_is_assumed_is_told(sizing: PercentileSizing) -> None:
+    codes = [fact.code for fact in sizing.replicas_for(Load.of(10, 3000, 300), SLA)["decode"].facts]
+    assert codes == ["Sized", "SpreadAssumed"]
+    known = Load.of(10, Dist(mean=3000, cv2=1), Dist(mean=300, cv2=1))
+    assert [fact.code for fact in sizing.replicas_for(known, SLA)["decode"].facts] == ["Sized"]
+    far = sizing.replicas_for(Load.of(1, 200_000, 10), Sla(ttft_ms=1e6, itl_ms=100))
+    assert far["prefill"].extrapolated
+    assert "Extrapolated" in [fact.code for fact in far["prefill"].facts]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("prefix_hit_rate", 1.5, "prefix_hit_rate must be from 0 to 1, got 1.5"),
+        ("kv_transfer_ms", -1, "kv_transfer_ms"),
+    ],
+)
+def test_bad_input_is_refused_by_name(field: str, value: float, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Load.of(1, 1, 1, **{field: value})
+
+
+def test_lengths_are_through_the_quantiles_and_have_the_mean() -> None:
+    drawn = np.random.default_rng(0).lognormal(5, 1, 200_000)
+    dist = Dist(mean=drawn.mean(), quantiles={q: float(np.quantile(drawn, q)) for q in (0.1, 0.5, 0.9, 0.99)})
+    lengths = Lengths.of(dist)
+    assert lengths.values.mean() == pytest.approx(dist.mean)
+    assert np.quantile(lengths.values, 0.5) == pytest.approx(np.median(drawn), rel=0.1)
+    assert np.quantile(lengths.values, 0.9) == pytest.approx(np.quantile(drawn, 0.9), rel=0.1)
+    assert Lengths.of(Dist(mean=7, cv2=0)).values == pytest.approx(7)
+    assert Lengths.of(0).mean == 0

@@ -1,0 +1,50 @@
+"""The page about metrics says what is in the vocabularies, and its examples hold."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import yaml
+
+from dynamo_planner.config.run import ScrapeConfig
+from dynamo_planner.engines.registry import ENGINES, FRONTENDS
+from dynamo_planner.engines.vocabulary import Vocabulary
+from tests.support.paths import DOCS
+
+PAGE = (DOCS / "metrics.md").read_text()
+OTHER_PREFIXES = {"trtllm:": "trtllm_", "nv_llm_http_service_": "dynamo_frontend_"}
+
+
+OF_DYNAMOS_MOCKER = ("trtllm:kv_cache_usage_perc", "trtllm:inter_token_latency_seconds")
+
+
+def said(name: str) -> bool:
+    """Whether a metric stands on the page, by this name or, as the page says, by that with another prefix."""
+    name = re.sub(r"_(sum|count|bucket)$", "", name).removeprefix("/metrics:").removeprefix("/slots:")
+    for prefix, other in OTHER_PREFIXES.items():
+        if f"`{name}`" not in PAGE and name.startswith(prefix):
+            name = other + name.removeprefix(prefix)
+    return f"`{name}`" in PAGE or name in {"iter", ""}
+
+
+@pytest.mark.parametrize("vocabulary", [*ENGINES.values(), *FRONTENDS.values()], ids=lambda each: str(each.engine))
+def test_every_metric_that_is_read_stands_on_the_page(vocabulary: Vocabulary) -> None:
+    missing = {name for name in vocabulary.own_names() if not said(name)}
+    assert {name for name in missing if not name.startswith(OF_DYNAMOS_MOCKER)} == set()
+    for switch in (vocabulary.start_with, *vocabulary.switches.values()):
+        assert all(f"`{part}`" in PAGE for part in switch.split(" and ") if part)
+
+
+def test_every_metric_on_the_page_is_read() -> None:
+    every = frozenset[str]().union(*(each.own_names() for each in (*ENGINES.values(), *FRONTENDS.values())))
+    bare = {re.sub(r"_(sum|count|bucket)$", "", name) for name in every} | every
+    on_page = re.findall(r"`((?:vllm:|sglang:|trtllm[_:]|llamacpp:|dynamo_)[a-z_0-9]+)`", PAGE)
+    assert len(on_page) > 60
+    assert [name for name in on_page if name not in bare and not name.endswith("_")] == []
+
+
+@pytest.mark.parametrize("example", re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL))
+def test_examples_hold(example: str) -> None:
+    source = ScrapeConfig.model_validate(yaml.safe_load(example)["source"])
+    assert source.frontend or isinstance(source.engine, Vocabulary)
