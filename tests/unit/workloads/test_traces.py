@@ -304,12 +304,12 @@ def test_lengths_refuse_a_mean_below_the_median() -> None:
 @pytest.mark.parametrize(
     ("name", "requests", "isl_mean", "osl_mean", "dispersion"),
     [
-        ("azure2023_conv_10min", 2867, 1147, 260, 6.56),
-        ("mooncake_conversation_10min", 1750, 13_992, 354, 1.95),
+        ("azure2023_conv_10min", 2867, 1147, 260, 7.26),
+        ("mooncake_conversation_10min", 1750, 13_992, 354, 2.59),
     ],
 )
 def test_recorded_traces(name: str, requests: int, isl_mean: float, osl_mean: float, dispersion: float) -> None:
-    """Expected numbers: counted with numpy alone."""
+    """Expected numbers: by numpy alone; the dispersion is that of whole minutes, of the spread arrivals."""
     check_stats(DATA / "traces" / f"{name}.npz", requests, isl_mean, osl_mean, dispersion)
 
 
