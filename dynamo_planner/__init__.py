@@ -1,8 +1,8 @@
 """Scaling policies for LLM serving: pure decisions, thin executors."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from dynamo_planner import _moved
 from dynamo_planner.config.policies import ConfigError, load_policy, policy_schema
 from dynamo_planner.core.combinators import highest, together
 from dynamo_planner.core.decision import (
@@ -17,6 +17,7 @@ from dynamo_planner.core.decision import (
     State,
     Want,
 )
+from dynamo_planner.core.lazy import lazy_exports
 from dynamo_planner.core.policy import Guard, Policy
 from dynamo_planner.core.snapshot import (
     Dist,
@@ -35,7 +36,9 @@ from dynamo_planner.guards import Bounds, GpuBudget, Override, Pending, Stabiliz
 from dynamo_planner.policies import LoadPolicy
 from dynamo_planner.runtime.planner import Planner
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
+
+_moved.install()
 
 if TYPE_CHECKING:
     from dynamo_planner.policies import (
@@ -51,27 +54,23 @@ if TYPE_CHECKING:
     )
     from dynamo_planner.profiles import Profile, ProfileError
 
-_LAZY = {
-    "HpaLaw": "dynamo_planner.policies",
-    "KedaSloLaw": "dynamo_planner.policies",
-    "KnobPolicy": "dynamo_planner.policies",
-    "KpaLaw": "dynamo_planner.policies",
-    "Profile": "dynamo_planner.profiles",
-    "ProfileError": "dynamo_planner.profiles",
-    "RayServeLaw": "dynamo_planner.policies",
-    "Schedule": "dynamo_planner.policies",
-    "SlaPolicy": "dynamo_planner.policies",
-    "StaticLaw": "dynamo_planner.policies",
-    "WvaLaw": "dynamo_planner.policies",
-}
-"""Names that are imported when they are asked for: a controller without them need not wait for them, or for scipy."""
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_LAZY[name]), name)
-
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "HpaLaw": "policies",
+        "KedaSloLaw": "policies",
+        "KnobPolicy": "policies",
+        "KpaLaw": "policies",
+        "Profile": "profiles",
+        "ProfileError": "profiles",
+        "RayServeLaw": "policies",
+        "Schedule": "policies",
+        "SlaPolicy": "policies",
+        "StaticLaw": "policies",
+        "WvaLaw": "policies",
+    },
+)
+"""A controller without these need not wait for them, or for scipy."""
 
 __all__ = [
     "Action",

@@ -4,9 +4,8 @@
 """
 
 from dynamo_planner import LoadPolicy, Planner, Profile, Sla, Stabilization
-from dynamo_planner.simulator.cluster import SimulatedCluster
-from dynamo_planner.simulator.setup import ClusterSetup
-from dynamo_planner.workloads.generators import burst_and_lull
+from dynamo_planner.simulator import ClusterSetup, SimulatedCluster
+from dynamo_planner.workloads import burst_and_lull
 
 sla = Sla(ttft_ms=2000, itl_ms=50)
 trace = burst_and_lull(1, 6, seed=1, duration_s=1800)

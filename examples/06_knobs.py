@@ -7,9 +7,9 @@ fewer.
 """
 
 from dynamo_planner import KnobPolicy, Profile, SetKnob, Sla, SlaPolicy, together
-from dynamo_planner.evaluation.backtest import backtest
-from dynamo_planner.simulator.setup import ClusterSetup, MetricsSetup
-from dynamo_planner.workloads.generators import poisson
+from dynamo_planner.evaluation import backtest
+from dynamo_planner.simulator import ClusterSetup, MetricsSetup
+from dynamo_planner.workloads import poisson
 
 sla = Sla(ttft_ms=1500, itl_ms=30)
 profile = Profile.bundled("llama31-70b_h100_vllm_tp4")

@@ -65,10 +65,12 @@ def backtest(
     Example: `dynamo-planner backtest --policy policy.json --trace requests.npz --profile llama31-8b_h100_vllm_tp1`
     """
     from dynamo_planner.core.snapshot import Sla  # noqa: PLC0415
-    from dynamo_planner.evaluation import backtest as backtests  # noqa: PLC0415  # numpy, scipy: only where it is asked
-    from dynamo_planner.evaluation.oracle import oracle  # noqa: PLC0415
-    from dynamo_planner.simulator.setup import ClusterSetup, MetricsSetup  # noqa: PLC0415
-    from dynamo_planner.workloads.trace import TraceError  # noqa: PLC0415
+
+    # numpy and scipy are imported only where they are needed
+    from dynamo_planner.evaluation import backtest as run_backtest  # noqa: PLC0415
+    from dynamo_planner.evaluation import oracle  # noqa: PLC0415
+    from dynamo_planner.simulator import ClusterSetup, MetricsSetup  # noqa: PLC0415
+    from dynamo_planner.workloads import TraceError  # noqa: PLC0415
 
     policies = _policies(policy, allow_custom_kinds)
     measured = _profile(profile)
@@ -84,7 +86,7 @@ def backtest(
     else:
         cluster = ClusterSetup.disaggregated(measured, prefill, decode, **options)
     with _bars(policies) as progress:
-        done = backtests.backtest(
+        done = run_backtest(
             policies,
             requests,
             cluster,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from dynamo_planner.core.lazy import lazy_exports
 from dynamo_planner.core.snapshot import Observation
 
 if TYPE_CHECKING:
@@ -15,12 +15,15 @@ if TYPE_CHECKING:
 
 __all__ = ["FrontendSource", "HistorySource", "PrometheusSource", "ScrapeSource", "Source", "SourceError"]
 
-NEEDS_AN_EXTRA = {
-    "FrontendSource": "dynamo_planner.sources.scraping.frontend",
-    "HistorySource": "dynamo_planner.sources.history",
-    "PrometheusSource": "dynamo_planner.sources.prometheus.source",
-    "ScrapeSource": "dynamo_planner.sources.scraping.source",
-}
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "FrontendSource": "scraping.frontend",
+        "HistorySource": "history",
+        "PrometheusSource": "prometheus.source",
+        "ScrapeSource": "scraping.source",
+    },
+)
 
 
 class Source(Protocol):
@@ -35,10 +38,3 @@ class Source(Protocol):
 
 class SourceError(Exception):
     """A source could not be read; the message says which, why, and what to do."""
-
-
-def __getattr__(name: str) -> Any:
-    """Import what needs an extra only when it is asked for."""
-    if name not in NEEDS_AN_EXTRA:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(NEEDS_AN_EXTRA[name]), name)

@@ -1,1 +1,28 @@
-"""Request traces: read, generated, or taken from history."""
+"""Request traces: when requests arrive, and how long their prompts and answers are.
+
+Read from files (``Trace.load``), generated (``poisson``, ``following`` a rate curve, ``burst_and_lull``), or taken from
+the history of a service (``trace_of``).
+"""
+
+from dynamo_planner.workloads.from_history import trace_of
+from dynamo_planner.workloads.generators import Lengths, burst_and_lull, drifting, following, poisson
+from dynamo_planner.workloads.rate_curves import constant, diurnal, flash_crowd, on_off, ramp
+from dynamo_planner.workloads.readers import TraceError
+from dynamo_planner.workloads.trace import Trace, TraceStats
+
+__all__ = [
+    "Lengths",
+    "Trace",
+    "TraceError",
+    "TraceStats",
+    "burst_and_lull",
+    "constant",
+    "diurnal",
+    "drifting",
+    "flash_crowd",
+    "following",
+    "on_off",
+    "poisson",
+    "ramp",
+    "trace_of",
+]

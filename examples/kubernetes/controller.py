@@ -9,7 +9,7 @@ import time
 from kubernetes import client, config
 
 from dynamo_planner import GpuBudget, PoolSpec, Profile, Replicas, Sla, SlaPolicy, State
-from dynamo_planner.runtime.snapshot_builder import merge
+from dynamo_planner.runtime import merge
 from dynamo_planner.sources import ScrapeSource
 
 PROFILE = Profile.bundled("llama31-8b_h100_vllm_tp1")

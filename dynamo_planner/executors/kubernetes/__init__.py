@@ -3,11 +3,9 @@
 Describing pools needs no extra; the executor and its connection do.
 """
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+from dynamo_planner.core.lazy import lazy_exports
 from dynamo_planner.executors.kubernetes.pool import CustomTarget, GraphTarget, KubernetesPool, WorkloadTarget
 
 if TYPE_CHECKING:
@@ -28,11 +26,7 @@ __all__ = [
     "WorkloadTarget",
 ]
 
-_IN = {"Api": "api", "ApiError": "api", "Cluster": "cluster", "Election": "election", "KubernetesExecutor": "executor"}
-
-
-def __getattr__(name: str) -> Any:
-    """Import what needs the official client only when it is asked for: configurations need only the pools."""
-    if name not in _IN:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_IN[name]}"), name)
+__getattr__ = lazy_exports(
+    __name__,
+    {"Api": "api", "ApiError": "api", "Cluster": "cluster", "Election": "election", "KubernetesExecutor": "executor"},
+)

@@ -1,0 +1,33 @@
+"""Public names that a package imports only when they are used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+
+def lazy_exports(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
+    """Return a module's ``__getattr__`` that imports a name when it is first used.
+
+    A package so exports what needs an extra, or scipy, without making every import wait for it.
+
+    Args:
+        package: the package's ``__name__``.
+        modules: for each public name, the module below ``package`` that defines it.
+
+    >>> __getattr__ = lazy_exports("dynamo_planner", {"Bounds": "guards.bounds"})
+    >>> __getattr__("Bounds").kind
+    'bounds'
+    >>> __getattr__("Bound")
+    Traceback (most recent call last):
+    ...
+    AttributeError: module 'dynamo_planner' has no attribute 'Bound'
+    """
+
+    def import_on_use(name: str) -> Any:
+        if name not in modules:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(import_module(f"{package}.{modules[name]}"), name)
+
+    return import_on_use
