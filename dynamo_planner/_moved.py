@@ -64,7 +64,6 @@ MOVED = {
     "sources.dynamo": "engines.dynamo",
     "sources.engines": "engines.registry",
     "sources.exposition": "sources.scraping.exposition",
-    "sources.fetch": "sources.scraping.fetch",
     "sources.frontend": "sources.scraping.frontend",
     "sources.json_page": "sources.scraping.json_page",
     "sources.llamacpp": "engines.llamacpp",

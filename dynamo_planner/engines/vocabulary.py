@@ -16,7 +16,7 @@ A vocabulary is one small file, or a mapping in a user's configuration:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Field, field_serializer, model_validator
@@ -134,3 +134,14 @@ def _allowed_kinds(quantity: Quantity) -> tuple[str, ...]:
     if quantity == "prefix_hit_rate":
         return ("histogram", "mean", "gauge")
     return ("counter",) if quantity in COUNTERS else ("histogram", "mean")
+
+
+def describe_engines(vocabularies: Iterable[Vocabulary]) -> str:
+    """Name the engines of these vocabularies for a message, with the switch that makes each report metrics.
+
+    >>> describe_engines([Vocabulary(engine="Mine", quantities={}, start_with="--metrics")])
+    'Mine (start it with --metrics)'
+    """
+    return " or ".join(
+        f"{each.engine}{f' (start it with {each.start_with})' if each.start_with else ''}" for each in vocabularies
+    )

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from dynamo_planner.core.decision import Decision, Outcome
 from dynamo_planner.core.snapshot import Snapshot
 from dynamo_planner.core.values import Frozen
-
-logger = logging.getLogger(__name__)
+from dynamo_planner.sources.rotated import files_oldest_first, parse_lines, rotated_path
 
 PRIVATE = 0o600
 
@@ -70,7 +66,7 @@ class DecisionLog:
             return
         if size == 0 or size + line_bytes <= self._max_bytes:
             return
-        files = [self.path, *(_rotated(self.path, number) for number in range(1, self._keep + 1))]
+        files = [self.path, *(rotated_path(self.path, number) for number in range(1, self._keep + 1))]
         files[-1].unlink(missing_ok=True)
         for older, newer in zip(files[:0:-1], files[-2::-1], strict=True):
             if newer.exists():
@@ -83,10 +79,6 @@ def existing_directory_of(path: str | Path) -> Path:
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: there is no directory {path.parent}; create it first")
     return path
-
-
-def _rotated(path: Path, number: int) -> Path:
-    return path.with_name(f"{path.name}.{number}")
 
 
 def _line_break_after_a_cut_off_line(file: int) -> bytes:
@@ -104,29 +96,5 @@ def read_log(path: str | Path, *, strict: bool = False) -> Iterator[Step]:
     skipped; with ``strict`` it raises a :class:`ValueError` that says the same. A step read back has no policy state.
     Raises :class:`FileNotFoundError` at once where there is no such log.
     """
-    path = Path(path).expanduser()
-    rotated: list[Path] = []
-    while _rotated(path, len(rotated) + 1).exists():
-        rotated.append(_rotated(path, len(rotated) + 1))
-    if not rotated and not path.exists():
-        raise FileNotFoundError(f"{path}: there is no such decision log")
-    return _steps([*reversed(rotated), *([path] if path.exists() else [])], strict)
-
-
-def _steps(files: list[Path], strict: bool) -> Iterator[Step]:
-    for file in files:
-        with file.open("rb") as lines:
-            for number, line in enumerate(lines, 1):
-                try:
-                    yield Step.model_validate_json(line)
-                except ValidationError as error:
-                    problem = _first_problem(f"{file}: line {number}", error)
-                    if strict:
-                        raise ValueError(problem) from error
-                    logger.warning("%s; skipped", problem)
-
-
-def _first_problem(where: str, error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_input=False)[0]
-    field = ".".join(map(str, first["loc"]))
-    return f"{where} is not a step of a decision log: {field + ': ' if field else ''}{first['msg']}"
+    files = files_oldest_first(path, "decision log")
+    return parse_lines(files, Step.model_validate_json, content="a step of a decision log", strict=strict)

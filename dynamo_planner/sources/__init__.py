@@ -1,11 +1,26 @@
-"""Where metrics come from. A source knows nothing of policies."""
+"""Where metrics come from. A source knows nothing of policies; ``observe(at_s)`` gives an ``Observation``.
+
+Which file to open:
+
+- :mod:`~dynamo_planner.sources.source` -- what a source is (``Source``, ``SourceError``).
+- :mod:`~dynamo_planner.sources.scraping` -- ``ScrapeSource`` and ``FrontendSource``: reads the metrics pages of workers
+  and frontends over HTTP.
+- :mod:`~dynamo_planner.sources.prometheus` -- ``PrometheusSource``: asks a Prometheus server, now or for the past.
+- :mod:`~dynamo_planner.sources.history` -- ``HistorySource``: recorded snapshots, or what Prometheus remembers.
+- :mod:`~dynamo_planner.sources.aggregation` -- from samples of workers to the metrics of pools and of the service; the
+  same code whether the samples were scraped or come from Prometheus.
+- :mod:`~dynamo_planner.sources.series`, :mod:`~dynamo_planner.sources.fetch`,
+  :mod:`~dynamo_planner.sources.rotated` -- what several of them share: samples by labels, HTTP, rotated log files.
+
+What an engine calls its metrics is not here but in :mod:`dynamo_planner.engines`.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from dynamo_planner.core.lazy import lazy_exports
-from dynamo_planner.core.snapshot import Observation
+from dynamo_planner.sources.source import Source, SourceError
 
 if TYPE_CHECKING:
     from dynamo_planner.sources.history import HistorySource
@@ -15,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FrontendSource", "HistorySource", "PrometheusSource", "ScrapeSource", "Source", "SourceError"]
 
-__getattr__ = lazy_exports(
+__getattr__ = lazy_exports(  # each needs an extra, or what needs one
     __name__,
     {
         "FrontendSource": "scraping.frontend",
@@ -24,17 +39,3 @@ __getattr__ = lazy_exports(
         "ScrapeSource": "scraping.source",
     },
 )
-
-
-class Source(Protocol):
-    """Sees a served model. Synchronous, and safe to call from a thread."""
-
-    def observe(self, at_s: float) -> Observation:
-        """What is seen at ``at_s``: what could not be read is ``None``, with the cause in ``missing``.
-
-        Raises :class:`SourceError` where nothing at all could be read.
-        """
-
-
-class SourceError(Exception):
-    """A source could not be read; the message says which, why, and what to do."""

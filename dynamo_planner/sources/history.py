@@ -10,22 +10,23 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from pydantic import ValidationError
 from pydantic_core import from_json
 
 from dynamo_planner.core.snapshot import Observation, PoolMetrics, PoolSpec, Snapshot
-from dynamo_planner.sources import SourceError
+from dynamo_planner.sources.rotated import files_oldest_first, parse_lines
+from dynamo_planner.sources.source import SourceError
 
-if TYPE_CHECKING:
-    from dynamo_planner.sources.prometheus.source import PrometheusSource
 
-logger = logging.getLogger(__name__)
+class RemembersThePast(Protocol):
+    """A source that can be asked about earlier times, as ``PrometheusSource`` can."""
+
+    def history(self, pools: Mapping[str, PoolSpec], start_s: float, step_s: float, length: int) -> Iterator[Snapshot]:
+        """``length`` snapshots, the first at ``start_s``, ``step_s`` seconds apart."""
 
 
 class HistorySource:
@@ -49,20 +50,20 @@ class HistorySource:
         Older files that were rotated (``path.2``, ``path.1``) come first. A line that does not read is named in a
         warning and skipped. Raises :class:`FileNotFoundError` where there is no such file.
         """
-        files = _with_rotated(Path(path).expanduser())
-        return cls(lambda: _recorded(files))
+        files = files_oldest_first(path, "recording")
+        return cls(lambda: parse_lines(files, _snapshot, content="a snapshot"))
 
     @classmethod
     def of(
         cls,
-        prometheus: PrometheusSource,
+        source: RemembersThePast,
         pools: Mapping[str, PoolSpec],
         *,
         start_s: float,
         end_s: float,
         step_s: float = 30.0,
     ) -> HistorySource:
-        """What ``prometheus`` would have told every ``step_s`` from ``start_s`` to ``end_s``, both included.
+        """What ``source`` would have reported every ``step_s`` from ``start_s`` to ``end_s``, both included.
 
         The replicas of a pool are the workers that were seen. Raises :class:`ValueError` where there is no such time;
         reading raises :class:`SourceError`.
@@ -73,7 +74,7 @@ class HistorySource:
         if not (math.isfinite(step_s) and step_s > 0):
             raise ValueError(f"step_s must be a positive number of seconds, got {step_s}")
         length = int((end_s - start_s) / step_s + 1e-9) + 1
-        return cls(lambda: prometheus.history(pools, start_s, step_s, length), length)
+        return cls(lambda: source.history(pools, start_s, step_s, length), length)
 
     def __iter__(self) -> Iterator[Snapshot]:
         return self._read()
@@ -100,34 +101,6 @@ def _observation(snapshot: Snapshot) -> Observation:
     return Observation(traffic=snapshot.traffic, pools=pools, missing=snapshot.missing)
 
 
-def _with_rotated(path: Path) -> list[Path]:
-    rotated: list[Path] = []
-    while (older := path.with_name(f"{path.name}.{len(rotated) + 1}")).exists():
-        rotated.insert(0, older)
-    if not rotated and not path.exists():
-        raise FileNotFoundError(f"{path}: there is no such recording")
-    return [*rotated, *([path] if path.exists() else [])]
-
-
-def _recorded(files: list[Path]) -> Iterator[Snapshot]:
-    for file in files:
-        with file.open("rb") as lines:
-            for number, line in enumerate(lines, 1):
-                if not line.strip():
-                    continue
-                try:
-                    yield _snapshot(line)
-                except (ValidationError, ValueError) as error:
-                    logger.warning("%s: line %d holds no snapshot (%s); skipped", file, number, _first(error))
-
-
 def _snapshot(line: bytes) -> Snapshot:
     value = from_json(line)
     return Snapshot.model_validate(value["snapshot"] if isinstance(value, dict) and "snapshot" in value else value)
-
-
-def _first(error: ValueError) -> str:
-    if not isinstance(error, ValidationError):
-        return str(error)
-    first = error.errors(include_url=False, include_input=False)[0]
-    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"

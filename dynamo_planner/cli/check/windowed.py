@@ -13,8 +13,9 @@ import math
 import time
 from collections.abc import Mapping
 
-from dynamo_planner.sources.scraping.exposition import Page, parse_page
-from dynamo_planner.sources.scraping.fetch import FetchError, fetch_all
+from dynamo_planner.sources.fetch import FetchError, fetch_all
+from dynamo_planner.sources.scraping.exposition import parse_page
+from dynamo_planner.sources.series import Page
 
 AVERAGE = "llamacpp:prompt_tokens_seconds"
 TOKENS, SECONDS = "llamacpp:prompt_tokens_total", "llamacpp:prompt_seconds_total"

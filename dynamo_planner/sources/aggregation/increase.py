@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from dynamo_planner.sources.aggregation.sample import Observed, Reading
-from dynamo_planner.sources.scraping.exposition import Series
+from dynamo_planner.sources.series import Series
 
 T = TypeVar("T")
 

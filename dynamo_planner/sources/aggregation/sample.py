@@ -1,8 +1,7 @@
 """One page of one worker in the terms of a vocabulary: what it tells, and why it does not tell the rest.
 
->>> from dynamo_planner.sources.scraping.exposition import parse_page
 >>> from dynamo_planner.engines.vllm import VLLM
->>> page = parse_page("vllm:num_requests_running 4\\nvllm:num_requests_waiting -1\\n", VLLM.names())
+>>> page = {"vllm:num_requests_running": {(): 4.0}, "vllm:num_requests_waiting": {(): -1.0}}
 >>> reading = read_page(page, VLLM, at_s=0.0)
 >>> reading.gauges, reading.unknown["waiting"]
 ({'running': 4.0}, 'vllm:num_requests_waiting is -1, which it cannot be')
@@ -29,7 +28,7 @@ from dynamo_planner.sources.aggregation.selection import (
     histogram,
     possible,
 )
-from dynamo_planner.sources.scraping.exposition import Labels, Page, Series
+from dynamo_planner.sources.series import Labels, Page, Series
 
 SHARE_TOLERANCE = 0.01
 """A share that is over 1 by no more than this is 1: what is measured at two moments may be."""

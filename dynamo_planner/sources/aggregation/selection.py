@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 
 from dynamo_planner.engines.metric_kinds import HISTOGRAM_SUFFIXES, Counter, Gauge, Histogram, Info, Product, Ratio
-from dynamo_planner.sources.scraping.exposition import Labels, Page, Series
+from dynamo_planner.sources.series import Labels, Page, Series
 
 LARGEST = 1e18
 """No count, sum of tokens or sum of times in a worker's life gets here; a value that does is unknown."""

@@ -143,3 +143,17 @@ def service_traffic(pools: Mapping[str, Sequence[Track]], roles: Mapping[str, Ro
 
 def _with_roles(pools: Mapping[str, Sequence[Track]], roles: Mapping[str, Role], *wanted: Role) -> list[Track]:
     return [track for name, tracks in pools.items() if roles[name] in wanted for track in tracks]
+
+
+def frontend_traffic(tracks: Sequence[Track], at_s: float) -> Told:
+    """What these frontends saw of the traffic, all together, over the window that ends at ``at_s``."""
+    told = traffic_of(tracks, at_s)
+    seen = [track for track in tracks if track.seen and track.last]
+    queued = [track.last.gauges.get("queued") for track in seen if track.last]
+    if queued and None not in queued:
+        told.known["queued"] = sum(value for value in queued if value is not None)
+    else:
+        told.missing["queued"] = unknown_at("queued", seen) or ""
+    told.missing["preemptions_per_s"] = "a frontend does not see them"
+    told.missing["arrival_dispersion"] = "counters do not tell when in the window requests came"
+    return told

@@ -10,7 +10,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from dynamo_planner.core.values import Frozen, FrozenMap, ReadOnly
-from dynamo_planner.sources import SourceError
+from dynamo_planner.sources.source import SourceError
 
 IN_EVERY_QUERY = frozenset({"query", "time", "timeout", "start", "end", "step"})
 

@@ -14,13 +14,14 @@ from urllib.parse import urlencode
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from dynamo_planner.core.extras import needs_extra
-from dynamo_planner.sources import SourceError
 from dynamo_planner.sources.prometheus.access import Access
+from dynamo_planner.sources.source import SourceError
 
 with needs_extra("prometheus"):
     import urllib3  # noqa: F401  # so that it is this extra which is named where it is missing
 
-from dynamo_planner.sources.scraping.fetch import FetchError, checked_url, fetch_all
+from dynamo_planner.sources.fetch import FetchError, checked_url, fetch_all
+from dynamo_planner.sources.series import Labels, Series
 
 AT_ONCE = 8
 """Queries at a time; a Prometheus server takes 20 of them, from everybody."""
@@ -37,14 +38,11 @@ HINTS = {
 }
 """What to look at, by the status that was answered."""
 
-Labels = tuple[tuple[str, str], ...]
-"""Names and values of labels, sorted."""
-
-Vector = dict[Labels, float]
-"""A value for each set of labels, at one moment."""
+Vector = Series
+"""An instant vector: a value for each set of labels, at one moment."""
 
 Matrix = dict[float, Vector]
-"""Vectors by their time."""
+"""Instant vectors by their time (Unix seconds)."""
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")

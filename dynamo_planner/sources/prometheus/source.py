@@ -21,15 +21,13 @@ from dynamo_planner.core.snapshot import (
 )
 from dynamo_planner.core.values import FrozenMap
 from dynamo_planner.engines.registry import ENGINES, FRONTENDS, detect
-from dynamo_planner.engines.vocabulary import Vocabulary
+from dynamo_planner.engines.vocabulary import Vocabulary, describe_engines
 from dynamo_planner.sources.aggregation.pools import WorkerNotes, notes_of, pool_metrics
-from dynamo_planner.sources.aggregation.traffic import service_traffic
+from dynamo_planner.sources.aggregation.traffic import frontend_traffic, service_traffic
 from dynamo_planner.sources.prometheus.access import Access
 from dynamo_planner.sources.prometheus.answers import PoolAnswers, UnlabelledError, read_answers
 from dynamo_planner.sources.prometheus.api import PrometheusApi, QueryError, Vector
 from dynamo_planner.sources.prometheus.promql import Ask, LabelMatchers, Scope, presence_names, queries_of
-from dynamo_planner.sources.scraping.frontend import frontend_traffic
-from dynamo_planner.sources.scraping.scraper import named
 
 FRONTEND = "frontend"
 
@@ -185,7 +183,7 @@ class PrometheusSource:
         for part in parts:
             where = "traffic" if part.name == FRONTEND else f"pools.{part.name}"
             if part.vocabulary is None:
-                engines = named(list(part.among.values()))
+                engines = describe_engines(part.among.values())
                 missing[where] = f"Prometheus has no metric with {part.scope.described()} of {engines}"
                 continue
             try:

@@ -24,19 +24,10 @@ from collections.abc import Set
 from functools import lru_cache
 
 from dynamo_planner.core.extras import needs_extra
+from dynamo_planner.sources.series import Labels, Page
 
 with needs_extra("scrape"):
     from prometheus_client.parser import text_string_to_metric_families
-
-Labels = tuple[tuple[str, str], ...]
-"""Names and values of labels, sorted; ``()`` where there are none."""
-
-Series = dict[Labels, float]
-"""The samples of one name. NaN where the value is not a number."""
-
-Page = dict[str, Series]
-"""The series by sample name. A name that the page declares (``# TYPE``) without a sample has no series; a name that
-is not on the page at all is not there."""
 
 MOST_SERIES = 20_000
 """A worker has about a hundred; more than this is no page of a worker."""

@@ -8,11 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dynamo_planner.core.snapshot import Observation
 from dynamo_planner.engines.registry import FRONTENDS
 from dynamo_planner.engines.vocabulary import Vocabulary
-from dynamo_planner.sources import SourceError
-from dynamo_planner.sources.aggregation.traffic import Told, traffic_of, unknown_at
-from dynamo_planner.sources.aggregation.window import Track
-from dynamo_planner.sources.scraping.fetch import checked_url
+from dynamo_planner.sources.aggregation.traffic import frontend_traffic
+from dynamo_planner.sources.fetch import checked_url
 from dynamo_planner.sources.scraping.scraper import Limits, Scraper, Worker
+from dynamo_planner.sources.source import SourceError
 
 Urls = Sequence[str] | Mapping[str, str]
 """Base URLs, by name or without."""
@@ -69,17 +68,3 @@ def _listed(urls: Urls) -> list[Worker]:
     if not named:
         raise ValueError("urls has no frontend")
     return [Worker("frontend", name, checked_url(url)) for name, url in named.items()]
-
-
-def frontend_traffic(tracks: Sequence[Track], at_s: float) -> Told:
-    """What these frontends saw of the traffic, all together, over the window that ends at ``at_s``."""
-    told = traffic_of(tracks, at_s)
-    seen = [track for track in tracks if track.seen and track.last]
-    queued = [track.last.gauges.get("queued") for track in seen if track.last]
-    if queued and None not in queued:
-        told.known["queued"] = sum(value for value in queued if value is not None)
-    else:
-        told.missing["queued"] = unknown_at("queued", seen) or ""
-    told.missing["preemptions_per_s"] = "a frontend does not see them"
-    told.missing["arrival_dispersion"] = "counters do not tell when in the window requests came"
-    return told

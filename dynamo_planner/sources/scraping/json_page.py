@@ -15,7 +15,8 @@ import math
 from collections.abc import Mapping, Set
 from typing import Any
 
-from dynamo_planner.sources.scraping.exposition import MOST_SERIES, Labels, Page
+from dynamo_planner.sources.scraping.exposition import MOST_SERIES
+from dynamo_planner.sources.series import Labels, Page
 
 MOST_OBJECTS = 100_000
 """A thousand iterations with all that they tell have some ten thousand objects and lists."""

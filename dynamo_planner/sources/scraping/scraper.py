@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, get_args
 
 from dynamo_planner.core.snapshot import Role
-from dynamo_planner.engines.vocabulary import Vocabulary
+from dynamo_planner.engines.vocabulary import Vocabulary, describe_engines
 from dynamo_planner.sources.aggregation.sample import Reading, of_model, read_page
 from dynamo_planner.sources.aggregation.window import Track
-from dynamo_planner.sources.scraping.exposition import Page, parse_page
-from dynamo_planner.sources.scraping.fetch import FetchError, fetch_all
+from dynamo_planner.sources.fetch import FetchError, fetch_all
+from dynamo_planner.sources.scraping.exposition import parse_page
 from dynamo_planner.sources.scraping.json_page import looks_like_json, parse_json
+from dynamo_planner.sources.series import Page
 
 ROLES: tuple[Role, ...] = get_args(Role)
 
@@ -157,7 +158,7 @@ class Scraper:
         engine = self._engine_of(answer.page, self._engines.get(worker))
         try:
             if engine is None:
-                raise ValueError(f"its page has none of the metrics of {named(self._among)}")
+                raise ValueError(f"its page has none of the metrics of {describe_engines(self._among)}")
             vocabulary = self._for_role[engine.engine, worker.role]
             page = of_model(answer.page, vocabulary.model_label, self._model)
             return read_page(page, vocabulary, at_s, answer.failed)
@@ -170,9 +171,3 @@ class Scraper:
             if page.keys() & self._own_names[each.engine]:
                 return each
         return None
-
-
-def named(among: Sequence[Vocabulary]) -> str:
-    """The engines of these vocabularies, and how those are started that tell nothing otherwise."""
-    how = [f"{each.engine}{f' (start it with {each.start_with})' if each.start_with else ''}" for each in among]
-    return " or ".join(how)

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dynamo_planner.core.snapshot import Observation, Role, Traffic
 from dynamo_planner.engines.registry import ENGINES
 from dynamo_planner.engines.vocabulary import Vocabulary
-from dynamo_planner.sources import Source, SourceError
 from dynamo_planner.sources.aggregation.pools import WorkerNotes, notes_of, pool_metrics
 from dynamo_planner.sources.aggregation.traffic import service_traffic
 from dynamo_planner.sources.aggregation.window import Track
-from dynamo_planner.sources.scraping.fetch import checked_url
+from dynamo_planner.sources.fetch import checked_url
 from dynamo_planner.sources.scraping.scraper import Limits, Scraper, Worker
+from dynamo_planner.sources.source import Source, SourceError
 
 Endpoints = Mapping[str, Mapping[str, str]]
 """Base URLs by pool and worker name."""

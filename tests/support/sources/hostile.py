@@ -13,7 +13,7 @@ from unittest import mock
 
 from dynamo_planner.core.snapshot import Observation, Role, Snapshot
 from dynamo_planner.sources import FrontendSource, ScrapeSource, SourceError
-from dynamo_planner.sources.scraping.fetch import FetchError
+from dynamo_planner.sources.fetch import FetchError
 from tests.support.sources import engine_pages as pages
 from tests.support.sources.farm import Vllm
 
