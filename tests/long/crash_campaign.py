@@ -22,11 +22,9 @@ from collections.abc import Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field, replace
 
-import pytest
-
 from dynamo_planner.executors import ExecutorError
-from dynamo_planner.executors.circus import crash
 from tests.support.circus.campaign import Kill, carry_out, place_of_its_own
+from tests.support.circus.crash import POINTS, crash_points
 from tests.support.circus.planner_program import main as story
 from tests.support.circus.recovery import GPUS, STEPS, pools_of
 
@@ -45,22 +43,20 @@ class Row:
 
 def measured() -> tuple[Counter[str], float]:
     """How often an undisturbed story comes by each crash point, and how many seconds it takes."""
-    with place_of_its_own() as place, pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()):
-        patch.setenv("DYN_PLANNER_CRASH_AT", "nowhere:1")
-        patch.setattr(crash, "_passed", Counter())
+    with place_of_its_own() as place, crash_points() as passed, redirect_stdout(io.StringIO()):
         given = {"namespace": place.namespace, "state_dir": str(place.state_dir), "tmp": str(place.tmp)}
         pools = {name: pool.model_dump(mode="json") for name, pool in pools_of(place).items()}
         began = time.monotonic()
         story({**given, "gpus": GPUS, "steps": STEPS, "pools": pools})
-        return Counter(crash._passed), time.monotonic() - began
+        return passed, time.monotonic() - began
 
 
 def at_points(count: int, passes: Counter[str]) -> Iterator[Kill]:
     """Kills at all crash points in turn, at passes from the first to the last."""
-    each = -(-count // len(crash.PLACES))
+    each = -(-count // len(POINTS))
     for number in range(count):
-        turn, position = divmod(number, len(crash.PLACES))
-        where = crash.PLACES[position]
+        turn, position = divmod(number, len(POINTS))
+        where = POINTS[position]
         passed = 1 + round(turn * (passes[where] - 1) / max(each - 1, 1))
         yield Kill("planner", point=f"{where}:{passed}")
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from dynamo_planner.core.extras import needs_extra
 from dynamo_planner.executors import ExecutorError
-from dynamo_planner.executors.circus.crash import crash_point
 
 with needs_extra("circus"):
     from circus.client import CircusClient
@@ -54,7 +53,6 @@ class ArbiterClient:
             pause_s *= 2
 
     def _ask(self, command: str, properties: dict[str, Any], timeout_s: float) -> dict[str, Any]:
-        crash_point("before-command")
         if self._client is None:
             self._client = CircusClient(endpoint=self.endpoint)
         self._client.timeout = timeout_s * 1000
@@ -67,7 +65,6 @@ class ArbiterClient:
                 f"the arbiter at {self.endpoint} did not answer {command!r} within {timeout_s:g} s: "
                 "see whether its circusd runs"
             ) from error
-        crash_point("after-command")
         return answer
 
     def close(self) -> None:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 from dynamo_planner.core.values import Frozen
-from dynamo_planner.executors.circus.crash import crash_point
 
 _PROC = Path("/proc")
 
@@ -141,10 +141,6 @@ def with_arguments(*wanted: str) -> Iterator[tuple[Process, list[str]]]:
 
 def send(process: Process, signum: signal.Signals) -> None:
     """Signal this process, if it is still there."""
-    crash_point("before-signal")
     if alive(process):
-        try:
+        with suppress(ProcessLookupError):
             os.kill(process.pid, signum)
-        except ProcessLookupError:
-            return
-    crash_point("after-signal")

@@ -12,7 +12,6 @@ from pydantic import ValidationError
 
 from dynamo_planner.core.extras import needs_extra
 from dynamo_planner.executors import ExecutorError
-from dynamo_planner.executors.circus.crash import crash_point
 from dynamo_planner.executors.circus.names import check_namespace
 from dynamo_planner.executors.circus.pool import MARK
 from dynamo_planner.executors.circus.processes import Process, alive
@@ -114,7 +113,6 @@ class Store:
 
     def write(self, records: Records) -> None:
         """Replace the state file as a whole, durably. Raises ``OSError`` with the file unchanged."""
-        crash_point("before-write")
         try:
             with os.fdopen(os.open(self._new_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
                 file.write(records.model_dump_json(indent=1))
@@ -124,7 +122,6 @@ class Store:
         except OSError:
             self._new_file.unlink(missing_ok=True)
             raise
-        crash_point("after-write")
 
     def delete(self) -> None:
         """Remove the state file and the notes of started processes, and nothing else; the logs stay."""

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from dynamo_planner import Outcome, ScaleTo, SetKnob
 from dynamo_planner.engines import Knob
 from dynamo_planner.executors.circus import CircusPool
-from dynamo_planner.executors.circus.crash import PLACES
+from tests.support.circus.crash import POINTS
 from tests.support.circus.recovery import run_planner
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def test_what_was_set_outlives_the_planner_until_the_configuration_says_otherwis
         place.settled(executor, decode=2)
 
 
-@pytest.mark.parametrize("where", [f"{place}:{passed}" for place in PLACES for passed in (4, 7, 10)])
+@pytest.mark.parametrize("where", [f"{point}:{passed}" for point in POINTS for passed in (4, 7, 10)])
 def test_after_a_kill_in_the_middle_the_next_start_finishes_or_undoes_it(place: Place, where: str) -> None:
     pools = {"decode": pool_of(place)}
     planner = run_planner(place, ["start", {"decode.max_num_seqs": 8}, {"decode": 2}], crash_at=where, pools=pools)

@@ -17,7 +17,6 @@ from pydantic import ValidationError
 from dynamo_planner import PoolSpec
 from dynamo_planner.executors import ExecutorError
 from dynamo_planner.executors.circus import CircusPool, gpus
-from dynamo_planner.executors.circus.crash import crash_point
 from dynamo_planner.executors.circus.names import check_components, check_namespace, free_name
 from dynamo_planner.executors.circus.placeholders import PLACEHOLDERS, check, fill
 from dynamo_planner.executors.circus.processes import Process, alive, identify, send
@@ -130,10 +129,6 @@ def test_a_process_is_not_another_one_with_its_pid() -> None:
         send(changed, signal.SIGKILL)
     assert not alive(None)
     assert not alive(Process(pid=2**22 + 1, started_ticks=1, boot_id=me.boot_id))
-
-
-def test_without_being_asked_to_nobody_crashes() -> None:
-    crash_point("before-write")
 
 
 class Nvml(types.SimpleNamespace):

@@ -13,7 +13,7 @@ import pytest
 
 from dynamo_planner import ScaleTo
 from dynamo_planner.executors import ExecutorError
-from dynamo_planner.executors.circus.crash import PLACES
+from tests.support.circus.crash import POINTS
 from tests.support.circus.recovery import ALLOWED, GPUS, check_is_whole, pools_of, run_planner
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def killed_planner(place: Place, steps: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize("passed", [1, 4])
-@pytest.mark.parametrize("where", PLACES)
+@pytest.mark.parametrize("where", POINTS)
 def test_after_a_kill_of_the_planner_at_any_point(place: Place, where: str, passed: int) -> None:
     planner = run_planner(place, crash_at=f"{where}:{passed}")
     said, _ = planner.communicate(timeout=60)

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dynamo_planner.executors.circus.crash import PLACES
 from tests.support.circus.campaign import Kill, carry_out
+from tests.support.circus.crash import POINTS
 
 if TYPE_CHECKING:
     from tests.support.circus.place import Place
 
 KILLS = [
-    *(Kill("planner", point=f"{where}:2") for where in PLACES),
+    *(Kill("planner", point=f"{where}:2") for where in POINTS),
     *(Kill("planner", after_s=after_s) for after_s in (0.45, 1.1)),
     *(Kill("arbiter", after_s=after_s) for after_s in (0.0, 0.7, 1.3)),
     Kill("arbiter", after_s=0.5, planner_after_s=0.0),

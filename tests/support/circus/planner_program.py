@@ -3,7 +3,7 @@ the targets may be from then on.
 
 Its argument is a JSON object: ``namespace``, ``state_dir``, ``tmp``, ``pools`` and ``gpus`` for the executor, and
 ``steps``: ``start``, ``close``, ``stay``, targets by pool, or knobs of a pool (``{"decode.max_num_seqs": 4}``).
-``DYN_PLANNER_CRASH_AT`` says where it dies.
+``crash_at`` is the point where it dies, as :mod:`tests.support.circus.crash` has them.
 """
 
 # ruff: noqa: T201
@@ -18,6 +18,7 @@ from typing import Any
 
 from dynamo_planner import Action, ScaleTo, SetKnob
 from dynamo_planner.executors.circus import CircusExecutor, CircusPool
+from tests.support.circus.crash import crash_points
 
 
 def main(given: dict[str, Any]) -> None:
@@ -52,4 +53,6 @@ def _settled(executor: CircusExecutor) -> bool:
 
 
 if __name__ == "__main__":
-    main(json.loads(sys.argv[1]))
+    arguments = json.loads(sys.argv[1])
+    with crash_points(arguments["crash_at"]):
+        main(arguments)

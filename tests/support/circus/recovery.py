@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from dynamo_planner.executors.circus import CircusExecutor, CircusPool
 from dynamo_planner.executors.circus.client import ArbiterClient
 from tests.support.circus.place import Place
+from tests.support.paths import ROOT
 
 STEPS = ("start", {"decode": 3, "prefill": 2}, {"decode": 1, "prefill": 1}, "close")
 GPUS = list(range(8))
@@ -35,13 +34,11 @@ def run_planner(
         "tmp": str(place.tmp),
         "gpus": GPUS,
         "steps": steps,
+        "crash_at": crash_at,
         "pools": {name: pool.model_dump(mode="json") for name, pool in pools.items()},
     }
-    environment = {**os.environ, **({"DYN_PLANNER_CRASH_AT": crash_at} if crash_at else {})}
-    program = Path(__file__).with_name("planner_program.py")
-    return subprocess.Popen(
-        [sys.executable, str(program), json.dumps(given)], stdout=subprocess.PIPE, text=True, env=environment
-    )
+    program = [sys.executable, "-m", "tests.support.circus.planner_program", json.dumps(given)]
+    return subprocess.Popen(program, stdout=subprocess.PIPE, text=True, cwd=ROOT)
 
 
 def arbiters_list(place: Place) -> set[str]:
