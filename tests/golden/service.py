@@ -167,8 +167,15 @@ def told(decision: Decision) -> dict[str, Any]:
         "knobs": knobs,
         "reasons": reasons,
     }
-    state = decision.state.model_dump(mode="json") if decision.state else None
+    state = _without_prose(decision.state.model_dump(mode="json")) if decision.state else None
     return {name: value for name, value in line.items() if value} | {"state": digest(state)}
+
+
+def _without_prose(value: Any) -> Any:
+    """A state without the texts of reasons and holds, which may be reworded."""
+    if isinstance(value, dict):
+        return {name: _without_prose(entry) for name, entry in value.items() if name not in {"message", "reason"}}
+    return [_without_prose(entry) for entry in value] if isinstance(value, list) else value
 
 
 def timeline(
