@@ -12,7 +12,7 @@ from dynamo_planner.config.overrides import load_overrides, with_overrides
 from dynamo_planner.config.policies import ConfigError
 from dynamo_planner.config.run import CircusConfig, DryRunConfig, GaugeConfig, KubernetesConfig, RouterConfig, RunConfig
 from dynamo_planner.config.sources import source_of
-from dynamo_planner.executors import Executor
+from dynamo_planner.executors import ElectsLeader, Executor
 from dynamo_planner.executors.dry_run import DryRunExecutor
 from dynamo_planner.guards import Override
 from dynamo_planner.runtime.decision_log import Step
@@ -74,8 +74,8 @@ def _monitor_of(config: RunConfig, acting: Acting, ends: ExitStack) -> Monitor |
     from dynamo_planner.runtime.monitor import Monitor  # noqa: PLC0415  # needs the extra prometheus
     from dynamo_planner.runtime.status_page import page  # noqa: PLC0415
 
-    election = getattr(acting, "election", None)  # of the Kubernetes executor, where it is to elect a leader
-    leading = None if election is None else (lambda: election.time_left_s() > 0)
+    elects = acting if isinstance(acting, ElectsLeader) and acting.leading is not None else None
+    leading = None if elects is None else (lambda: bool(elects.leading))
     monitor = Monitor(config.interval_s, leading)
     ends.enter_context(page(config.monitoring.host, config.monitoring.port, monitor.metrics.registry, monitor.health))
     return monitor

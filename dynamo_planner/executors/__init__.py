@@ -32,29 +32,38 @@ class Executor(Protocol):
 
 
 @runtime_checkable
-class SaysWhy(Protocol):
-    """An executor that can say why it could not read a pool; optional."""
+class ReportsUnknown(Protocol):
+    """An executor that reports why it could not read a pool; optional."""
 
     @property
     def unknown(self) -> Mapping[str, str]:
-        """Why, by pool, the last :meth:`Executor.observe` has ``None``."""
+        """The reason, by pool, for each ``None`` of the last :meth:`Executor.observe`."""
 
 
 @runtime_checkable
-class SaysKnobs(Protocol):
-    """An executor that knows how knobs are set; optional."""
+class ReportsKnobs(Protocol):
+    """An executor that reports the values of engine knobs; optional."""
 
     @property
     def knobs(self) -> Mapping[str | None, Mapping[str, KnobValue]]:
-        """By pool, and for the service as a whole under ``None``."""
+        """Values by knob, by pool; under ``None``, those of the service as a whole."""
 
 
 @runtime_checkable
-class TellsWhy(Protocol):
-    """An executor that can tell why it acted, in the place where it acts; optional."""
+class RecordsDecisions(Protocol):
+    """An executor that records decisions where it acts, as Kubernetes Events for example; optional."""
 
     def tell(self, decision: Decision, outcomes: tuple[Outcome, ...]) -> None:
-        """Called after each step, with what was decided and what became of it."""
+        """Record a decision and the outcomes of its actions; called after each step."""
+
+
+@runtime_checkable
+class ElectsLeader(Protocol):
+    """An executor of which several instances may run and one leads; optional."""
+
+    @property
+    def leading(self) -> bool | None:
+        """Whether this instance leads; ``None`` without an election. Called from other threads."""
 
 
 class ExecutorError(Exception):

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from dynamo_planner.core.decision import Action, Outcome, ScaleTo
 from dynamo_planner.core.extras import needs_extra
 from dynamo_planner.core.snapshot import PoolSpec, Replicas
-from dynamo_planner.executors import Executor, SaysWhy
+from dynamo_planner.executors import Executor, ReportsUnknown
 
 with needs_extra("prometheus"):
     from prometheus_client import CollectorRegistry
@@ -79,7 +79,7 @@ class GaugeExecutor:
     @property
     def unknown(self) -> Mapping[str, str]:
         """Why the replicas of a pool could not be told at the last look."""
-        return self._observed.unknown if isinstance(self._observed, SaysWhy) else {}
+        return self._observed.unknown if isinstance(self._observed, ReportsUnknown) else {}
 
     def observe(self) -> Mapping[str, Replicas | None]:
         """What there is, with what was last published as the target."""

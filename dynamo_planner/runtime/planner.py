@@ -32,7 +32,7 @@ from dynamo_planner.core.decision import Action, Decision, Outcome, Proposal, Re
 from dynamo_planner.core.policy import Guarded, PlainFunction, Policy, as_policy
 from dynamo_planner.core.snapshot import PoolSpec, Replicas, Snapshot
 from dynamo_planner.core.values import KnobValue
-from dynamo_planner.executors import Executor, ExecutorError
+from dynamo_planner.executors import Executor, ExecutorError, RecordsDecisions, ReportsKnobs, ReportsUnknown
 from dynamo_planner.runtime.decision_log import DecisionLog, Step
 from dynamo_planner.runtime.snapshot_builder import blind, merge
 from dynamo_planner.runtime.state_file import DamagedStateError, SavedState, StateFile
@@ -191,9 +191,9 @@ class Planner:
         try:
             specs = _mapping("pools", self.executor.pools, PoolSpec)
             replicas = _mapping("observe()", self.executor.observe(), Replicas, type(None))
-            if hasattr(self.executor, "unknown"):
+            if isinstance(self.executor, ReportsUnknown):
                 unknown = _mapping("unknown", self.executor.unknown, str)
-            if hasattr(self.executor, "knobs"):
+            if isinstance(self.executor, ReportsKnobs):
                 knobs = self.executor.knobs
         except Exception as error:
             troubles.append(self._trouble("ExecutorFailed", "the executor could not be read", error))
@@ -239,7 +239,7 @@ class Planner:
         return outcomes
 
     def _tell(self, decision: Decision, outcomes: tuple[Outcome, ...]) -> None:
-        if hasattr(self.executor, "tell"):
+        if isinstance(self.executor, RecordsDecisions):
             try:
                 self.executor.tell(decision, outcomes)
             except Exception:

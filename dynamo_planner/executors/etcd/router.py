@@ -24,7 +24,7 @@ from dynamo_planner.core.snapshot import PoolSpec, Replicas
 from dynamo_planner.core.values import KnobValue
 from dynamo_planner.engines import KnobError, catalogue, check_knobs
 from dynamo_planner.engines.catalogue import LOCAL_PREFILL, PREFILL_QUEUE
-from dynamo_planner.executors import Executor, SaysKnobs, SaysWhy, TellsWhy
+from dynamo_planner.executors import Executor, RecordsDecisions, ReportsKnobs, ReportsUnknown
 from dynamo_planner.executors.etcd.client import Entry, Etcd, EtcdError
 
 logger = logging.getLogger(__name__)
@@ -116,13 +116,13 @@ class WithRouter:
     @property
     def knobs(self) -> Mapping[str | None, Mapping[str, KnobValue]]:
         """The knobs of its pools, and of the service as they were at the last look."""
-        own = self.executor.knobs if isinstance(self.executor, SaysKnobs) else {}
+        own = self.executor.knobs if isinstance(self.executor, ReportsKnobs) else {}
         return {**own, None: self._values}
 
     @property
     def unknown(self) -> Mapping[str, str]:
         """Why its replicas are unknown."""
-        return self.executor.unknown if isinstance(self.executor, SaysWhy) else {}
+        return self.executor.unknown if isinstance(self.executor, ReportsUnknown) else {}
 
     def observe(self) -> Mapping[str, Replicas | None]:
         """The replicas; where etcd cannot be read, the service has no knobs, which is logged."""
@@ -143,7 +143,7 @@ class WithRouter:
 
     def tell(self, decision: Decision, outcomes: tuple[Outcome, ...]) -> None:
         """Hand on to the executor, if it tells why it acted."""
-        if isinstance(self.executor, TellsWhy):
+        if isinstance(self.executor, RecordsDecisions):
             self.executor.tell(decision, outcomes)
 
 

@@ -120,6 +120,11 @@ class KubernetesExecutor:
         """Why the replicas of a pool could not be told at the last look."""
         return FrozenMap(self._unknown)
 
+    @property
+    def leading(self) -> bool | None:
+        """Whether this instance leads; ``None`` without an election."""
+        return None if self.election is None else self.election.time_left_s() > 0
+
     def start(self) -> Self:
         """See that each pool's target is there and what its replicas are, and start to campaign.
 
