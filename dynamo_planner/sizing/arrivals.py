@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from dynamo_planner.sizing.queueing import Floats
+from dynamo_planner.sizing.queueing import Floats, read_only, same_array
 
 LEAST_DISPERSION = 0.05
 
-NO_PATH: Floats = np.zeros(0)
+NO_PATH: Floats = read_only(np.zeros(0))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Arrivals:
-    """Arrivals at ``requests_per_s`` on average.
+    """Arrivals at ``requests_per_s`` on average: a value, equal and hashed by content.
 
     ``dispersion`` is the variance of the counts of short stretches of time over their mean: 1 for Poisson. ``path`` is
     how the rate went about its mean, slot by slot of ``slot_s`` seconds, as a factor (1 is the mean); empty where
@@ -36,6 +36,19 @@ class Arrivals:
                 raise ValueError(f"{name} must be a finite number of at least 0, got {value}")
         if not self.slot_s > 0:
             raise ValueError(f"slot_s must be above 0, got {self.slot_s}")
+        object.__setattr__(self, "path", read_only(self.path))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Arrivals):
+            return NotImplemented
+        return self._numbers == other._numbers and same_array(self.path, other.path)
+
+    def __hash__(self) -> int:
+        return hash(self._numbers)
+
+    @property
+    def _numbers(self) -> tuple[float, ...]:
+        return self.requests_per_s, self.dispersion, self.slot_s, self.path.size
 
     @classmethod
     def seen(cls, counts: npt.ArrayLike, slot_s: float, requests_per_s: float | None = None) -> Arrivals:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dynamo_planner.sizing.arrivals import Arrivals
-from dynamo_planner.sizing.queueing import Floats
+from dynamo_planner.sizing.queueing import Floats, same_array
 
 CLASSES, LEVELS = 16, 24
 
@@ -44,7 +44,7 @@ class Lives:
     def seen(self, arrivals: Arrivals) -> Seen:
         """What the path of these arrivals makes of the number in flight."""
         path, slot_s = arrivals.path, arrivals.slot_s
-        if self._last is None or self._last[0] is not path or self._last[1] != slot_s:
+        if self._last is None or self._last[1] != slot_s or not same_array(self._last[0], path):
             self._last = path, slot_s, self._along(path, slot_s) if path.size else _EVEN
         return self._last[2]
 

@@ -12,7 +12,7 @@ from scipy.special import ndtri
 
 from dynamo_planner.core.snapshot import Dist
 from dynamo_planner.sizing.arrivals import Arrivals
-from dynamo_planner.sizing.queueing import Floats
+from dynamo_planner.sizing.queueing import Floats, read_only, same_array
 
 ASSUMED_CV2 = 1.0
 """The squared coefficient of variation of lengths of which only the mean is known: the order of public traces of
@@ -25,6 +25,7 @@ _NORMAL = ndtri(_SHARES)
 @dataclass(frozen=True, eq=False)
 class Lengths:
     """Lengths in tokens: their mean, squared coefficient of variation, and ``values``, equally likely and ascending.
+    A value, equal and hashed by content.
 
     ``assumed`` says that only the mean is known, and the spread is :data:`ASSUMED_CV2`.
 
@@ -39,6 +40,21 @@ class Lengths:
     cv2: float
     values: Floats
     assumed: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", read_only(self.values))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Lengths):
+            return NotImplemented
+        return self._numbers == other._numbers and same_array(self.values, other.values)
+
+    def __hash__(self) -> int:
+        return hash(self._numbers)
+
+    @property
+    def _numbers(self) -> tuple[float, ...]:
+        return self.mean, self.cv2, self.assumed
 
     @classmethod
     def of(cls, dist: Dist | float) -> Self:
@@ -88,7 +104,7 @@ def _through(scores: Floats, heights: Floats) -> Floats:
     return np.asarray(heights[piece] + slope[piece] * (_NORMAL - scores[piece]))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Load:
     """What there is to do. ``prefix_hit_rate`` is the share of prompt tokens that need no computing, though their KV is
     attended to all the same. ``kv_transfer_ms`` is what passes between the end of a prompt and its first token.

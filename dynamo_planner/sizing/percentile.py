@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -73,9 +74,8 @@ class PercentileSizing:
         self.profile, self.chunk_tokens, self.routing = profile, chunk_tokens, routing
         self._decode = DecodeCurves(profile, max_num_seqs)
         self._mixed = None if profile.mixed is None else MixedCurves(profile.decode_points, profile.mixed)
-        # Each with its load, which keeps the ids in the keys from being reused.
-        self._stages = Memo[tuple[Load, _Stage]](_STAGES)
-        self._needs = Memo[tuple[Load, Need]](_NEEDS)
+        self._stages = Memo[_Stage](_STAGES)
+        self._needs = Memo[Need](_NEEDS)
 
     def replicas_for(
         self,
@@ -122,27 +122,22 @@ class PercentileSizing:
         near: int | None,
     ) -> Need:
         """What a role needs, which does not depend on ``near`` since more replicas never attain less."""
-        arrivals = load.arrivals
         key = self._key(role, load, sla, factors)
-        path = id(arrivals.path), arrivals.slot_s, arrivals.dispersion
-
-        def sized() -> tuple[Load, Need]:
-            return load, _sized(role, load, self._stage(role, load, sla, factors), share, near)
-
-        return self._needs.get((key, path, arrivals.requests_per_s, share), sized)[1]
+        stage = partial(self._stage, role, load, sla, factors)
+        return self._needs.get((key, load.arrivals, share), lambda: _sized(role, load, stage(), share, near))
 
     def _stage(self, role: Role, load: Load, sla: Sla, factors: Mapping[Role, float] | None) -> _Stage:
         """The role for these lengths and targets, which several horizons share."""
         key = self._key(role, load, sla, factors)
-        return self._stages.get(key, lambda: (load, self._built(role, load, sla, (factors or {}).get(role, 1.0))))[1]
+        return self._stages.get(key, lambda: self._built(role, load, sla, (factors or {}).get(role, 1.0)))
 
     def _key(self, role: Role, load: Load, sla: Sla, factors: Mapping[Role, float] | None) -> Hashable:
-        """What a stage depends on. Lengths are told apart by identity: who asks often hands in the same objects."""
+        """What a stage depends on."""
         factor = (factors or {}).get(role, 1.0)
         if not 0 < factor < math.inf:
             raise ValueError(f"service_factor of {role} must be a finite number above 0, got {factor}")
         lengths, targets = _lengths(role, load), (sla.ttft_ms, sla.itl_ms)
-        return role, *map(id, lengths.values()), load.prefix_hit_rate, load.kv_transfer_ms, targets, factor
+        return role, *lengths.values(), load.prefix_hit_rate, load.kv_transfer_ms, targets, factor
 
     def _built(self, role: Role, load: Load, sla: Sla, factor: float) -> _Stage:
         if role == "prefill":

@@ -27,3 +27,20 @@ def erlang_c(servers: npt.ArrayLike, load: npt.ArrayLike) -> Floats:
     blocked = np.exp(m * np.log(a) - a - gammaln(m + 1)) / np.where(tail > 0, tail, 1.0)
     waits = blocked / (1 - a / m * (1 - blocked))
     return np.where(stable, np.clip(waits, 0, 1), np.where(load > 0, 1.0, 0.0))
+
+
+def read_only(values: npt.ArrayLike) -> Floats:
+    """The array itself where nothing can write to it, else a copy that cannot be written to.
+
+    What a value holds must not change after it was compared or hashed.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    if array.flags.writeable:
+        array = array.copy()
+        array.flags.writeable = False
+    return array
+
+
+def same_array(one: Floats, other: Floats) -> bool:
+    """Whether two arrays hold the same numbers; at once where they are the same object."""
+    return one is other or np.array_equal(one, other)

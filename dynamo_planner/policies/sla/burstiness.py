@@ -10,7 +10,7 @@ import numpy as np
 
 from dynamo_planner.sizing import Arrivals
 from dynamo_planner.sizing.arrivals import NO_PATH
-from dynamo_planner.sizing.queueing import Floats
+from dynamo_planner.sizing.queueing import Floats, read_only
 
 SHORTEST_SLOT_S = 5.0
 MOST_SLOTS = 360
@@ -113,7 +113,7 @@ def _past(rates: tuple[float, ...], slot_s: float, level_s: float) -> Pattern | 
     dispersion = float(np.mean(np.diff(values) ** 2) / 2 / values.mean()) * slot_s
     level = _moving_mean(values, max(round(level_s / slot_s), 1))
     path = np.where(level > 0, values / np.where(level > 0, level, 1.0), 1.0)
-    return Pattern(dispersion, slot_s, path / path.mean())
+    return Pattern(dispersion, slot_s, read_only(path / path.mean()))
 
 
 def _moving_mean(values: Floats, width: int) -> Floats:
