@@ -27,7 +27,7 @@ MOVED = {
     "executors.kubernetes.writing": "executors.kubernetes.scale_writer",
     "frozen": "core.values",
     "knobs": "engines",
-    "knobs.catalogue": "engines.catalogue",
+    "knobs.catalogue": "engines.registry",
     "knobs.knob": "engines.knob",
     "limits": "core.invariants",
     "loading": "config.policies",

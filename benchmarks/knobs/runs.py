@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.quality.cells import STALE, TRACES, Cell, Stage, recorded, shaped, stages, step
 from dynamo_planner import KnobPolicy, Policy, SetKnob, Sla, SlaPolicy, together
 from dynamo_planner.engines import catalogue
-from dynamo_planner.engines.catalogue import CHUNK
+from dynamo_planner.engines.standard_knobs import CHUNK
 from dynamo_planner.evaluation.backtest import run_policy
 from dynamo_planner.evaluation.report import Run
 from dynamo_planner.simulator.results import Served

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from dynamo_planner.config.policies import ConfigError
 from dynamo_planner.config.run import Engine, PrometheusConfig, ScrapeConfig
 from dynamo_planner.core.snapshot import Role
-from dynamo_planner.engines.registry import ENGINES, FRONTENDS
+from dynamo_planner.engines.registry import frontend_vocabularies, worker_vocabularies
 from dynamo_planner.engines.vocabulary import Vocabulary
 from dynamo_planner.sources import Source
 
@@ -56,7 +56,7 @@ def _frontend_of(config: ScrapeConfig) -> Source | None:
     engine = config.frontend.engine
     return FrontendSource(
         config.frontend.urls,
-        vocabulary=FRONTENDS[engine] if isinstance(engine, str) else engine,
+        vocabulary=frontend_vocabularies()[engine] if isinstance(engine, str) else engine,
         model=config.model,
         timeout_s=config.timeout_s,
         window_s=config.window_s,
@@ -87,4 +87,4 @@ def prometheus_of(config: PrometheusConfig, roles: Mapping[str, Role]) -> Promet
 
 def vocabulary_of(engine: Engine) -> Vocabulary | None:
     """What an engine calls things; ``None`` where it is to be found out."""
-    return ENGINES[engine] if isinstance(engine, str) else engine
+    return worker_vocabularies()[engine] if isinstance(engine, str) else engine

@@ -1,6 +1,19 @@
-"""Engine knobs as data: what there is to turn, how far, what it trades, and how it is applied."""
+"""Inference engines as data: which metrics each reports, which knobs it has, how it must be started.
 
-from dynamo_planner.engines.catalogue import ENGINES, catalogue
+Which file to open:
+
+- ``vllm``, ``sglang``, ``trtllm``, ``llamacpp``, ``dynamo`` -- one engine each: ``ENGINE``, an ``EngineSpec``.
+- ``registry`` -- the engines by name, detection of a page's engine, and ``catalogue``, the knobs of an engine.
+- ``vocabulary``, ``metric_kinds`` -- what an engine's metrics are written in: quantities, and metrics that give them.
+- ``knob``, ``standard_knobs`` -- what a knob is, its checks, and the names under which policies know knobs.
+
+To add an engine, write one file like ``vllm`` and one line in ``registry``. Or leave this package as it is, and give a
+source a ``Vocabulary`` of your own, and an executor your own ``Knob`` values.
+"""
+
+from dynamo_planner.engines.engine_spec import EngineSpec
 from dynamo_planner.engines.knob import Catalogue, Knob, KnobError, check_knobs
+from dynamo_planner.engines.registry import ENGINES, catalogue
+from dynamo_planner.engines.vocabulary import Vocabulary
 
-__all__ = ["ENGINES", "Catalogue", "Knob", "KnobError", "catalogue", "check_knobs"]
+__all__ = ["ENGINES", "Catalogue", "EngineSpec", "Knob", "KnobError", "Vocabulary", "catalogue", "check_knobs"]

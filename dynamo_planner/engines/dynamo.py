@@ -1,15 +1,18 @@
-"""The metrics of Dynamo's frontend (names as of 1.6, and older ones) and of its router, each of what clients saw.
+"""Dynamo: the metrics of its frontend (names as of 1.6, and older ones) and router, and the router's knobs.
 
-The frontend counts requests as they come (``requests_started_total``) and as they end. Its ``queued_requests`` is not
-what is in no pool yet: it has every request without a first token, also those in a worker's own queue. What is before
-the workers are the stages ``preprocess`` and ``route``. Up to 0.4.0 its prefix was ``nv_llm_http_service_``, and there
-were fewer metrics. A series with labels is there from its first use on.
-
-The router's metrics stand on the page of the frontend that it is in; they are for a router that runs alone.
+- The frontend counts requests as they come (``requests_started_total``) and as they end.
+- Its ``queued_requests`` is not what is in no pool yet: it has every request without a first token, also those in a
+  worker's own queue. What is before the workers are the stages ``preprocess`` and ``route``.
+- Up to 0.4.0 its prefix was ``nv_llm_http_service_``, and there were fewer metrics.
+- A series with labels appears with its first use.
+- The router's metrics are on the page of the frontend that it is in; ``DYNAMO_ROUTER`` is for a router that runs alone.
 """
 
 from __future__ import annotations
 
+from dynamo_planner.engines.engine_spec import EngineSpec
+from dynamo_planner.engines.knob import Knob
+from dynamo_planner.engines.standard_knobs import EFFECTIVE_ISL, EFFECTIVE_RATIO, LOCAL_PREFILL, PREFILL_QUEUE
 from dynamo_planner.engines.vocabulary import Counter, Gauge, Histogram, Quantity, Vocabulary
 
 OF_WORKERS = "it is the workers', not the frontend's: {}"
@@ -79,4 +82,48 @@ DYNAMO_ROUTER = Vocabulary(
     },
     with_first_request=(*OF_REQUESTS, *OF_TOKENS),
     model_label="model",
+)
+
+REMOTE_PREFILL = "queueing for a prefill worker and the transfer of its KV cache for the ITL of the decode workers"
+"""What it trades to prefill a prompt on another worker."""
+
+ENGINE = EngineSpec(
+    frontends={"dynamo_frontend": DYNAMO_FRONTEND, "dynamo_router": DYNAMO_ROUTER},
+    knobs=(  # the first two of the router of 0.1 to 0.9, the others of conditional disaggregation in 1.6.1
+        Knob(
+            name=LOCAL_PREFILL,
+            own_name=LOCAL_PREFILL,
+            minimum=0,
+            maximum=131_072,
+            applied="router",
+            trades=REMOTE_PREFILL,
+        ),
+        Knob(
+            name=PREFILL_QUEUE,
+            own_name=PREFILL_QUEUE,
+            minimum=0,
+            maximum=1024,
+            notch=1,
+            applied="router",
+            trades=REMOTE_PREFILL,
+        ),
+        Knob(
+            name=EFFECTIVE_ISL,
+            own_name=EFFECTIVE_ISL,
+            variable="DYN_ROUTER_CONDITIONAL_DISAGG_EFF_ISL_THRESHOLD",
+            minimum=0,
+            maximum=131_072,
+            trades=REMOTE_PREFILL,
+        ),
+        Knob(
+            name=EFFECTIVE_RATIO,
+            own_name=EFFECTIVE_RATIO,
+            variable="DYN_ROUTER_CONDITIONAL_DISAGG_EFF_ISL_RATIO_THRESHOLD",
+            minimum=0,
+            maximum=1,
+            step=0.05,
+            notch=1,
+            trades=REMOTE_PREFILL,
+        ),
+    ),
 )

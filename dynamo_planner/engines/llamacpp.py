@@ -1,15 +1,19 @@
-"""llama.cpp's metrics (names as of build 11549): its ``/metrics``, and its slots.
+"""llama.cpp: its metrics (names as of build 11549: ``/metrics``, and the slots at ``/slots``) and its knobs.
 
-It counts tokens and not requests, when a request leaves its slot, so that neither arrivals nor lengths of requests can
-be told: count them at a frontend. The gauges ``prompt_tokens_seconds``, ``predicted_tokens_seconds`` and
-``n_busy_slots_per_decode`` are over the time since anybody last read them, and are not read here.
-``prompt_tokens_total`` is without those from the cache. There is no metric of the KV cache; the slots tell how many
-tokens each of them holds (``n_prompt_tokens``, with the generated ones) and may hold. What a slot holds when it is idle
-is cache, which gives way.
+- It counts tokens and not requests, when a request leaves its slot, so that neither arrivals nor lengths of requests
+  are known: count them at a frontend.
+- The gauges ``prompt_tokens_seconds``, ``predicted_tokens_seconds`` and ``n_busy_slots_per_decode`` are over the time
+  since they were last read by anyone, and are not used.
+- ``prompt_tokens_total`` excludes prompt tokens from the cache.
+- There is no metric of the KV cache. Each slot reports how many tokens it holds (``n_prompt_tokens``, with the
+  generated ones) and may hold. What an idle slot holds is cache, which gives way.
 """
 
 from __future__ import annotations
 
+from dynamo_planner.engines.engine_spec import EngineSpec
+from dynamo_planner.engines.knob import Knob
+from dynamo_planner.engines.standard_knobs import EVERY_ROLE, MICRO, batched_tokens_knob, sequences_knob
 from dynamo_planner.engines.vocabulary import Counter, Gauge, Mean, Ratio, Vocabulary
 
 TOKENS = "llamacpp:tokens_predicted_total"
@@ -49,4 +53,21 @@ LLAMACPP = Vocabulary(
     pages=("/metrics", "/slots"),
     start_with="--metrics",
     switches={"kv_usage": "--slots", "kv_capacity_tokens": "--slots"},
+)
+
+ENGINE = EngineSpec(
+    workers=LLAMACPP,
+    knobs=(  # of ``llama-server``: a logical batch is computed in micro-batches; each slot is a sequence
+        batched_tokens_knob("n_batch", "--batch-size", minimum=32, maximum=16_384, at_least=MICRO),
+        Knob(
+            name=MICRO,
+            own_name="n_ubatch",
+            argument="--ubatch-size",
+            roles=EVERY_ROLE,
+            minimum=32,
+            maximum=16_384,
+            trades="the speed of prompts for memory",
+        ),
+        sequences_knob("n_parallel", "--parallel", maximum=256),
+    ),
 )

@@ -1,29 +1,87 @@
-"""The vocabularies that are known by name, and telling from a page which one it speaks."""
+"""The engines that are known by name: one line each.
+
+>>> for engine in ENGINES:
+...     for knob in catalogue(engine).values():
+...         print(f"{engine:8} {knob.name:24} {knob.own_name}")
+vllm     max_num_batched_tokens   max_num_batched_tokens
+vllm     max_num_seqs             max_num_seqs
+sglang   max_num_batched_tokens   chunked_prefill_size
+sglang   max_num_seqs             max_running_requests
+trtllm   max_num_batched_tokens   max_num_tokens
+trtllm   max_num_seqs             max_batch_size
+llamacpp max_num_batched_tokens   n_batch
+llamacpp max_num_ubatch_tokens    n_ubatch
+llamacpp max_num_seqs             n_parallel
+dynamo   max_local_prefill_length max_local_prefill_length
+dynamo   max_prefill_queue_size   max_prefill_queue_size
+dynamo   eff_isl_threshold        eff_isl_threshold
+dynamo   eff_isl_ratio_threshold  eff_isl_ratio_threshold
+
+No engine changes the first three while it runs (SGLang's ``/set_internal_state`` does not take them), so a change
+restarts the workers. Dynamo's router of 0.1 to 0.9 watches its two in etcd; that of 1.x reads its two when it starts.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
 from dynamo_planner.core.values import FrozenMap
-from dynamo_planner.engines.dynamo import DYNAMO_FRONTEND, DYNAMO_ROUTER
-from dynamo_planner.engines.llamacpp import LLAMACPP
-from dynamo_planner.engines.sglang import SGLANG
-from dynamo_planner.engines.trtllm import TRTLLM
-from dynamo_planner.engines.vllm import VLLM
+from dynamo_planner.engines import dynamo, llamacpp, sglang, trtllm, vllm
+from dynamo_planner.engines.engine_spec import EngineSpec
+from dynamo_planner.engines.knob import Catalogue, Knob
 from dynamo_planner.engines.vocabulary import Vocabulary
 
-ENGINES: Mapping[str, Vocabulary] = FrozenMap({"vllm": VLLM, "sglang": SGLANG, "trtllm": TRTLLM, "llamacpp": LLAMACPP})
-"""Those of workers."""
+ENGINES: Mapping[str, EngineSpec] = FrozenMap(
+    {
+        "vllm": vllm.ENGINE,
+        "sglang": sglang.ENGINE,
+        "trtllm": trtllm.ENGINE,
+        "llamacpp": llamacpp.ENGINE,
+        "dynamo": dynamo.ENGINE,
+    }
+)
+"""The engines by name, in the order in which a page is tried to be theirs."""
 
-FRONTENDS: Mapping[str, Vocabulary] = FrozenMap({"dynamo_frontend": DYNAMO_FRONTEND, "dynamo_router": DYNAMO_ROUTER})
-"""Those of what stands before the workers."""
+
+def worker_vocabularies() -> dict[str, Vocabulary]:
+    """The vocabularies of workers' metrics, by engine.
+
+    >>> list(worker_vocabularies())
+    ['vllm', 'sglang', 'trtllm', 'llamacpp']
+    """
+    return {name: engine.workers for name, engine in ENGINES.items() if engine.workers is not None}
+
+
+def frontend_vocabularies() -> dict[str, Vocabulary]:
+    """The vocabularies of what stands before the workers, by name.
+
+    >>> list(frontend_vocabularies())
+    ['dynamo_frontend', 'dynamo_router']
+    """
+    return {name: vocabulary for engine in ENGINES.values() for name, vocabulary in engine.frontends.items()}
 
 
 def detect(names: Iterable[str], among: Iterable[Vocabulary]) -> Vocabulary | None:
     """The first vocabulary that has a metric among the sample names of a page; ``None`` where none has.
 
-    >>> detect(["process_start_time_seconds", "sglang:num_running_reqs"], ENGINES.values()).engine
+    >>> detect(["process_start_time_seconds", "sglang:num_running_reqs"], worker_vocabularies().values()).engine
     'SGLang'
     """
     there = frozenset(names)
     return next((each for each in among if there & each.own_names()), None)
+
+
+def catalogue(engine: str | None, more: Iterable[Knob] = ()) -> Catalogue:
+    """The knobs of an engine (``None``: of none) and those that are added; an added one replaces one of its name.
+
+    Raises ``ValueError`` for an engine that is not known.
+
+    >>> mine = Knob(name="num_speculative_tokens", own_name="num_speculative_tokens", roles=("decode",), notch=1,
+    ...             argument="--num-speculative-tokens", minimum=0, maximum=8, trades="compute for ITL")
+    >>> list(catalogue("sglang", [mine]))
+    ['max_num_batched_tokens', 'max_num_seqs', 'num_speculative_tokens']
+    """
+    if engine is not None and engine not in ENGINES:
+        raise ValueError(f"engine is {engine!r}; the engines with knobs are {', '.join(ENGINES)}")
+    own = ENGINES[engine].knobs if engine else ()
+    return FrozenMap({knob.name: knob for knob in (*own, *more)})

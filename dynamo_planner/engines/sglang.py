@@ -1,15 +1,18 @@
-"""SGLang's metrics (names as of 0.5, and older ones), of workers that do both and of prefill and decode workers.
+"""SGLang: its metrics (names as of 0.5, and older ones; also of prefill and decode workers) and its knobs.
 
-The gauges are the scheduler's, from each of its ranks: with ``--enable-metrics-for-all-schedulers`` the ranks of one
-tensor parallel group tell the same numbers again, while data parallel ranks tell their own. A series with a
-``priority`` is a part of the one without. Counters and histograms come from the tokenizer process, and onto the page
-with the first request; ``num_requests_total`` counts requests that ended. A request that is aborted while it waits is
-in no counter of completions. The gauge ``cache_hit_rate`` is not read: it is set to 0 by each decode step, and its unit
-differs by version.
+- The gauges are the scheduler's, from each of its ranks: with ``--enable-metrics-for-all-schedulers`` the ranks of one
+  tensor parallel group report the same numbers again, while data parallel ranks report their own.
+- A series with a ``priority`` is a part of the one without.
+- Counters and histograms come from the tokenizer process, and appear on the page with the first request.
+- ``num_requests_total`` counts requests that ended. A request that is aborted while it waits is in no counter of
+  completions.
+- The gauge ``cache_hit_rate`` is not read: each decode step sets it to 0, and its unit differs by version.
 """
 
 from __future__ import annotations
 
+from dynamo_planner.engines.engine_spec import EngineSpec
+from dynamo_planner.engines.standard_knobs import batched_tokens_knob, sequences_knob
 from dynamo_planner.engines.vocabulary import Counter, Gauge, Histogram, Mean, Vocabulary
 
 RANKS = ("tp_rank", "pp_rank", "moe_ep_rank")
@@ -74,4 +77,12 @@ SGLANG = Vocabulary(
     ),
     model_label="model_name",
     start_with="--enable-metrics",
+)
+
+ENGINE = EngineSpec(
+    workers=SGLANG,
+    knobs=(  # of ``sglang.launch_server``, 0.5
+        batched_tokens_knob("chunked_prefill_size", "--chunked-prefill-size"),
+        sequences_knob("max_running_requests", "--max-running-requests"),
+    ),
 )

@@ -1,15 +1,20 @@
-"""TensorRT-LLM's metrics: its Prometheus page (``trtllm_``, also ``trtllm:``), and its iteration statistics in JSON.
+"""TensorRT-LLM: its metrics (a Prometheus page, and iteration statistics in JSON) and its knobs.
 
-``trtllm-serve`` has the former at ``/prometheus/metrics`` and the latter at ``/metrics``; a worker under Dynamo has the
-former at ``/metrics``. Older releases have five metrics on the Prometheus page (completions, duration, TTFT, time
-per output token, queue time), so that what is running and waiting and the KV cache come from the iterations. These are
-told once: whoever else reads them takes them away. What is active is counted at the beginning of an iteration, and so
-with what completes in it. ``time_per_output_token_seconds`` is observed once for each
-request. The last names of a metric are those of Dynamo's mocker for this engine.
+- Names on the Prometheus page begin with ``trtllm_``, in Dynamo 0.7 with ``trtllm:``. The last names of a metric are
+  those of Dynamo's mocker for this engine.
+- ``trtllm-serve`` has that page at ``/prometheus/metrics`` and the iterations at ``/metrics``; a worker under Dynamo
+  has that page at ``/metrics``.
+- Older releases have five metrics on that page (completions, duration, TTFT, time per output token, queue time); what
+  is running and waiting, and the KV cache, then come from the iterations.
+- Iterations are reported once: another reader of them takes them away. Active requests are counted at the beginning of
+  an iteration, and so include those that complete in it.
+- ``time_per_output_token_seconds`` is observed once per request.
 """
 
 from __future__ import annotations
 
+from dynamo_planner.engines.engine_spec import EngineSpec
+from dynamo_planner.engines.standard_knobs import SEQUENCES, batched_tokens_knob, sequences_knob
 from dynamo_planner.engines.vocabulary import Counter, Gauge, Histogram, Mean, Product, Ratio, Vocabulary
 
 
@@ -89,4 +94,12 @@ TRTLLM = Vocabulary(
     known_by=("/metrics:",),
     model_label="model_name",
     start_with="return_perf_metrics: true and enable_iter_perf_stats: true",
+)
+
+ENGINE = EngineSpec(
+    workers=TRTLLM,
+    knobs=(  # of ``trtllm-serve``, 1.0
+        batched_tokens_knob("max_num_tokens", "--max_num_tokens", at_least=SEQUENCES),
+        sequences_knob("max_batch_size", "--max_batch_size"),
+    ),
 )

@@ -1,14 +1,18 @@
-"""vLLM's metrics (names as of 0.32, and the ones that they had before, also before its V1 engine).
+"""vLLM: its metrics (names as of 0.32, and older ones, also from before its V1 engine) and its knobs.
 
-``kv_cache_usage_perc`` is a fraction, whatever its name says; up to 2025 it was ``gpu_cache_usage_perc``, and the
-prefix cache counters had ``gpu_`` in front. ``inter_token_latency_seconds`` was ``time_per_output_token_seconds``. Both
-observe one value for each token, not for each request. ``request_success_total`` counts every request that ended, also
-aborted and failed ones, by ``finished_reason``. The engine before V1 could swap requests out, which were then neither
-running nor waiting, and told its prefix hit rate as a gauge (-1 where the cache is off).
+- ``kv_cache_usage_perc`` is a fraction, whatever its name says; up to 2025 it was ``gpu_cache_usage_perc``, and the
+  prefix cache counters had ``gpu_`` in front.
+- ``inter_token_latency_seconds`` was ``time_per_output_token_seconds``. Both observe one value per token, not per
+  request.
+- ``request_success_total`` counts every request that ended, also aborted and failed ones, by ``finished_reason``.
+- The engine before V1 could swap requests out, which were then neither running nor waiting, and reported its prefix hit
+  rate as a gauge (-1 where the cache is off).
 """
 
 from __future__ import annotations
 
+from dynamo_planner.engines.engine_spec import EngineSpec
+from dynamo_planner.engines.standard_knobs import SEQUENCES, batched_tokens_knob, sequences_knob
 from dynamo_planner.engines.vocabulary import Counter, Gauge, Histogram, Info, Vocabulary
 
 VLLM = Vocabulary(
@@ -42,4 +46,12 @@ VLLM = Vocabulary(
         "queued": "only a frontend knows of requests that are in no pool yet",
     },
     model_label="model_name",
+)
+
+ENGINE = EngineSpec(
+    workers=VLLM,
+    knobs=(  # of ``vllm serve``, 0.11 and later: the budget of a step must have a token for each sequence
+        batched_tokens_knob("max_num_batched_tokens", "--max-num-batched-tokens", at_least=SEQUENCES),
+        sequences_knob("max_num_seqs", "--max-num-seqs"),
+    ),
 )

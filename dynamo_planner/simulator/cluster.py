@@ -26,7 +26,7 @@ import numpy as np
 from dynamo_planner.core.decision import Action, Outcome, ScaleTo, SetKnob
 from dynamo_planner.core.snapshot import Observation, PoolSpec, Replicas, Sla
 from dynamo_planner.core.values import KnobValue
-from dynamo_planner.engines.catalogue import CHUNK, LOCAL_PREFILL, SEQUENCES
+from dynamo_planner.engines.standard_knobs import CHUNK, LOCAL_PREFILL, SEQUENCES
 from dynamo_planner.simulator.backends import ObjectWorld, RecordWorld, can_compile
 from dynamo_planner.simulator.engine.engine import EngineLimits
 from dynamo_planner.simulator.engine.request import NONE
@@ -39,7 +39,7 @@ from dynamo_planner.workloads.trace import Trace
 __all__ = ["ClusterSetup", "SimulatedCluster", "Sla"]
 
 POOL_KNOBS = (SEQUENCES, CHUNK)
-"""The knobs of pools; the service has :data:`~dynamo_planner.engines.catalogue.LOCAL_PREFILL`."""
+"""The knobs of pools; the service has :data:`~dynamo_planner.engines.standard_knobs.LOCAL_PREFILL`."""
 
 
 class SimulatedCluster:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from dynamo_planner import Dist, Observation, Profile, Sla
-from dynamo_planner.engines.registry import ENGINES
+from dynamo_planner.engines.registry import worker_vocabularies
 from dynamo_planner.forecasting import Forecaster, ForecastState
 from dynamo_planner.sizing import Arrivals, ClassicSizing, Load, Need, PercentileSizing
 from dynamo_planner.sources.aggregation.pools import pool_metrics
@@ -104,7 +104,7 @@ def _profile(name: str) -> Iterator[Any]:
 
 def _observed(engine: str) -> Iterator[Any]:
     """Two readings of a worker ten seconds apart, and what they tell: the parsing path of ``ScrapeSource``."""
-    vocabulary = ENGINES[engine].for_role("aggregated")
+    vocabulary = worker_vocabularies()[engine].for_role("aggregated")
     track, previous_s = Track("w0", 30.0), None
     for at_s, turn in zip((1000.0, 1010.0), PAGES[engine], strict=True):
         page: dict[str, Any] = {}

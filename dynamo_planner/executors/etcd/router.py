@@ -23,7 +23,7 @@ from dynamo_planner.core.decision import Action, Decision, Outcome, SetKnob
 from dynamo_planner.core.snapshot import PoolSpec, Replicas
 from dynamo_planner.core.values import KnobValue
 from dynamo_planner.engines import KnobError, catalogue, check_knobs
-from dynamo_planner.engines.catalogue import LOCAL_PREFILL, PREFILL_QUEUE
+from dynamo_planner.engines.standard_knobs import LOCAL_PREFILL, PREFILL_QUEUE
 from dynamo_planner.executors import Executor, RecordsDecisions, ReportsKnobs, ReportsUnknown
 from dynamo_planner.executors.etcd.client import Entry, Etcd, EtcdError
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from dynamo_planner.core.snapshot import PoolStatus, Sla, Snapshot
 from dynamo_planner.core.values import KnobValue
 from dynamo_planner.engines import Catalogue, Knob
-from dynamo_planner.engines.catalogue import CHUNK, EFFECTIVE_ISL, LOCAL_PREFILL, SEQUENCES
+from dynamo_planner.engines.standard_knobs import CHUNK, EFFECTIVE_ISL, LOCAL_PREFILL, SEQUENCES
 from dynamo_planner.policies.knobs.analytic import (
     Work,
     largest_batch,

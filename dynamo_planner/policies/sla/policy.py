@@ -15,7 +15,7 @@ from dynamo_planner.core.decision import Hold, Proposal, Reason, Want
 from dynamo_planner.core.policy import Policy
 from dynamo_planner.core.snapshot import PoolStatus, Sla, Snapshot
 from dynamo_planner.core.values import FrozenMap, KnobValue
-from dynamo_planner.engines.catalogue import CHUNK, SEQUENCES
+from dynamo_planner.engines.standard_knobs import CHUNK, SEQUENCES
 from dynamo_planner.forecasting import Forecaster
 from dynamo_planner.policies.sla.correcting import Prompts, Work, by_itl, by_ttft
 from dynamo_planner.policies.sla.demand import shares

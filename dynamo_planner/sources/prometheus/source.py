@@ -20,7 +20,7 @@ from dynamo_planner.core.snapshot import (
     Traffic,
 )
 from dynamo_planner.core.values import FrozenMap
-from dynamo_planner.engines.registry import ENGINES, FRONTENDS, detect
+from dynamo_planner.engines.registry import detect, frontend_vocabularies, worker_vocabularies
 from dynamo_planner.engines.vocabulary import Vocabulary, describe_engines
 from dynamo_planner.sources.aggregation.pools import WorkerNotes, notes_of, pool_metrics
 from dynamo_planner.sources.aggregation.traffic import frontend_traffic, service_traffic
@@ -99,10 +99,10 @@ class PrometheusSource:
         self._parts = []
         for name in roles:
             scope = Scope(labels={**(labels or {}), **own.get(name, {})}, worker_label=worker_label, window_s=window_s)
-            self._parts.append(self._spoken(_Part(name, scope, None, ENGINES), vocabulary))
+            self._parts.append(self._spoken(_Part(name, scope, None, worker_vocabularies()), vocabulary))
         if frontend is not None:
             scope = Scope(labels={**(labels or {}), **frontend}, worker_label=worker_label, window_s=window_s)
-            self._parts.append(_Part(FRONTEND, scope, None, FRONTENDS))
+            self._parts.append(_Part(FRONTEND, scope, None, frontend_vocabularies()))
         self._detecting = threading.Lock()
         self._last: dict[str, PoolAnswers] = {}
 

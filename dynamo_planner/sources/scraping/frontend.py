@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 
 from dynamo_planner.core.snapshot import Observation
-from dynamo_planner.engines.registry import FRONTENDS
+from dynamo_planner.engines.registry import frontend_vocabularies
 from dynamo_planner.engines.vocabulary import Vocabulary
 from dynamo_planner.sources.aggregation.traffic import frontend_traffic
 from dynamo_planner.sources.fetch import checked_url
@@ -40,7 +40,8 @@ class FrontendSource:
         if not callable(urls):
             _listed(urls)
         limits = Limits(timeout_s=timeout_s, window_s=window_s, deadline_s=deadline_s, max_bytes=max_bytes)
-        self._scraper = Scraper(tuple(FRONTENDS.values()) if vocabulary is None else (vocabulary,), limits, model)
+        among = tuple(frontend_vocabularies().values()) if vocabulary is None else (vocabulary,)
+        self._scraper = Scraper(among, limits, model)
         self._observing = threading.Lock()
 
     def observe(self, at_s: float) -> Observation:

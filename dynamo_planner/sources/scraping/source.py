@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 
 from dynamo_planner.core.snapshot import Observation, Role, Traffic
-from dynamo_planner.engines.registry import ENGINES
+from dynamo_planner.engines.registry import worker_vocabularies
 from dynamo_planner.engines.vocabulary import Vocabulary
 from dynamo_planner.sources.aggregation.pools import WorkerNotes, notes_of, pool_metrics
 from dynamo_planner.sources.aggregation.traffic import service_traffic
@@ -55,7 +55,7 @@ class ScrapeSource:
     ) -> None:
         self._roles = dict(roles)
         limits = Limits(timeout_s=timeout_s, window_s=window_s, deadline_s=deadline_s, max_bytes=max_bytes)
-        among = tuple(ENGINES.values()) if vocabulary is None else (vocabulary,)
+        among = tuple(worker_vocabularies().values()) if vocabulary is None else (vocabulary,)
         self._scraper = Scraper(among, limits, model)
         self._endpoints = endpoints if callable(endpoints) else self._checked(endpoints)
         self._frontend = frontend

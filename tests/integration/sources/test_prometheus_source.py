@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from dynamo_planner import PoolSpec, Replicas
-from dynamo_planner.engines.registry import ENGINES, FRONTENDS
+from dynamo_planner.engines.registry import frontend_vocabularies, worker_vocabularies
 from dynamo_planner.sources.history import HistorySource
 from dynamo_planner.sources.prometheus.source import PrometheusSource
 from tests.support.prometheus_server import ask, backfill, line, prometheus
@@ -306,7 +306,7 @@ def test_an_engine_that_was_given_is_read_by_role_and_model_as_one_that_was_foun
         lines += line("sglang:num_running_reqs", own, always(running))
         lines += line("sglang:num_prefill_inflight_queue_reqs", own, always(2))
     url = served(iter(lines))
-    for vocabulary in (None, ENGINES["sglang"]):
+    for vocabulary in (None, worker_vocabularies()["sglang"]):
         seen = source(url, {"prefill": "prefill"}, vocabulary=vocabulary, model="tiny").observe(AT)
         assert seen.pools["prefill"].running == 6 + 2
 
@@ -335,7 +335,7 @@ def test_metrics_that_come_with_the_first_request_are_zero_before_it(served: Ser
 
 def test_a_server_understands_all_that_it_is_asked_of_every_engine(served: Served) -> None:
     url = served(vllm(target("a")))
-    for vocabulary in (*ENGINES.values(), *FRONTENDS.values()):
+    for vocabulary in (*worker_vocabularies().values(), *frontend_vocabularies().values()):
         for role in ("prefill", "decode", "aggregated"):
             mine = source(url, {"workers": role}, vocabulary=vocabulary, labels={"pod": '=~a"\\d.*é'}, model="m")
             (asked,) = mine.queries().values()

@@ -7,12 +7,12 @@ from typing import Any
 from unittest import mock
 
 from dynamo_planner import PoolSpec
-from dynamo_planner.engines.registry import ENGINES
+from dynamo_planner.engines.registry import worker_vocabularies
 from dynamo_planner.sources import HistorySource, PrometheusSource, SourceError
 from tests.support.sources.hostile import check
 
 AT = 1_700_000_000.0
-VOCABULARIES = (None, *ENGINES.values())
+VOCABULARIES = (None, *worker_vocabularies().values())
 
 
 def observe(answers: Sequence[str], engine: int, *, past: bool = False) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dynamo_planner.core.snapshot import Dist, Observation
-from dynamo_planner.engines.registry import ENGINES, FRONTENDS, detect
+from dynamo_planner.engines.registry import detect, frontend_vocabularies, worker_vocabularies
 from dynamo_planner.engines.vocabulary import QUANTITIES, Vocabulary
 from dynamo_planner.sources import FrontendSource, ScrapeSource, SourceError
 from dynamo_planner.sources.scraping.exposition import parse_page
@@ -17,6 +17,7 @@ from tests.support.sources import engine_pages as pages
 from tests.support.sources.by_hand import distribution, total
 from tests.support.sources.farm import Farm, Vllm
 
+EVERY_VOCABULARY = [*worker_vocabularies().values(), *frontend_vocabularies().values()]
 CAPTURED = DATA / "metrics"
 SECONDS = 10.0
 
@@ -226,7 +227,7 @@ def test_captured_pages_of_workers_behind_it(name: str, engine: str, unknown: se
         assert f"{engine.lower()[:3].replace('ten', 'trt')}" in observation.missing[f"pools.w.{field}"]
 
 
-@pytest.mark.parametrize("vocabulary", [*ENGINES.values(), *FRONTENDS.values()], ids=lambda each: str(each.engine))
+@pytest.mark.parametrize("vocabulary", EVERY_VOCABULARY, ids=lambda each: str(each.engine))
 def test_every_quantity_is_told_or_it_is_said_why_not(vocabulary: Vocabulary) -> None:
     assert set(vocabulary.quantities) | set(vocabulary.cannot_tell) == set(QUANTITIES)
     assert not set(vocabulary.quantities) & set(vocabulary.cannot_tell)
@@ -244,12 +245,11 @@ def test_every_quantity_is_told_or_it_is_said_why_not(vocabulary: Vocabulary) ->
     ],
 )
 def test_an_engine_is_told_from_its_page(name: str, engine: str) -> None:
-    every = [*ENGINES.values(), *FRONTENDS.values()]
     page = parse_page(
-        (CAPTURED / f"{name}.prom").read_text(), frozenset[str]().union(*(each.names() for each in every))
+        (CAPTURED / f"{name}.prom").read_text(), frozenset[str]().union(*(each.names() for each in EVERY_VOCABULARY))
     )
-    for order in (every, every[::-1]):
+    for order in (EVERY_VOCABULARY, EVERY_VOCABULARY[::-1]):
         found = detect(page, [each for each in order if each.engine != "Dynamo router"])
         assert found is not None
         assert found.engine == engine
-    assert detect({"python_info", "process_start_time_seconds"}, every) is None
+    assert detect({"python_info", "process_start_time_seconds"}, EVERY_VOCABULARY) is None

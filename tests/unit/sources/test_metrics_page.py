@@ -8,10 +8,11 @@ import pytest
 import yaml
 
 from dynamo_planner.config.run import ScrapeConfig
-from dynamo_planner.engines.registry import ENGINES, FRONTENDS
+from dynamo_planner.engines.registry import frontend_vocabularies, worker_vocabularies
 from dynamo_planner.engines.vocabulary import Vocabulary
 from tests.support.paths import DOCS
 
+EVERY_VOCABULARY = [*worker_vocabularies().values(), *frontend_vocabularies().values()]
 PAGE = (DOCS / "metrics.md").read_text()
 OTHER_PREFIXES = {"trtllm:": "trtllm_", "nv_llm_http_service_": "dynamo_frontend_"}
 
@@ -28,7 +29,7 @@ def said(name: str) -> bool:
     return f"`{name}`" in PAGE or name in {"iter", ""}
 
 
-@pytest.mark.parametrize("vocabulary", [*ENGINES.values(), *FRONTENDS.values()], ids=lambda each: str(each.engine))
+@pytest.mark.parametrize("vocabulary", EVERY_VOCABULARY, ids=lambda each: str(each.engine))
 def test_every_metric_that_is_read_stands_on_the_page(vocabulary: Vocabulary) -> None:
     missing = {name for name in vocabulary.own_names() if not said(name)}
     assert {name for name in missing if not name.startswith(OF_DYNAMOS_MOCKER)} == set()
@@ -37,7 +38,7 @@ def test_every_metric_that_is_read_stands_on_the_page(vocabulary: Vocabulary) ->
 
 
 def test_every_metric_on_the_page_is_read() -> None:
-    every = frozenset[str]().union(*(each.own_names() for each in (*ENGINES.values(), *FRONTENDS.values())))
+    every = frozenset[str]().union(*(each.own_names() for each in EVERY_VOCABULARY))
     bare = {re.sub(r"_(sum|count|bucket)$", "", name) for name in every} | every
     on_page = re.findall(r"`((?:vllm:|sglang:|trtllm[_:]|llamacpp:|dynamo_)[a-z_0-9]+)`", PAGE)
     assert len(on_page) > 60
