@@ -21,8 +21,8 @@ from typing import Any
 from dynamo_planner.executors import ExecutorError
 from dynamo_planner.executors.circus import launch
 from dynamo_planner.executors.circus.client import ArbiterClient, ArbiterError, ArbiterSilentError
-from dynamo_planner.executors.circus.processes import Process, alive, find_by_arguments, identify, send
-from dynamo_planner.executors.circus.records import ArbiterRecord, Worker
+from dynamo_planner.executors.circus.processes import alive, find_by_arguments, identify, send
+from dynamo_planner.executors.circus.records import ArbiterRecord, Process, Worker
 from dynamo_planner.executors.circus.store import Store
 
 logger = logging.getLogger(__name__)

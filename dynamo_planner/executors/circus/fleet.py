@@ -19,8 +19,8 @@ from dynamo_planner.executors.circus.health import HealthChecks
 from dynamo_planner.executors.circus.ledger import Ledger, NotBegunError
 from dynamo_planner.executors.circus.names import free_name
 from dynamo_planner.executors.circus.pool import CircusPool
-from dynamo_planner.executors.circus.processes import Process, alive, descendants, send
-from dynamo_planner.executors.circus.records import Worker
+from dynamo_planner.executors.circus.processes import alive, descendants, send
+from dynamo_planner.executors.circus.records import Process, Worker
 from dynamo_planner.executors.circus.starter import Starter
 
 logger = logging.getLogger(__name__)

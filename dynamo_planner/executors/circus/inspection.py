@@ -9,8 +9,8 @@ from dynamo_planner.core.values import Frozen
 from dynamo_planner.executors import ExecutorError
 from dynamo_planner.executors.circus.client import ArbiterClient, ArbiterError
 from dynamo_planner.executors.circus.pool import MARK
-from dynamo_planner.executors.circus.processes import Process, alive, marked, with_arguments, writes_into
-from dynamo_planner.executors.circus.records import Records, Worker
+from dynamo_planner.executors.circus.processes import alive, marked, with_arguments, writes_into
+from dynamo_planner.executors.circus.records import Process, Records, Worker
 from dynamo_planner.executors.circus.status import WorkerInfo
 from dynamo_planner.executors.circus.store import Store, default_state_dir
 

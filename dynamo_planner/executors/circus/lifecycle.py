@@ -12,8 +12,7 @@ from typing import NamedTuple
 
 from dynamo_planner.core.values import FrozenMap, KnobValue
 from dynamo_planner.executors.circus.pool import CircusPool
-from dynamo_planner.executors.circus.processes import Process
-from dynamo_planner.executors.circus.records import Worker
+from dynamo_planner.executors.circus.records import Process, Worker
 
 
 class Seen(NamedTuple):

@@ -1,8 +1,11 @@
-"""Telling processes apart, by what Linux says under ``/proc``.
+"""Processes: identifying one beyond the reuse of its pid, finding those of a worker, signalling one.
 
-A pid alone proves nothing, because it may have been given to another process since. A pid, the clock tick at which the
-process started (which ``exec`` keeps and changes of the system's clock do not move) and the boot that it belongs to
-name one process for ever.
+A pid alone identifies nothing: another process may have it by now. A pid, the clock tick of the process's start (which
+``exec`` keeps and changes of the system's clock do not move) and the boot identify one process for good.
+
+psutil lists processes and reads command lines and environments. The start tick comes from ``/proc/PID/stat`` itself:
+psutil's ``create_time()`` adds the boot time of the present clock, so it differs after the clock was set, and records
+outlive that. One read gives the tick, the state and the session of the same process.
 """
 
 from __future__ import annotations
@@ -15,17 +18,13 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from dynamo_planner.core.values import Frozen
+from dynamo_planner.core.extras import needs_extra
+from dynamo_planner.executors.circus.records import Process
+
+with needs_extra("circus"):
+    import psutil
 
 _PROC = Path("/proc")
-
-
-class Process(Frozen):
-    """One process, now or in the past."""
-
-    pid: int
-    started_ticks: int
-    boot_id: str
 
 
 class _Stat(NamedTuple):
@@ -37,7 +36,7 @@ class _Stat(NamedTuple):
 
 @cache
 def boot_id() -> str:
-    """What tells this boot of the machine from all others."""
+    """The identifier of this boot of the machine."""
     try:
         return (_PROC / "sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -66,52 +65,48 @@ def alive(process: Process | None) -> bool:
     return process is not None and identify(process.pid) == process
 
 
-def _pids() -> Iterator[int]:
-    return (int(entry.name) for entry in _PROC.iterdir() if entry.name.isdecimal())
-
-
 def descendants(leader: Process, mark: str) -> tuple[Process, ...]:
-    """What still runs of a worker: its leader, the rest of the leader's session, and whatever has ``mark`` in its
+    """What still runs of a worker: its leader, the rest of the leader's session, and every process with ``mark`` in its
     environment, which finds those that left the session.
 
     The kernel gives a session's number to no new process while the session has members, so after its leader's end the
-    members are still told by it.
+    number still identifies them.
     """
     if leader.boot_id != boot_id():
         return ()
+    variable, _, value = mark.partition("=")
     reused = (holder := identify(leader.pid)) is not None and holder != leader
     found = [
         Process(pid=stat.pid, started_ticks=stat.started_ticks, boot_id=leader.boot_id)
-        for pid in _pids()
-        if (stat := _stat(pid)) and ((stat.session == leader.pid and not reused) or _has_mark(pid, mark))
+        for pid in psutil.pids()
+        if (stat := _stat(pid))
+        and ((stat.session == leader.pid and not reused) or _environment(pid).get(variable) == value)
     ]
     return tuple(found)
 
 
-def _has_mark(pid: int, mark: str) -> bool:
+def _environment(pid: int) -> dict[str, str]:
+    """The environment that a process was started with; empty where it has ended or is another user's."""
     try:
-        return mark.encode() in (_PROC / str(pid) / "environ").read_bytes().split(b"\0")
-    except OSError:
-        return False
+        return psutil.Process(pid).environ()
+    except psutil.Error:
+        return {}
 
 
 def marked(prefix: str) -> list[tuple[Process, str]]:
-    """The processes that have an environment entry beginning so, and the entry."""
+    """The processes with an environment entry of this prefix (``NAME=beginning``), and the entry."""
+    variable, _, beginning = prefix.partition("=")
     found = []
-    for pid in _pids():
-        try:
-            entries = (_PROC / str(pid) / "environ").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        mark = next((entry.decode() for entry in entries if entry.startswith(prefix.encode())), None)
-        process = identify(pid) if mark is not None else None
-        if process is not None and mark is not None:
-            found.append((process, mark))
+    for pid in psutil.pids():
+        value = _environment(pid).get(variable)
+        process = identify(pid) if value is not None else None
+        if process is not None and value is not None and value.startswith(beginning):
+            found.append((process, f"{variable}={value}"))
     return found
 
 
 def writes_into(process: Process, directory: Path) -> bool:
-    """Whether its standard output or error is a file in this directory."""
+    """Whether its standard output or error is a file in this directory, deleted or not."""
     for number in (1, 2):
         try:
             if (_PROC / str(process.pid) / "fd" / str(number)).readlink().parent == directory:
@@ -128,15 +123,14 @@ def find_by_arguments(*wanted: str) -> Process | None:
 
 def with_arguments(*wanted: str) -> Iterator[tuple[Process, list[str]]]:
     """The processes of this user that have all of these arguments on their command line, and the command line."""
-    for pid in _pids():
+    for each in psutil.process_iter():
         try:
-            arguments = (_PROC / str(pid) / "cmdline").read_bytes().split(b"\0")
-            owner = (_PROC / str(pid)).stat().st_uid
-        except OSError:
+            arguments, owner = each.cmdline(), each.uids().effective
+        except psutil.Error:
             continue
-        process = identify(pid)
-        if process and owner == os.geteuid() and all(argument.encode() in arguments for argument in wanted):
-            yield process, [os.fsdecode(argument) for argument in arguments]
+        process = identify(each.pid)
+        if process and owner == os.geteuid() and set(wanted) <= set(arguments):
+            yield process, arguments
 
 
 def send(process: Process, signum: signal.Signals) -> None:

@@ -8,11 +8,18 @@ from pydantic import Field
 
 from dynamo_planner.core.values import Frozen, FrozenMap, KnobValue, ReadOnly
 from dynamo_planner.executors.circus.pool import MARK
-from dynamo_planner.executors.circus.processes import Process
 
 VERSION = 1
 
 Phase = Literal["starting", "ready", "failed", "draining"]
+
+
+class Process(Frozen):
+    """One process, running or ended: its pid, the clock tick of its start, and the boot that both belong to."""
+
+    pid: int
+    started_ticks: int
+    boot_id: str
 
 
 class Worker(Frozen):

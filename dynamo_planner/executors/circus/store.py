@@ -14,8 +14,8 @@ from dynamo_planner.core.extras import needs_extra
 from dynamo_planner.executors import ExecutorError
 from dynamo_planner.executors.circus.names import check_namespace
 from dynamo_planner.executors.circus.pool import MARK
-from dynamo_planner.executors.circus.processes import Process, alive
-from dynamo_planner.executors.circus.records import VERSION, Records, Worker
+from dynamo_planner.executors.circus.processes import alive
+from dynamo_planner.executors.circus.records import VERSION, Process, Records, Worker
 
 with needs_extra("circus"):
     from filelock import FileLock, Timeout

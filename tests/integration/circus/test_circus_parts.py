@@ -19,7 +19,8 @@ from dynamo_planner.executors import ExecutorError
 from dynamo_planner.executors.circus import CircusPool, gpus
 from dynamo_planner.executors.circus.names import check_components, check_namespace, free_name
 from dynamo_planner.executors.circus.placeholders import PLACEHOLDERS, check, fill
-from dynamo_planner.executors.circus.processes import Process, alive, identify, send
+from dynamo_planner.executors.circus.processes import alive, identify, send
+from dynamo_planner.executors.circus.records import Process
 
 if TYPE_CHECKING:
     from tests.support.circus.place import Place
