@@ -97,7 +97,7 @@ def plan(directory: str, namespace: str, fitted: Fit) -> None:
     """The planner's process."""
     logging.basicConfig(level=logging.ERROR)
     pools = {
-        name: pool.model_copy(update={"restart_backoff_max_s": RESTART_BACKOFF_MAX_S})
+        name: pool.replace(restart_backoff_max_s=RESTART_BACKOFF_MAX_S)
         for name, pool in circus_pools(fitted, AGGREGATED, MOST_WORKERS).items()
     }
     with CircusExecutor(namespace, pools, state_dir=directory, gpus=()) as executor:

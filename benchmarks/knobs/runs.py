@@ -32,7 +32,7 @@ CHUNKS = (512, 2048, 8192, 32_768)
 STARTS = (2048, 8192)
 QUANTILES = (0.3, 0.95)
 MEAN, STARTUP_S, TRAIN_S, TEST_S = 3.0, 60.0, 600.0, 3600.0
-LIVE = tuple(knob.model_copy(update={"applied": "live"}) for knob in catalogue("vllm").values())
+LIVE = tuple(knob.replace(applied="live") for knob in catalogue("vllm").values())
 """vLLM's knobs, if it took them while it runs."""
 
 GAP_OVER_ITL = 2.5
@@ -106,12 +106,12 @@ def stage_of(task: Task) -> Stage:
     """The part to score; the load is the same at every chunk, and for every contender."""
     stage = _part(Task(task.profile, task.aggregated, task.seed, STARTS[0], False, 0.0, task.trouble))
     pools = {
-        name: pool.model_copy(update={"limits": pool.limits.model_copy(update={"max_num_batched_tokens": task.chunk})})
+        name: pool.replace(limits=pool.limits.replace(max_num_batched_tokens=task.chunk))
         for name, pool in stage.cluster.pools.items()
     }
-    metrics = stage.cluster.metrics.model_copy(update={"quantiles": (0.9, 0.99)})
+    metrics = stage.cluster.metrics.replace(quantiles=(0.9, 0.99))
     changes = {"pools": pools, "metrics": metrics, "live_knobs": task.live}
-    return Stage(stage.trace, stage.cluster.model_copy(update=changes), stage.need)
+    return Stage(stage.trace, stage.cluster.replace(**changes), stage.need)
 
 
 def policy_of(task: Task) -> Policy:

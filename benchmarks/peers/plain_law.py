@@ -74,7 +74,7 @@ class PlainLaw(Policy):
         works = tuple(work for work in works if work[0] >= snapshot.at_s - self.hold_s)
         largest = {role: max(work[index] for work in works) for role, index in (("prefill", 1), ("decode", 2))}
         wants = {role: Want(max(int(np.ceil(work)), 1), load=work) for role, work in largest.items()}
-        return Proposal(pools=wants), memory.model_copy(update={"works": works})
+        return Proposal(pools=wants), memory.replace(works=works)
 
     def _remembered(self, snapshot: Snapshot, before: PlainMemory) -> PlainMemory:
         traffic, at_s = snapshot.traffic, snapshot.at_s
@@ -89,7 +89,7 @@ class PlainLaw(Policy):
                 mean = (mean or 0.0) * (1 - weight) + weight * seen.mean
             lengths[field] = mean
         young = tuple(window for window in windows if window[0] > at_s - 2 * self.smooth_s)
-        return before.model_copy(update={"windows": young, **lengths})
+        return before.replace(windows=young, **lengths)
 
     def _work(self, snapshot: Snapshot, memory: PlainMemory, isl: float, osl: float) -> tuple[float, float]:
         """Replicas of prefill and of decode for the rate that is to come."""

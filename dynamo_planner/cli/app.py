@@ -185,12 +185,10 @@ def explained(step: Step, pool: str | None = None) -> str:
     """A step for a reader: when, the decision explained, and the outcome of each action."""
     decision = step.decision
     if pool is not None:
-        decision = decision.model_copy(
-            update={
-                "targets": {name: count for name, count in decision.targets.items() if name == pool},
-                "actions": tuple(action for action in decision.actions if action.pool == pool),
-                "reasons": tuple(reason for reason in decision.reasons if reason.pool in {None, pool}),
-            }
+        decision = decision.replace(
+            targets={name: count for name, count in decision.targets.items() if name == pool},
+            actions=tuple(action for action in decision.actions if action.pool == pool),
+            reasons=tuple(reason for reason in decision.reasons if reason.pool in {None, pool}),
         )
     when = datetime.fromtimestamp(step.at_s, UTC).isoformat(sep=" ", timespec="seconds")
     lines = [f"{when}{' (advisory)' if step.advisory else ''}", *decision.explain().splitlines()]

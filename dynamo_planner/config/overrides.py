@@ -51,9 +51,9 @@ def with_overrides(policy: Policy, overrides: Override | None) -> Policy:
     if not isinstance(policy, Guarded):
         return policy | overrides
     if _has_hard_guards(policy.policy):
-        return policy.model_copy(update={"policy": with_overrides(policy.policy, overrides)})
+        return policy.replace(policy=with_overrides(policy.policy, overrides))
     soft = tuple(guard for guard in policy.guards if guard.rank == 0)
-    return policy.model_copy(update={"guards": (*soft, overrides, *policy.guards[len(soft) :])})
+    return policy.replace(guards=(*soft, overrides, *policy.guards[len(soft) :]))
 
 
 def _has_hard_guards(policy: Policy) -> bool:

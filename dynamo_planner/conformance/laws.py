@@ -254,7 +254,7 @@ def _state_survives_json(case: Case, decision: Decision) -> str | None:
 @law("same-time")
 def _not_newer_changes_nothing(case: Case, decision: Decision) -> str | None:
     for at_s in (case.snapshot.at_s, case.snapshot.at_s - 60):
-        again = case.decide(case.snapshot.model_copy(update={"at_s": at_s}), decision.state)
+        again = case.decide(case.snapshot.replace(at_s=at_s), decision.state)
         same = (again.targets, again.actions, again.reasons) == (decision.targets, decision.actions, decision.reasons)
         if not same or again.state != decision.state:
             return f"asked again at {at_s}, not after {case.snapshot.at_s}, it decides otherwise, or changes its state"
@@ -298,7 +298,7 @@ def _without(snapshot: Snapshot, paths: Collection[str]) -> Snapshot:
     for path in paths:
         place, _, field = path.rpartition(".")
         hidden.setdefault(place, {})[field] = None
-    pools = {name: pool.model_copy(update=hidden.get(f"pools.{name}", {})) for name, pool in snapshot.pools.items()}
-    traffic = snapshot.traffic.model_copy(update=hidden.get("traffic", {}))
+    pools = {name: pool.replace(**hidden.get(f"pools.{name}", {})) for name, pool in snapshot.pools.items()}
+    traffic = snapshot.traffic.replace(**hidden.get("traffic", {}))
     missing = FrozenMap(dict.fromkeys(sorted(paths), "hidden by the check"))
-    return snapshot.model_copy(update={"traffic": traffic, "pools": FrozenMap(pools), "missing": missing})
+    return snapshot.replace(traffic=traffic, pools=FrozenMap(pools), missing=missing)

@@ -55,7 +55,7 @@ class Plant(Frozen):
 
     def times(self, factor: float) -> Plant:
         """The same under another load."""
-        return self.model_copy(update={"requests_per_s": self.requests_per_s * factor})
+        return self.replace(requests_per_s=self.requests_per_s * factor)
 
     def seen(self, service: Snapshot, at_s: float, window_s: float, replicas: Mapping[str, Replicas]) -> Snapshot:
         """What a snapshot shows. Specs and knobs are those of ``service``; pools of one role share its load."""
@@ -175,8 +175,8 @@ def _set(service: Snapshot, actions: Sequence[SetKnob]) -> Snapshot:
     def knobs(present: Mapping[str, KnobValue], pool: str | None) -> FrozenMap[str, KnobValue]:
         return FrozenMap({**present, **{action.knob: action.value for action in actions if action.pool == pool}})
 
-    pools = {name: pool.model_copy(update={"knobs": knobs(pool.knobs, name)}) for name, pool in service.pools.items()}
-    return service.model_copy(update={"pools": FrozenMap(pools), "knobs": knobs(service.knobs, None)})
+    pools = {name: pool.replace(knobs=knobs(pool.knobs, name)) for name, pool in service.pools.items()}
+    return service.replace(pools=FrozenMap(pools), knobs=knobs(service.knobs, None))
 
 
 def _moved(replicas: Replicas, target: int, decided_s: float, ready_since_s: float) -> Replicas:

@@ -101,9 +101,9 @@ class Together(Policy, kind="together"):
             for name in scaled.pools
             if name in changing
         }
-        merged = scaled.with_pools(holds).model_copy(update={"knobs": tuned.knobs})
+        merged = scaled.with_pools(holds).replace(knobs=tuned.knobs)
         memory = TogetherMemory(knobs=for_knobs, replicas=for_replicas, settled=tuple(settled.items()))
-        return merged.model_copy(update={"reasons": tuned.reasons + merged.reasons}), memory
+        return merged.replace(reasons=tuned.reasons + merged.reasons), memory
 
 
 def _moves(replicas: Replicas | None) -> bool:
@@ -116,16 +116,14 @@ def _with_knobs(
     """What the replica policy sees: the knobs that are intended, but of a pool whose replicas come and go."""
     service = {knob.knob: knob.value for knob in knobs if knob.pool is None}
     pools = {
-        name: pool.model_copy(
-            update={
-                "knobs": settled[name]
-                if _moves(pool.replicas)
-                else FrozenMap({**pool.knobs, **{k.knob: k.value for k in knobs if k.pool == name}})
-            }
+        name: pool.replace(
+            knobs=settled[name]
+            if _moves(pool.replicas)
+            else FrozenMap({**pool.knobs, **{k.knob: k.value for k in knobs if k.pool == name}})
         )
         for name, pool in snapshot.pools.items()
     }
-    return snapshot.model_copy(update={"knobs": FrozenMap({**snapshot.knobs, **service}), "pools": FrozenMap(pools)})
+    return snapshot.replace(knobs=FrozenMap({**snapshot.knobs, **service}), pools=FrozenMap(pools))
 
 
 def highest(*policies: Policy | PlainFunction) -> Policy:

@@ -115,14 +115,14 @@ class Proposal(Frozen):
 
     def because(self, *reasons: Reason) -> Self:
         """The same proposal with these reasons added."""
-        return self.model_copy(update={"reasons": self.reasons + reasons}) if reasons else self
+        return self.replace(reasons=self.reasons + reasons) if reasons else self
 
     def with_pools(self, changes: Mapping[str, Want | Hold], reasons: Sequence[Reason] = ()) -> Self:
         """The same proposal with these pools changed and these reasons added."""
         if not changes:
             return self.because(*reasons)
         pools = FrozenMap({**self.pools, **changes})
-        return self.model_copy(update={"pools": pools, "reasons": (*self.reasons, *reasons)})
+        return self.replace(pools=pools, reasons=(*self.reasons, *reasons))
 
     def wanted(self, snapshot: Snapshot, pool: str) -> int | None:
         """The target that the pool would get: the wanted one, or the present one where it is held or not spoken of.

@@ -41,7 +41,7 @@ def within_specs(snapshot: Snapshot, proposal: Proposal) -> Proposal:
             changes[name] = Want(bounded, entry.load if isinstance(entry, Want) else None)
             reasons.append(reason)
     if len(known) < len(proposal.pools):
-        proposal = proposal.model_copy(update={"pools": FrozenMap(known)})
+        proposal = proposal.replace(pools=FrozenMap(known))
     return _zero_together(snapshot, proposal.with_pools(changes, reasons))
 
 

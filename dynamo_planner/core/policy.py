@@ -75,7 +75,7 @@ class Node(Frozen):
 
     def remember(self, value: Any) -> State | None:
         """The node's own value as a state."""
-        return None if value is None else State.trusted(kind=self.kind, version=self.state_version, data=value)
+        return None if value is None else State.unchecked(kind=self.kind, version=self.state_version, data=value)
 
     def recall(self, state: State | None) -> tuple[Any, tuple[Reason, ...]]:
         """The node's own value out of a state, or ``None`` and a reason where the state is not its own."""
@@ -131,7 +131,7 @@ class Policy(Node):
             return _conclude(snapshot, memory.proposal, state)
         proposal, remembered = advance(self, snapshot, memory.policy if memory else None)
         proposal = within_specs(snapshot, proposal.because(*reset, *not_mine))
-        memory = _Memory.trusted(at_s=snapshot.at_s, proposal=proposal, policy=remembered)
+        memory = _Memory.unchecked(at_s=snapshot.at_s, proposal=proposal, policy=remembered)
         return _conclude(snapshot, proposal, _DECIDER.remember(memory))
 
     def replay(self, snapshots: Iterable[Snapshot], state: State | None = None) -> Iterator[Decision]:
@@ -301,7 +301,7 @@ def _conclude(snapshot: Snapshot, proposal: Proposal, state: State | None) -> De
             reasons.append(Reason(code=entry.code, pool=name, message=entry.reason, values={"target": present}))
     scale.sort(key=lambda action: action.replicas > (action.expected or 0))
     moving = {action.pool for action in scale}
-    knobs = tuple(knob.model_copy(update={"expected": present_value(snapshot, knob)}) for knob in proposal.knobs)
+    knobs = tuple(knob.replace(expected=present_value(snapshot, knob)) for knob in proposal.knobs)
     actions: list[Action] = [*scale]
     for knob in knobs:
         if knob.value == knob.expected:
@@ -311,7 +311,7 @@ def _conclude(snapshot: Snapshot, proposal: Proposal, state: State | None) -> De
             reasons.append(Reason(code="KnobDeferred", pool=knob.pool, message=message))
         else:
             actions.append(knob)
-    return Decision.trusted(
+    return Decision.unchecked(
         at_s=snapshot.at_s,
         targets=FrozenMap(targets),
         knobs=knobs,

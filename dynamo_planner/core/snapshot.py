@@ -262,7 +262,7 @@ class Snapshot(Frozen):
         return self
 
     def _seen_now(self, value: T) -> T:
-        return value.model_copy(update={"observed_at_s": self.at_s})
+        return value.replace(observed_at_s=self.at_s)
 
     def age_s(self, observed_at_s: float | None) -> float:
         """How old an observation is; infinite where its time is unknown."""

@@ -54,8 +54,11 @@ class Asked:
 def perform(asked: Asked, console: Console) -> int:
     """Run a demo and return its exit code. Raises :class:`ExecutorError` where its workers cannot be started."""
     with STAGES[asked.engine](asked) as stage:
-        own = {"ttft_ms": asked.ttft_ms, "itl_ms": asked.itl_ms}
-        sla = stage.sla.model_copy(update={name: value for name, value in own.items() if value is not None})
+        sla = Sla(
+            ttft_ms=stage.sla.ttft_ms if asked.ttft_ms is None else asked.ttft_ms,
+            itl_ms=stage.sla.itl_ms if asked.itl_ms is None else asked.itl_ms,
+            attainment=stage.sla.attainment,
+        )
         show = Show(
             recording=Recording(asked.scenario.title, sla, tuple(request.due_s for request in stage.requests)),
             requests=stage.requests,

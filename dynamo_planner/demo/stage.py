@@ -73,7 +73,7 @@ def sla_policy(interval_s: float, stage: Stage) -> SlaPolicy:
     if stage.profile is None:
         raise ValueError("the sla policy needs a profile of the engine, and there is none of this one: use load")
     return SlaPolicy(
-        sla=stage.sla.model_copy(update={"attainment": ATTAINMENT}),
+        sla=stage.sla.replace(attainment=ATTAINMENT),
         profile=stage.profile,
         forecaster=Forecaster(
             experts=(Constant(half_life_s=15), Step(half_life_s=10), Trend(half_life_s=5, damping_s=15)),

@@ -112,7 +112,7 @@ class Vocabulary(Frozen):
         if role not in self.by_role:
             return self
         quantities = FrozenMap({**self.quantities, **self.by_role[role]})
-        return self.model_copy(update={"quantities": quantities, "by_role": FrozenMap()})
+        return self.replace(quantities=quantities, by_role=FrozenMap())
 
     def names(self) -> frozenset[str]:
         """Every sample name that is worth reading on a page, whatever the role."""

@@ -103,7 +103,7 @@ def run_policy(
         simulated.advance_to(next_s)
         decision = planner.step().decision
         if not decisions or decision.actions or _told(decision) != _told(decisions[-1]):
-            decisions.append(decision.model_copy(update={"state": None}))
+            decisions.append(decision.replace(state=None))
         if progress is not None:
             progress(name, min(simulated.elapsed_s / max(trace.duration_s, interval_s), 1.0))
     served = simulated.served()

@@ -126,7 +126,7 @@ class GaugeExecutor:
         self._published[pool] = _Published(replicas, self._clock() + self._valid_s)
 
     def _asked_for(self, pool: str, replicas: Replicas) -> Replicas:
-        return replicas.model_copy(update={"target": self._published[pool].replicas})
+        return replicas.replace(target=self._published[pool].replicas)
 
 
 class _Gauge(Collector):

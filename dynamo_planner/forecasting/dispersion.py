@@ -65,7 +65,7 @@ class Dispersion(Frozen):
         if state and at_s - span_s > state.at_s + slack_s:
             rows = tuple([(0.0, 0.0, UNKNOWN, row[3], row[4]) for row in rows])
         counted = [self._counted(row, scale_s, rate, span_s) for row, scale_s in zip(rows, self.scales_s, strict=True)]
-        return DispersionState.model_construct(at_s=at_s, rows=tuple(counted))
+        return DispersionState.unchecked(at_s=at_s, rows=tuple(counted))
 
     def _counted(self, row: _Row, scale_s: float, rate_per_s: float, span_s: float) -> _Row:
         """One scale after a sample; a window closes once it is as long as the scale, to half a span."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from itertools import pairwise
 from operator import mul
@@ -167,10 +167,6 @@ class Forecaster(Frozen):
         shape = (*map(len, state.memories), len(tracks), len(tracks[0].scores) if tracks else 0)
         return state.kinds == self._kinds and shape == self._shape
 
-    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A copy, built and checked anew: what is worked out once for the original would not hold for other fields."""
-        return type(self).model_validate({**dict(self), **(update or {})})
-
     @cached_property
     def _learning(self) -> Learning:
         return Learning(self.weight_rate, self.share, self.spread_rate, self.score_rate, self.judged_level, self.levels)
@@ -215,7 +211,7 @@ class Forecaster(Frozen):
     def _state(self, *values: Any) -> ForecastState:
         """A state of values that are valid by construction (which saves most of the time of an update)."""
         names = ("at_s", "root", "zeros", "samples", "span_s", "every_s", "noise", "memories", "tracks")
-        return ForecastState.trusted(kinds=self._kinds, **dict(zip(names, values, strict=True)))
+        return ForecastState.unchecked(kinds=self._kinds, **dict(zip(names, values, strict=True)))
 
     def _foretold(
         self, tracks: Sequence[Track], memories: Sequence[Memory], at_s: float, span_s: float, noise: float

@@ -25,4 +25,4 @@ def within_service(snapshot: Snapshot, proposal: Proposal) -> Proposal:
     """
     proposal = within_specs(snapshot, proposal)
     pools = FrozenMap({name: entry for name, entry in proposal.pools.items() if name in snapshot.pools})
-    return proposal.model_copy(update={"pools": pools})
+    return proposal.replace(pools=pools)

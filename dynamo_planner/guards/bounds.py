@@ -42,7 +42,7 @@ class PoolBounds(Frozen):
         if spec.max_replicas is not None:
             lowest = min(lowest, spec.max_replicas)
         highest = None if highest is None else max(highest, lowest)
-        return spec.model_copy(update={"min_replicas": lowest, "max_replicas": highest})
+        return spec.replace(min_replicas=lowest, max_replicas=highest)
 
 
 class Bounds(Guard, kind="bounds"):
@@ -59,8 +59,8 @@ class Bounds(Guard, kind="bounds"):
 
     def limit(self, snapshot: Snapshot, proposal: Proposal, state: Any) -> tuple[Proposal, Any]:
         narrowed = {name: self._narrowed(name, pool) for name, pool in snapshot.pools.items()}
-        return within_service(snapshot.model_copy(update={"pools": FrozenMap(narrowed)}), proposal), state
+        return within_service(snapshot.replace(pools=FrozenMap(narrowed)), proposal), state
 
     def _narrowed(self, name: str, pool: PoolStatus) -> PoolStatus:
         own = self.pools.get(name)
-        return pool.model_copy(update={"spec": own.within(pool.spec)}) if own else pool
+        return pool.replace(spec=own.within(pool.spec)) if own else pool

@@ -164,4 +164,4 @@ def _without_paused_knobs(proposal: Proposal, pauses: Sequence[Pause]) -> Propos
         else:
             message = f"knob {knob.knob!r} is left alone: {pause}"
             reasons.append(Reason(code="Paused", pool=knob.pool, message=message))
-    return proposal.model_copy(update={"knobs": tuple(kept)}).because(*reasons)
+    return proposal.replace(knobs=tuple(kept)).because(*reasons)

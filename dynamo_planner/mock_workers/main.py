@@ -80,7 +80,7 @@ class WorkerOptions(Frozen):
         if self.profile is not None:
             timing, capacity = _profiled(self.profile)
             if "kv_tokens" not in limits.model_fields_set:
-                limits = limits.model_copy(update={"kv_tokens": capacity})
+                limits = limits.replace(kv_tokens=capacity)
         return Engine(limits, Slowed(timing, 1 / self.time_scale))
 
     def command(self) -> list[str]:

@@ -150,7 +150,7 @@ class LoadPolicy(Policy, kind="load"):
                 own = PoolSamples(ready=ready)
             elif ready != own.ready:
                 new = ready > own.ready and pool.spec.role != "prefill"
-                own = own.model_copy(update={"ready": ready, "grace": protected if new else own.grace})
+                own = own.replace(ready=ready, grace=protected if new else own.grace)
             own = own.cleared(grace=own.grace) if drop else own
             sampled[name] = own.plus(readings[name], snapshot.at_s)
         return sampled
@@ -178,7 +178,7 @@ class LoadPolicy(Policy, kind="load"):
                 continue
             entries[name], reason = self._compared(pool.spec, pool.replicas, own, unknown)
             if reason is not None:
-                reasons.append(reason.model_copy(update={"pool": name}))
+                reasons.append(reason.replace(pool=name))
         return Proposal(pools=entries, reasons=tuple(reasons))
 
     def _compared(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -166,18 +166,3 @@ class Profile(Frozen):
         points = {"prefill": self.prefill_points.isl, "decode": self.decode_points.itl_ms}
         mixed = {} if self.mixed_points is None else {"mixed": self.mixed_points.step_ms}
         return [("name", self.name), *[(f"{kind}_points", len(values)) for kind, values in {**points, **mixed}.items()]]
-
-    def __copy__(self) -> Self:
-        """Without the fitted curves, which would outlive a change of the points in ``model_copy``."""
-        copied = super().__copy__()
-        object.__setattr__(copied, "__dict__", self._data())
-        return copied
-
-    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
-        return self.__copy__()
-
-    def __getstate__(self) -> dict[Any, Any]:
-        return {**super().__getstate__(), "__dict__": self._data()}
-
-    def _data(self) -> dict[str, Any]:
-        return {name: self.__dict__[name] for name in type(self).model_fields}

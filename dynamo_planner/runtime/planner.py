@@ -210,15 +210,15 @@ class Planner:
         try:
             if troubles:
                 decision = _without_policy(policy, troubles).decide(snapshot)
-                decision = decision.model_copy(update={"state": state})
+                decision = decision.replace(state=state)
             else:
                 decision = _decision(policy.decide(snapshot, state))
         except Exception as error:
             trouble = self._trouble("PolicyFailed", "the policy could not decide", error)
-            holds = (trouble.model_copy(update={"pool": pool}) for pool in snapshot.pools)
+            holds = (trouble.replace(pool=pool) for pool in snapshot.pools)
             decision = Decision(at_s=snapshot.at_s, reasons=(*troubles, trouble, *holds), state=state)
         told, self._to_tell = tuple(self._to_tell), []
-        return decision.model_copy(update={"reasons": (*told, *decision.reasons)}) if told else decision
+        return decision.replace(reasons=(*told, *decision.reasons)) if told else decision
 
     def _act(self, actions: Sequence[Action]) -> tuple[Outcome, ...]:
         if self.advisory or not actions:
@@ -255,7 +255,7 @@ class Planner:
 
     def _record(self, step: Step) -> None:
         if self._state_file is not None:
-            saved = SavedState.model_construct(at_s=step.at_s, state=step.decision.state)
+            saved = SavedState.unchecked(at_s=step.at_s, state=step.decision.state)
             self._write(str(self._state_file.path), self._state_file.save, saved)
         if self._log is not None:
             self._write(str(self._log.path), self._log.write, step)

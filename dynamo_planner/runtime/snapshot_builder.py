@@ -50,7 +50,7 @@ def merge(
             missing.setdefault(f"pools.{name}", "the source said nothing of this pool")
         told = {field: getattr(seen, field) for field in seen.model_fields_set}
         set_to = FrozenMap((knobs or {}).get(name, {}))
-        pools[name] = PoolStatus.trusted(spec=spec, replicas=present, knobs=set_to, **told)
+        pools[name] = PoolStatus(spec=spec, replicas=present, knobs=set_to, **told)
     service = (knobs or {}).get(None, {})
     return Snapshot(at_s=at_s, traffic=observation.traffic, pools=pools, knobs=service, missing=missing)
 
@@ -61,7 +61,7 @@ def _is_told(pool: str, field: str) -> bool:
 
 def _empty(at_s: float, seen: PoolMetrics) -> PoolMetrics:
     filled = {field: value for field, value in EMPTY.items() if getattr(seen, field) is None}
-    return seen.model_copy(update={**filled, "observed_at_s": at_s})
+    return seen.replace(**filled, observed_at_s=at_s)
 
 
 def blind(

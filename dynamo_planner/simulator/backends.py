@@ -179,7 +179,7 @@ class ObjectWorld:
         e = self.engine(worker)
         now_s = float(self.cluster.now_s)
         steps = runs.done(e, now_s) if e.steps else -1
-        return WorkerStatus.model_construct(
+        return WorkerStatus.unchecked(
             name=f"worker-{int(e.number)}",
             queued=float(e.waiting),
             running=float(e.running),

@@ -69,7 +69,7 @@ class Watch:
         lost = {name for name in self._setup.pools if self._is_lost()}
         pools = {name: self._pool_metrics(name, new, origin_s) for name in self._setup.pools if name not in lost}
         missing = {f"pools.{name}": LOST for name in lost}
-        self._last = Observation.trusted(
+        self._last = Observation.unchecked(
             traffic=self._traffic(samples[0], new, origin_s), pools=FrozenMap(pools), missing=FrozenMap(missing)
         )
         return self._last
@@ -105,7 +105,7 @@ class Watch:
 
     def _pool_metrics(self, name: str, new: Sample, origin_s: float) -> PoolMetrics:
         seen = new.pools[name]
-        return PoolMetrics.trusted(
+        return PoolMetrics.unchecked(
             observed_at_s=origin_s + new.at_s,
             coverage=1.0,
             queued=float(seen.queued),
@@ -148,7 +148,7 @@ class Watch:
             known["itl_ms"] = self._latency(tokens, token_time_s, None, old.itl_counts, new.itl_counts)
         if last > first:
             known["arrival_dispersion"] = self._dispersion(old.at_s, new.at_s)
-        return Traffic.trusted(**known)
+        return Traffic.unchecked(**known)
 
     def _latency(self, count: float, total_s: float, squares: float | None, old: Any, new: Any) -> Dist | None:
         if count <= 0:
@@ -187,7 +187,7 @@ def _dist(count: float, total: float, squares: float | None, quantiles: Any = No
         return None
     mean = float(total / count)
     cv2 = None if squares is None or mean <= 0 else max(float(squares / count) / mean**2 - 1.0, 0.0)
-    return Dist.trusted(mean=mean, count=float(count), cv2=cv2, quantiles=quantiles or FrozenMap())
+    return Dist.unchecked(mean=mean, count=float(count), cv2=cv2, quantiles=quantiles or FrozenMap())
 
 
 def _quantile(counts: Any, share: float) -> float:

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import ConfigDict, Field, SkipValidation, model_validator
 
 from dynamo_planner.core.snapshot import PoolSpec, Role
-from dynamo_planner.core.values import Count, Frozen, ReadOnly
+from dynamo_planner.core.values import Count, Frozen, FrozenMap, ReadOnly
 from dynamo_planner.profiles.profile import Profile
 from dynamo_planner.simulator.engine.engine import EngineLimits
 from dynamo_planner.simulator.engine.step_time import ProfileTiming, StepTiming
@@ -125,11 +125,8 @@ class ClusterSetup(Frozen):
 
     def with_replicas(self, **replicas: int) -> Self:
         """The same cluster with so many replicas ready at the start."""
-        pools = {
-            name: pool.model_copy(update={"replicas": replicas.get(name, pool.replicas)})
-            for name, pool in self.pools.items()
-        }
-        return self.model_copy(update={"pools": pools})
+        pools = {name: pool.replace(replicas=replicas.get(name, pool.replicas)) for name, pool in self.pools.items()}
+        return self.replace(pools=FrozenMap(pools))
 
 
 SPEC_OPTIONS = ("startup_s", "min_replicas", "max_replicas", "gpus")

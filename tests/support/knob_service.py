@@ -24,7 +24,7 @@ from dynamo_planner.engines import Knob, catalogue
 
 TICK_S = 30.0
 SLA = Sla(ttft_ms=1000, itl_ms=25)
-LIVE = tuple(knob.changed(applied="live") for knob in catalogue("vllm").values())
+LIVE = tuple(knob.replace(applied="live") for knob in catalogue("vllm").values())
 """The knobs of vLLM, as if they could be set while it runs."""
 
 Latencies = Callable[[Mapping[str, float], float], tuple[float, float]]

@@ -286,4 +286,4 @@ def _revised(outcome: Outcome, died: Mapping[str, str]) -> Outcome:
         return outcome
     ends = "\n".join(f"{name} {message}" for name, message in died.items())
     message = f"{outcome.message}; {ends}" if outcome.status == "failed" else ends
-    return outcome.model_copy(update={"status": "failed", "message": message})
+    return outcome.replace(status="failed", message=message)

@@ -134,12 +134,12 @@ class Fleet:
                     send(one, signal.SIGTERM)
             if left:
                 asked = tuple(dict.fromkeys((*worker.asked, *(one.pid for one in left))))
-                yield worker.model_copy(update={"process": process, "asked": asked})
+                yield worker.replace(process=process, asked=asked)
                 continue
             self._store.forget(worker)
             self._starter.is_gone(worker.name)
             if worker.phase == "failed":
-                yield worker.model_copy(update={"process": None, "asked": ()})
+                yield worker.replace(process=None, asked=())
             elif worker.comes_back:
                 yield lifecycle.back(worker, now_s)
             else:
@@ -166,7 +166,7 @@ class Fleet:
                     if gpus is None:
                         self._not_started([worker], "no GPU is free for it", now_s)
                     else:
-                        again.append(self._starter.again(worker.model_copy(update={"gpus": gpus}), again, now_s))
+                        again.append(self._starter.again(worker.replace(gpus=gpus), again, now_s))
                 self._ledger.commit(workers=self._ledger.replace(*again))
         except ExecutorError as error:
             logger.warning("%d workers are not started again: %s", len(due), error)

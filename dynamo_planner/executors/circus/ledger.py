@@ -34,7 +34,7 @@ class Ledger:
 
     def commit(self, **changes: Any) -> None:
         """Write an intent. Raises :class:`NotBegunError` where it cannot be written."""
-        records = self.records.model_copy(update=changes)
+        records = self.records.replace(**changes)
         try:
             self.store.write(records)
         except OSError as error:
@@ -45,7 +45,7 @@ class Ledger:
 
     def note(self, workers: Iterable[Worker]) -> None:
         """Take down what was seen or done. It counts from now on, even if the disk takes it only later."""
-        self.records = self.records.model_copy(update={"workers": tuple(workers)})
+        self.records = self.records.replace(workers=tuple(workers))
         if self.records == self._written:
             return
         try:

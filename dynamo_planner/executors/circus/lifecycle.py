@@ -26,7 +26,7 @@ class Seen(NamedTuple):
 
 def advance(worker: Worker, seen: Seen, pool: CircusPool, now_s: float) -> Worker:
     """The worker after what was seen of it."""
-    worker = worker.model_copy(update={"process": seen.process})
+    worker = worker.replace(process=seen.process)
     if worker.phase not in {"starting", "ready"}:
         return worker
     age_s = now_s - worker.since_s
@@ -39,9 +39,9 @@ def advance(worker: Worker, seen: Seen, pool: CircusPool, now_s: float) -> Worke
         )
     if worker.phase == "ready":
         well = worker.crashes and age_s >= pool.restart_backoff_max_s
-        return worker.model_copy(update={"crashes": 0}) if well else worker
+        return worker.replace(crashes=0) if well else worker
     if seen.healthy or (pool.health is None and age_s >= pool.ready_after_s):
-        return worker.model_copy(update={"phase": "ready", "since_s": now_s, "message": ""})
+        return worker.replace(phase="ready", since_s=now_s, message="")
     if age_s >= pool.startup_timeout_s:
         message = f"not ready within startup_timeout_s ({pool.startup_timeout_s:g} s) and killed{_quoted(seen.log)}"
         return _crashed(worker, message, pool, now_s)
@@ -59,13 +59,11 @@ def _crashed(worker: Worker, message: str, pool: CircusPool, now_s: float) -> Wo
     """Failed, to be started again after a time that doubles with each end that nobody asked for."""
     backoff_s = min(pool.restart_backoff_max_s, pool.restart_backoff_s * 2.0 ** min(worker.crashes, 30))
     failed = _failed(worker, message, now_s, backoff_s)
-    return failed.model_copy(update={"crashes": worker.crashes + 1})
+    return failed.replace(crashes=worker.crashes + 1)
 
 
 def _failed(worker: Worker, message: str, now_s: float, retry_in_s: float) -> Worker:
-    return worker.model_copy(
-        update={"phase": "failed", "since_s": now_s, "message": message, "retry_at_s": now_s + retry_in_s}
-    )
+    return worker.replace(phase="failed", since_s=now_s, message=message, retry_at_s=now_s + retry_in_s)
 
 
 def unstarted(worker: Worker, message: str, pool: CircusPool, now_s: float) -> Worker:
@@ -87,17 +85,15 @@ def restarted(
     now_s: float,
 ) -> Worker:
     """The worker at the beginning of another start."""
-    return worker.model_copy(
-        update={
-            "token": token,
-            "knobs": FrozenMap(knobs),
-            "phase": "starting",
-            "since_s": now_s,
-            "port": port,
-            "command": command,
-            "process": None,
-            "retry_at_s": None,
-        }
+    return worker.replace(
+        token=token,
+        knobs=FrozenMap(knobs),
+        phase="starting",
+        since_s=now_s,
+        port=port,
+        command=command,
+        process=None,
+        retry_at_s=None,
     )
 
 
@@ -109,17 +105,16 @@ def draining(
     What is left of a failed one has nothing to finish, and one that is on its way goes on.
     """
     if worker.phase == "draining" and graceful_timeout_s is None:
-        return worker.model_copy(update={"comes_back": comes_back})
+        return worker.replace(comes_back=comes_back)
     timeout_s = worker.graceful_timeout_s if graceful_timeout_s is None else graceful_timeout_s
     timeout_s = 0.0 if worker.phase == "failed" else timeout_s
-    leaving = {"phase": "draining", "since_s": now_s, "kill_at_s": now_s + timeout_s, "comes_back": comes_back}
-    return worker.model_copy(update=leaving)
+    return worker.replace(phase="draining", since_s=now_s, kill_at_s=now_s + timeout_s, comes_back=comes_back)
 
 
 def back(worker: Worker, now_s: float) -> Worker:
     """A drained worker that comes back: to be started again at once."""
-    came = {"comes_back": False, "process": None, "asked": (), "kill_at_s": None}
-    return _failed(worker, "it restarts with other knobs", now_s, retry_in_s=0.0).model_copy(update=came)
+    stopped = worker.replace(comes_back=False, process=None, asked=(), kill_at_s=None)
+    return _failed(stopped, "it restarts with other knobs", now_s, retry_in_s=0.0)
 
 
 def leave_first(workers: tuple[Worker, ...], count: int) -> tuple[Worker, ...]:

@@ -169,5 +169,5 @@ class Roller:
     def _change(self, pool: str, workers: tuple[Worker, ...] | None = None, **changes: Any) -> None:
         """Write down the knobs of a pool, and workers with them, at once."""
         knobs = self._ledger.records.knobs
-        changed = FrozenMap({**knobs, pool: knobs[pool].model_copy(update=changes)})
+        changed = FrozenMap({**knobs, pool: knobs[pool].replace(**changes)})
         self._ledger.commit(knobs=changed, **({} if workers is None else {"workers": workers}))

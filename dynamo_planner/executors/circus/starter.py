@@ -93,7 +93,7 @@ class Starter:
         if process is None:
             raise ArbiterError(f"the arbiter could not start {worker.name}: see {self._store.log('circusd')}")
         logger.info("%s is started with pid %d", worker.name, process.pid)
-        return worker.model_copy(update={"process": process})
+        return worker.replace(process=process)
 
     def is_gone(self, name: str) -> None:
         """Take down that a watcher is of no use any more."""

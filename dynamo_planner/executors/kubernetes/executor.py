@@ -237,7 +237,7 @@ class KubernetesExecutor:
     def _take(self, pool: _Pool, found: Found) -> None:
         pool.thing = found.thing
         if "gpus" not in pool.given.spec.model_fields_set and found.gpus is not None:
-            pool.spec = pool.given.spec.model_copy(update={"gpus": found.gpus})
+            pool.spec = pool.given.spec.replace(gpus=found.gpus)
 
     def _pods_of(self, found: Found) -> list[Thing] | None:
         """Its pods, or ``None`` where they may not be listed, which is said once."""

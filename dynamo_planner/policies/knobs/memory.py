@@ -54,7 +54,7 @@ class KnobMemory(Frozen):
 
     def failed(self, *failures: Failure) -> KnobMemory:
         """With these failures, and without the oldest where they become too many."""
-        return self.changed(failures=(*self.failures, *failures)[-MOST_FAILURES:])
+        return self.replace(failures=(*self.failures, *failures)[-MOST_FAILURES:])
 
 
 def plain_number(value: KnobValue | None) -> float | None:

@@ -114,11 +114,11 @@ class KnobPolicy(Policy, kind="knobs"):
         memory = state or KnobMemory()
         shape = shape_of(snapshot)
         if memory.undo is not None:
-            memory = memory if present_value(snapshot, memory.undo) == memory.undo.value else memory.changed(undo=None)
+            memory = memory if present_value(snapshot, memory.undo) == memory.undo.value else memory.replace(undo=None)
         if memory.trial is not None:
             return self._trying(snapshot, memory, memory.trial, shape)
         if shape is None or shape != memory.shape:
-            memory = memory.changed(windows=(), shape=shape or ())
+            memory = memory.replace(windows=(), shape=shape or ())
         if memory.undo is not None:
             return taking_back(memory.undo), memory
         if shape is None:
@@ -130,7 +130,7 @@ class KnobPolicy(Policy, kind="knobs"):
             return Proposal(), memory
         memory = self._seen(snapshot, memory, window)
         if (bound := over_the_gap(snapshot, self.catalogue, self._wishes)) is not None:
-            return within_the_gap(bound), memory.changed(windows=())
+            return within_the_gap(bound), memory.replace(windows=())
         late_s = snapshot.at_s - window.at_s
         if late_s > interval_s(snapshot):
             message = "metrics come too late to take a trial back in time"
@@ -175,7 +175,7 @@ class KnobPolicy(Policy, kind="knobs"):
             )
             message = f"{trial.knob} {trial.before:g} -> {trial.value:g}: {candidate.why}"
             reason = Reason(code="KnobTrial", message=message, values={"cost": before.cost, "load": trial.load})
-            return wanting(trial, trial.value, reason), memory.changed(windows=(), trial=trial)
+            return wanting(trial, trial.value, reason), memory.replace(windows=(), trial=trial)
         settled = Reason(code="KnobsSettled", message="no knob helps at this load: the rest is for replicas")
         return telling(*waits, settled), memory
 
@@ -207,13 +207,13 @@ class KnobPolicy(Policy, kind="knobs"):
         if trial.set and present == trial.before:
             message = "the engines did not take it"
             return self._given_up(snapshot, memory, trial, "KnobRolledBack", message, failed=True)
-        trial = trial.changed(set=present == trial.value)
+        trial = trial.replace(set=present == trial.value)
         counts = shape is not None or knob.applied != "restart"
         saves = trial.gain > LEAST_GAIN and present == trial.value  # is judged by its targets, whatever the replicas
         if not saves and (shape is None or shape != memory.shape or present != trial.value):
-            trial = trial.changed(settled_s=snapshot.at_s)
-            memory = memory.changed(windows=(), shape=shape or ())
-        memory = memory.changed(trial=trial)
+            trial = trial.replace(settled_s=snapshot.at_s)
+            memory = memory.replace(windows=(), shape=shape or ())
+        memory = memory.replace(trial=trial)
         window = self._window(snapshot)
         if window is None:
             silent_s = snapshot.at_s - (memory.windows[-1].at_s if memory.windows else trial.settled_s)
@@ -248,7 +248,7 @@ class KnobPolicy(Policy, kind="knobs"):
         why = "keeps the targets and saves work" if keeps else "is better"
         message = f"{trial.knob} stays at {trial.value:g}, which {why} than {trial.before:g}"
         worse = Failure(pool=trial.pool, knob=trial.knob, value=trial.before, load=trial.load)
-        memory = memory.failed(worse).changed(trial=None, windows=(), in_a_row=0)
+        memory = memory.failed(worse).replace(trial=None, windows=(), in_a_row=0)
         return telling(Reason(code="KnobKept", pool=trial.pool, message=message, values=values)), memory
 
     def _breached(self, window: Window, trial: Trial, *, settled: bool) -> bool:
@@ -273,7 +273,7 @@ class KnobPolicy(Policy, kind="knobs"):
         if failed:
             memory = memory.failed(Failure(pool=trial.pool, knob=trial.knob, value=trial.value, load=trial.load))
         waits_s = self.windows * interval_s(snapshot) * 2 ** min(memory.in_a_row, MOST_BACK_OFF)
-        memory = memory.changed(
+        memory = memory.replace(
             trial=None,
             undo=trial if undo and present_value(snapshot, trial) == trial.value else None,
             windows=(),
@@ -294,7 +294,7 @@ class KnobPolicy(Policy, kind="knobs"):
         last_s = memory.windows[-1].at_s if memory.windows else None
         if last_s is not None and window.at_s - last_s < interval_s(snapshot) * 0.999:
             return memory
-        return memory.changed(windows=(*memory.windows, window)[-MOST_WINDOWS * self.windows :])
+        return memory.replace(windows=(*memory.windows, window)[-MOST_WINDOWS * self.windows :])
 
     def _restart_s(self, snapshot: Snapshot, trial: Trial) -> float:
         """How long a restart of all workers may take."""

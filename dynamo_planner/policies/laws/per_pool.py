@@ -37,7 +37,7 @@ def each_pool(
     for name, pool in snapshot.pools.items():
         entries[name], own, reason = look(name, pool, remembered.get(name))
         if reason is not None:
-            reasons.append(reason.model_copy(update={"pool": name}))
+            reasons.append(reason.replace(pool=name))
         if own is not None:
             kept[name] = own
     return Proposal(pools=entries, reasons=tuple(reasons)), FrozenMap(kept)

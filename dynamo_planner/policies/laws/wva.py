@@ -22,7 +22,7 @@ from pydantic import Field
 from dynamo_planner.core.decision import Hold, Proposal, Reason, Want
 from dynamo_planner.core.policy import Policy
 from dynamo_planner.core.snapshot import PoolStatus, Replicas, Snapshot
-from dynamo_planner.core.values import Frozen, ReadOnly
+from dynamo_planner.core.values import Frozen, FrozenMap, ReadOnly
 from dynamo_planner.policies.laws._common import FRESH_S, UNREADABLE, asleep, is_idle, per_replica, traffic
 from dynamo_planner.policies.laws.per_pool import Looked, each_pool
 
@@ -111,7 +111,7 @@ class WvaLaw(Policy, kind="wva"):
 
     def _idling(self, snapshot: Snapshot, own: WvaPool) -> WvaPool:
         since_s = (own.idle_since_s or snapshot.at_s) if is_idle(snapshot, self.fresh_s) else None
-        return own.model_copy(update={"idle_since_s": since_s})
+        return own.replace(idle_since_s=since_s)
 
     def _load(self, snapshot: Snapshot, name: str) -> Load | Hold:
         pool = snapshot.pools[name]
@@ -139,7 +139,7 @@ class WvaLaw(Policy, kind="wva"):
         observed = own.observed.get(length, ())
         if load.queued >= self.queue_threshold and load.tokens > 0:
             observed = (*observed, load.tokens)[-OBSERVATIONS:]
-            own = own.model_copy(update={"observed": {**own.observed, length: observed}})
+            own = own.replace(observed=FrozenMap({**own.observed, length: observed}))
             compute_bound = load.tokens
         elif observed:
             compute_bound = sum(observed) / len(observed)

@@ -56,11 +56,11 @@ def remembered(memory: ServiceMemory, snapshot: Snapshot, seen: Seen, forecaster
     traffic = snapshot.traffic
     queue_seen = memory.queue_seen or traffic.queued is not None
     if not seen.elapsed_s:
-        return memory.changed(queue_seen=queue_seen)
+        return memory.replace(queue_seen=queue_seen)
     rate, requests = seen.requests_per_s, seen.requests
     before = memory.window_rate
     usual = recent_rate(memory.slots, seen.window_s)
-    return ServiceMemory.trusted(
+    return ServiceMemory.unchecked(
         seen_s=seen.at_s,
         window_rate=rate,
         surge=0.0 if before is None else surge(rate, seen.window_s, before, seen.elapsed_s, usual),

@@ -138,7 +138,7 @@ class SlaPolicy(Policy, kind="sla"):
     @cached_property
     def _of_two(self) -> Sla:
         """The SLA with the share for each of two roles, which may miss half of what both together may."""
-        return self.sla.model_copy(update={"attainment": (1 + self.sla.attainment) / 2})
+        return self.sla.replace(attainment=(1 + self.sla.attainment) / 2)
 
     def propose(self, snapshot: Snapshot, state: ServiceMemory | None) -> tuple[Proposal, ServiceMemory]:
         before = state or ServiceMemory()
@@ -160,12 +160,12 @@ class SlaPolicy(Policy, kind="sla"):
             tick = Tick(name, pool, pool.replicas, snapshot, share)
             if seen is None:
                 entries[name] = Hold(_why_no_arrivals(snapshot, self.max_age_s), "MetricUnknown")
-                kept[name] = own.changed(startup=watched(own.startup, pool.replicas, snapshot.at_s))
+                kept[name] = own.replace(startup=watched(own.startup, pool.replicas, snapshot.at_s))
             else:
                 entries[name], kept[name], why = self._planned(tick, own, memory, outlook, seen)
                 reasons += why
-        proposal = Proposal.trusted(pools=FrozenMap(entries), reasons=tuple(reasons))
-        return proposal, memory.changed(pools=FrozenMap(kept))
+        proposal = Proposal.unchecked(pools=FrozenMap(entries), reasons=tuple(reasons))
+        return proposal, memory.replace(pools=FrozenMap(kept))
 
     def _planned(
         self, tick: Tick, own: PoolMemory, memory: ServiceMemory, outlook: Outlook, seen: Seen
@@ -208,7 +208,7 @@ class SlaPolicy(Policy, kind="sla"):
             else:
                 correction = by_itl(correction, pool, tick.replicas.ready, traffic, own_seen, work, self.profile)
         queue_seen = own.queue_seen or pool.queued is not None
-        kept = PoolMemory.trusted(startup=startup, needs=needs, correction=correction, queue_seen=queue_seen)
+        kept = PoolMemory.unchecked(startup=startup, needs=needs, correction=correction, queue_seen=queue_seen)
         return want, kept, reasons
 
     def _prompts(self, outlook: Outlook, work: Work) -> Prompts:

@@ -69,7 +69,7 @@ class LengthsSeen(NamedTuple):
 
 @lru_cache(maxsize=64)
 def _lengths(mean: float, cv2: float | None, quantiles: Quantiles) -> Lengths:
-    return Lengths.of(Dist.trusted(mean=mean, count=None, cv2=cv2, quantiles=FrozenMap(dict(quantiles))))
+    return Lengths.of(Dist.unchecked(mean=mean, count=None, cv2=cv2, quantiles=FrozenMap(dict(quantiles))))
 
 
 def rounded(value: float, step: float) -> float:

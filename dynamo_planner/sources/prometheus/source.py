@@ -174,7 +174,7 @@ class PrometheusSource:
         if self._model is not None and vocabulary.model_label is not None:
             # A series without the label is of all models, as in scraping.
             own = {vocabulary.model_label: f"=~(?i){re.escape(self._model)}|"}
-            scope = scope.model_copy(update={"metric_labels": FrozenMap(own)})
+            scope = scope.replace(metric_labels=FrozenMap(own))
         return replace(part, vocabulary=vocabulary.for_role(role) if role else vocabulary, scope=scope)
 
     def _seen(self, parts: Iterable[_Part], answers: Answers, at_s: float) -> _Seen:
@@ -219,12 +219,12 @@ class _Seen:
         metrics, missing = pool_metrics(found.tracks, at_s)
         seen: dict[str, Any] = {"observed_at_s": found.observed_at_s}
         if metrics.traffic is not None:
-            seen["traffic"] = metrics.traffic.model_copy(update=seen)
+            seen["traffic"] = metrics.traffic.replace(**seen)
         if not found.has_up:
             seen["coverage"] = None
             missing[("coverage",)] = "Prometheus has no series 'up' with these labels"
         missing.update({("workers", worker): why for worker, why in found.causes.items()})
-        return metrics.model_copy(update=seen), missing
+        return metrics.replace(**seen), missing
 
     def _traffic(self, roles: Mapping[str, Role], at_s: float) -> tuple[Traffic, dict[str, str]]:
         """What clients saw: as the frontend tells it, and what it does not tell, as the workers do."""
@@ -238,7 +238,7 @@ class _Seen:
             return traffic, missing
         at_front = frontend_traffic(frontend.tracks, at_s)
         known = {**at_front.known, "window_s": at_front.window_s, "observed_at_s": frontend.observed_at_s}
-        traffic, missing = traffic.model_copy(update=known), {**missing, **at_front.missing}
+        traffic, missing = traffic.replace(**known), {**missing, **at_front.missing}
         return traffic, {field: why for field, why in missing.items() if getattr(traffic, field) is None}
 
 

@@ -124,7 +124,7 @@ class ScrapeSource:
         seen = any(track.seen for track in self._scraper.tracks.values())
         traffic = told.as_traffic(at_s if seen else None)
         if frontend is not None:
-            traffic = traffic.model_copy(update={field: value for field, value in frontend if value is not None})
+            traffic = traffic.replace(**{field: value for field, value in frontend if value is not None})
         for field, why in told.missing.items():
             missing.setdefault(f"traffic.{field}", why)
         missing = {field: why for field, why in missing.items() if not _is_known(traffic, field)}

@@ -125,7 +125,7 @@ def test_a_process_is_not_another_one_with_its_pid() -> None:
     me = identify(os.getpid())
     assert me is not None and alive(me)
     for other in ({"started_ticks": me.started_ticks - 1}, {"boot_id": "x"}):
-        changed = me.model_copy(update=other)
+        changed = me.replace(**other)
         assert not alive(changed)
         send(changed, signal.SIGKILL)
     assert not alive(None)

@@ -81,7 +81,7 @@ def test_slots_are_raised_while_requests_wait_one_worker_at_a_time_and_nothing_i
         knobs={"max_num_seqs": 1},
         graceful_timeout_s=30,
     )
-    slots = catalogue("llamacpp")["max_num_seqs"].model_copy(update={"settles_s": 0.0})
+    slots = catalogue("llamacpp")["max_num_seqs"].replace(settles_s=0.0)
     policy = KnobPolicy(
         sla=Sla(ttft_ms=1000, itl_ms=1000), engine="llamacpp", more=(slots,), windows=4, min_requests=0, same_load=0.5
     )

@@ -185,7 +185,7 @@ def test_prefill_and_decode_workers_scale_apart(dynamo: Service, tmp_path: Path)
         "waiting": Gauge(names=("dynamo_component_inflight_requests",), where={"dynamo_endpoint": "generate"}),
         "running": Gauge(names=("dynamo_work_handler_queue_depth",)),
     }
-    vocabulary = VLLM.model_copy(update={"by_role": {"prefill": prefilling}})
+    vocabulary = VLLM.replace(by_role={"prefill": prefilling})
     vocabulary = Vocabulary.model_validate(vocabulary.model_dump())
     pools = {
         "prefill": dynamo.pool("prefill", {"max-num-seqs": 1, "block-size": 16, "speedup-ratio": 0.05}),

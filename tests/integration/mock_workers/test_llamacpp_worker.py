@@ -99,7 +99,7 @@ def test_a_model_is_what_was_asked_for_and_the_same_for_a_seed(tmp_path: Path) -
     shape = RandomModel(width=128, layers=3, hidden=192)
     shape.write(tmp_path / "one.gguf")
     shape.write(tmp_path / "again.gguf")
-    shape.model_copy(update={"seed": 1}).write(tmp_path / "other.gguf")
+    shape.replace(seed=1).write(tmp_path / "other.gguf")
     assert (tmp_path / "one.gguf").read_bytes() == (tmp_path / "again.gguf").read_bytes()
     assert (tmp_path / "one.gguf").read_bytes() != (tmp_path / "other.gguf").read_bytes()
     tensors = {tensor.name: tensor for tensor in GGUFReader(tmp_path / "one.gguf").tensors}

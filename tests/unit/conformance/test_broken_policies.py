@@ -156,29 +156,29 @@ class BeyondBounds(Overrides, kind="beyond_bounds"):
         present = {name: pool.replicas.target for name, pool in snapshot.pools.items() if pool.replicas}
         targets = dict.fromkeys(present, 99)
         actions = [ScaleTo(pool=name, replicas=99, expected=there) for name, there in present.items()]
-        return decision.model_copy(update={"targets": targets, "actions": tuple(actions)})
+        return decision.replace(targets=targets, actions=tuple(actions))
 
 
 class ActsTwice(Overrides, kind="acts_twice"):
     def altered(self, snapshot: Snapshot, decision: Decision, state: Any) -> Decision:
-        return decision.model_copy(update={"actions": decision.actions * 2})
+        return decision.replace(actions=decision.actions * 2)
 
 
 class ExpectsWhatIsNotThere(Overrides, kind="expects_what_is_not_there"):
     def altered(self, snapshot: Snapshot, decision: Decision, state: Any) -> Decision:
-        actions = tuple(action.model_copy(update={"expected": 0}) for action in decision.actions)
-        return decision.model_copy(update={"actions": actions})
+        actions = tuple(action.replace(expected=0) for action in decision.actions)
+        return decision.replace(actions=actions)
 
 
 class HoldsInSilence(Overrides, kind="holds_in_silence"):
     def altered(self, snapshot: Snapshot, decision: Decision, state: Any) -> Decision:
-        return decision.model_copy(update={"targets": {}, "actions": (), "reasons": ()})
+        return decision.replace(targets={}, actions=(), reasons=())
 
 
 class DecidesAnewAtTheSameTime(Overrides, kind="decides_anew"):
     def altered(self, snapshot: Snapshot, decision: Decision, state: Any) -> Decision:
         counted = int(state.data) + 1 if isinstance(state, State) else 0
-        return decision.model_copy(update={"state": State(kind="count", version=1, data=counted)})
+        return decision.replace(state=State(kind="count", version=1, data=counted))
 
 
 class DecidesNothing(Overrides, kind="decides_nothing"):

@@ -80,11 +80,11 @@ def test_the_replica_policy_sees_the_knobs_that_are_intended() -> None:
 
 def test_while_workers_are_replaced_it_sees_the_knobs_from_before() -> None:
     policy, state = together(Chunk(value=1024), PerChunk()), None
-    turning = POOL.model_copy(update={"knobs": {"chunk": 1024}})
+    turning = POOL.replace(knobs={"chunk": 1024})
     course = (
         (POOL, None),  # the knob changes
-        (turning.model_copy(update={"replicas": Replicas(ready=4, starting=1, target=4)}), 4),
-        (turning.model_copy(update={"replicas": Replicas(ready=4, draining=1, target=4)}), 4),
+        (turning.replace(replicas=Replicas(ready=4, starting=1, target=4)), 4),
+        (turning.replace(replicas=Replicas(ready=4, draining=1, target=4)), 4),
         (turning, 2),
     )
     for pool, wanted in course:

@@ -139,7 +139,7 @@ def test_what_local_prefill_may_take_over_is_not_in_the_bound_of_prefill() -> No
         part: Bound = found["prefill"]
         return part.replica_s
 
-    local = CLUSTER.model_copy(update={"max_local_prefill": 1000})
+    local = CLUSTER.replace(max_local_prefill=1000)
     assert replica_s(local) < replica_s(CLUSTER)
 
 

@@ -260,7 +260,7 @@ def test_a_forecaster_is_data() -> None:
 
 def test_a_copy_with_other_fields_is_like_one_built_so(feed: Any) -> None:
     state = feed(DEFAULT, [4.0, 5.0, 6.0])
-    copy = DEFAULT.model_copy(update={"horizons_s": (60.0,)})
+    copy = DEFAULT.replace(horizons_s=(60.0,))
     assert copy == Forecaster(horizons_s=(60,))
     assert not copy.accepts(state)
     assert feed(copy, [4.0, 5.0, 6.0]) == feed(Forecaster(horizons_s=(60,)), [4.0, 5.0, 6.0])

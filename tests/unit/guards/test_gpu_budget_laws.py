@@ -56,7 +56,7 @@ def worlds(draw: st.DrawFn, *, tidy: bool = False) -> tuple[Snapshot, Proposal, 
         if tidy and present is not None:
             most = 9 if spec.max_replicas is None else spec.max_replicas
             target = draw(st.integers(min(max(spec.min_replicas, fewest), most), most))
-            present = present.model_copy(update={"target": target})
+            present = present.replace(target=target)
         pools[name] = PoolStatus(spec=spec, replicas=present)
     traffic = Traffic(requests_per_s=draw(st.sampled_from([None, 0, 3])))
     proposal = Proposal(pools={name: draw(entries) for name in names if draw(st.integers(0, 9))})
@@ -199,7 +199,7 @@ def test_the_order_of_the_pools_does_not_matter(world: tuple[Snapshot, Proposal,
     assume(in_good_order(snapshot))
     names = list(snapshot.pools)
     random.shuffle(names)
-    shuffled = snapshot.model_copy(update={"pools": {name: snapshot.pools[name] for name in names}})
+    shuffled = snapshot.replace(pools={name: snapshot.pools[name] for name in names})
     bounded = within_specs(snapshot, proposal)
     assert targets(shuffled, limited(shuffled, bounded, max_gpus)) == targets(
         snapshot, limited(snapshot, bounded, max_gpus)

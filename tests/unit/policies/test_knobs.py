@@ -221,7 +221,7 @@ def test_analytic_values_keep_the_targets(name: str) -> None:
     assert chunk is not None
     assert mixed.step_ms(chunk - work.batch, work.batch, 1100) <= 40
     assert mixed.step_ms(1.2 * chunk, work.batch, 1100) > 40
-    snapshot = snapshot.model_copy(update={"traffic": snapshot.traffic.model_copy(update={"ttft_ms": Dist(mean=3000)})})
+    snapshot = snapshot.replace(traffic=snapshot.traffic.replace(ttft_ms=Dist(mean=3000)))
     local = longest_local_prompt(profile, work, snapshot, sla, 50.0, 131_072)
     assert local is not None
     assert 0 < mixed.step_ms(local, work.batch, 1100) - profile.step_ms(0, work.batch, 8800) <= 20 + 1e-6

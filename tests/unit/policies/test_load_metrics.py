@@ -25,7 +25,7 @@ def test_unknown_metrics_hold_and_are_named(pool: str, change: dict[str, Any], m
     timeline = Timeline()
     build = decode if pool == "decode" else prefill
     timeline.missing = {f"pools.{pool}": "the worker did not answer"}
-    status = build(3, 0.01).model_copy(update=change)
+    status = build(3, 0.01).replace(**change)
     for at_s in (0, 10, 20, 30):
         timeline.see(at_s, **{pool: status})
     assert (timeline.decision.targets, timeline.codes(pool)) == ({}, ["MetricUnknown"])

@@ -120,7 +120,7 @@ def test_idle_goes_to_the_minimum_and_an_idle_start_too() -> None:
 
 def test_to_zero_and_back() -> None:
     service = Service(prefill=1, decode=1)
-    service.specs = {role: spec.model_copy(update={"min_replicas": 0}) for role, spec in service.specs.items()}
+    service.specs = {role: spec.replace(min_replicas=0) for role, spec in service.specs.items()}
     service.run(5, 100)
     service.run(0, 3000)
     assert (service.target("prefill"), service.target("decode")) == (0, 0)
@@ -208,8 +208,8 @@ def test_an_aggregated_pool_is_sized_too() -> None:
 
 
 def test_a_profile_without_mixed_steps_holds_an_aggregated_pool_and_says_so() -> None:
-    plain = PROFILE.model_copy(update={"mixed_points": None})
-    service = Service(POLICY.model_copy(update={"profile": plain}), roles=("aggregated",))
+    plain = PROFILE.replace(mixed_points=None)
+    service = Service(POLICY.replace(profile=plain), roles=("aggregated",))
     service.see(40)
     assert dict(service.decision.targets) == {}
     assert "give the profile mixed_points" in service.decision.explain()
@@ -229,7 +229,7 @@ def test_a_predictive_floor_under_a_reactive_policy() -> None:
 
 
 def test_the_classic_method_sizes_for_means() -> None:
-    service = Service(POLICY.model_copy(update={"method": "classic"}))
+    service = Service(POLICY.replace(method="classic"))
     service.run(40, 300)
     percentile = Service()
     percentile.run(40, 300)
@@ -254,7 +254,7 @@ def test_budget_is_shared_by_need() -> None:
     assert service.target("decode") <= wanted.target("decode")
 
 
-GUARDED = POLICY.model_copy(update={"forecaster": Forecaster(horizons_s=(60.0,))}) | GpuBudget(max_gpus=24)
+GUARDED = POLICY.replace(forecaster=Forecaster(horizons_s=(60.0,))) | GpuBudget(max_gpus=24)
 
 
 @settings(deadline=None, max_examples=60, derandomize=True)

@@ -74,7 +74,7 @@ def test_steps_of_every_profile(name: str) -> None:
     measured, mixing = np.asarray(points.step_ms), (prefill > 0) & (requests > 0)
     steps = profile.step_ms(prefill, requests, requests * context)
     assert np.abs(steps / measured - 1)[mixing].max() < 0.02
-    composed = profile.model_copy(update={"mixed_points": None}).step_ms(prefill, requests, requests * context)
+    composed = profile.replace(mixed_points=None).step_ms(prefill, requests, requests * context)
     assert np.median(np.abs(composed / measured - 1)[mixing]) < 0.2
 
 

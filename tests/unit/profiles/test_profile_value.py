@@ -22,7 +22,7 @@ def test_immutable_equal_and_hashable(own: Profile) -> None:
     same = Profile.model_validate(own.model_dump())
     assert same == own
     assert hash(same) == hash(own)
-    assert own.model_copy(update={"name": "other"}) != own
+    assert own.replace(name="other") != own
 
 
 def test_fitted_curves_are_no_part_of_the_value(own: Profile) -> None:

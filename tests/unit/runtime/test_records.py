@@ -32,7 +32,7 @@ def step_at(at_s: float, *, padding: int = 0) -> Step:
 
 
 def without_state(step: Step) -> Step:
-    return step.model_copy(update={"decision": step.decision.model_copy(update={"state": None})})
+    return step.replace(decision=step.decision.replace(state=None))
 
 
 def test_a_line_for_each_step_read_back_as_it_was_but_for_the_state(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ class Case:
         mixed = MixedPoints(
             prefill_tokens=prompts, num_decode=batch, context=context, step_ms=step + engine.prompt_ms * prompts
         )
-        return profile.model_copy(update={"mixed_points": mixed})
+        return profile.replace(mixed_points=mixed)
 
     def attained(self, replicas: int) -> float:
         """The share of the requests that meet the targets, of those that would with nobody beside them."""
