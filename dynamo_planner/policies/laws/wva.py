@@ -13,7 +13,6 @@ workers: 2 -> 3 replicas
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar
 
@@ -35,7 +34,7 @@ class WvaPool(Frozen):
     """What is remembered of a pool: since when no requests come, and the tokens that saturated replicas held."""
 
     idle_since_s: float | None = None
-    observed: Mapping[str, tuple[float, ...]] = Field(default_factory=dict)
+    observed: ReadOnly[str, tuple[float, ...]] = Field(default_factory=FrozenMap)
 
 
 class Load(Frozen):
