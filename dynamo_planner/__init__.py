@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING
 
 from dynamo_planner import _moved
-from dynamo_planner.config.policies import ConfigError, load_policy, policy_schema
+from dynamo_planner.config.policies import load_policy, policy_schema
+from dynamo_planner.config.problems import ConfigError
 from dynamo_planner.core.combinators import highest, together
 from dynamo_planner.core.decision import (
     Action,

@@ -23,7 +23,9 @@ from dynamo_planner.cli.demo import demo
 from dynamo_planner.cli.local import doctor, status, stop
 from dynamo_planner.cli.queries import queries
 from dynamo_planner.cli.shadow import shadow
-from dynamo_planner.config.policies import ConfigError, load_policy, policy_schema, read_data, validated
+from dynamo_planner.config.files import read_data
+from dynamo_planner.config.policies import load_policy, policy_schema
+from dynamo_planner.config.problems import ConfigError, validated
 from dynamo_planner.config.run import config_schema, load_config
 from dynamo_planner.core.snapshot import Snapshot
 from dynamo_planner.executors import ExecutorError

@@ -12,7 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-from dynamo_planner.config.policies import ConfigError, load_policy
+from dynamo_planner.config.policies import load_policy
+from dynamo_planner.config.problems import ConfigError
 from dynamo_planner.core.policy import Policy
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from dynamo_planner.cli.where import Config, EngineName, Labels, Model, Prometheus, WindowS, WorkerLabel, where
-from dynamo_planner.config.policies import ConfigError
+from dynamo_planner.config.problems import ConfigError
 from dynamo_planner.config.sources import prometheus_of
 
 NOWHERE = "http://127.0.0.1"

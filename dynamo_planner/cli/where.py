@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dynamo_planner.config.policies import ConfigError, validated
+from dynamo_planner.config.problems import ConfigError, validated
 from dynamo_planner.config.run import PrometheusConfig, RunConfig, ScrapeConfig, load_config, pool_specs
 from dynamo_planner.core.snapshot import PoolSpec, Role
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from dynamo_planner.config.overrides import load_overrides, with_overrides
-from dynamo_planner.config.policies import ConfigError
+from dynamo_planner.config.problems import ConfigError
 from dynamo_planner.config.run import CircusConfig, DryRunConfig, GaugeConfig, KubernetesConfig, RouterConfig, RunConfig
 from dynamo_planner.config.sources import source_of
 from dynamo_planner.executors import ElectsLeader, Executor

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from dynamo_planner.config.policies import ConfigError, read_data, validated
+from dynamo_planner.config.files import read_data
+from dynamo_planner.config.problems import ConfigError, validated
 from dynamo_planner.core.policy import Guarded, Policy
 from dynamo_planner.guards import Override
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dynamo_planner.config.assemble import Service
 from dynamo_planner.config.overrides import load_overrides, with_overrides
-from dynamo_planner.config.policies import ConfigError
+from dynamo_planner.config.problems import ConfigError
 from dynamo_planner.config.run import RunConfig, load_config
 
 logger = logging.getLogger(__name__)

@@ -7,8 +7,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from dynamo_planner.config.policies import ConfigError, build, policy_schema, read_data, validated
-from dynamo_planner.core.policy import AnyPolicy, Policy, as_policy
+from dynamo_planner.config.files import read_data
+from dynamo_planner.config.kinds import KINDS, loading
+from dynamo_planner.config.problems import ConfigError, validated
+from dynamo_planner.config.schema import definitions
+from dynamo_planner.core.policy import AnyPolicy
 from dynamo_planner.core.snapshot import PoolSpec
 from dynamo_planner.core.values import Frozen, FrozenMap
 from dynamo_planner.engines.vocabulary import Vocabulary
@@ -241,21 +244,10 @@ def load_config(path: Path) -> RunConfig:
     data = read_data(path)
     if not isinstance(data, dict):
         raise ConfigError([f"{path}: expected a mapping, got {type(data).__name__}"])
-    problems: list[str] = []
-    policy: Any = None
-    if "policy" in data:
-        try:
-            policy = build(Policy, data["policy"], "policy", allow_custom=data.get("allow_custom_kinds") is True)
-        except ConfigError as error:
-            problems.extend(error.problems)
-            policy = as_policy(lambda _: {})
     try:
-        config = validated(RunConfig, {**data, "policy": policy} if policy else data, "")
+        return validated(RunConfig, data, "", loading(allow_custom=data.get("allow_custom_kinds") is True))
     except ConfigError as error:
-        problems.extend(error.problems)
-    if problems:
-        raise ConfigError([f"{path}: {problem}" for problem in problems])
-    return config
+        raise ConfigError([f"{path}: {problem}" for problem in error.problems]) from error
 
 
 def config_schema() -> dict[str, Any]:
@@ -263,5 +255,5 @@ def config_schema() -> dict[str, Any]:
     schema = RunConfig.model_json_schema(ref_template="#/$defs/{model}")
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "The configuration of dynamo-planner run"
-    schema["$defs"].update(policy_schema()["$defs"])
+    schema["$defs"].update(definitions(*KINDS))
     return schema

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from dynamo_planner.config.policies import ConfigError
+from dynamo_planner.config.problems import ConfigError
 from dynamo_planner.config.run import Engine, PrometheusConfig, ScrapeConfig
 from dynamo_planner.core.snapshot import Role
 from dynamo_planner.engines.registry import frontend_vocabularies, worker_vocabularies

@@ -34,16 +34,20 @@ from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import (
-    BeforeValidator,
     Field,
+    GetCoreSchemaHandler,
     SerializeAsAny,
-    SerializerFunctionWrapHandler,
     TypeAdapter,
     ValidationError,
-    model_serializer,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     model_validator,
 )
+from pydantic_core import CoreSchema
+from pydantic_core.core_schema import tuple_schema
 
+from dynamo_planner.core.component import Component, Kinds
 from dynamo_planner.core.decision import Action, Decision, Hold, Proposal, Reason, ScaleTo, SetKnob, State, Want
 from dynamo_planner.core.invariants import within_specs
 from dynamo_planner.core.snapshot import Snapshot
@@ -53,25 +57,15 @@ PlainFunction = Callable[[Snapshot], Mapping[str, int | None]]
 """A policy without memory: replicas per pool, ``None`` to hold."""
 
 
-class Node(Frozen):
+class Node(Component):
     """A policy or a guard: parameters that are data, and a state that is a value.
 
-    ``kind`` names the class in a configuration and in its state: ``class Mine(Policy, kind="mine")``; left out, it is
-    ``module:Name``. ``state_type`` is what the state validates as when it comes back from JSON, anything that pydantic
-    knows; a state that does not, or that has another ``state_version``, is reset.
+    ``state_type`` is what the state validates as when it comes back from JSON, anything that pydantic knows; a state
+    that does not, or that has another ``state_version``, is reset. ``kind`` names the class in the state, too.
     """
 
-    kind: ClassVar[str]
     state_type: ClassVar[Any] = Any
     state_version: ClassVar[int] = 1
-
-    def __init_subclass__(cls, kind: str | None = None, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        cls.kind = kind or f"{cls.__module__}:{cls.__qualname__}"
-
-    @model_serializer(mode="wrap")
-    def _with_kind(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {"kind": self.kind, **fields(self)}
 
     def remember(self, value: Any) -> State | None:
         """The node's own value as a state."""
@@ -182,11 +176,53 @@ def as_policy(policy: Policy | PlainFunction) -> Policy:
     raise TypeError(f"expected a Policy or a function (snapshot) -> {{pool: replicas}}, got {policy!r}")
 
 
-AnyPolicy = Annotated[SerializeAsAny[Policy], BeforeValidator(as_policy)]
-"""A field that holds a policy of any kind, or a plain function."""
+POLICIES = Kinds("policy", Policy, "dynamo_planner.policies")
+"""The kinds of policies; the room of policies says which are shipped."""
 
-AnyGuard = SerializeAsAny[Guard]
-"""A field that holds a guard of any kind."""
+GUARDS = Kinds("guard", Guard, "dynamo_planner.guards")
+"""The kinds of guards; the room of guards says which are shipped."""
+
+
+def _policy(value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+    if isinstance(value, Policy):
+        return handler(value)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return _pipeline(value, info.context)
+    if callable(value) and not isinstance(value, type):
+        return as_policy(value)
+    return POLICIES.build(value, info.context)
+
+
+def _guard(value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+    return handler(value) if isinstance(value, Guard) else GUARDS.build(value, info.context)
+
+
+AnyPolicy = Annotated[SerializeAsAny[Policy], WrapValidator(_policy)]
+"""A field that holds a policy of any kind: one that is built, its data, a list of a policy and its guards, or a plain
+function."""
+
+AnyGuard = Annotated[SerializeAsAny[Guard], WrapValidator(_guard)]
+"""A field that holds a guard of any kind: one that is built, or its data."""
+
+
+class Pipeline(tuple[Policy, ...]):
+    """A policy and then its guards: how a list in data validates, and its JSON Schema."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return tuple_schema([handler(AnyPolicy), handler(AnyGuard)], variadic_item_index=1, min_length=1)
+
+
+@cache
+def _pipelines() -> TypeAdapter[Pipeline]:
+    return TypeAdapter(Pipeline)
+
+
+def _pipeline(data: Sequence[Any], context: Any) -> Policy:
+    if not data:
+        raise ValueError("an empty list; it takes a policy, and then its guards")
+    policy, *guards = _pipelines().validate_python(data, context=context)
+    return Guarded(policy=policy, guards=tuple(guards)) if guards else policy
 
 
 class Guarded(Policy, kind="guarded"):

@@ -8,6 +8,7 @@
 
 from dynamo_planner.profiles.decode_surface import Capacity, DecodeSurface
 from dynamo_planner.profiles.mixed_surface import MixedSteps
+from dynamo_planner.profiles.named import NamedProfile
 from dynamo_planner.profiles.points import DecodePoints, MixedPoints, PrefillPoints
 from dynamo_planner.profiles.prefill_curve import PrefillCurve
 from dynamo_planner.profiles.profile import Profile
@@ -20,6 +21,7 @@ __all__ = [
     "DecodeSurface",
     "MixedPoints",
     "MixedSteps",
+    "NamedProfile",
     "PrefillCurve",
     "PrefillPoints",
     "Profile",

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from dynamo_planner.cli.check.report import Found, as_data, show
 from dynamo_planner.cli.where import Config, EngineName, Labels, Model, Prometheus, Where, WindowS, WorkerLabel, where
-from dynamo_planner.config.policies import ConfigError
+from dynamo_planner.config.problems import ConfigError
 from dynamo_planner.config.run import CircusConfig, PrometheusConfig, ScrapeConfig
 from dynamo_planner.config.sources import Urls, prometheus_of, scrape_of
 from dynamo_planner.core.snapshot import Role

@@ -18,7 +18,8 @@ from dynamo_planner.cli.shadow.moments import moment, seconds
 from dynamo_planner.cli.shadow.record import Recording, replay, summarize
 from dynamo_planner.cli.shadow.report import show
 from dynamo_planner.cli.where import Config, EngineName, Labels, Model, Prometheus, Where, WindowS, WorkerLabel, where
-from dynamo_planner.config.policies import ConfigError, load_policy
+from dynamo_planner.config.policies import load_policy
+from dynamo_planner.config.problems import ConfigError
 from dynamo_planner.config.sources import prometheus_of
 from dynamo_planner.core.policy import Policy
 from dynamo_planner.core.snapshot import Snapshot

@@ -21,7 +21,7 @@ from dynamo_planner.policies.knobs.looking import interval_s, pools_of, present_
 from dynamo_planner.policies.knobs.memory import Failure, KnobMemory, Trial
 from dynamo_planner.policies.knobs.saying import measuring, taking_back, telling, wanting, within_the_gap
 from dynamo_planner.policies.knobs.trial import Window, better, close_to, measured, window_of
-from dynamo_planner.profiles import Profile
+from dynamo_planner.profiles import NamedProfile
 
 LEAST_GAIN = 0.02
 """A gain of less than this share is none."""
@@ -74,7 +74,7 @@ class KnobPolicy(Policy, kind="knobs"):
     ...     pool = PoolStatus(spec=spec, replicas=Replicas(ready=2), running=16, queued=9, knobs={"max_num_seqs": 8})
     ...     traffic = Traffic(requests_per_s=4, window_s=30, isl=500, osl=200, ttft_ms=900, itl_ms=9)
     ...     return Snapshot(at_s=at_s, traffic=traffic, pools={"workers": pool})
-    >>> policy = KnobPolicy(sla=Sla(ttft_ms=1000, itl_ms=25), profile=Profile.bundled("llama31-8b_h100_vllm_tp1"))
+    >>> policy = KnobPolicy(sla=Sla(ttft_ms=1000, itl_ms=25), profile="llama31-8b_h100_vllm_tp1")
     >>> for decision in policy.replay(map(seen, (0, 30, 60, 90))):
     ...     print(decision.actions)
     ()
@@ -84,7 +84,7 @@ class KnobPolicy(Policy, kind="knobs"):
     """
 
     sla: Sla
-    profile: Profile | None = None
+    profile: NamedProfile | None = None
     engine: Literal["vllm", "sglang", "trtllm", "llamacpp"] | None = "vllm"
     more: tuple[Knob, ...] = ()
     knobs: tuple[str, ...] | None = None

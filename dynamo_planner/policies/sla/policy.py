@@ -25,7 +25,7 @@ from dynamo_planner.policies.sla.plan import Given, Tick, planned, planned_idle,
 from dynamo_planner.policies.sla.startup import Startup, watched
 from dynamo_planner.policies.sla.state import PoolMemory, ServiceMemory
 from dynamo_planner.policies.sla.workload import rounded
-from dynamo_planner.profiles import Profile
+from dynamo_planner.profiles import NamedProfile
 from dynamo_planner.sizing import ClassicSizing, Need, PercentileSizing
 from dynamo_planner.sizing.memo import Memo
 from dynamo_planner.sizing.percentile import CHUNK_TOKENS
@@ -88,7 +88,7 @@ class SlaPolicy(Policy, kind="sla"):
     (:class:`~dynamo_planner.sizing.ClassicSizing`) under the same forecasts.
 
     >>> from dynamo_planner import PoolSpec, PoolStatus, Traffic
-    >>> policy = SlaPolicy(sla=Sla(ttft_ms=500, itl_ms=25), profile=Profile.bundled("llama31-8b_h100_vllm_tp1"))
+    >>> policy = SlaPolicy(sla=Sla(ttft_ms=500, itl_ms=25), profile="llama31-8b_h100_vllm_tp1")
     >>> specs = {role: PoolSpec(role=role, startup_s=60) for role in ("prefill", "decode")}
     >>> pools = {role: PoolStatus(spec=spec, replicas=2, queued=0) for role, spec in specs.items()}
     >>> traffic = Traffic(requests_per_s=40, window_s=30, isl=3000, osl=250)
@@ -98,7 +98,7 @@ class SlaPolicy(Policy, kind="sla"):
     """
 
     sla: Sla
-    profile: Profile
+    profile: NamedProfile
     method: Literal["percentile", "classic"] = "percentile"
     forecaster: Forecaster = Field(default_factory=Forecaster)
     quantile: float = Field(default=0.9, gt=0, lt=1)

@@ -15,7 +15,7 @@ import pytest
 
 from dynamo_planner import Bounds, GpuBudget, LoadPolicy, Override, StepLimit
 from dynamo_planner.config.overrides import load_overrides, with_overrides
-from dynamo_planner.config.policies import ConfigError
+from dynamo_planner.config.problems import ConfigError
 from dynamo_planner.core.policy import Guarded
 from dynamo_planner.guards.override import Floor, Pin
 from tests.support.cli import running, until

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dynamo_planner.config.assemble import service_of
-from dynamo_planner.config.policies import ConfigError
+from dynamo_planner.config.problems import ConfigError
 from dynamo_planner.config.run import config_schema, load_config
 from dynamo_planner.core.snapshot import Snapshot
 from tests.support.sources import engine_pages as pages

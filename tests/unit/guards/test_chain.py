@@ -22,7 +22,8 @@ from dynamo_planner import (
     Traffic,
     Want,
 )
-from dynamo_planner.config.policies import ConfigError, load_policy
+from dynamo_planner.config.policies import load_policy
+from dynamo_planner.config.problems import ConfigError
 from dynamo_planner.core.policy import Guarded, as_policy
 from dynamo_planner.guards import Bounds, GpuBudget, Override, Pending, Stabilization, Staleness, StepLimit
 

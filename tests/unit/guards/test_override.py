@@ -19,7 +19,8 @@ from dynamo_planner import (
     Snapshot,
     Want,
 )
-from dynamo_planner.config.policies import ConfigError, load_policy
+from dynamo_planner.config.policies import load_policy
+from dynamo_planner.config.problems import ConfigError
 from dynamo_planner.core.policy import Guarded, as_policy
 from dynamo_planner.guards import GpuBudget, Override
 from dynamo_planner.guards.override import Floor, Pause, Pin

@@ -1,0 +1,110 @@
+"""What is wrong with a configuration: one line for each problem, with the path of the field and what is allowed."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+
+from pydantic import BaseModel, Tag, TypeAdapter, ValidationError
+
+from dynamo_planner.config.kinds import KINDS
+from dynamo_planner.core.policy import Guard, Policy
+
+T = TypeVar("T")
+
+
+class ConfigError(ValueError):
+    """A configuration does not hold: one line for each problem, with the path of the field and what is allowed."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
+
+
+def validated(expected: type[T], data: Any, path: str, context: Mapping[str, Any] | None = None) -> T:
+    """Validate data that stands at ``path``, under a validation context.
+
+    Raises :class:`ConfigError` with the path of each problem, what was given, and what is allowed.
+    """
+    try:
+        return TypeAdapter(expected).validate_python(data, context=dict(context or {}))
+    except ValidationError as error:
+        walk = _Walk(expected, data, context)
+        raise ConfigError([_problem(details, walk, path) for details in error.errors()]) from error
+
+
+def _problem(details: Any, walk: _Walk, path: str) -> str:
+    where, _ = walk.to(details["loc"], path)
+    message = details["msg"].removeprefix("Value error, ")
+    if details["type"] == "extra_forbidden":
+        _, owner = walk.to(details["loc"][:-1], path)
+        allowed = sorted(owner.model_fields)
+        close = difflib.get_close_matches(str(details["loc"][-1]), allowed, n=1)
+        hint = f", did you mean {close[0]!r}?" if close else ";"
+        return f"{where}: unknown field{hint} allowed: {', '.join(allowed)}"
+    if details["type"] == "tuple_type":
+        return f"{where}: expected a list, got {details['input']!r}"
+    if details["type"] in {"missing", "value_error", "kind"}:
+        return f"{where}: {message}"
+    return f"{where}: {message} (got {details['input']!r})"
+
+
+class _Walk:
+    """Follows the location of an error through data and the types that it was validated as."""
+
+    def __init__(self, expected: Any, data: Any, context: Mapping[str, Any] | None) -> None:
+        self._expected, self._data, self._context = expected, data, context
+
+    def to(self, location: Iterable[str | int], path: str) -> tuple[str, Any]:
+        """The path of a location as a user writes it, without the tags of unions, and the type that stands there."""
+        expected, value = self._expected, self._data
+        for step in location:
+            expected, shown = self._step(expected, value, step)
+            if shown:
+                path += f"[{step}]" if isinstance(step, int) else f".{step}" if path else step
+                value = _item(value, step)
+        return path, self._class_of(expected, value)
+
+    def _step(self, expected: Any, value: Any, step: str | int) -> tuple[Any, bool]:
+        """The type at the next step, and whether the step is one of the data rather than a tag of a union."""
+        expected = self._class_of(expected, value)
+        if isinstance(step, int) and expected in {None, Policy}:  # a list is a policy and its guards
+            return (Guard if step else Policy), True
+        if isinstance(expected, type) and issubclass(expected, BaseModel):
+            field = expected.model_fields.get(str(step))
+            return (field.annotation if field else None), True
+        arguments = [argument for argument in get_args(expected) if argument not in {type(None), Ellipsis}]
+        if get_origin(expected) in {Union, UnionType} and len(arguments) > 1:
+            tagged = [member for member in arguments if step in _tags(member)]
+            return (tagged[0], False) if tagged else (None, True)
+        return (arguments[-1] if arguments else None), True
+
+    def _class_of(self, expected: Any, value: Any) -> Any:
+        """The type itself, without what is around it; of a policy or the like, the class that the data names."""
+        arguments = [argument for argument in get_args(expected) if argument is not type(None)]
+        if get_origin(expected) is Annotated or (get_origin(expected) in {Union, UnionType} and len(arguments) == 1):
+            return self._class_of(arguments[0], value)
+        for kinds in KINDS:
+            if expected is kinds.base:
+                with suppress(ValueError):
+                    return kinds.class_of(value, self._context)
+        return expected
+
+
+def _item(value: Any, step: str | int) -> Any:
+    try:
+        return value[step]
+    except (TypeError, KeyError, IndexError):
+        return None
+
+
+def _tags(member: Any) -> set[Any]:
+    """What pydantic calls a member of a union in the location of an error."""
+    tags = {each.tag for each in get_args(member)[1:] if isinstance(each, Tag)}
+    if get_origin(member) is Annotated:
+        member = get_args(member)[0]
+    kind = member.model_fields.get("kind") if isinstance(member, type) and issubclass(member, BaseModel) else None
+    return tags | {getattr(member, "__name__", None), kind.default if kind else None}
