@@ -79,19 +79,15 @@ class Search:
         """How many plans were judged."""
         return len(self._known)
 
-    def offer(self, plan: Plan, judged: Judged) -> None:
-        """A plan that was judged elsewhere."""
-        good = judged.attainment >= self._attainment
-        if good and (self._best is None or judged.gpu_s < self._best[1].gpu_s):
-            self._best = plan, judged
-
     def _judged(self, plan: Plan) -> Judged:
         key = b"".join(plan[name].tobytes() for name in sorted(plan))
         if key not in self._known:
             if len(self._known) >= self._limit:
                 raise _Enough
-            self._known[key] = self._judge(plan)
-            self.offer(plan, self._known[key])
+            judged = self._known[key] = self._judge(plan)
+            good = judged.attainment >= self._attainment
+            if good and (self._best is None or judged.gpu_s < self._best[1].gpu_s):
+                self._best = plan, judged
         return self._known[key]
 
     def _good(self, plan: Plan) -> bool:

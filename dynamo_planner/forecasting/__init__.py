@@ -1,6 +1,5 @@
 """Forecasting: what the load will be, and how sure that is. Pure: state in and state out, no clock, no randomness."""
 
-from dynamo_planner.forecasting.dispersion import Dispersion, DispersionState
 from dynamo_planner.forecasting.experts import DEFAULT_EXPERTS
 from dynamo_planner.forecasting.experts.arima import Arima
 from dynamo_planner.forecasting.experts.constant import Constant
@@ -16,8 +15,6 @@ __all__ = [
     "DEFAULT_EXPERTS",
     "Arima",
     "Constant",
-    "Dispersion",
-    "DispersionState",
     "Expert",
     "Forecast",
     "ForecastState",

@@ -64,18 +64,3 @@ def over_window(forecast: Forecast, noise: float, span_s: float, window_s: float
     level = max(variance - noise / span_s, 0.0)
     wider = min(level + noise / window_s, forecast.mean)
     return forecast._replace(root=math.sqrt(forecast.mean - wider), error=math.sqrt(wider))
-
-
-def highest_of(forecast: Forecast, own: float, intervals: float) -> Forecast:
-    """The forecast for one interval, for the highest of so many that share a level.
-
-    ``own`` is the variance by which each interval differs from the others, independently; the rest is shared. The
-    largest of n independent draws has the quantiles ``q(p**(1/n))`` of one draw; a normal through its median and its
-    90th percentile stands for it.
-    """
-    variance = forecast.error**2
-    own = min(own, variance)
-    middle = forecast.score(0.5 ** (1 / intervals))
-    spread = (forecast.score(0.9 ** (1 / intervals)) - middle) / normal_quantile(0.9)
-    root = forecast.root + middle * math.sqrt(own)
-    return Forecast(root, math.sqrt(variance - own + own * spread**2), (0.5,), (0.0,))

@@ -27,7 +27,7 @@ from dynamo_planner.core.values import Frozen
 from dynamo_planner.forecasting.calibration import Learning, Track, has_room, new_track, settle
 from dynamo_planner.forecasting.experts import DEFAULT_EXPERTS, AnyExpert
 from dynamo_planner.forecasting.experts.expert import MOST_PER_S, Memory, Seconds, checked
-from dynamo_planner.forecasting.forecast import Forecast, highest_of, over_window
+from dynamo_planner.forecasting.forecast import Forecast, over_window
 
 _POISSON = 0.25
 """Variance of the root of a Poisson count: the noise assumed before any was seen."""
@@ -145,21 +145,6 @@ class Forecaster(Frozen):
             return self._expected(state, ahead_s, state.span_s)
         forecast = self._expected(state, ahead_s, _window(window_s))
         return over_window(forecast, state.noise, state.span_s, window_s)
-
-    def peak(self, state: ForecastState | None, at_s: float, horizon_s: float, window_s: float) -> Forecast | None:
-        """The highest mean rate over any span, as long as those fed in, within the window that :meth:`forecast` means.
-
-        An approximation: the level is that of the beginning, middle or end of the window, whichever is highest. What
-        cannot be foretold even at the shortest horizon differs from span to span, the rest is shared by the window.
-        """
-        if state is None or not self.accepts(state):
-            return None
-        ahead_s = _ahead(state, at_s, horizon_s)
-        room = max(_window(window_s) - state.span_s, 0.0)
-        within = [self._expected(state, ahead_s + part * room, state.span_s) for part in (0.0, 0.5, 1.0)]
-        highest = max(within, key=lambda forecast: forecast.quantile(self.judged_level))
-        soon = max(_variances(state.tracks)[0], state.noise / state.span_s)
-        return highest_of(highest, soon, 1 + room / state.span_s)
 
     def accepts(self, state: ForecastState) -> bool:
         """Whether a state is of these experts, horizons and levels."""
