@@ -14,7 +14,7 @@ from dynamo_planner.sizing import Arrivals, ClassicSizing, Load, Need, Percentil
 from dynamo_planner.sources.aggregation.pools import pool_metrics
 from dynamo_planner.sources.aggregation.sample import read_page
 from dynamo_planner.sources.aggregation.traffic import service_traffic
-from dynamo_planner.sources.aggregation.window import Track
+from dynamo_planner.sources.aggregation.window import WorkerHistory
 from dynamo_planner.sources.scraping.exposition import parse_page
 from dynamo_planner.sources.scraping.json_page import parse_json
 from tests.golden.pages import PAGES
@@ -105,14 +105,14 @@ def _profile(name: str) -> Iterator[Any]:
 def _observed(engine: str) -> Iterator[Any]:
     """Two readings of a worker ten seconds apart, and what they tell: the parsing path of ``ScrapeSource``."""
     vocabulary = worker_vocabularies()[engine].for_role("aggregated")
-    track, previous_s = Track("w0", 30.0), None
+    track, previous_s = WorkerHistory("w0", 30.0), None
     for at_s, turn in zip((1000.0, 1010.0), PAGES[engine], strict=True):
         page: dict[str, Any] = {}
         for path, text in turn.items():
             names = vocabulary.names()
             page |= parse_json(text, path, names) if text[0] in "[{" else parse_page(text, names)
         track.add(read_page(page, vocabulary, at_s), previous_s)
-        track.seen = track.listed = True
+        track.observed = track.listed = True
         previous_s = at_s
         metrics, missing = pool_metrics([track], at_s)
         told = service_traffic({"workers": [track]}, {"workers": "aggregated"}, at_s)

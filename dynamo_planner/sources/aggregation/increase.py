@@ -1,7 +1,7 @@
-"""What happened between two readings of a worker: increases of counters and histograms, with resets handled.
+"""What happened between two samples of a worker: increases of counters and histograms, with resets handled.
 
 A counter that fell was reset, so that all of its value is new, as Prometheus has it (``increase``); a histogram is
-reset as a whole. A process that began since the last reading began at zero, whether or not its counters have already
+reset as a whole. A process that began since the last sample began at zero, whether or not its counters have already
 overtaken the old ones.
 """
 
@@ -11,68 +11,76 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from dynamo_planner.sources.aggregation.sample import Observed, Reading
-from dynamo_planner.sources.series import Series
+from dynamo_planner.sources.aggregation.sample import HistogramData, WorkerSample
+from dynamo_planner.sources.series import Labels, Series
 
 T = TypeVar("T")
 
-NOTHING = Observed(count=0.0, total=0.0, up_to={})
+EMPTY_HISTOGRAM = HistogramData(count=0.0, total=0.0, buckets={})
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """What one worker did between two readings, or since its process began (``since_birth``).
+    """What one worker did between two samples.
 
-    ``arrivals`` are as the worker counts them, or else the completions and the change of what is in the worker;
-    ``None`` where neither is known, as are the counters and histograms that are not there.
+    A counter or histogram that is not there is unknown.
+
+    Args:
+        start_s: its start, in Unix seconds.
+        end_s: its end, in Unix seconds.
+        since_start: whether it begins with the worker's process, and not with a sample.
+        arrivals: requests that came, as the worker counts them, or else completions plus the change of requests in the
+            worker; ``None`` where neither is known.
+        counters: increases by quantity.
+        histograms: what was observed in it, by quantity.
     """
 
     start_s: float
     end_s: float
-    since_birth: bool
+    since_start: bool
     arrivals: float | None
     counters: Mapping[str, float]
-    histograms: Mapping[str, Observed]
+    histograms: Mapping[str, HistogramData]
 
 
-def interval_between(before: Reading, after: Reading) -> Interval:
-    """The interval from one reading of a worker to the next."""
+def interval_between(before: WorkerSample, after: WorkerSample) -> Interval:
+    """The interval from one sample of a worker to the next."""
     if _restarted(before, after):
-        before = _at_birth(after, before.at_s)
-    return _interval(before, after, since_birth=False)
+        before = _at_start(after, before.at_s)
+    return _interval(before, after, since_start=False)
 
 
-def interval_since_birth(first: Reading, birth_s: float) -> Interval:
-    """The interval from the beginning of a process to its first reading: all that it has counted."""
-    return _interval(_at_birth(first, birth_s), first, since_birth=True)
+def interval_since_start(first: WorkerSample, started_s: float) -> Interval:
+    """The interval from the beginning of a process to its first sample: all that it has counted."""
+    return _interval(_at_start(first, started_s), first, since_start=True)
 
 
-def carried_over(before: Reading, after: Reading) -> Reading:
-    """The later reading with what is as it was, because nothing has happened that would have been told.
+def carried_over(before: WorkerSample, after: WorkerSample) -> WorkerSample:
+    """The later sample, with the earlier one's values of quantities that have nothing new to report.
 
-    Where a reading between them went to somebody else, the later one says so.
+    Where another reader took items between the two, the later sample says so and the quantity is unknown.
     """
     gauges = {quantity: before.gauges[quantity] for quantity in after.unchanged if quantity in before.gauges}
     none_since = {
         quantity: replace(then, count=0.0, first=then.last + 1)
-        for quantity, then in before.since_read.items()
+        for quantity, then in before.read_once.items()
         if quantity in after.unchanged
     }
     unknown = {quantity: why for quantity, why in after.unknown.items() if quantity not in gauges | none_since}
-    for quantity, now in after.since_read.items():
-        then = before.since_read.get(quantity)
+    for quantity, now in after.read_once.items():
+        then = before.read_once.get(quantity)
         if then is not None and now.first > then.last + 1:
-            unknown[quantity] = f"{now.name}: another reader was told {then.last + 1:g} to {now.first - 1:g}"
+            unknown[quantity] = f"{now.name}: another reader got {then.last + 1:g} to {now.first - 1:g}"
     return replace(
-        after, gauges={**after.gauges, **gauges}, since_read={**after.since_read, **none_since}, unknown=unknown
+        after, gauges={**after.gauges, **gauges}, read_once={**after.read_once, **none_since}, unknown=unknown
     )
 
 
-def _restarted(before: Reading, after: Reading) -> bool:
-    """Whether another process answered: by its start, or where that is unknown by a counter that fell."""
+def _restarted(before: WorkerSample, after: WorkerSample) -> bool:
+    """Whether another process answered: by its start time, or where that is unknown by a counter that fell."""
     if before.started_s is not None and after.started_s is not None:
         return after.started_s != before.started_s
-    if any(now.first <= then.last for then, now in _both(before.since_read, after.since_read)):
+    if any(now.first <= then.last for then, now in _both(before.read_once, after.read_once)):
         return True
     return any(
         value < before.counters.get(quantity, {}).get(labels, 0.0)
@@ -81,46 +89,44 @@ def _restarted(before: Reading, after: Reading) -> bool:
     )
 
 
-def _at_birth(reading: Reading, at_s: float) -> Reading:
-    """What the page would have told when the process began: nothing in it, and nothing counted."""
-    return Reading(
+def _at_start(sample: WorkerSample, at_s: float) -> WorkerSample:
+    """What the page would have reported when the process began: nothing in it, and nothing counted."""
+    return WorkerSample(
         at_s=at_s,
-        started_s=reading.started_s,
+        started_s=sample.started_s,
         gauges={"running": 0.0, "waiting": 0.0, "inside": 0.0},
-        counters={quantity: {} for quantity in reading.counters},
-        histograms={quantity: {} for quantity in reading.histograms},
+        counters={quantity: {} for quantity in sample.counters},
+        histograms={quantity: {} for quantity in sample.histograms},
     )
 
 
-def _interval(before: Reading, after: Reading, *, since_birth: bool) -> Interval:
+def _interval(before: WorkerSample, after: WorkerSample, *, since_start: bool) -> Interval:
     counters = {
         quantity: _increase(before.counters.get(quantity, {}), series)
         for quantity, series in after.counters.items()
         if _comparable(before, after, quantity, before.counters)
     }
-    counters |= {quantity: now.count for quantity, now in after.since_read.items() if quantity not in after.unknown}
+    counters |= {quantity: now.count for quantity, now in after.read_once.items() if quantity not in after.unknown}
     histograms = {
-        quantity: total(
-            _new_in(before.histograms.get(quantity, {}).get(labels, NOTHING), now) for labels, now in series.items()
-        )
+        quantity: _increase_of_histograms(before.histograms.get(quantity, {}), series)
         for quantity, series in after.histograms.items()
         if _comparable(before, after, quantity, before.histograms)
     }
     return Interval(
         start_s=before.at_s,
         end_s=after.at_s,
-        since_birth=since_birth,
+        since_start=since_start,
         arrivals=counters.get("arrivals", _arrivals(counters.get("completions"), _inside(before), _inside(after))),
         counters=counters,
         histograms=histograms,
     )
 
 
-def _comparable(before: Reading, after: Reading, quantity: str, known: Container[str]) -> bool:
-    """Whether both tell the same metric. One that was not on the page before began at zero since."""
+def _comparable(before: WorkerSample, after: WorkerSample, quantity: str, known: Container[str]) -> bool:
+    """Whether both report the same metric. One that was not on the page before began at zero since."""
     if quantity in before.absent and quantity not in known:
         return True
-    by_names = before.via.get(quantity), after.via.get(quantity)
+    by_names = before.metric_names.get(quantity), after.metric_names.get(quantity)
     return quantity in known and (None in by_names or by_names[0] == by_names[1])
 
 
@@ -128,10 +134,10 @@ def _both(before: Mapping[str, T], after: Mapping[str, T]) -> list[tuple[T, T]]:
     return [(before[quantity], now) for quantity, now in after.items() if quantity in before]
 
 
-def _inside(reading: Reading) -> float | None:
-    if "inside" in reading.gauges:
-        return reading.gauges["inside"]
-    running, waiting = reading.gauges.get("running"), reading.gauges.get("waiting")
+def _inside(sample: WorkerSample) -> float | None:
+    if "inside" in sample.gauges:
+        return sample.gauges["inside"]
+    running, waiting = sample.gauges.get("running"), sample.gauges.get("waiting")
     return None if running is None or waiting is None else running + waiting
 
 
@@ -148,31 +154,40 @@ def _increase(before: Series, after: Series) -> float:
     return increase
 
 
-def _new_in(before: Observed, now: Observed) -> Observed:
-    """What a histogram has observed since; all of it, if it was reset."""
-    if now.count < before.count or any(count < before.up_to.get(bound, 0.0) for bound, count in now.up_to.items()):
+def _increase_of_histograms(
+    before: Mapping[Labels, HistogramData], after: Mapping[Labels, HistogramData]
+) -> HistogramData:
+    """What was observed over all label sets; one that was not there before began at zero since."""
+    return sum_histograms(
+        _histogram_increase(before.get(labels, EMPTY_HISTOGRAM), now) for labels, now in after.items()
+    )
+
+
+def _histogram_increase(before: HistogramData, now: HistogramData) -> HistogramData:
+    """What a histogram observed between two samples; all of the later one, if it was reset."""
+    if now.count < before.count or any(count < before.buckets.get(bound, 0.0) for bound, count in now.buckets.items()):
         return now
-    return Observed(
+    return HistogramData(
         count=now.count - before.count,
         total=max(0.0, now.total - before.total),
-        up_to={
-            bound: count - before.up_to.get(bound, 0.0)
-            for bound, count in now.up_to.items()
-            if bound in before.up_to or before.count == 0
+        buckets={
+            bound: count - before.buckets.get(bound, 0.0)
+            for bound, count in now.buckets.items()
+            if bound in before.buckets or before.count == 0
         },
     )
 
 
-def total(parts: Iterable[Observed]) -> Observed:
-    """Several histograms as one, at the bounds that all of them have; those that observed nothing do not matter.
+def sum_histograms(parts: Iterable[HistogramData]) -> HistogramData:
+    """Several histograms as one, at the bounds that all non-empty ones have.
 
-    >>> total([Observed(2, 6.0, {1: 0, 5: 2}), Observed(1, 4.0, {5: 1, 10: 1}), NOTHING])
-    Observed(count=3.0, total=10.0, up_to={5: 3.0})
+    >>> sum_histograms([HistogramData(2, 6.0, {1: 0, 5: 2}), HistogramData(1, 4.0, {5: 1, 10: 1}), EMPTY_HISTOGRAM])
+    HistogramData(count=3.0, total=10.0, buckets={5: 3.0})
     """
     full = [part for part in parts if part.count > 0]
-    bounds = set.intersection(*(set(part.up_to) for part in full)) if full else set()
-    return Observed(
+    bounds = set.intersection(*(set(part.buckets) for part in full)) if full else set()
+    return HistogramData(
         count=sum((part.count for part in full), 0.0),
         total=sum((part.total for part in full), 0.0),
-        up_to={bound: sum((part.up_to[bound] for part in full), 0.0) for bound in sorted(bounds)},
+        buckets={bound: sum((part.buckets[bound] for part in full), 0.0) for bound in sorted(bounds)},
     )

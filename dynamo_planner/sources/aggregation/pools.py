@@ -1,4 +1,4 @@
-"""The metrics of a pool out of those of its workers."""
+"""The metrics of a pool from the histories of its workers."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from dynamo_planner.core.snapshot import PoolMetrics, WorkerStatus
 from dynamo_planner.core.values import FrozenMap
-from dynamo_planner.sources.aggregation.traffic import traffic_of, unknown_at, why_unseen
-from dynamo_planner.sources.aggregation.window import Track
+from dynamo_planner.sources.aggregation.traffic import pool_traffic, why_unknown, why_unobserved
+from dynamo_planner.sources.aggregation.window import WorkerHistory
 
 QUANTITY_OF = {
     "queued": "waiting",
@@ -16,64 +16,70 @@ QUANTITY_OF = {
     "kv_usage": "kv_usage",
     "kv_capacity_tokens": "kv_capacity_tokens",
 }
-"""What each field is in a vocabulary."""
+"""For each field of :class:`PoolMetrics` that is a gauge, the quantity of a vocabulary."""
 
 SUMS = ("queued", "running")
-"""Known if every worker that was seen tells them: a sum of some would be too low. The others are means."""
+"""Known if every worker that answered reports them, since the sum of some would be too low. The others are means."""
 
-Missing = dict[tuple[str, ...], str]
+MissingByPath = dict[tuple[str, ...], str]
 """Why a field is unknown, by its path within the pool."""
 
 
 @dataclass(frozen=True)
 class WorkerNotes:
-    """What is known of a worker beside numbers: its engine, and of each quantity that it does not tell, why."""
+    """What is known of a worker beside numbers.
+
+    Args:
+        engine: the name of its engine; ``None`` where it was not detected.
+        unknown: for each quantity that it does not report, why.
+    """
 
     engine: str | None
     unknown: Mapping[str, str] = FrozenMap()
 
 
-def notes_of(track: Track, engine: str | None) -> WorkerNotes:
-    """The notes of a worker as it was last seen."""
-    return WorkerNotes(engine, FrozenMap(track.last.unknown) if track.seen and track.last else FrozenMap())
+def notes_of(worker: WorkerHistory, engine: str | None) -> WorkerNotes:
+    """The notes of a worker as of its last sample."""
+    return WorkerNotes(engine, FrozenMap(worker.last.unknown) if worker.observed and worker.last else FrozenMap())
 
 
-def pool_metrics(tracks: Sequence[Track], at_s: float) -> tuple[PoolMetrics, Missing]:
-    """What was seen of a pool at ``at_s``, and why the rest is unknown."""
-    listed = [track for track in tracks if track.listed]
-    seen = [track for track in listed if track.seen]
-    workers = tuple(_status(track) for track in listed)
-    if not seen:
-        last_s = max((status.observed_at_s for status in workers if status.observed_at_s is not None), default=None)
+def pool_metrics(workers: Sequence[WorkerHistory], at_s: float) -> tuple[PoolMetrics, MissingByPath]:
+    """The metrics of a pool at ``at_s``, and why the rest is unknown."""
+    listed = [worker for worker in workers if worker.listed]
+    observed = [worker for worker in listed if worker.observed]
+    statuses = tuple(_status(worker) for worker in listed)
+    if not observed:
+        last_s = max((status.observed_at_s for status in statuses if status.observed_at_s is not None), default=None)
         coverage = 0.0 if listed else None
-        return PoolMetrics(observed_at_s=last_s, coverage=coverage, workers=workers), {(): why_unseen(tracks)}
-    told = traffic_of(tracks, at_s)
-    values = {field: _over(seen, field) for field in QUANTITY_OF}
-    missing: Missing = {("traffic", field): why for field, why in told.missing.items()}
+        return PoolMetrics(observed_at_s=last_s, coverage=coverage, workers=statuses), {(): why_unobserved(workers)}
+    traffic = pool_traffic(workers, at_s)
+    values = {field: _together(observed, field) for field in QUANTITY_OF}
+    missing: MissingByPath = {("traffic", field): why for field, why in traffic.missing.items()}
     for field, value in values.items():
         if value is None:
-            missing[(field,)] = unknown_at(QUANTITY_OF[field], seen) or ""
+            missing[(field,)] = why_unknown(QUANTITY_OF[field], observed) or ""
     metrics = PoolMetrics(
         observed_at_s=at_s,
-        coverage=len(seen) / len(listed),
-        traffic=told.as_traffic(at_s),
-        workers=workers,
+        coverage=len(observed) / len(listed),
+        traffic=traffic.as_traffic(at_s),
+        workers=statuses,
         **values,
     )
     return metrics, missing
 
 
-def _over(seen: Sequence[Track], field: str) -> float | None:
-    values = [value for track in seen if (value := _gauge(track, field)) is not None]
-    if not values or (field in SUMS and len(values) < len(seen)):
+def _together(observed: Sequence[WorkerHistory], field: str) -> float | None:
+    """The sum or mean of a field over workers."""
+    values = [value for worker in observed if (value := _gauge(worker, field)) is not None]
+    if not values or (field in SUMS and len(values) < len(observed)):
         return None
     return sum(values) if field in SUMS else sum(values) / len(values)
 
 
-def _gauge(track: Track, field: str) -> float | None:
-    return track.last.gauges.get(QUANTITY_OF[field]) if track.seen and track.last else None
+def _gauge(worker: WorkerHistory, field: str) -> float | None:
+    return worker.last.gauges.get(QUANTITY_OF[field]) if worker.observed and worker.last else None
 
 
-def _status(track: Track) -> WorkerStatus:
-    known = {field: _gauge(track, field) for field in QUANTITY_OF}
-    return WorkerStatus(name=track.name, observed_at_s=track.last.at_s if track.last else None, **known)
+def _status(worker: WorkerHistory) -> WorkerStatus:
+    known = {field: _gauge(worker, field) for field in QUANTITY_OF}
+    return WorkerStatus(name=worker.name, observed_at_s=worker.last.at_s if worker.last else None, **known)

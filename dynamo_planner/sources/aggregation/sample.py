@@ -1,11 +1,11 @@
-"""One page of one worker in the terms of a vocabulary: what it tells, and why it does not tell the rest.
+"""One page of one worker in an engine's vocabulary: what it reports, and why it does not report the rest.
 
 >>> from dynamo_planner.engines.vllm import VLLM
 >>> page = {"vllm:num_requests_running": {(): 4.0}, "vllm:num_requests_waiting": {(): -1.0}}
->>> reading = read_page(page, VLLM, at_s=0.0)
->>> reading.gauges, reading.unknown["waiting"]
+>>> sample = read_page(page, VLLM, at_s=0.0)
+>>> sample.gauges, sample.unknown["waiting"]
 ({'running': 4.0}, 'vllm:num_requests_waiting is -1, which it cannot be')
->>> reading.unknown["isl"]
+>>> sample.unknown["isl"]
 'vllm:request_prompt_tokens is not on its page'
 """
 
@@ -19,36 +19,48 @@ from functools import lru_cache
 from dynamo_planner.engines.metric_kinds import Counter, Histogram, Mean, Metric
 from dynamo_planner.engines.vocabulary import COUNTERS, GAUGES, QUANTITIES, Quantity, Vocabulary
 from dynamo_planner.sources.aggregation.selection import (
-    LARGEST,
+    MAX_PLAUSIBLE,
     AbsentError,
-    NothingNewError,
+    NoNewItemsError,
     UnknownQuantityError,
-    counter,
-    gauge,
-    histogram,
-    possible,
+    counter_series,
+    gauge_value,
+    histogram_series,
+    require_plausible,
 )
 from dynamo_planner.sources.series import Labels, Page, Series
 
 SHARE_TOLERANCE = 0.01
-"""A share that is over 1 by no more than this is 1: what is measured at two moments may be."""
+"""By how much a share may exceed 1 and be taken for 1: its parts may be measured at two moments."""
 
 SHARES = ("kv_usage", "prefix_hit_rate")
 
 
 @dataclass(frozen=True, slots=True)
-class Observed:
-    """What a histogram has observed since its process began: how many values, their sum, and how many of them were up
-    to each bound (finite ones only). In the quantity's unit."""
+class HistogramData:
+    """What a histogram observed, since its process began or within an interval.
+
+    Args:
+        count: number of values.
+        total: their sum, in the quantity's unit.
+        buckets: for each finite upper bound, in the quantity's unit, the number of values up to it (cumulative).
+    """
 
     count: float
     total: float
-    up_to: Mapping[float, float]
+    buckets: Mapping[float, float]
 
 
 @dataclass(frozen=True, slots=True)
-class SinceRead:
-    """What was counted since a page was last read, in items with the numbers ``first`` to ``last``."""
+class ReadOnceCount:
+    """What was counted since a page was last read, of a list that each reader empties.
+
+    Args:
+        name: the metric, for messages.
+        count: its sum over the items.
+        first: the number of the first item.
+        last: the number of the last item.
+    """
 
     name: str
     count: float
@@ -57,27 +69,36 @@ class SinceRead:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """One page. ``unknown`` says of every quantity that is in none of the others why it is not.
+class WorkerSample:
+    """What one worker reported at one moment.
 
-    ``absent`` are those whose metrics are not there at all, ``unchanged`` those that are as they were, and ``via`` says
-    by which name each was read.
+    Args:
+        at_s: when, in Unix seconds.
+        started_s: when its process began, in Unix seconds; ``None`` where unknown.
+        gauges: values as they were, by quantity.
+        counters: totals since the process began, by quantity and series.
+        read_once: counts since the last read, by quantity.
+        histograms: what was observed since the process began, by quantity and series.
+        unknown: for each quantity that is in none of these, why.
+        absent: quantities none of whose metrics is on the page.
+        unchanged: quantities whose list has no new items, so that they are as they were.
+        metric_names: for counters and histograms, the name under which each was read.
     """
 
     at_s: float
     started_s: float | None
     gauges: dict[str, float] = field(default_factory=dict)
     counters: dict[str, Series] = field(default_factory=dict)
-    since_read: dict[str, SinceRead] = field(default_factory=dict)
-    histograms: dict[str, dict[Labels, Observed]] = field(default_factory=dict)
+    read_once: dict[str, ReadOnceCount] = field(default_factory=dict)
+    histograms: dict[str, dict[Labels, HistogramData]] = field(default_factory=dict)
     unknown: dict[str, str] = field(default_factory=dict)
     absent: set[str] = field(default_factory=set)
     unchanged: set[str] = field(default_factory=set)
-    via: dict[str, str] = field(default_factory=dict)
+    metric_names: dict[str, str] = field(default_factory=dict)
 
 
-def of_model(page: Page, label: str | None, model: str | None) -> Page:
-    """The page without series of other models; those that do not say of which they are stay."""
+def select_model(page: Page, label: str | None, model: str | None) -> Page:
+    """Drop the series of other models; a series without the label is of all models, and stays."""
     if label is None or model is None:
         return page
     wanted = (label, model.casefold())
@@ -91,62 +112,69 @@ def of_model(page: Page, label: str | None, model: str | None) -> Page:
     }
 
 
-def read_page(page: Page, vocabulary: Vocabulary, at_s: float, unread: Mapping[str, str] | None = None) -> Reading:
-    """The page in the terms of the vocabulary; ``unread`` says which of its pages could not be had, and why."""
-    reading = Reading(at_s=at_s, started_s=_started(page, vocabulary))
+def read_page(
+    page: Page, vocabulary: Vocabulary, at_s: float, failed_pages: Mapping[str, str] | None = None
+) -> WorkerSample:
+    """Read a page in an engine's vocabulary.
+
+    Args:
+        page: the series of all pages of the worker.
+        vocabulary: for the worker's role.
+        at_s: when it was read, in Unix seconds.
+        failed_pages: for each page that could not be fetched, why.
+    """
+    sample = WorkerSample(at_s=at_s, started_s=_started(page, vocabulary))
     for quantity in QUANTITIES:
         if quantity not in vocabulary.quantities:
-            reading.unknown[quantity] = vocabulary.cannot_tell.get(
-                quantity, f"{vocabulary.engine} has no metric for it"
-            )
+            sample.unknown[quantity] = vocabulary.cannot_tell.get(quantity, f"{vocabulary.engine} has no metric for it")
     for quantity, metrics in vocabulary.quantities.items():
-        why = _first_of(reading, page, quantity, metrics)
+        why = _first_of(sample, page, quantity, metrics)
         if why:
-            switch = switched_on_by(vocabulary.switches.get(quantity, "")) if quantity in reading.absent else ""
-            reading.unknown[quantity] = "; ".join((why + switch, *(unread or {}).values()))
-    _nothing_yet(reading, vocabulary)
-    if unread:
-        reading.absent.clear()
-    return reading
+            switch = start_hint(vocabulary.switches.get(quantity, "")) if quantity in sample.absent else ""
+            sample.unknown[quantity] = "; ".join((why + switch, *(failed_pages or {}).values()))
+    _zero_before_first_request(sample, vocabulary)
+    if failed_pages:
+        sample.absent.clear()
+    return sample
 
 
-def switched_on_by(switch: str) -> str:
-    """How an engine is made to tell what it does not, as the end of a message; empty where nothing is to be done."""
+def start_hint(switch: str) -> str:
+    """How an engine is made to report a quantity, as the end of a message; empty where there is no such switch."""
     return f" (start it with {switch})" if switch else ""
 
 
-def _first_of(reading: Reading, page: Page, quantity: Quantity, metrics: tuple[Metric, ...]) -> str:
-    """Read the first metric that is on the page; say why, where none could be read."""
-    looked_for: dict[str, None] = {}
+def _first_of(sample: WorkerSample, page: Page, quantity: Quantity, metrics: tuple[Metric, ...]) -> str:
+    """Read the first metric that is on the page. Returns why none could be read, or an empty text."""
+    expected_names: dict[str, None] = {}
     for metric in metrics:
         try:
-            _read(reading, page, quantity, metric)
+            _read(sample, page, quantity, metric)
         except AbsentError as error:
-            looked_for |= dict.fromkeys(error.names)
-        except NothingNewError as error:
-            reading.unchanged.add(quantity)
-            return " and ".join((*([str(AbsentError(looked_for))] if looked_for else []), str(error)))
+            expected_names |= dict.fromkeys(error.names)
+        except NoNewItemsError as error:
+            sample.unchanged.add(quantity)
+            return " and ".join((*([str(AbsentError(expected_names))] if expected_names else []), str(error)))
         except UnknownQuantityError as error:
             return str(error)
         else:
             return ""
-    reading.absent.add(quantity)
-    return str(AbsentError(looked_for))
+    sample.absent.add(quantity)
+    return str(AbsentError(expected_names))
 
 
-def _nothing_yet(reading: Reading, vocabulary: Vocabulary) -> None:
-    """Where no metric is there that comes with the first request, there was none."""
+def _zero_before_first_request(sample: WorkerSample, vocabulary: Vocabulary) -> None:
+    """Set to zero what appears with the first request, where none of it is on the page: there was none yet."""
     coming = [quantity for quantity in vocabulary.with_first_request if quantity in vocabulary.quantities]
-    if not coming or set(coming) - reading.absent:
+    if not coming or set(coming) - sample.absent:
         return
     for quantity in coming:
-        del reading.unknown[quantity]
+        del sample.unknown[quantity]
         if quantity in GAUGES:
-            reading.gauges[quantity] = 0.0
+            sample.gauges[quantity] = 0.0
         elif quantity in COUNTERS:
-            reading.counters[quantity] = {}
+            sample.counters[quantity] = {}
         else:
-            reading.histograms[quantity] = {}
+            sample.histograms[quantity] = {}
 
 
 def _started(page: Page, vocabulary: Vocabulary) -> float | None:
@@ -154,63 +182,63 @@ def _started(page: Page, vocabulary: Vocabulary) -> float | None:
     return max(times) if times and all(math.isfinite(time) for time in times) else None
 
 
-def _read(reading: Reading, page: Page, quantity: str, metric: Metric) -> None:
+def _read(sample: WorkerSample, page: Page, quantity: str, metric: Metric) -> None:
     if isinstance(metric, Histogram):
-        reading.via[quantity], samples = histogram(page, metric)
-        reading.histograms[quantity] = _observed(reading.via[quantity], samples, metric.scale)
+        sample.metric_names[quantity], samples = histogram_series(page, metric)
+        sample.histograms[quantity] = _histogram_data(sample.metric_names[quantity], samples, metric.scale)
     elif isinstance(metric, Mean):
-        reading.via[quantity], total = counter(page, metric.total)
-        _, count = counter(page, metric.count)
-        summed = Observed(count=sum(count.values()), total=sum(total.values()) * metric.scale, up_to={})
-        reading.histograms[quantity] = {(): summed}
+        sample.metric_names[quantity], total = counter_series(page, metric.total)
+        _, count = counter_series(page, metric.count)
+        summed = HistogramData(count=sum(count.values()), total=sum(total.values()) * metric.scale, buckets={})
+        sample.histograms[quantity] = {(): summed}
     elif isinstance(metric, Counter):
         if metric.numbered is not None:
-            reading.since_read[quantity] = _since_read(page, metric, metric.numbered)
+            sample.read_once[quantity] = _read_once(page, metric, metric.numbered)
         else:
-            reading.via[quantity], reading.counters[quantity] = counter(page, metric)
+            sample.metric_names[quantity], sample.counters[quantity] = counter_series(page, metric)
     else:
-        value = gauge(page, metric)
+        value = gauge_value(page, metric)
         if quantity in SHARES and value > 1 + SHARE_TOLERANCE:
             raise UnknownQuantityError(f"{next(metric.samples())} is {value:g}, and a share is at most 1")
-        reading.gauges[quantity] = min(value, 1.0) if quantity in SHARES else value
+        sample.gauges[quantity] = min(value, 1.0) if quantity in SHARES else value
 
 
-def _since_read(page: Page, metric: Counter, numbered: str) -> SinceRead:
-    name, series = counter(page, metric)
-    _, numbers = counter(page, Counter(names=(numbered,)))
-    return SinceRead(name, sum(series.values()), first=min(numbers.values()), last=max(numbers.values()))
+def _read_once(page: Page, metric: Counter, numbered: str) -> ReadOnceCount:
+    name, series = counter_series(page, metric)
+    _, numbers = counter_series(page, Counter(names=(numbered,)))
+    return ReadOnceCount(name, sum(series.values()), first=min(numbers.values()), last=max(numbers.values()))
 
 
-def _observed(name: str, samples: Mapping[str, Series], scale: float) -> dict[Labels, Observed]:
+def _histogram_data(name: str, samples: Mapping[str, Series], scale: float) -> dict[Labels, HistogramData]:
     counts, sums, buckets = (samples.get(suffix) for suffix in ("_count", "_sum", "_bucket"))
     bounds = _bounds(buckets or {})
     if counts is None:
-        counts = {labels: up_to[math.inf] for labels, up_to in bounds.items() if math.inf in up_to}
-    observed = {}
+        counts = {labels: buckets[math.inf] for labels, buckets in bounds.items() if math.inf in buckets}
+    found = {}
     for labels, count in counts.items():
         if sums is None or labels not in sums:
             raise UnknownQuantityError(f"{name}_sum is not on its page")
-        observed[labels] = Observed(
-            count=possible(f"{name}_count", count),
-            total=possible(f"{name}_sum", sums[labels] * scale),
-            up_to=_finite(bounds.get(labels, {}), scale),
+        found[labels] = HistogramData(
+            count=require_plausible(f"{name}_count", count),
+            total=require_plausible(f"{name}_sum", sums[labels] * scale),
+            buckets=_finite(bounds.get(labels, {}), scale),
         )
-    return observed
+    return found
 
 
 def _bounds(buckets: Series) -> dict[Labels, dict[float, float]]:
-    """The cumulative counts by upper bound, for each set of the other labels; without those that do not read."""
+    """The cumulative counts by upper bound, for each set of the other labels; without implausible ones."""
     bounds: dict[Labels, dict[float, float]] = {}
     for labels, value in buckets.items():
         others, bound = _without_bound(labels)
-        if bound >= 0 and 0 <= value <= LARGEST:
+        if bound >= 0 and 0 <= value <= MAX_PLAUSIBLE:
             bounds.setdefault(others, {})[bound] = value
     return bounds
 
 
 @lru_cache(maxsize=2**16)
 def _without_bound(labels: Labels) -> tuple[Labels, float]:
-    """The other labels of a bucket, and its upper bound; NaN where that does not read."""
+    """The other labels of a bucket, and its upper bound; NaN where it is not a number."""
     others = tuple(pair for pair in labels if pair[0] != "le")
     try:
         return others, float(dict(labels)["le"])
@@ -218,5 +246,5 @@ def _without_bound(labels: Labels) -> tuple[Labels, float]:
         return others, math.nan
 
 
-def _finite(up_to: Mapping[float, float], scale: float) -> dict[float, float]:
-    return {bound * scale: count for bound, count in sorted(up_to.items()) if bound <= LARGEST}
+def _finite(buckets: Mapping[float, float], scale: float) -> dict[float, float]:
+    return {bound * scale: count for bound, count in sorted(buckets.items()) if bound <= MAX_PLAUSIBLE}

@@ -1,4 +1,4 @@
-"""The series of a metric on a page, and what they are together."""
+"""Which series of a page make a metric, and their sum, mean, ratio or product."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Iterable, Mapping
 from dynamo_planner.engines.metric_kinds import HISTOGRAM_SUFFIXES, Counter, Gauge, Histogram, Info, Product, Ratio
 from dynamo_planner.sources.series import Labels, Page, Series
 
-LARGEST = 1e18
-"""No count, sum of tokens or sum of times in a worker's life gets here; a value that does is unknown."""
+MAX_PLAUSIBLE = 1e18
+"""No count, sum of tokens or sum of times in a worker's life gets here; a larger value is unknown."""
 
 Where = Mapping[str, tuple[str, ...]]
 
 
 class UnknownQuantityError(Exception):
-    """A page does not tell a quantity; the message says why."""
+    """A page does not report a quantity; the message says why."""
 
 
 class AbsentError(UnknownQuantityError):
@@ -26,60 +26,60 @@ class AbsentError(UnknownQuantityError):
         super().__init__(f"{' or '.join(self.names)} is not on its page")
 
 
-class NothingNewError(UnknownQuantityError):
-    """The list that would tell it has no items since it was last read."""
+class NoNewItemsError(UnknownQuantityError):
+    """The list that reports it has no items since it was last read."""
 
 
-def possible(name: str, value: float) -> float:
-    """A value that can be: a number, not negative, and not beyond all measure."""
-    if not 0 <= value <= LARGEST:
+def require_plausible(name: str, value: float) -> float:
+    """The value itself. Raises :class:`UnknownQuantityError` for NaN, a negative and an implausibly large one."""
+    if not 0 <= value <= MAX_PLAUSIBLE:
         raise UnknownQuantityError(f"{name} is {value:g}, which it cannot be")
     return value
 
 
-def gauge(page: Page, metric: Gauge | Ratio | Product | Info) -> float:
-    """The value of a metric that is as it is now."""
+def gauge_value(page: Page, metric: Gauge | Ratio | Product | Info) -> float:
+    """The present value of a metric that is no counter."""
     if isinstance(metric, Ratio):
-        part, whole = gauge(page, metric.part), gauge(page, metric.whole)
+        part, whole = gauge_value(page, metric.part), gauge_value(page, metric.whole)
         if whole == 0:
             raise UnknownQuantityError(f"{metric.whole.names[0]} is 0, and nothing is a share of it")
         return part / whole
     if isinstance(metric, Product):
-        return math.prod(gauge(page, factor) for factor in metric.factors)
+        return math.prod(gauge_value(page, factor) for factor in metric.factors)
     if isinstance(metric, Info):
         name, series = _series(page, metric.names, {})
-        return possible(name, sum(_product(name, labels, metric.labels) for labels in series))
-    return possible(
+        return require_plausible(name, sum(_product(name, labels, metric.labels) for labels in series))
+    return require_plausible(
         metric.names[0],
         metric.scale
         * (
-            _together(page, metric, metric.names)
-            + sum(_together(page, metric, names) for names in metric.plus)
-            - sum(_together(page, metric, names) for names in metric.minus)
+            _gauge_sum(page, metric, metric.names)
+            + sum(_gauge_sum(page, metric, names) for names in metric.plus)
+            - sum(_gauge_sum(page, metric, names) for names in metric.minus)
         ),
     )
 
 
-def _together(page: Page, metric: Gauge, names: tuple[str, ...]) -> float:
+def _gauge_sum(page: Page, metric: Gauge, names: tuple[str, ...]) -> float:
     name, series = _series(page, names, metric.where)
-    values = list(_once(name, series, metric.copies).values())
+    values = list(_without_copies(name, series, metric.copies).values())
     if metric.across == "last" and values:
         return values[-1]
     return math.fsum(values) / (len(values) if metric.across == "mean" and values else 1)
 
 
-def counter(page: Page, metric: Counter) -> tuple[str, Series]:
-    """The name that is on the page, and its series; those of several names that are added stand beside each other."""
+def counter_series(page: Page, metric: Counter) -> tuple[str, Series]:
+    """The name that is on the page, and its series, with those of the metrics that are added to it (``plus``)."""
     first, series = _series(page, metric.names, metric.where, counts=True)
-    found = _once(first, series, metric.copies)
+    found = _without_copies(first, series, metric.copies)
     for names in metric.plus:
         name, series = _series(page, names, metric.where, counts=True)
-        more = _once(name, series, metric.copies)
+        more = _without_copies(name, series, metric.copies)
         found = found | {(*labels, ("__name__", name)): value for labels, value in more.items()}
     return first, found
 
 
-def histogram(page: Page, metric: Histogram) -> tuple[str, dict[str, Series]]:
+def histogram_series(page: Page, metric: Histogram) -> tuple[str, dict[str, Series]]:
     """The name that is on the page, and the series of each of its samples that is."""
     for samples_needed in (True, False):
         for name in metric.names:
@@ -90,18 +90,18 @@ def histogram(page: Page, metric: Histogram) -> tuple[str, dict[str, Series]]:
 
 
 def _series(page: Page, names: tuple[str, ...], where: Where, *, counts: bool = False) -> tuple[str, Series]:
-    """The newest name that has samples on the page, and those that are picked.
+    """The newest name that has samples on the page, and its matching samples.
 
-    What counts may be on the page by name alone, and none of its samples be picked: nothing was counted yet.
+    A metric that ``counts`` may have no matching samples, or be on the page by name alone: nothing was counted yet.
     """
     if names[0].startswith("/"):
         return names[0], _items(page, names, where)
     for name in names:
         if page.get(name):
-            picked = _where(name, page[name], where)
-            if not picked and not counts:
-                raise UnknownQuantityError(f"{name} has no sample with {_told(where)}")
-            return name, picked
+            matching = _where(name, page[name], where)
+            if not matching and not counts:
+                raise UnknownQuantityError(f"{name} has no sample with {_described(where)}")
+            return name, matching
     for name in names:
         if counts and name in page:
             return name, {}
@@ -109,39 +109,39 @@ def _series(page: Page, names: tuple[str, ...], where: Where, *, counts: bool = 
 
 
 def _items(page: Page, names: tuple[str, ...], where: Where) -> Series:
-    """The values of those items of a JSON list that are picked, each of which must have one."""
+    """The values of the matching items of a JSON list, each of which must have one."""
     name = next((name for name in names if name in page), names[0])
     every = page.get(f"{name.partition(':')[0]}:")
     if every is None:
         raise AbsentError(names)
     if not every:
-        raise NothingNewError(f"{name} has not been told since the page was last read")
-    picked = _where(name, every, where)
+        raise NoNewItemsError(f"{name} has not been told since the page was last read")
+    matching = _where(name, every, where)
     values = page.get(name, {})
-    if picked.keys() - values.keys():
+    if matching.keys() - values.keys():
         raise AbsentError(names)
-    return {labels: values[labels] for labels in picked}
+    return {labels: values[labels] for labels in matching}
 
 
 def _where(name: str, series: Series, where: Where) -> Series:
     for label, values in where.items():
         if "" not in values and series and not any(label == each for labels in series for each, _ in labels):
             raise UnknownQuantityError(f"{name} has no label {label}")
-    return {labels: value for labels, value in series.items() if _picked(dict(labels), where)} if where else series
+    return {labels: value for labels, value in series.items() if _matches(dict(labels), where)} if where else series
 
 
-def _picked(labels: Mapping[str, str], where: Where) -> bool:
+def _matches(labels: Mapping[str, str], where: Where) -> bool:
     return all(labels.get(label, "") in values for label, values in where.items())
 
 
-def _told(where: Where) -> str:
+def _described(where: Where) -> str:
     return " and ".join(f"{label}={' or '.join(repr(value) for value in values)}" for label, values in where.items())
 
 
-def _once(name: str, series: Series, copies: tuple[str, ...]) -> Series:
-    """The series without the labels that only tell copies apart; the largest of each counts."""
+def _without_copies(name: str, series: Series, copies: tuple[str, ...]) -> Series:
+    """One series for those that differ only in the labels ``copies``, with the largest of their values."""
     for value in series.values():
-        possible(name, value)
+        require_plausible(name, value)
     if not copies:
         return series
     found: Series = {}

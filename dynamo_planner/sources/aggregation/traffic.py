@@ -1,4 +1,4 @@
-"""Traffic out of what workers did: of one pool, and of a service that has no frontend to ask.
+"""The traffic of a pool, of a frontend, and of a service without a frontend, from the histories of workers.
 
 Every field that is unknown comes with a cause.
 """
@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dynamo_planner.core.snapshot import Role, Traffic
-from dynamo_planner.sources.aggregation.window import Track, Window, dist_of, window_of
+from dynamo_planner.sources.aggregation.window import WindowTotals, WorkerHistory, to_dist, window_totals
 
 NOTHING_FINISHED = "no request finished in the window"
 FIRST_SCRAPE = "rates and means need two scrapes of a worker, and there was one"
 NO_WORKERS = "there are no workers to scrape"
+NO_DISPERSION = "counters do not tell when in the window requests came"
 
 ARRIVALS_NEED: tuple[str, ...] = ("completions", "running", "waiting")
 PREFIX_HITS_NEED: tuple[str, ...] = ("prefix_hits", "prefix_queries")
@@ -24,95 +25,104 @@ RATES = {
     "rejected_per_s": ("rejections", ("rejections",)),
     "preemptions_per_s": ("preemptions", ("preemptions",)),
 }
-"""Which rate of a window each field is, and what it takes."""
+"""For each field that is a rate, the rate of a window, and the quantities that it takes."""
 
-OF_PROMPTS = ("requests_per_s", "rejected_per_s", "isl", "ttft_ms", "prefix_hit_rate")
-"""What workers tell that take in prompts: prefill and aggregated ones."""
+FROM_PREFILL = ("requests_per_s", "rejected_per_s", "isl", "ttft_ms", "prefix_hit_rate")
+"""The fields that workers know which take in prompts: prefill and aggregated ones."""
 
-OF_TOKENS = ("osl", "itl_ms", "preemptions_per_s")
-"""What workers tell that give out tokens: decode and aggregated ones."""
+FROM_DECODE = ("osl", "itl_ms", "preemptions_per_s")
+"""The fields that workers know which generate tokens: decode and aggregated ones."""
 
-OF_REQUESTS = ("request_duration_s",)
-"""What workers tell that see a request from its arrival to its end: aggregated ones."""
+FROM_AGGREGATED = ("request_duration_s",)
+"""The fields that workers know which have a request from its arrival to its end: aggregated ones."""
 
 
 @dataclass(frozen=True)
-class Told:
-    """The fields of a :class:`Traffic` as far as they are known, and of the others why they are not."""
+class PartialTraffic:
+    """A :class:`Traffic` as far as it is known.
+
+    Args:
+        window_s: the length of the window, in seconds.
+        known: the values of the known fields.
+        missing: for each of the others, why it is unknown.
+    """
 
     window_s: float | None = None
     known: dict[str, Any] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
 
     def as_traffic(self, observed_at_s: float | None) -> Traffic:
-        """What a policy sees of it."""
+        """The traffic as a policy sees it."""
         return Traffic(window_s=self.window_s, observed_at_s=observed_at_s, **self.known)
 
 
-def traffic_of(tracks: Sequence[Track], at_s: float) -> Told:
-    """What these workers saw of the traffic, over the window that ends at ``at_s``."""
-    fields = (*OF_PROMPTS, *OF_TOKENS, *OF_REQUESTS)
-    window = window_of(tracks, at_s)
-    seen = [track for track in tracks if track.seen]
-    if not seen or window is None:
-        return Told(missing=dict.fromkeys(fields, FIRST_SCRAPE if seen else why_unseen(tracks)))
-    told = Told(window_s=window.span_s)
+def pool_traffic(workers: Sequence[WorkerHistory], at_s: float) -> PartialTraffic:
+    """The traffic that these workers observed, over the window that ends at ``at_s``."""
+    fields = (*FROM_PREFILL, *FROM_DECODE, *FROM_AGGREGATED)
+    window = window_totals(workers, at_s)
+    observed = [worker for worker in workers if worker.observed]
+    if not observed or window is None:
+        why = FIRST_SCRAPE if observed else why_unobserved(workers)
+        return PartialTraffic(missing=dict.fromkeys(fields, why))
+    traffic = PartialTraffic(window_s=window.span_s)
     for name in fields:
-        value, why = _value_of(name, window, seen)
+        value, why = _value_of(name, window, observed)
         if value is None:
-            told.missing[name] = why
+            traffic.missing[name] = why
         else:
-            told.known[name] = value
-    return told
+            traffic.known[name] = value
+    return traffic
 
 
-def why_unseen(tracks: Sequence[Track]) -> str:
-    """Why nothing is known where no worker was seen."""
-    listed = sum(track.listed for track in tracks)
+def frontend_traffic(frontends: Sequence[WorkerHistory], at_s: float) -> PartialTraffic:
+    """The traffic that these frontends observed together, over the window that ends at ``at_s``."""
+    traffic = pool_traffic(frontends, at_s)
+    observed = [frontend for frontend in frontends if frontend.observed and frontend.last]
+    queued = [frontend.last.gauges.get("queued") for frontend in observed if frontend.last]
+    if queued and None not in queued:
+        traffic.known["queued"] = sum(value for value in queued if value is not None)
+    else:
+        traffic.missing["queued"] = why_unknown("queued", observed) or ""
+    traffic.missing["preemptions_per_s"] = "a frontend does not see them"
+    traffic.missing["arrival_dispersion"] = NO_DISPERSION
+    return traffic
+
+
+def service_traffic(
+    pools: Mapping[str, Sequence[WorkerHistory]], roles: Mapping[str, Role], at_s: float
+) -> PartialTraffic:
+    """The traffic that clients saw, without a frontend to ask.
+
+    Arrivals, ISL, TTFT and prefix hits are those of prefill and aggregated pools, OSL and ITL those of decode and
+    aggregated ones, so that a request that goes through two pools counts once. Only aggregated workers see the duration
+    of a request as a whole, so that it is unknown where there are others.
+    """
+    prompts = pool_traffic(_with_roles(pools, roles, "prefill", "aggregated"), at_s)
+    tokens = pool_traffic(_with_roles(pools, roles, "decode", "aggregated"), at_s)
+    traffic = PartialTraffic(window_s=prompts.window_s if prompts.window_s is not None else tokens.window_s)
+    for fields, side in ((FROM_PREFILL, prompts), (FROM_DECODE, tokens), (FROM_AGGREGATED, prompts)):
+        traffic.known.update({name: side.known[name] for name in fields if name in side.known})
+        traffic.missing.update({name: side.missing[name] for name in fields if name in side.missing})
+    if set(roles.values()) - {"aggregated"}:
+        traffic.known.pop("request_duration_s", None)
+        traffic.missing["request_duration_s"] = "where prefill and decode are apart, no worker sees a whole request"
+    traffic.missing["queued"] = "only a frontend knows of requests that are in no pool yet"
+    traffic.missing["arrival_dispersion"] = NO_DISPERSION
+    return traffic
+
+
+def why_unobserved(workers: Sequence[WorkerHistory]) -> str:
+    """Why nothing is known where no worker answered."""
+    listed = sum(worker.listed for worker in workers)
     return f"none of the {listed} workers could be scraped" if listed else NO_WORKERS
 
 
-def _value_of(name: str, window: Window, seen: Sequence[Track]) -> tuple[Any, str]:
-    """The value of a field, or ``None`` and why."""
-    if name in RATES:
-        rate, needed = RATES[name]
-        return window.rates.get(rate), _why(needed, seen)
-    if name == "prefix_hit_rate":
-        return _prefix_hit_rate(window, seen)
-    observed = window.histograms.get(name)
-    if observed is None:
-        return None, _why((name,), seen)
-    return dist_of(observed), NOTHING_FINISHED
-
-
-def _prefix_hit_rate(window: Window, seen: Sequence[Track]) -> tuple[float | None, str]:
-    """Hits over queries; or else the mean share as it was observed, or as it is now."""
-    hits, queries = (window.counters.get(quantity) for quantity in PREFIX_HITS_NEED)
-    if hits is not None and queries is not None:
-        return (min(1.0, hits / queries), "") if queries > 0 else (None, NOTHING_FINISHED)
-    observed = window.histograms.get("prefix_hit_rate")
-    if observed is not None:
-        share = dist_of(observed)
-        return (min(1.0, share.mean), "") if share else (None, NOTHING_FINISHED)
-    now = [
-        track.last.gauges["prefix_hit_rate"] for track in seen if track.last and "prefix_hit_rate" in track.last.gauges
-    ]
-    return (sum(now) / len(now), "") if now else (None, _why(PREFIX_HITS_NEED, seen))
-
-
-def _why(needed: Sequence[str], seen: Sequence[Track]) -> str:
-    """Why one of these quantities is not known, in the words of the workers."""
-    for quantity in needed:
-        why = unknown_at(quantity, seen)
-        if why is not None:
-            return why
-    return FIRST_SCRAPE
-
-
-def unknown_at(quantity: str, seen: Sequence[Track]) -> str | None:
-    """Which workers do not tell a quantity, and why; ``None`` where all that were seen do."""
+def why_unknown(quantity: str, observed: Sequence[WorkerHistory]) -> str | None:
+    """Which workers do not report a quantity, and why; ``None`` where all that answered do."""
     silent = [
-        (track.name, track.last.unknown[quantity]) for track in seen if track.last and quantity in track.last.unknown
+        (worker.name, worker.last.unknown[quantity])
+        for worker in observed
+        if worker.last and quantity in worker.last.unknown
     ]
     if not silent:
         return None
@@ -120,40 +130,46 @@ def unknown_at(quantity: str, seen: Sequence[Track]) -> str | None:
     return f"{why} ({name}{f' and {len(silent) - 1} more' if len(silent) > 1 else ''})"
 
 
-def service_traffic(pools: Mapping[str, Sequence[Track]], roles: Mapping[str, Role], at_s: float) -> Told:
-    """What clients saw, without a frontend to ask.
-
-    Arrivals, ISL, TTFT and prefix hits are those of prefill and aggregated pools, OSL and ITL those of decode and
-    aggregated ones, so that a request that goes through two pools counts once. Its duration is seen as a whole only
-    by aggregated workers, and so is unknown where there are others.
-    """
-    prompts = traffic_of(_with_roles(pools, roles, "prefill", "aggregated"), at_s)
-    tokens = traffic_of(_with_roles(pools, roles, "decode", "aggregated"), at_s)
-    told = Told(window_s=prompts.window_s if prompts.window_s is not None else tokens.window_s)
-    for fields, side in ((OF_PROMPTS, prompts), (OF_TOKENS, tokens), (OF_REQUESTS, prompts)):
-        told.known.update({name: side.known[name] for name in fields if name in side.known})
-        told.missing.update({name: side.missing[name] for name in fields if name in side.missing})
-    if set(roles.values()) - {"aggregated"}:
-        told.known.pop("request_duration_s", None)
-        told.missing["request_duration_s"] = "where prefill and decode are apart, no worker sees a whole request"
-    told.missing["queued"] = "only a frontend knows of requests that are in no pool yet"
-    told.missing["arrival_dispersion"] = "counters do not tell when in the window requests came"
-    return told
+def _value_of(name: str, window: WindowTotals, observed: Sequence[WorkerHistory]) -> tuple[Any, str]:
+    """The value of a field, or ``None`` and why."""
+    if name in RATES:
+        rate, needed = RATES[name]
+        return window.rates.get(rate), _why(needed, observed)
+    if name == "prefix_hit_rate":
+        return _prefix_hit_rate(window, observed)
+    data = window.histograms.get(name)
+    if data is None:
+        return None, _why((name,), observed)
+    return to_dist(data), NOTHING_FINISHED
 
 
-def _with_roles(pools: Mapping[str, Sequence[Track]], roles: Mapping[str, Role], *wanted: Role) -> list[Track]:
-    return [track for name, tracks in pools.items() if roles[name] in wanted for track in tracks]
+def _prefix_hit_rate(window: WindowTotals, observed: Sequence[WorkerHistory]) -> tuple[float | None, str]:
+    """Hits over queries; or else the mean share that was observed, or the mean of the present shares."""
+    hits, queries = (window.counters.get(quantity) for quantity in PREFIX_HITS_NEED)
+    if hits is not None and queries is not None:
+        return (min(1.0, hits / queries), "") if queries > 0 else (None, NOTHING_FINISHED)
+    data = window.histograms.get("prefix_hit_rate")
+    if data is not None:
+        share = to_dist(data)
+        return (min(1.0, share.mean), "") if share else (None, NOTHING_FINISHED)
+    present = [
+        worker.last.gauges["prefix_hit_rate"]
+        for worker in observed
+        if worker.last and "prefix_hit_rate" in worker.last.gauges
+    ]
+    return (sum(present) / len(present), "") if present else (None, _why(PREFIX_HITS_NEED, observed))
 
 
-def frontend_traffic(tracks: Sequence[Track], at_s: float) -> Told:
-    """What these frontends saw of the traffic, all together, over the window that ends at ``at_s``."""
-    told = traffic_of(tracks, at_s)
-    seen = [track for track in tracks if track.seen and track.last]
-    queued = [track.last.gauges.get("queued") for track in seen if track.last]
-    if queued and None not in queued:
-        told.known["queued"] = sum(value for value in queued if value is not None)
-    else:
-        told.missing["queued"] = unknown_at("queued", seen) or ""
-    told.missing["preemptions_per_s"] = "a frontend does not see them"
-    told.missing["arrival_dispersion"] = "counters do not tell when in the window requests came"
-    return told
+def _why(needed: Sequence[str], observed: Sequence[WorkerHistory]) -> str:
+    """Why one of these quantities is unknown, by the first that a worker does not report."""
+    for quantity in needed:
+        why = why_unknown(quantity, observed)
+        if why is not None:
+            return why
+    return FIRST_SCRAPE
+
+
+def _with_roles(
+    pools: Mapping[str, Sequence[WorkerHistory]], roles: Mapping[str, Role], *wanted: Role
+) -> list[WorkerHistory]:
+    return [worker for name, workers in pools.items() if roles[name] in wanted for worker in workers]

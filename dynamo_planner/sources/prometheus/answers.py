@@ -13,10 +13,10 @@ from typing import TypeVar
 
 from dynamo_planner.engines.metric_kinds import Gauge, Histogram, Info
 from dynamo_planner.engines.vocabulary import COUNTERS, DISTRIBUTIONS, GAUGES, QUANTITIES, Quantity, Vocabulary
-from dynamo_planner.sources.aggregation.increase import NOTHING, Interval
-from dynamo_planner.sources.aggregation.sample import SHARE_TOLERANCE, SHARES, Observed, Reading, switched_on_by
-from dynamo_planner.sources.aggregation.selection import LARGEST
-from dynamo_planner.sources.aggregation.window import Track
+from dynamo_planner.sources.aggregation.increase import EMPTY_HISTOGRAM, Interval
+from dynamo_planner.sources.aggregation.sample import SHARE_TOLERANCE, SHARES, HistogramData, WorkerSample, start_hint
+from dynamo_planner.sources.aggregation.selection import MAX_PLAUSIBLE
+from dynamo_planner.sources.aggregation.window import WorkerHistory
 from dynamo_planner.sources.prometheus.api import QueryError, Vector
 from dynamo_planner.sources.prometheus.promql import (
     INSIDE_CHANGE,
@@ -52,14 +52,14 @@ class PoolAnswers:
     so how many workers there should be.
     """
 
-    tracks: list[Track]
+    tracks: list[WorkerHistory]
     causes: dict[str, str]
     has_up: bool
 
     @property
-    def seen(self) -> list[Track]:
+    def seen(self) -> list[WorkerHistory]:
         """The workers that Prometheus has recent samples of."""
-        return [track for track in self.tracks if track.seen]
+        return [track for track in self.tracks if track.observed]
 
     @property
     def observed_at_s(self) -> float | None:
@@ -98,14 +98,14 @@ class _Reader:
         gauges = {quantity: self._gauges(quantity, seen_s) for quantity in (*GAUGES, *self._shares())}
         tracks, causes = [], {}
         for worker in sorted(up.keys() | seen_s.keys()):
-            track = Track(worker, self._scope.window_s)
-            track.seen = worker in seen_s
-            if track.seen:
+            track = WorkerHistory(worker, self._scope.window_s)
+            track.observed = worker in seen_s
+            if track.observed:
                 track.last = self._reading(worker, seen_s[worker], gauges)
             else:
                 causes[worker] = self._why_unseen(up[worker])
             tracks.append(track)
-        tracks.append(Track.of_gone("all workers", self._scope.window_s, did))
+        tracks.append(WorkerHistory.unlisted("all workers", self._scope.window_s, did))
         return PoolAnswers(tracks, causes, has_up=bool(up))
 
     def _why_unseen(self, up: float) -> str:
@@ -122,8 +122,10 @@ class _Reader:
 
     # The gauges of each worker
 
-    def _reading(self, worker: str, seen_s: float, gauges: Mapping[Quantity, Mapping[str, float | str]]) -> Reading:
-        reading = Reading(at_s=seen_s, started_s=None, unknown=dict(self._unknown))
+    def _reading(
+        self, worker: str, seen_s: float, gauges: Mapping[Quantity, Mapping[str, float | str]]
+    ) -> WorkerSample:
+        reading = WorkerSample(at_s=seen_s, started_s=None, unknown=dict(self._unknown))
         for quantity, values in gauges.items():
             value = values.get(worker, self._why_not(quantity))
             if isinstance(value, str):
@@ -166,7 +168,7 @@ class _Reader:
     def _did(self) -> Interval:
         """What the workers did over the window, as far as it is known."""
         counters: dict[str, float] = {}
-        histograms: dict[str, Observed] = {}
+        histograms: dict[str, HistogramData] = {}
         for quantity in QUANTITIES:
             if quantity not in self._vocabulary.quantities:
                 self._unknown[quantity] = self._why_not(quantity)
@@ -179,7 +181,7 @@ class _Reader:
         return Interval(
             start_s=self._at_s - self._scope.window_s,
             end_s=self._at_s,
-            since_birth=False,
+            since_start=False,
             arrivals=self._arrivals() if self._vector(Ask(KNOWN_BEFORE)) else None,
             counters=counters,
             histograms=histograms,
@@ -227,12 +229,16 @@ class _Reader:
             self._unknown.setdefault(lacking, f"not all workers tell it: {self._why_not(lacking)}")
         return None
 
-    def _observed(self, quantity: Quantity) -> Observed | None:
+    def _observed(self, quantity: Quantity) -> HistogramData | None:
         """What a distribution observed over the window, in all workers together."""
         count, total = (self._single(Ask(quantity, part)) for part in ("count", "sum"))
         if count is not None and total is not None:
-            return Observed(count, total, self._buckets(quantity, count)) if count > NEXT_TO_NOTHING else NOTHING
-        return NOTHING if self._is_before_the_first_request(quantity) else None
+            return (
+                HistogramData(count, total, self._buckets(quantity, count))
+                if count > NEXT_TO_NOTHING
+                else EMPTY_HISTOGRAM
+            )
+        return EMPTY_HISTOGRAM if self._is_before_the_first_request(quantity) else None
 
     def _single(self, ask: Ask) -> float | None:
         values = list(self._vector(ask).values())
@@ -250,12 +256,12 @@ class _Reader:
                 return {}
         if not math.isclose(found.pop(math.inf, math.nan), count, rel_tol=SAME, abs_tol=1e-9):
             return {}
-        up_to: dict[float, float] = {}
+        buckets: dict[float, float] = {}
         most = 0.0
         for bound, value in sorted(found.items()):
             if value >= most:  # fewer than at a lower bound: not all workers have this one
-                up_to[bound * scale] = most = value
-        return up_to
+                buckets[bound * scale] = most = value
+        return buckets
 
     def _why_not(self, quantity: Quantity, otherwise: str = "") -> str:
         """Why there is no value of a quantity."""
@@ -270,7 +276,7 @@ class _Reader:
                 return str(answer)
         names = list(dict.fromkeys(name for metric in metrics for name in presence_names_of(metric)))
         if self._there.isdisjoint(names):
-            how = switched_on_by(vocabulary.switches.get(quantity, ""))
+            how = start_hint(vocabulary.switches.get(quantity, ""))
             return f"Prometheus has no {' or '.join(names)} with these labels{how}"
         if quantity in GAUGES:
             return f"Prometheus has no {' or '.join(names)} of it"
@@ -278,7 +284,7 @@ class _Reader:
 
 
 def _is_possible(value: float) -> bool:
-    return 0 <= value <= LARGEST
+    return 0 <= value <= MAX_PLAUSIBLE
 
 
 def _possible(quantity: Quantity, metrics: Iterable[object], value: float) -> float | str:

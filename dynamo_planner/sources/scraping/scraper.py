@@ -10,8 +10,8 @@ from typing import NamedTuple, get_args
 
 from dynamo_planner.core.snapshot import Role
 from dynamo_planner.engines.vocabulary import Vocabulary, describe_engines
-from dynamo_planner.sources.aggregation.sample import Reading, of_model, read_page
-from dynamo_planner.sources.aggregation.window import Track
+from dynamo_planner.sources.aggregation.sample import WorkerSample, read_page, select_model
+from dynamo_planner.sources.aggregation.window import WorkerHistory
 from dynamo_planner.sources.fetch import FetchError, fetch_all
 from dynamo_planner.sources.scraping.exposition import parse_page
 from dynamo_planner.sources.scraping.json_page import looks_like_json, parse_json
@@ -71,7 +71,7 @@ class Scraper:
         self._for_role = {(each.engine, role): each.for_role(role) for each in self._among for role in ROLES}
         self._engines: dict[Worker, Vocabulary] = {}
         self._previous_s: float | None = None
-        self.tracks: dict[Worker, Track] = {}
+        self.tracks: dict[Worker, WorkerHistory] = {}
 
     def scrape(self, listed: Sequence[Worker], at_s: float) -> dict[Worker, str]:
         """Ask every worker, keep what they tell, and say why the others did not.
@@ -84,10 +84,10 @@ class Scraper:
         self._forget(asked, at_s)
         causes = {}
         for worker, answer in asked.items():
-            track = self.tracks.setdefault(worker, Track(worker.name, self._limits.window_s))
+            track = self.tracks.setdefault(worker, WorkerHistory(worker.name, self._limits.window_s))
             try:
                 track.add(self._read(worker, answer, at_s), self._previous_s)
-                track.seen = True
+                track.observed = True
             except ValueError as error:
                 causes[worker] = str(error)
         self._previous_s = at_s
@@ -147,11 +147,11 @@ class Scraper:
         """Leave out who is neither listed any more nor in the window."""
         there = frozenset(listed)
         for worker, track in self.tracks.items():
-            track.seen, track.listed = False, worker in there
+            track.observed, track.listed = False, worker in there
         self.tracks = {worker: track for worker, track in self.tracks.items() if track.listed or track.recent(at_s)}
         self._engines = {worker: engine for worker, engine in self._engines.items() if worker in there}
 
-    def _read(self, worker: Worker, answer: _Answer, at_s: float) -> Reading:
+    def _read(self, worker: Worker, answer: _Answer, at_s: float) -> WorkerSample:
         """Raises :class:`ValueError`, with where it was asked and why, where nothing could be read."""
         if not answer.read:
             raise ValueError("; ".join(answer.failed.values()))
@@ -160,7 +160,7 @@ class Scraper:
             if engine is None:
                 raise ValueError(f"its page has none of the metrics of {describe_engines(self._among)}")
             vocabulary = self._for_role[engine.engine, worker.role]
-            page = of_model(answer.page, vocabulary.model_label, self._model)
+            page = select_model(answer.page, vocabulary.model_label, self._model)
             return read_page(page, vocabulary, at_s, answer.failed)
         except ValueError as error:
             raise ValueError("; ".join((f"{worker.url}: {error}", *answer.failed.values()))) from None

@@ -10,7 +10,7 @@ from dynamo_planner.engines.registry import worker_vocabularies
 from dynamo_planner.engines.vocabulary import Vocabulary
 from dynamo_planner.sources.aggregation.pools import WorkerNotes, notes_of, pool_metrics
 from dynamo_planner.sources.aggregation.traffic import service_traffic
-from dynamo_planner.sources.aggregation.window import Track
+from dynamo_planner.sources.aggregation.window import WorkerHistory
 from dynamo_planner.sources.fetch import checked_url
 from dynamo_planner.sources.scraping.scraper import Limits, Scraper, Worker
 from dynamo_planner.sources.source import Source, SourceError
@@ -117,11 +117,11 @@ class ScrapeSource:
         return seen.traffic, {field: why for field, why in seen.missing.items() if field.startswith("traffic.")}
 
     def _observation(self, at_s: float, frontend: Traffic | None, missing: dict[str, str]) -> Observation:
-        by_pool: dict[str, list[Track]] = {pool: [] for pool in self._roles}
+        by_pool: dict[str, list[WorkerHistory]] = {pool: [] for pool in self._roles}
         for worker, track in self._scraper.tracks.items():
             by_pool[worker.pool].append(track)
         told = service_traffic(by_pool, self._roles, at_s)
-        seen = any(track.seen for track in self._scraper.tracks.values())
+        seen = any(track.observed for track in self._scraper.tracks.values())
         traffic = told.as_traffic(at_s if seen else None)
         if frontend is not None:
             traffic = traffic.replace(**{field: value for field, value in frontend if value is not None})

@@ -144,7 +144,7 @@ def test_iterations_are_told_once(after: str, requests_per_s: float | None, runn
     assert observation.pools["workers"].running == running
     assert observation.traffic.requests_per_s == requests_per_s
     if requests_per_s is None:
-        assert "another reader was told 6 to 6" in observation.missing["traffic.requests_per_s"]
+        assert "another reader got 6 to 6" in observation.missing["traffic.requests_per_s"]
 
 
 def test_iterations_go_on_after_a_turn_without_any(farm: Farm) -> None:
