@@ -27,7 +27,7 @@ from dynamo_planner.core.decision import Action, Outcome, ScaleTo, SetKnob
 from dynamo_planner.core.snapshot import Observation, PoolSpec, Replicas, Sla
 from dynamo_planner.core.values import KnobValue
 from dynamo_planner.engines.standard_knobs import CHUNK, LOCAL_PREFILL, SEQUENCES
-from dynamo_planner.simulator.backends import ObjectWorld, RecordWorld, can_compile
+from dynamo_planner.simulator.backends import ObjectBackend, can_compile
 from dynamo_planner.simulator.engine.engine import EngineLimits
 from dynamo_planner.simulator.engine.request import NONE
 from dynamo_planner.simulator.metrics import Watch
@@ -64,9 +64,9 @@ class SimulatedCluster:
         self.trace = trace
         self.origin_s = origin_s
         fast = can_compile() if compiled is None else compiled
-        self._world: ObjectWorld = RecordWorld(setup, trace) if fast else ObjectWorld(setup, trace)
-        self._fleet = Fleet(setup, self._world, seed)
-        self._watch = Watch(setup, self._world, self._fleet, trace, seed)
+        self._backend = _compiled_backend(setup, trace) if fast else ObjectBackend(setup, trace)
+        self._fleet = Fleet(setup, self._backend, seed)
+        self._watch = Watch(setup, self._backend, self._fleet, trace, seed)
         self._elapsed_s = 0.0
         self.source = ClusterSource(self)
         self.executor = ClusterExecutor(self)
@@ -84,7 +84,7 @@ class SimulatedCluster:
     @property
     def over(self) -> bool:
         """Whether the trace has ended and every request is finished, dropped, or can never be served."""
-        counters = self._world.counters()
+        counters = self._backend.counters()
         done = counters.finished + counters.dropped
         return self._elapsed_s >= self.trace.duration_s and done == counters.requests
 
@@ -96,12 +96,12 @@ class SimulatedCluster:
         """Let everything happen up to and at this second of the trace. Raises ``ValueError`` for one that is past."""
         if not self._elapsed_s <= to_s < math.inf:
             raise ValueError(f"time only goes forward: {to_s} is before {self._elapsed_s}, or not finite")
-        world, fleet = self._world, self._fleet
+        backend, fleet = self._backend, self._fleet
         while True:
             next_s = fleet.next_s()
-            released = world.serve(min(next_s, to_s))
+            released = backend.serve(min(next_s, to_s))
             if released != NONE:
-                fleet.released(released, float(world.cluster.now_s))
+                fleet.released(released, float(backend.cluster.now_s))
             elif next_s <= to_s:
                 fleet.act()
             else:
@@ -119,9 +119,9 @@ class SimulatedCluster:
 
     def served(self) -> Served:
         """What has become of each request that has arrived so far."""
-        arrived = int(self._world.cluster.coming)
+        arrived = int(self._backend.cluster.next_arrival)
         column = {
-            name: self._world.column(name, arrived)
+            name: self._backend.column(name, arrived)
             for name in (
                 *("scheduled_s", "first_token_s", "finished_s"),
                 *("worker", "cancelled", "preemptions", "retries"),
@@ -159,11 +159,17 @@ class SimulatedCluster:
 
     def preemptions(self, pool: str) -> int:
         """How often a request of this pool lost its KV cache to others."""
-        return int(self._world.pool(self._world.places[pool]).preemptions)
+        return int(self._backend.pool(self._backend.places[pool]).preemptions)
 
     def busy_seconds(self, pool: str) -> float:
         """The time that the engines of this pool have spent on steps that are over."""
-        return float(self._world.pool(self._world.places[pool]).busy_s)
+        return float(self._backend.pool(self._backend.places[pool]).busy_s)
+
+
+def _compiled_backend(setup: ClusterSetup, trace: Trace) -> ObjectBackend:
+    from dynamo_planner.simulator.record_backend import RecordBackend  # noqa: PLC0415  # needs numba
+
+    return RecordBackend(setup, trace)
 
 
 class ClusterSource:
@@ -191,12 +197,12 @@ class ClusterExecutor:
         return self._knobs
 
     def _read_knobs(self) -> Mapping[str | None, Mapping[str, KnobValue]]:
-        world = self._cluster._world
+        backend = self._cluster._backend
         pools: dict[str | None, Mapping[str, KnobValue]] = {
-            pool: {name: getattr(world.limits(place), name) for name in POOL_KNOBS}
-            for pool, place in world.places.items()
+            pool: {name: getattr(backend.limits(place), name) for name in POOL_KNOBS}
+            for pool, place in backend.places.items()
         }
-        return {None: {LOCAL_PREFILL: int(world.cluster.max_local_prefill)}, **pools}
+        return {None: {LOCAL_PREFILL: int(backend.cluster.max_local_prefill)}, **pools}
 
     def observe(self) -> Mapping[str, Replicas | None]:
         """The replicas of each pool."""
@@ -238,16 +244,16 @@ class ClusterExecutor:
         return Outcome(action=action, status="applied")
 
     def _set(self, action: SetKnob) -> None:
-        world = self._cluster._world
+        backend = self._cluster._backend
         if action.pool is None:
             value = int(action.value)
             if value < 0:
                 raise ValueError(f"{action.knob} must be at least 0, got {value}")
-            world.cluster.max_local_prefill = value
+            backend.cluster.max_local_prefill = value
             return
-        place = world.places[action.pool]
-        limits = world.limits(place)
+        place = backend.places[action.pool]
+        limits = backend.limits(place)
         live = self._cluster.setup.live_knobs
-        world.limit(place, EngineLimits(**{**limits.model_dump(), action.knob: action.value}), present=live)
+        backend.limit(place, EngineLimits(**{**limits.model_dump(), action.knob: action.value}), live=live)
         if not live:
             self._cluster._fleet.replace(action.pool, self._cluster.elapsed_s)

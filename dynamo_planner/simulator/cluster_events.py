@@ -1,52 +1,31 @@
 """From arrival to last token: how a cluster of engines serves requests, as functions of its state.
 
 Written like :mod:`~dynamo_planner.simulator.engine.scheduler`, to run on Python objects or compiled. Workers and
-pools are named by their place. ``wakes`` holds the time of each worker's next event. Whatever passes from one pool to
-the next goes through the heap of ``transfers``, also where that takes no time.
+pools are named by their place. Whatever passes from one pool to the next goes through the heap of ``transfers``, also
+where that takes no time.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import MutableSequence, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
 
-from dynamo_planner.simulator.engine import scheduler as batching
-from dynamo_planner.simulator.engine.cancellation import generated
+from dynamo_planner.simulator.engine import scheduler
 from dynamo_planner.simulator.engine.event_log import FINISHED, FIRST_TOKEN, PREFILLED
-from dynamo_planner.simulator.engine.request import NONE, NOWHERE, Request
-from dynamo_planner.simulator.gauges import Seen, look
+from dynamo_planner.simulator.engine.queues import generated
+from dynamo_planner.simulator.engine.request import NONE, NOWHERE
+from dynamo_planner.simulator.engine.state import EngineState, EngineView
+from dynamo_planner.simulator.gauges import PoolGauges, pool_gauges
 from dynamo_planner.simulator.routing import choose, home
-from dynamo_planner.simulator.state import ClusterState, EngineState, Log, PoolState
+from dynamo_planner.simulator.state import BUCKET_RATIO, FIRST_BUCKET_S, LATENCY_BUCKETS, World, engine_view
 from dynamo_planner.simulator.transfer_queue import pop_transfer, push_transfer
 
-BUCKETS = 64
-BUCKET_RATIO = 1.25
-FIRST_BUCKET_S = 1e-3
-"""Latencies are counted in buckets that grow by this ratio, the first up to so many seconds."""
+LOG_BUCKET_RATIO = math.log(BUCKET_RATIO)
 
 
-class World(NamedTuple):
-    """All that there is; ``cluster`` holds a single state."""
-
-    cluster: Sequence[ClusterState]
-    pools: Sequence[PoolState]
-    members: Sequence[MutableSequence[int]]
-    engines: Sequence[EngineState]
-    heaps: Sequence[MutableSequence[int]]
-    wakes: MutableSequence[float]
-    timings: Any
-    requests: Sequence[Request]
-    transfers: MutableSequence[int]
-    transfer_s: MutableSequence[float]
-    ttft_counts: MutableSequence[int]
-    itl_counts: MutableSequence[int]
-    log: Log
-
-
-def soonest(wakes: Sequence[float]) -> int:
+def soonest(next_event_s: Sequence[float]) -> int:
     """The worker whose next event comes first."""
-    return min(range(len(wakes)), key=wakes.__getitem__)
+    return min(range(len(next_event_s)), key=next_event_s.__getitem__)
 
 
 def serve(w: World, to_s: float) -> None:
@@ -54,34 +33,35 @@ def serve(w: World, to_s: float) -> None:
     c = w.cluster[0]
     c.released = NONE
     while c.released == NONE:
-        worker = soonest(w.wakes)
-        at_s = w.wakes[worker]
+        worker = soonest(w.next_event_s)
+        at_s = w.next_event_s[worker]
         transfer_s = w.transfer_s[0] if c.transferring else math.inf
-        arrival_s = w.requests[c.coming].arrival_s if c.coming < c.requests else math.inf
-        if min(at_s, transfer_s, arrival_s) > to_s:
+        arrival_s = w.requests[c.next_arrival].arrival_s if c.next_arrival < c.requests else math.inf
+        if at_s > to_s and transfer_s > to_s and arrival_s > to_s:
             c.now_s = to_s
             return
         if at_s <= transfer_s and at_s <= arrival_s:
             c.now_s = at_s
-            _run_to(w, worker, at_s)
-            settle(w, worker)
-            if w.pools[w.engines[worker].pool].pulls:
-                dispatch(w, w.engines[worker].pool)
+            engine = engine_view(w, worker)
+            scheduler.run_to(engine, at_s)
+            settle(w, worker, engine)
+            if w.pools[engine.state.pool].pulls:
+                dispatch(w, engine.state.pool)
         elif transfer_s <= arrival_s:
             c.now_s = transfer_s
             request = pop_transfer(w)
             route(w, request, w.requests[request].pool)
         else:
             c.now_s = arrival_s
-            c.coming += 1
-            arrive(w, c.coming - 1)
+            c.next_arrival += 1
+            arrive(w, c.next_arrival - 1)
 
 
 def arrive(w: World, request: int) -> None:
     """A client sends a request; one that can never fit is dropped."""
     c = w.cluster[0]
     q = w.requests[request]
-    if q.isl + q.osl - 1 > c.longest:
+    if q.isl + q.osl - 1 > c.max_request_tokens:
         q.cancelled = True
         c.dropped += 1
         return
@@ -128,7 +108,8 @@ def _place(w: World, request: int, pool: int, chosen: int) -> None:
     """Give a request to a worker."""
     c = w.cluster[0]
     worker = w.members[pool][chosen]
-    e = w.engines[worker]
+    engine = engine_view(w, worker)
+    e = engine.state
     q = w.requests[request]
     if q.todo > 1 and q.generated == 0:
         hit = q.cached if q.cached and home(w, request, pool) == chosen else 0
@@ -139,23 +120,18 @@ def _place(w: World, request: int, pool: int, chosen: int) -> None:
     q.worker = worker
     q.queued_s = c.now_s
     e.load += q.cost
-    _run_to(w, worker, c.now_s)
-    batching.submit(e, w.requests, w.heaps[worker], w.timings[pool], w.log, request, c.now_s)
-    settle(w, worker)
+    scheduler.run_to(engine, c.now_s)
+    scheduler.submit(engine, request, c.now_s)
+    settle(w, worker, engine)
 
 
-def _run_to(w: World, worker: int, to_s: float) -> None:
-    e = w.engines[worker]
-    batching.run_to(e, w.requests, w.heaps[worker], w.timings[e.pool], w.log, to_s)
-
-
-def settle(w: World, worker: int) -> None:
+def settle(w: World, worker: int, engine: EngineView) -> None:
     """Count what has happened in a worker, hand on what it is done with, and note when it will need attention again."""
     c = w.cluster[0]
-    e = w.engines[worker]
+    e = engine.state
     for k in range(w.log.size[0]):
-        _happened(w, e, w.log.kind[k], w.log.request[k])
-    w.wakes[worker] = batching.next_event_s(e, w.requests, w.heaps[worker], w.timings[e.pool], w.log)
+        _count_event(w, e, w.log.kind[k], w.log.request[k])
+    w.next_event_s[worker] = scheduler.next_event_s(engine)
     w.log.size[0] = 0
     p = w.pools[e.pool]
     p.tokens += e.tokens
@@ -168,7 +144,7 @@ def settle(w: World, worker: int) -> None:
         c.released = worker
 
 
-def _happened(w: World, e: EngineState, kind: int, request: int) -> None:
+def _count_event(w: World, e: EngineState, kind: int, request: int) -> None:
     c = w.cluster[0]
     q = w.requests[request]
     if kind == FIRST_TOKEN:
@@ -202,20 +178,21 @@ def _happened(w: World, e: EngineState, kind: int, request: int) -> None:
 def _bucket(seconds: float) -> int:
     if seconds <= FIRST_BUCKET_S:
         return 0
-    return min(math.ceil(math.log(seconds / FIRST_BUCKET_S) / math.log(BUCKET_RATIO)), BUCKETS - 1)
+    return min(math.ceil(math.log(seconds / FIRST_BUCKET_S) / LOG_BUCKET_RATIO), LATENCY_BUCKETS - 1)
 
 
 def withdraw(w: World, worker: int) -> None:
     """The worker is gone: what it had goes back to the entry, with the tokens that the client has already."""
-    e = w.engines[worker]
-    _run_to(w, worker, w.cluster[0].now_s)
-    settle(w, worker)
+    engine = engine_view(w, worker)
+    e = engine.state
+    scheduler.run_to(engine, w.cluster[0].now_s)
+    settle(w, worker, engine)
     while e.head != NONE:
         request = e.head
         e.head = w.requests[request].next
         _return(w, request)
     for k in range(e.decoding):
-        request = w.heaps[worker][k]
+        request = engine.decode_heap[k]
         w.requests[request].generated = generated(e, w.requests[request], e.now_s)
         _return(w, request)
     if e.partial != NONE:
@@ -224,7 +201,7 @@ def withdraw(w: World, worker: int) -> None:
         request = e.completing
         e.completing = w.requests[request].next
         _return(w, request)
-    w.wakes[worker] = math.inf
+    w.next_event_s[worker] = math.inf
 
 
 def _return(w: World, request: int) -> None:
@@ -240,19 +217,19 @@ def _return(w: World, request: int) -> None:
 
 def replan(w: World, worker: int) -> None:
     """The limits of a worker have changed: its next step is planned with the new ones."""
-    e = w.engines[worker]
+    engine = engine_view(w, worker)
     now_s = w.cluster[0].now_s
-    _run_to(w, worker, now_s)
-    if e.steps:
-        batching.cut(e, w.requests, w.heaps[worker], w.log, now_s)
-    settle(w, worker)
+    scheduler.run_to(engine, now_s)
+    if engine.state.steps:
+        scheduler.cut(engine, now_s)
+    settle(w, worker, engine)
 
 
 SERVE, DISPATCH, WITHDRAW, REPLAN = range(4)
 """What can be done to a world."""
 
 
-def perform(w: World, what: int, which: int, to_s: float) -> tuple[int, Seen, Seen]:
+def perform(w: World, what: int, which: int, to_s: float) -> tuple[int, PoolGauges, PoolGauges]:
     """Do one of these, with the worker, the pool or the time that it is about; one entry, so that it is compiled once.
 
     Returns the draining worker that has become empty (or ``NONE``), and what the first and the last pool show then.
@@ -265,4 +242,4 @@ def perform(w: World, what: int, which: int, to_s: float) -> tuple[int, Seen, Se
         withdraw(w, which)
     elif what == REPLAN:
         replan(w, which)
-    return w.cluster[0].released, look(w, 0), look(w, len(w.pools) - 1)
+    return w.cluster[0].released, pool_gauges(w, 0), pool_gauges(w, len(w.pools) - 1)

@@ -14,24 +14,16 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from dynamo_planner.core.extras import needs_extra
-from dynamo_planner.simulator import cluster_events as serving
-from dynamo_planner.simulator import gauges as looking
-from dynamo_planner.simulator import routing
-from dynamo_planner.simulator import transfer_queue as transfers
-from dynamo_planner.simulator.engine import cancellation as leaving
-from dynamo_planner.simulator.engine import decode_heap
-from dynamo_planner.simulator.engine import event_log as happening
-from dynamo_planner.simulator.engine import queue as waiting
-from dynamo_planner.simulator.engine import scheduler as batching
-from dynamo_planner.simulator.engine import step_runs as runs
-from dynamo_planner.simulator.engine import step_time_table as step_table
+from dynamo_planner.simulator import cluster_events, gauges, routing, state, transfer_queue
+from dynamo_planner.simulator.engine import event_log, queues, scheduler, step_runs, step_time_table
+from dynamo_planner.simulator.engine import state as engine_state
 
 with needs_extra("fast"):
     import numba
     from numba.extending import overload, register_jitable
 
 
-RULES = (runs, decode_heap, happening, waiting, leaving, batching, routing, transfers, looking, serving)
+RULES = (step_runs, event_log, queues, scheduler, state, routing, transfer_queue, gauges, cluster_events)
 """The modules that are compiled."""
 
 OPTIONS: Any = {"_nrt": False, "error_model": "numpy"}
@@ -42,8 +34,9 @@ def compiled() -> Any:
     """:func:`~dynamo_planner.simulator.cluster_events.perform`, compiled."""
     for function in (function for module in RULES for function in _functions_of(module)):
         if function not in _REPLACED:
-            register_jitable(**OPTIONS)(function)
-    for helper in (step_table.look_up, step_table._between_prompts):
+            inline = "always" if function is state.engine_view else "never"  # a compiled one cannot return a record
+            register_jitable(inline=inline, no_cfunc_wrapper=True, **OPTIONS)(function)
+    for helper in (step_time_table.look_up, step_time_table._between_prompts):
         register_jitable(**OPTIONS)(helper)
     for function, replacement in _REPLACED.items():
         overload(function, jit_options=OPTIONS)(replacement)
@@ -55,7 +48,7 @@ def _entry(digest: str) -> Any:
 
     def perform(w: Any, what: int, which: int, to_s: float) -> Any:
         digest  # noqa: B018
-        return serving.perform(w, what, which, to_s)
+        return cluster_events.perform(w, what, which, to_s)
 
     return perform
 
@@ -67,13 +60,13 @@ def _functions_of(module: ModuleType) -> list[Any]:
 
 def _digest() -> str:
     """What numba's cache does not look at: the sources of all that the entry calls, and of the state."""
-    sources = [inspect.getsource(module) for module in (*RULES, step_table)]
+    sources = [inspect.getsource(module) for module in (*RULES, engine_state, step_time_table)]
     return hashlib.sha256("".join(sources).encode()).hexdigest()
 
 
 def _line(timing: Any, prefill_tokens: Any, num_decode: Any, kv_tokens: Any) -> Any:
     def from_table(timing: Any, prefill_tokens: Any, num_decode: Any, kv_tokens: Any) -> Any:
-        return step_table.look_up(timing, prefill_tokens, num_decode, kv_tokens)
+        return step_time_table.look_up(timing, prefill_tokens, num_decode, kv_tokens)
 
     return from_table
 
@@ -85,18 +78,18 @@ def _lengthen(log: Any) -> Any:
     return full
 
 
-def _soonest(wakes: Any) -> Any:
-    def first(wakes: Any) -> Any:
+def _soonest(next_event_s: Any) -> Any:
+    def first(next_event_s: Any) -> Any:
         worker = 0
         soonest_s = math.inf
-        for place in range(len(wakes)):
-            if wakes[place] < soonest_s:
-                soonest_s = wakes[place]
+        for place in range(len(next_event_s)):
+            if next_event_s[place] < soonest_s:
+                soonest_s = next_event_s[place]
                 worker = place
         return worker
 
     return first
 
 
-_REPLACED: dict[Any, Any] = {batching.line: _line, happening.lengthen: _lengthen, serving.soonest: _soonest}
+_REPLACED: dict[Any, Any] = {scheduler.line: _line, event_log.lengthen: _lengthen, cluster_events.soonest: _soonest}
 """What is written otherwise for records than for objects."""

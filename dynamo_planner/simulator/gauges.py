@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from dynamo_planner.simulator.engine import step_runs as runs
-
-if TYPE_CHECKING:
-    from dynamo_planner.simulator.cluster_events import World
+from dynamo_planner.simulator.engine.step_runs import done, end_of
+from dynamo_planner.simulator.state import World
 
 
-class Seen(NamedTuple):
-    """What a pool shows at a moment: ``in_front`` wait in front of it, ``queued`` and ``running`` are in its workers,
-    and ``kv_usage`` is their mean. ``tokens`` (and the time that they took) are of all that it has generated so far."""
+class PoolGauges(NamedTuple):
+    """The gauges of a pool at a moment.
+
+    Attributes:
+        in_front: requests that wait in front of the pool.
+        queued: requests in the queues of its workers.
+        running: requests in their batches.
+        kv_usage: the mean of their KV usage, 0 to 1.
+        tokens: tokens that the pool has generated so far while decoding.
+        token_time_s: how long that took, summed over all tokens.
+    """
 
     in_front: int
     queued: int
@@ -22,8 +28,8 @@ class Seen(NamedTuple):
     token_time_s: float
 
 
-def look(w: World, pool: int) -> Seen:
-    """What the pool shows now."""
+def pool_gauges(w: World, pool: int) -> PoolGauges:
+    """The gauges of a pool now."""
     p = w.pools[pool]
     now_s = w.cluster[0].now_s
     queued = 0
@@ -33,11 +39,11 @@ def look(w: World, pool: int) -> Seen:
     token_time_s = p.token_time_s
     for k in range(p.members):
         e = w.engines[w.members[pool][k]]
-        steps = runs.done(e, now_s)
+        steps = done(e, now_s)
         queued += e.waiting
         running += e.running
         usage += (e.kv + e.decoding * (steps if e.steps else -1)) / e.kv_tokens
         tokens += e.decoding * steps
         if steps:
-            token_time_s += e.decoding * (runs.end_of(e, steps) - e.start_s)
-    return Seen(p.waiting, queued, running, usage / p.members if p.members else 0.0, tokens, token_time_s)
+            token_time_s += e.decoding * (end_of(e, steps) - e.start_s)
+    return PoolGauges(p.waiting, queued, running, usage / p.members if p.members else 0.0, tokens, token_time_s)

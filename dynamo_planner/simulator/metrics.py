@@ -10,11 +10,10 @@ import numpy as np
 
 from dynamo_planner.core.snapshot import Dist, Observation, PoolMetrics, Traffic, WorkerStatus
 from dynamo_planner.core.values import FrozenMap
-from dynamo_planner.simulator.backends import ObjectWorld
-from dynamo_planner.simulator.cluster_events import BUCKET_RATIO, FIRST_BUCKET_S
-from dynamo_planner.simulator.gauges import Seen
+from dynamo_planner.simulator.backends import ObjectBackend
+from dynamo_planner.simulator.gauges import PoolGauges
 from dynamo_planner.simulator.setup import ClusterSetup
-from dynamo_planner.simulator.state import ClusterState
+from dynamo_planner.simulator.state import BUCKET_RATIO, FIRST_BUCKET_S, ClusterState
 from dynamo_planner.simulator.workers import Fleet
 from dynamo_planner.workloads.trace import Trace
 
@@ -31,7 +30,7 @@ class Sample:
 
     at_s: float
     counters: ClusterState
-    pools: dict[str, Seen]
+    pools: dict[str, PoolGauges]
     workers: dict[str, tuple[WorkerStatus, ...]]
     ttft_counts: Any
     itl_counts: Any
@@ -40,9 +39,9 @@ class Sample:
 class Watch:
     """Takes samples of a cluster and makes observations of them."""
 
-    def __init__(self, setup: ClusterSetup, world: ObjectWorld, fleet: Fleet, trace: Trace, seed: int) -> None:
+    def __init__(self, setup: ClusterSetup, backend: ObjectBackend, fleet: Fleet, trace: Trace, seed: int) -> None:
         self._setup = setup
-        self._world = world
+        self._backend = backend
         self._fleet = fleet
         self._isl = _sums(trace.isl)
         self._arrivals = _sums(np.bincount((trace.arrival_s // DISPERSION_BIN_S).astype(np.int64)))
@@ -83,23 +82,23 @@ class Watch:
         return Observation(traffic=Traffic(observed_at_s=None), missing=missing)
 
     def _sample(self, now_s: float) -> None:
-        world = self._world
-        pools = {name: world.seen[place] for name, place in world.places.items()}
+        backend = self._backend
+        pools = {name: backend.gauges[place] for name, place in backend.places.items()}
         quantiles = self._setup.metrics.quantiles
         self._samples.append(
             Sample(
                 now_s,
-                world.counters(),
+                backend.counters(),
                 pools,
                 self._workers() if self._setup.metrics.workers else {},
-                np.array(world.world.ttft_counts) if quantiles else None,
-                np.array(world.world.itl_counts) if quantiles else None,
+                np.array(backend.world.ttft_counts) if quantiles else None,
+                np.array(backend.world.itl_counts) if quantiles else None,
             )
         )
 
     def _workers(self) -> dict[str, tuple[WorkerStatus, ...]]:
         return {
-            name: tuple(self._world.status(worker.place) for worker in pool.in_state("ready"))
+            name: tuple(self._backend.status(worker.place) for worker in pool.in_state("ready"))
             for name, pool in self._fleet.pools.items()
         }
 
@@ -111,14 +110,14 @@ class Watch:
             queued=float(seen.queued),
             running=float(seen.running),
             kv_usage=min(float(seen.kv_usage), 1.0),
-            kv_capacity_tokens=float(self._world.limits(self._world.places[name]).kv_tokens),
+            kv_capacity_tokens=float(self._backend.limits(self._backend.places[name]).kv_tokens),
             workers=new.workers.get(name, ()),
         )
 
     def _traffic(self, old: Sample, new: Sample, origin_s: float) -> Traffic:
         span_s = new.at_s - old.at_s
         then, now = old.counters, new.counters
-        first, last = then.coming, now.coming
+        first, last = then.next_arrival, now.next_arrival
         finished = now.finished - then.finished
         prompt_tokens = now.prompt_tokens - then.prompt_tokens
         tokens = new.pools[self._tokens].tokens - old.pools[self._tokens].tokens

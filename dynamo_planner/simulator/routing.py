@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 from dynamo_planner.simulator.engine.request import NONE
-from dynamo_planner.simulator.state import EngineState
-
-if TYPE_CHECKING:
-    from dynamo_planner.simulator.cluster_events import World
+from dynamo_planner.simulator.engine.state import EngineState
+from dynamo_planner.simulator.state import World
 
 LEAST_LOADED, ROUND_ROBIN, HASH = 0, 1, 2
 """How a pool chooses the worker for a request."""

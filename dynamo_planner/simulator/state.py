@@ -1,242 +1,144 @@
-"""The state of an engine as plain fields, and the numpy record type of such a state.
-
-Compiled code works on arrays of records, and everything else on Python objects; both have the same fields.
-"""
+"""The state of a simulated cluster as plain fields, as Python objects or as rows of numpy records."""
 
 from __future__ import annotations
 
-import math
-from typing import get_type_hints
+from collections.abc import MutableSequence, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-import numpy as np
+from dynamo_planner.simulator.engine.event_log import EventLog
+from dynamo_planner.simulator.engine.request import NONE, Request
+from dynamo_planner.simulator.engine.state import EngineState, EngineView
 
-from dynamo_planner.simulator.engine.request import NONE
+LATENCY_BUCKETS = 64
+"""Latencies are counted in this many buckets."""
 
-
-class EngineState:
-    """An engine: its limits, its queue, its batch, the run of steps that is planned, and what it has counted.
-
-    ``kv`` are the tokens that the first step of the run (or the next one) holds, of all requests, and ``kv_decoding``
-    of those that decode. ``partial`` is a prompt that is cut in chunks, ``completing`` are those that the step
-    completes, and ``joining`` those that decode from their first step on and have no token yet. ``tokens`` were
-    generated while decoding, which took ``token_time_s`` over all of them; steps took ``busy_s``. In a cluster it is
-    number ``number`` of all workers, and ``load`` is what it has to do: prompt tokens, or requests where it decodes.
-    """
-
-    __slots__ = (
-        "admitted",
-        "budget",
-        "busy_s",
-        "chunk",
-        "completing",
-        "decoding",
-        "draining",
-        "end_s",
-        "first_step_s",
-        "growth_s",
-        "head",
-        "joining",
-        "kv",
-        "kv_decoding",
-        "kv_tokens",
-        "last_completing",
-        "last_joining",
-        "leaving",
-        "load",
-        "max_num_batched_tokens",
-        "max_num_seqs",
-        "now_s",
-        "number",
-        "partial",
-        "pool",
-        "preemptions",
-        "prefill_only",
-        "prefill_tokens",
-        "recomputed_tokens",
-        "running",
-        "slowness",
-        "start_s",
-        "step",
-        "steps",
-        "tail",
-        "token_time_s",
-        "tokens",
-        "waiting",
-    )
-
-    max_num_seqs: int
-    max_num_batched_tokens: int
-    kv_tokens: int
-    slowness: float
-    prefill_only: bool
-    now_s: float
-    head: int
-    tail: int
-    waiting: int
-    running: int
-    decoding: int
-    partial: int
-    completing: int
-    last_completing: int
-    joining: int
-    last_joining: int
-    leaving: int
-    admitted: int
-    kv: int
-    kv_decoding: int
-    start_s: float
-    end_s: float
-    first_step_s: float
-    growth_s: float
-    steps: int
-    step: int
-    budget: int
-    chunk: int
-    prefill_tokens: int
-    preemptions: int
-    recomputed_tokens: int
-    tokens: int
-    token_time_s: float
-    busy_s: float
-    pool: int
-    number: int
-    load: int
-    draining: bool
-
-    def __init__(self, max_num_seqs: int, max_num_batched_tokens: int, kv_tokens: int) -> None:
-        for name in self.__slots__:
-            setattr(self, name, 0)
-        self.max_num_seqs = max_num_seqs
-        self.max_num_batched_tokens = max_num_batched_tokens
-        self.kv_tokens = kv_tokens
-        self.slowness = 1.0
-        self.prefill_only = self.draining = False
-        self.head = self.tail = self.partial = self.completing = self.last_completing = NONE
-        self.joining = self.last_joining = NONE
-        self.now_s = self.start_s = self.end_s = -math.inf
-        self.first_step_s = self.growth_s = self.token_time_s = self.busy_s = 0.0
+FIRST_BUCKET_S = 1e-3
+BUCKET_RATIO = 1.25
+"""The first bucket goes up to ``FIRST_BUCKET_S``; each further one is wider by this ratio."""
 
 
+@dataclass(slots=True, eq=False)
 class PoolState:
-    """A pool of workers behind a router: how it chooses, who waits in front of it, and which pool comes after it.
+    """A pool of workers behind a router.
 
-    ``pulls``: requests wait in front of it until a worker would take them into its next step. Its workers, past and
-    present, have generated ``tokens`` in ``token_time_s`` over all of them, and were busy for ``busy_s``.
+    Attributes:
+        routing: how the router chooses, as in :mod:`~dynamo_planner.simulator.routing`.
+        pulls: whether requests wait in front of the pool until a worker would take them into its next step.
+        onward: the pool that comes after it; ``NONE`` by default.
+        members: the number of its workers that take requests.
+        turn: how many requests were routed in turn.
+        head: the first of those that wait in front of it.
+        tail: the last of them.
+        waiting: their number.
+        preemptions: how often a request lost its KV cache in its workers, past and present.
+        tokens: the tokens that those have generated.
+        token_time_s: how long that took, summed over all tokens.
+        busy_s: how long their steps took.
     """
-
-    __slots__ = (
-        "busy_s",
-        "head",
-        "members",
-        "onward",
-        "preemptions",
-        "pulls",
-        "routing",
-        "tail",
-        "token_time_s",
-        "tokens",
-        "turn",
-        "waiting",
-    )
 
     routing: int
     pulls: bool
-    onward: int
-    members: int
-    turn: int
-    head: int
-    tail: int
-    waiting: int
-    preemptions: int
-    tokens: int
-    token_time_s: float
-    busy_s: float
-
-    def __init__(self, routing: int, *, pulls: bool, onward: int) -> None:
-        self.routing = routing
-        self.pulls = pulls
-        self.onward = onward
-        self.members = self.turn = self.waiting = self.preemptions = self.tokens = 0
-        self.token_time_s = self.busy_s = 0.0
-        self.head = self.tail = NONE
+    onward: int = NONE
+    members: int = 0
+    turn: int = 0
+    head: int = NONE
+    tail: int = NONE
+    waiting: int = 0
+    preemptions: int = 0
+    tokens: int = 0
+    token_time_s: float = 0.0
+    busy_s: float = 0.0
 
 
+@dataclass(slots=True, eq=False)
 class ClusterState:
-    """The clock of a cluster, the next arrival (``coming``), and what was counted since the start.
+    """The clock of a cluster, the next arrival, and what was counted since the start.
 
-    Names that end in 2 are sums of squares. ``released``: the draining worker that has just become empty.
+    Attributes:
+        requests: the number of requests in the trace.
+        max_request_tokens: requests that need more KV tokens than this are dropped.
+        transfer_s: how long a KV cache takes from prefill to decode.
+        transfer_s_per_token: how much longer for each token.
+        max_local_prefill: prompts of at most this many tokens are prefilled where they decode; 0 by default.
+        now_s: the clock, in seconds of the trace.
+        next_arrival: the request that arrives next.
+        entry: the pool that requests arrive at.
+        transferring: the number of requests on their way to a pool.
+        released: the draining worker that has just become empty, or ``NONE``.
+        dropped: requests that were dropped.
+        first_tokens: requests that have their first token.
+        ttft_s: the sum of their TTFT; ``ttft_s2``, as all names that end in 2, is the sum of squares.
+        finished: requests that are finished.
+        osl: the sum of their tokens.
+        duration_s: the sum of the times from their arrival to their last token.
+        itls: how many of them have an ITL, that is, more than one token.
+        itl_s: the sum of those.
+        prompt_tokens: the prompt tokens that were routed.
+        hit_tokens: how many of them were in the prefix cache.
     """
 
-    __slots__ = (
-        "coming",
-        "dropped",
-        "duration_s",
-        "duration_s2",
-        "entry",
-        "finished",
-        "first_tokens",
-        "hit_tokens",
-        "itl_s",
-        "itl_s2",
-        "itls",
-        "longest",
-        "max_local_prefill",
-        "now_s",
-        "osl",
-        "osl2",
-        "prompt_tokens",
-        "released",
-        "requests",
-        "transfer_s",
-        "transfer_s_per_token",
-        "transferring",
-        "ttft_s",
-        "ttft_s2",
-    )
-
-    now_s: float
     requests: int
-    coming: int
-    entry: int
-    longest: int
-    max_local_prefill: int
-    transfer_s: float
-    transfer_s_per_token: float
-    transferring: int
-    released: int
-    dropped: int
-    first_tokens: int
-    ttft_s: float
-    ttft_s2: float
-    finished: int
-    osl: float
-    osl2: float
-    duration_s: float
-    duration_s2: float
-    itls: int
-    itl_s: float
-    itl_s2: float
-    prompt_tokens: float
-    hit_tokens: float
-
-    def __init__(self, requests: int) -> None:
-        for name, kind in get_type_hints(type(self)).items():
-            setattr(self, name, kind(0))
-        self.requests = requests
-        self.released = NONE
+    max_request_tokens: int
+    transfer_s: float = 0.0
+    transfer_s_per_token: float = 0.0
+    max_local_prefill: int = 0
+    now_s: float = 0.0
+    next_arrival: int = 0
+    entry: int = 0
+    transferring: int = 0
+    released: int = NONE
+    dropped: int = 0
+    first_tokens: int = 0
+    ttft_s: float = 0.0
+    ttft_s2: float = 0.0
+    finished: int = 0
+    osl: float = 0.0
+    osl2: float = 0.0
+    duration_s: float = 0.0
+    duration_s2: float = 0.0
+    itls: int = 0
+    itl_s: float = 0.0
+    itl_s2: float = 0.0
+    prompt_tokens: float = 0.0
+    hit_tokens: float = 0.0
 
 
-class Log:
-    """What the rules have noted and nobody has read yet: ``size[0]`` entries."""
+class World(NamedTuple):
+    """The whole state of a simulation; workers, pools and requests are named by their place.
 
-    def __init__(self) -> None:
-        self.size = [0]
-        self.at_s: list[float] = []
-        self.kind: list[int] = []
-        self.request: list[int] = []
+    Attributes:
+        cluster: the state of the cluster, the only entry.
+        pools: the state of each pool.
+        members: the workers of each pool that take requests.
+        engines: the state of each worker's engine.
+        decode_heaps: the heap of each engine.
+        next_event_s: the time of each worker's next event.
+        timings: the timing of each pool.
+        requests: all requests of the trace.
+        transfers: the heap of requests on their way to a pool.
+        transfer_s: when each of them is there.
+        ttft_counts: first tokens by bucket of TTFT.
+        itl_counts: finished requests by bucket of ITL.
+        log: what the rules have noted.
+    """
+
+    cluster: Sequence[ClusterState]
+    pools: Sequence[PoolState]
+    members: Sequence[MutableSequence[int]]
+    engines: Sequence[EngineState]
+    decode_heaps: Sequence[MutableSequence[int]]
+    next_event_s: MutableSequence[float]
+    timings: Any
+    requests: Sequence[Request]
+    transfers: MutableSequence[int]
+    transfer_s: MutableSequence[float]
+    ttft_counts: MutableSequence[int]
+    itl_counts: MutableSequence[int]
+    log: EventLog
 
 
-def record_type(state: type, whole: str = "i8") -> np.dtype[np.void]:
-    """The numpy record type with the fields of a state; ``whole`` is that of whole numbers."""
-    codes = {float: "f8", int: whole, bool: "b1"}
-    return np.dtype([(name, codes[kind]) for name, kind in get_type_hints(state).items()], align=True)
+def engine_view(w: World, worker: int) -> EngineView:
+    """The engine of a worker."""
+    e = w.engines[worker]
+    return EngineView(e, w.requests, w.decode_heaps[worker], w.timings[e.pool], w.log)

@@ -1,12 +1,9 @@
-"""The heap of those on the way to a pool, by the time at which they are there; written like
+"""The heap of requests on their way to a pool, by the time at which they are there; written like
 :mod:`~dynamo_planner.simulator.engine.scheduler`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from dynamo_planner.simulator.cluster_events import World
+from dynamo_planner.simulator.state import World
 
 
 def push_transfer(w: World, request: int, at_s: float) -> None:

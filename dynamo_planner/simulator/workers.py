@@ -16,14 +16,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from dynamo_planner.core.snapshot import Replicas
-from dynamo_planner.simulator.backends import ObjectWorld
+from dynamo_planner.simulator.backends import ObjectBackend
 from dynamo_planner.simulator.results import Counts, WorkerLife
 from dynamo_planner.simulator.setup import ClusterSetup, PoolSetup
 
 
 @dataclass(eq=False)
 class Worker:
-    """A worker that is there: where it is in the world once it is ready, and since when it has been asked for."""
+    """A worker that is there: where it is among the places once it is ready, and since when it has been asked for."""
 
     life: WorkerLife
     asked_s: float
@@ -60,17 +60,17 @@ class Pool:
 class Fleet:
     """All workers; moves them at the times that it says (:meth:`next_s`)."""
 
-    def __init__(self, setup: ClusterSetup, world: ObjectWorld, seed: int) -> None:
+    def __init__(self, setup: ClusterSetup, backend: ObjectBackend, seed: int) -> None:
         self._setup = setup
         self._faults = setup.faults
-        self._world = world
+        self._backend = backend
         self._seed = seed
         self.lives: list[WorkerLife] = []
         self.timeline: list[Counts] = []
         self._agenda: list[tuple[float, int, str, Worker | None]] = []
         self._entries = 0
         self._at_place: dict[int, Worker] = {}
-        self.pools = {name: Pool(name, pool, world.places[name], pool.replicas) for name, pool in setup.pools.items()}
+        self.pools = {name: Pool(name, pool, backend.places[name], pool.replicas) for name, pool in setup.pools.items()}
         for pool in self.pools.values():
             for _ in range(pool.target):
                 self._ready(pool, self._new(pool, 0.0, 0.0), 0.0)
@@ -105,10 +105,10 @@ class Fleet:
         self._changed(pool, at_s)
 
     def released(self, place: int, at_s: float) -> None:
-        """The draining worker in this place of the world is empty."""
+        """The draining worker in this place is empty."""
         worker = self._at_place.pop(place)
         pool = self.pools[worker.life.pool]
-        self._world.remove(place)
+        self._backend.remove(place)
         self._end(pool, worker, at_s, "drained")
         self._changed(pool, at_s)
 
@@ -206,11 +206,11 @@ class Fleet:
     def _ready(self, pool: Pool, worker: Worker, at_s: float) -> None:
         random = self._random(worker, 1)
         slow = random.random() < self._faults.slow_share
-        worker.place = self._world.add(pool.place, worker.life.number, self._faults.slowness if slow else 1.0)
+        worker.place = self._backend.add(pool.place, worker.life.number, self._faults.slowness if slow else 1.0)
         worker.state, worker.generation = "ready", pool.generation
         worker.life.ready_s = at_s
         self._at_place[worker.place] = worker
-        self._world.join(worker.place)
+        self._backend.join(worker.place)
         if self._faults.crash_mtbf_s is not None:
             self._enter(at_s + float(random.exponential(self._faults.crash_mtbf_s)), "crash", worker)
 
@@ -233,20 +233,20 @@ class Fleet:
         self._drain(pool, [worker for worker in ready if worker.generation == oldest][-1], at_s)
 
     def _drain(self, pool: Pool, worker: Worker, at_s: float) -> None:
-        self._world.leave(worker.place)
+        self._backend.leave(worker.place)
         worker.state = "draining"
         worker.life.draining_s = at_s
-        engine = self._world.engine(worker.place)
+        engine = self._backend.engine(worker.place)
         engine.draining = True
         if not engine.running and not engine.waiting:
             self.released(worker.place, at_s)
 
     def _crash(self, pool: Pool, worker: Worker, at_s: float) -> None:
         if worker.state == "ready":
-            self._world.leave(worker.place)
-        self._world.withdraw(worker.place)
+            self._backend.leave(worker.place)
+        self._backend.withdraw(worker.place)
         del self._at_place[worker.place]
-        self._world.remove(worker.place)
+        self._backend.remove(worker.place)
         self._end(pool, worker, at_s, "crashed")
         self._reconcile(pool, at_s)
 

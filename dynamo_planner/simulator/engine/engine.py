@@ -32,19 +32,15 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from dynamo_planner.core.values import Frozen
-from dynamo_planner.simulator.engine import cancellation as leaving
-from dynamo_planner.simulator.engine import event_log as happening
-from dynamo_planner.simulator.engine import queue as waiting
-from dynamo_planner.simulator.engine import scheduler as batching
-from dynamo_planner.simulator.engine import step_runs as runs
+from dynamo_planner.simulator.engine import event_log, queues, scheduler, step_runs
 from dynamo_planner.simulator.engine.request import NOWHERE, Event, Request
+from dynamo_planner.simulator.engine.state import EngineState, EngineView
 from dynamo_planner.simulator.engine.step_time import StepTiming
-from dynamo_planner.simulator.state import EngineState, Log
 
 KINDS: dict[int, Literal["first_token", "finished", "preempted"]] = {
-    happening.FIRST_TOKEN: "first_token",
-    happening.FINISHED: "finished",
-    happening.PREEMPTED: "preempted",
+    event_log.FIRST_TOKEN: "first_token",
+    event_log.FINISHED: "finished",
+    event_log.PREEMPTED: "preempted",
 }
 
 
@@ -74,13 +70,13 @@ class Engine:
 
     def __init__(self, limits: EngineLimits, timing: StepTiming) -> None:
         self._limits = limits
-        self._timing = timing
         self._state = EngineState(limits.max_num_seqs, limits.max_num_batched_tokens, limits.kv_tokens)
         self._requests: list[Request] = []
+        self._decode_heap = [0] * limits.max_num_seqs
+        self._log = event_log.EventLog()
+        self._view = EngineView(self._state, self._requests, self._decode_heap, timing, self._log)
         self._free: list[int] = []
-        self._leaving: list[int] = []
-        self._heap = [0] * limits.max_num_seqs
-        self._log = Log()
+        self._cancelled: list[int] = []
         self._events: list[Event] = []
 
     @property
@@ -93,11 +89,11 @@ class Engine:
         if limits.kv_tokens != self._limits.kv_tokens:
             raise ValueError(f"kv_tokens is fixed at {self._limits.kv_tokens}, it cannot become {limits.kv_tokens}")
         self._limits = limits
-        self._heap += [0] * (limits.max_num_seqs - len(self._heap))
+        self._decode_heap += [0] * (limits.max_num_seqs - len(self._decode_heap))
         state = self._state
         state.max_num_seqs, state.max_num_batched_tokens = limits.max_num_seqs, limits.max_num_batched_tokens
         if state.steps:
-            batching.cut(state, self._requests, self._heap, self._log, state.now_s)
+            scheduler.cut(self._view, state.now_s)
             self._collect()
 
     # What a caller does.
@@ -117,7 +113,7 @@ class Engine:
         place = self._free.pop() if self._free else len(self._requests)
         request = Request(isl, osl, at_s, cached, place)
         self._requests[place : place + 1] = [request]
-        batching.submit(self._state, self._requests, self._heap, self._timing, self._log, place, at_s)
+        scheduler.submit(self._view, place, at_s)
         self._collect()
         return request
 
@@ -131,14 +127,14 @@ class Engine:
             return
         request.cancelled = True
         if request.admission == NOWHERE:
-            waiting.unqueue(state, self._requests, request.place)
+            queues.unqueue(self._view, request.place)
         elif state.steps:
-            state.leaving += 1
+            state.cancelled += 1
         else:
-            leaving.remove(state, self._requests, self._heap, request.place)
-        self._leaving.append(request.place)
+            queues.remove(self._view, request.place)
+        self._cancelled.append(request.place)
         if state.steps:
-            batching.cut(state, self._requests, self._heap, self._log, at_s)
+            scheduler.cut(self._view, at_s)
             self._collect()
 
     def advance(self, to_s: float) -> list[Event]:
@@ -152,22 +148,22 @@ class Engine:
 
     def next_event_s(self) -> float:
         """Until this time nothing happens by itself that :meth:`advance` would return; infinity where nothing will."""
-        next_s = batching.next_event_s(self._state, self._requests, self._heap, self._timing, self._log)
+        next_s = scheduler.next_event_s(self._view)
         self._collect()
         return next_s
 
     def next_step_s(self) -> float:
         """When the step in progress ends, and with it the next tokens come; infinity where there is none."""
         state = self._state
-        batching.plan_if_due(state, self._requests, self._heap, self._timing, self._log)
+        scheduler.plan_if_due(self._view)
         self._collect()
         if not state.steps:
             return math.inf
-        return runs.end_of(state, min(runs.done(state, state.now_s) + 1, state.steps))
+        return step_runs.end_of(state, min(step_runs.done(state, state.now_s) + 1, state.steps))
 
     def generated(self, request: Request) -> int:
         """The tokens that a request has by now."""
-        return leaving.generated(self._state, request, self._state.now_s)
+        return queues.generated(self._state, request, self._state.now_s)
 
     @property
     def running(self) -> int:
@@ -182,7 +178,7 @@ class Engine:
     @property
     def kv_used_tokens(self) -> int:
         """KV tokens held by the step in progress; between two steps, what the last one left."""
-        return batching.kv_used(self._state)
+        return scheduler.kv_used(self._view)
 
     @property
     def preemptions(self) -> int:
@@ -197,7 +193,7 @@ class Engine:
     def _run_to(self, to_s: float) -> None:
         if not to_s >= self._state.now_s:
             raise ValueError(f"time only goes forward: {to_s} is before {self._state.now_s}")
-        batching.run_to(self._state, self._requests, self._heap, self._timing, self._log, to_s)
+        scheduler.run_to(self._view, to_s)
         self._collect()
 
     def _collect(self) -> None:
@@ -206,9 +202,9 @@ class Engine:
         for k in range(log.size[0]):
             place = log.request[k]
             self._events.append(Event(log.at_s[k], KINDS[log.kind[k]], self._requests[place]))
-            if log.kind[k] == happening.FINISHED:
+            if log.kind[k] == event_log.FINISHED:
                 self._free.append(place)
         log.size[0] = 0
-        if self._leaving and not self._state.leaving:
-            self._free += self._leaving
-            self._leaving.clear()
+        if self._cancelled and not self._state.cancelled:
+            self._free += self._cancelled
+            self._cancelled.clear()

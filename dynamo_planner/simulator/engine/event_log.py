@@ -2,14 +2,48 @@
 
 from __future__ import annotations
 
-from dynamo_planner.simulator.state import Log
+from typing import NamedTuple
+
+import numpy as np
 
 FIRST_TOKEN, FINISHED, PREEMPTED, PREFILLED = 1, 2, 3, 4
-"""What can happen to a request."""
+"""The kinds of events."""
 
 
-def note(log: Log, at_s: float, kind: int, request: int) -> None:
-    """Something happened to a request."""
+class EventLog:
+    """Events that no one has read yet, as lists that grow.
+
+    Attributes:
+        size: the number of entries, in a list of one.
+        at_s: the time of each.
+        kind: one of ``FIRST_TOKEN``, ``FINISHED``, ``PREEMPTED``, ``PREFILLED``.
+        request: the place of the request.
+    """
+
+    def __init__(self) -> None:
+        self.size = [0]
+        self.at_s: list[float] = []
+        self.kind: list[int] = []
+        self.request: list[int] = []
+
+
+class ArrayEventLog(NamedTuple):
+    """An :class:`EventLog` of numpy arrays with a fixed number of places, for compiled code."""
+
+    size: np.ndarray
+    at_s: np.ndarray
+    kind: np.ndarray
+    request: np.ndarray
+
+    @classmethod
+    def of(cls, capacity: int) -> ArrayEventLog:
+        """An empty log with ``capacity`` places."""
+        whole = np.int64
+        return cls(np.zeros(1, whole), np.zeros(capacity), np.zeros(capacity, whole), np.zeros(capacity, whole))
+
+
+def note(log: EventLog, at_s: float, kind: int, request: int) -> None:
+    """Append an event."""
     size = log.size[0]
     if size == len(log.kind):
         lengthen(log)
@@ -19,8 +53,8 @@ def note(log: Log, at_s: float, kind: int, request: int) -> None:
     log.size[0] = size + 1
 
 
-def lengthen(log: Log) -> None:
-    """Make room for more entries."""
+def lengthen(log: EventLog) -> None:
+    """Make space for more entries."""
     more = len(log.kind) + 64
     log.at_s += [0.0] * more
     log.kind += [0] * more

@@ -13,13 +13,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from dynamo_planner.simulator.engine.cancellation import let_leave, remove
-from dynamo_planner.simulator.engine.decode_heap import Heap, Requests, drop, push
 from dynamo_planner.simulator.engine.event_log import FINISHED, FIRST_TOKEN, PREEMPTED, PREFILLED, note
-from dynamo_planner.simulator.engine.queue import append, first_again
-from dynamo_planner.simulator.engine.request import NONE, NOWHERE, Request
+from dynamo_planner.simulator.engine.queues import drop, enqueue, push, remove, remove_cancelled, requeue
+from dynamo_planner.simulator.engine.request import NONE, NOWHERE
+from dynamo_planner.simulator.engine.state import EngineView
 from dynamo_planner.simulator.engine.step_runs import cut_run, done, plan_run
-from dynamo_planner.simulator.state import EngineState, Log
 
 UNBOUNDED = 1 << 62
 
@@ -33,91 +31,101 @@ def line(timing: Any, prefill_tokens: int, num_decode: int, kv_tokens: int) -> t
 # What a caller does.
 
 
-def submit(e: EngineState, requests: Requests, heap: Heap, timing: Any, log: Log, request: int, at_s: float) -> None:
+def submit(engine: EngineView, request: int, at_s: float) -> None:
     """A request arrives; the engine has run up to ``at_s``."""
-    append(e, requests, request)
-    if e.steps and e.waiting == 1 and _fits(e, requests, request):
+    e = engine.state
+    enqueue(engine, request)
+    if e.steps and e.waiting == 1 and _fits(engine, request):
         if at_s == e.start_s:  # the planned run begins just now: this one is in it
-            _admit(e, requests, heap)
-            _measure(e, requests, heap, timing)
+            _admit(engine)
+            _measure(engine)
         else:
-            cut(e, requests, heap, log, at_s)
+            cut(engine, at_s)
 
 
-def run_to(e: EngineState, requests: Requests, heap: Heap, timing: Any, log: Log, to_s: float) -> None:
+def run_to(engine: EngineView, to_s: float) -> None:
     """Let happen what happens up to ``to_s``; a step that would begin just then does not yet."""
+    e = engine.state
     while True:
         if not e.steps:
-            start_s = _next_start_s(e, requests)
+            start_s = _next_start_s(engine)
             if start_s >= to_s:
                 break
-            _plan(e, requests, heap, timing, log, start_s)
+            _plan(engine, start_s)
         if e.joining != NONE and e.start_s + e.first_step_s <= to_s:
-            _join(e, requests, log)
+            _join(engine)
         if e.end_s > to_s:
             break
-        finish(e, requests, heap, log)
+        finish(engine)
     e.now_s = to_s
 
 
-def plan_if_due(e: EngineState, requests: Requests, heap: Heap, timing: Any, log: Log) -> None:
+def plan_if_due(engine: EngineView) -> None:
     """Plan the run that begins now, if one does."""
-    if not e.steps and _next_start_s(e, requests) <= e.now_s:
-        _plan(e, requests, heap, timing, log, e.now_s)
+    e = engine.state
+    if not e.steps and _next_start_s(engine) <= e.now_s:
+        _plan(engine, e.now_s)
 
 
-def next_event_s(e: EngineState, requests: Requests, heap: Heap, timing: Any, log: Log) -> float:
+def next_event_s(engine: EngineView) -> float:
     """Until this time nothing happens by itself to any request; infinity where nothing will."""
-    plan_if_due(e, requests, heap, timing, log)
+    e = engine.state
+    plan_if_due(engine)
     if not e.steps:
         return math.inf
     return e.start_s + e.first_step_s if e.joining != NONE else e.end_s
 
 
-def kv_used(e: EngineState) -> int:
+def kv_used(engine: EngineView) -> int:
     """KV tokens held by the step in progress; between two steps, what the last one left."""
+    e = engine.state
     return e.kv + e.decoding * (done(e, e.now_s) if e.steps else -1)
 
 
-def cut(e: EngineState, requests: Requests, heap: Heap, log: Log, at_s: float) -> None:
+def cut(engine: EngineView, at_s: float) -> None:
     """Let the run end with the step in progress, because the next one is to be planned anew."""
+    e = engine.state
     cut_run(e, at_s)
     if e.end_s == at_s:
-        finish(e, requests, heap, log)
+        finish(engine)
 
 
 # From run to run.
 
 
-def _next_start_s(e: EngineState, requests: Requests) -> float:
+def _next_start_s(engine: EngineView) -> float:
+    e = engine.state
     if e.running:
         return e.end_s
-    return max(e.end_s, requests[e.head].queued_s) if e.head != NONE else math.inf
+    return max(e.end_s, engine.requests[e.head].queued_s) if e.head != NONE else math.inf
 
 
-def _plan(e: EngineState, requests: Requests, heap: Heap, timing: Any, log: Log, start_s: float) -> None:
+def _plan(engine: EngineView, start_s: float) -> None:
     """Choose the batch of the step that begins now, and for how long it goes on like that."""
+    e = engine.state
     e.start_s = start_s
     while e.kv > e.kv_tokens:
-        _preempt(e, requests, heap, log)
+        _preempt(engine)
     e.budget = max(e.max_num_batched_tokens - e.decoding, 0)
     e.prefill_tokens = 0
     if e.partial != NONE:
         request = e.partial
         e.partial = NONE
-        _compute(e, requests, request)
+        _compute(engine, request)
     if e.head != NONE:
-        _admit(e, requests, heap)
-    _measure(e, requests, heap, timing)
+        _admit(engine)
+    _measure(engine)
 
 
-def _fits(e: EngineState, requests: Requests, request: int) -> bool:
-    q = requests[request]
+def _fits(engine: EngineView, request: int) -> bool:
+    e = engine.state
+    q = engine.requests[request]
     return e.budget > 0 and e.running < e.max_num_seqs and e.kv + q.isl + q.generated <= e.kv_tokens
 
 
-def _admit(e: EngineState, requests: Requests, heap: Heap) -> None:
-    while e.head != NONE and _fits(e, requests, e.head):
+def _admit(engine: EngineView) -> None:
+    e, requests = engine.state, engine.requests
+    while e.head != NONE and _fits(engine, e.head):
         request = e.head
         q = requests[request]
         e.head = q.next
@@ -132,10 +140,10 @@ def _admit(e: EngineState, requests: Requests, heap: Heap) -> None:
         if math.isnan(q.scheduled_s):
             q.scheduled_s = e.start_s
         if q.todo > 1 or e.prefill_only:
-            _compute(e, requests, request)
+            _compute(engine, request)
             continue
         e.budget -= 1
-        _decode(e, requests, heap, request, held)
+        _decode(engine, request, held)
         if math.isnan(q.first_token_s):
             q.next = NONE
             if e.joining == NONE:
@@ -145,8 +153,9 @@ def _admit(e: EngineState, requests: Requests, heap: Heap) -> None:
             e.last_joining = request
 
 
-def _compute(e: EngineState, requests: Requests, request: int) -> None:
+def _compute(engine: EngineView, request: int) -> None:
     """Give a prompt what it needs of the step's tokens, or all that are left."""
+    e, requests = engine.state, engine.requests
     q = requests[request]
     if q.todo <= e.budget:
         e.prefill_tokens += q.todo
@@ -164,17 +173,19 @@ def _compute(e: EngineState, requests: Requests, request: int) -> None:
         e.budget = 0
 
 
-def _decode(e: EngineState, requests: Requests, heap: Heap, request: int, held: int) -> None:
-    q = requests[request]
+def _decode(engine: EngineView, request: int, held: int) -> None:
+    e = engine.state
+    q = engine.requests[request]
     q.last_step = e.step + q.osl - q.generated
     e.kv_decoding += held
-    push(e, requests, heap, request)
+    push(engine, request)
 
 
-def _measure(e: EngineState, requests: Requests, heap: Heap, timing: Any) -> None:
+def _measure(engine: EngineView) -> None:
     """How many steps are alike, and how long they last."""
+    e, requests = engine.state, engine.requests
     decoding = e.decoding
-    ms, ms_per_kv_token, until_kv = line(timing, e.prefill_tokens, decoding, e.kv_decoding)
+    ms, ms_per_kv_token, until_kv = line(engine.timing, e.prefill_tokens, decoding, e.kv_decoding)
     steps = UNBOUNDED
     if e.completing != NONE:
         steps = 1
@@ -182,7 +193,7 @@ def _measure(e: EngineState, requests: Requests, heap: Heap, timing: Any) -> Non
         if e.partial != NONE and e.chunk > 0:
             steps = (requests[e.partial].todo - 1) // e.chunk
         if decoding:
-            steps = min(steps, requests[heap[0]].last_step - e.step)
+            steps = min(steps, requests[engine.decode_heap[0]].last_step - e.step)
             steps = min(steps, (e.kv_tokens - e.kv) // decoding + 1)
             if until_kv < UNBOUNDED:
                 steps = min(steps, max(math.ceil((until_kv - e.kv_decoding) / decoding), 1))
@@ -192,21 +203,23 @@ def _measure(e: EngineState, requests: Requests, heap: Heap, timing: Any) -> Non
 # What a run leads to.
 
 
-def _join(e: EngineState, requests: Requests, log: Log) -> None:
+def _join(engine: EngineView) -> None:
     """Those that decode from their first step on have their first token, one step into the run."""
+    e = engine.state
     first_token_s = e.start_s + e.first_step_s
     while e.joining != NONE:
         request = e.joining
-        q = requests[request]
+        q = engine.requests[request]
         e.joining = q.next
         q.next = NONE
         if not q.cancelled:
             q.first_token_s = first_token_s
-            note(log, first_token_s, FIRST_TOKEN, request)
+            note(engine.log, first_token_s, FIRST_TOKEN, request)
 
 
-def finish(e: EngineState, requests: Requests, heap: Heap, log: Log) -> None:
+def finish(engine: EngineView) -> None:
     """The run is over: its tokens are there, some requests are done, and the next step is not planned yet."""
+    e, requests, heap = engine.state, engine.requests, engine.decode_heap
     steps = e.steps
     e.steps = 0
     e.step += steps
@@ -218,54 +231,58 @@ def finish(e: EngineState, requests: Requests, heap: Heap, log: Log) -> None:
     e.busy_s += e.end_s - e.start_s
     if e.partial != NONE:
         requests[e.partial].todo -= e.chunk * steps
-    if e.leaving:
-        let_leave(e, requests, heap)
+    if e.cancelled:
+        remove_cancelled(engine)
     while e.decoding and requests[heap[0]].last_step == e.step:
         request = heap[0]
-        drop(e, requests, heap, 0)
+        drop(engine, 0)
         q = requests[request]
         held = q.isl + q.osl
         e.kv_decoding -= held
-        _finished(e, q, request, held, log)
+        _finished(engine, request, held)
     request = e.completing
     e.completing = NONE
     while request != NONE:
         following = requests[request].next
-        _prompt_done(e, requests, heap, request, log)
+        _prompt_done(engine, request)
         request = following
 
 
-def _prompt_done(e: EngineState, requests: Requests, heap: Heap, request: int, log: Log) -> None:
-    q = requests[request]
+def _prompt_done(engine: EngineView, request: int) -> None:
+    e = engine.state
+    q = engine.requests[request]
     held = q.isl + q.generated
     if e.prefill_only:
         e.kv -= held
         e.running -= 1
         q.admission = NOWHERE
-        note(log, e.end_s, PREFILLED, request)
+        note(engine.log, e.end_s, PREFILLED, request)
         return
     q.generated += 1
     if math.isnan(q.first_token_s):
         q.first_token_s = e.end_s
-        note(log, e.end_s, FIRST_TOKEN, request)
+        note(engine.log, e.end_s, FIRST_TOKEN, request)
     if q.generated == q.osl:
-        _finished(e, q, request, held, log)
+        _finished(engine, request, held)
     else:
         e.kv += 1
-        _decode(e, requests, heap, request, held + 1)
+        _decode(engine, request, held + 1)
 
 
-def _finished(e: EngineState, q: Request, request: int, held: int, log: Log) -> None:
+def _finished(engine: EngineView, request: int, held: int) -> None:
+    e = engine.state
+    q = engine.requests[request]
     e.kv -= held
     e.running -= 1
     q.generated = q.osl
     q.last_step = NOWHERE
     q.finished_s = e.end_s
-    note(log, e.end_s, FINISHED, request)
+    note(engine.log, e.end_s, FINISHED, request)
 
 
-def _preempt(e: EngineState, requests: Requests, heap: Heap, log: Log) -> None:
+def _preempt(engine: EngineView) -> None:
     """The request that was let in last goes back to the head of the queue, and later computes everything again."""
+    e, requests, heap = engine.state, engine.requests, engine.decode_heap
     request = e.partial
     if request == NONE:
         request = heap[0]
@@ -274,8 +291,8 @@ def _preempt(e: EngineState, requests: Requests, heap: Heap, log: Log) -> None:
                 request = heap[place]
     q = requests[request]
     e.preemptions += 1
-    e.recomputed_tokens += remove(e, requests, heap, request)
+    e.recomputed_tokens += remove(engine, request)
     q.preemptions += 1
     q.todo = q.isl + q.generated
-    first_again(e, requests, request)
-    note(log, e.start_s, PREEMPTED, request)
+    requeue(engine, request)
+    note(engine.log, e.start_s, PREEMPTED, request)

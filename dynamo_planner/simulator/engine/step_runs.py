@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 
-from dynamo_planner.simulator.state import EngineState
+from dynamo_planner.simulator.engine.state import EngineState
 
 
 def end_of(e: EngineState, step: int) -> float:

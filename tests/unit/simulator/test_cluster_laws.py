@@ -70,8 +70,8 @@ def run(setup: ClusterSetup, trace: Trace, scaling: list[int], seed: int = 0) ->
 
 def check_state(made: SimulatedCluster) -> None:
     """No engine holds more KV than there is, and every worker is in one state."""
-    world = made._world
-    for place in range(len(world.world.wakes)):
+    world = made._backend
+    for place in range(len(world.world.next_event_s)):
         engine = world.engine(place)
         assert engine.kv <= engine.kv_tokens or not engine.steps
         assert engine.running <= engine.max_num_seqs
@@ -96,7 +96,7 @@ def test_no_request_is_lost_or_served_twice(setup: ClusterSetup, trace: Trace, s
     assert made.over
     assert len(served) == len(trace)
     assert np.isfinite(served.finished_s).all() and not served.dropped.any()
-    counted = made._world.counters()
+    counted = made._backend.counters()
     assert counted.finished == counted.first_tokens == len(trace)
     assert counted.osl == trace.osl.sum()
     least_s = (trace.osl + (len(setup.pools) > 1)) * TIMING.base_ms / 1e3
@@ -170,7 +170,7 @@ def waits_s(arrivals: np.ndarray, service_s: np.ndarray, servers: int) -> np.nda
     )
     made = SimulatedCluster(setup, Trace(arrivals, isl, np.ones_like(isl)), compiled=False)
     made.finish(at_most_s=1e6)
-    scheduled_s = made._world.column("scheduled_s", len(isl))
+    scheduled_s = made._backend.column("scheduled_s", len(isl))
     return np.asarray(scheduled_s - arrivals)
 
 

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from dynamo_planner.simulator.engine import step_runs as runs
 from dynamo_planner.simulator.engine.engine import Engine, EngineLimits
 from dynamo_planner.simulator.engine.request import Request
+from dynamo_planner.simulator.engine.state import EngineState
 from dynamo_planner.simulator.engine.step_time import GridTiming, LinearTiming
-from dynamo_planner.simulator.state import EngineState
 
 EXACT = LinearTiming(base_ms=125, prefill_ms_per_token=62.5, kv_ms_per_token=31.25)  # all sums exact in binary
 
