@@ -154,6 +154,13 @@ class ObjectBackend:
                 state.max_num_seqs, state.max_num_batched_tokens = limits.max_num_seqs, limits.max_num_batched_tokens
                 self._do(cluster_events.REPLAN, worker)
 
+    def is_current(self, worker: int) -> bool:
+        """Whether a worker has the limits that its pool has now."""
+        state = self.engine(worker)
+        limits = self._limits[int(state.pool)]
+        present = int(state.max_num_seqs), int(state.max_num_batched_tokens)
+        return present == (limits.max_num_seqs, limits.max_num_batched_tokens)
+
     def engine(self, worker: int) -> EngineState:
         """The state of a worker's engine, to read and to write."""
         return self.world.engines[worker]

@@ -29,15 +29,11 @@ class Worker:
     asked_s: float
     state: str = "starting"
     place: int = -1
-    generation: int = 0
 
 
 @dataclass
 class Pool:
-    """The workers of a pool in the order of their launches, and the launches that wait for GPUs (since when).
-
-    Ready workers of an earlier ``generation`` are to be replaced.
-    """
+    """The workers of a pool in the order of their launches, and the launches that wait for GPUs (since when)."""
 
     name: str
     setup: PoolSetup
@@ -45,7 +41,6 @@ class Pool:
     target: int
     workers: list[Worker] = field(default_factory=list)
     pending: list[float] = field(default_factory=list)
-    generation: int = 0
     seen: Replicas | None = None
 
     def count(self, state: str) -> int:
@@ -120,10 +115,8 @@ class Fleet:
         self._changed(pool, at_s)
 
     def replace(self, name: str, at_s: float) -> None:
-        """Replace the ready workers of a pool, one after the other; those that start now are new ones already."""
-        pool = self.pools[name]
-        pool.generation += 1
-        self._changed(pool, at_s)
+        """Begin to replace the ready workers of a pool that have other limits than it, one after the other."""
+        self._changed(self.pools[name], at_s)
 
     def replicas(self, name: str, origin_s: float) -> Replicas:
         """What an executor sees of a pool, with times counted from ``origin_s``."""
@@ -175,7 +168,7 @@ class Fleet:
 
     def _roll(self, pool: Pool, at_s: float) -> None:
         """The next step of replacing, once the one before is done."""
-        old = [worker for worker in pool.in_state("ready") if worker.generation < pool.generation]
+        old = self._outdated(pool)
         if not old or len(pool.workers) > pool.count("ready") or pool.pending:
             return
         if pool.count("ready") > pool.target:
@@ -185,6 +178,10 @@ class Fleet:
         elif pool.count("ready") > 1:
             self._drain(pool, old[0], at_s)
             self._reconcile(pool, at_s)
+
+    def _outdated(self, pool: Pool) -> list[Worker]:
+        """The ready workers with other limits than the pool has now, oldest first."""
+        return [worker for worker in pool.in_state("ready") if not self._backend.is_current(worker.place)]
 
     def _has_room(self, pool: Pool) -> bool:
         limit = self._setup.max_gpus
@@ -207,7 +204,7 @@ class Fleet:
         random = self._random(worker, 1)
         slow = random.random() < self._faults.slow_share
         worker.place = self._backend.add(pool.place, worker.life.number, self._faults.slowness if slow else 1.0)
-        worker.state, worker.generation = "ready", pool.generation
+        worker.state = "ready"
         worker.life.ready_s = at_s
         self._at_place[worker.place] = worker
         self._backend.join(worker.place)
@@ -228,9 +225,7 @@ class Fleet:
             if workers := pool.in_state(state):
                 self._end(pool, workers[-1], at_s, "cancelled")
                 return
-        ready = pool.in_state("ready")
-        oldest = min(worker.generation for worker in ready)
-        self._drain(pool, [worker for worker in ready if worker.generation == oldest][-1], at_s)
+        self._drain(pool, (self._outdated(pool) or pool.in_state("ready"))[-1], at_s)
 
     def _drain(self, pool: Pool, worker: Worker, at_s: float) -> None:
         self._backend.leave(worker.place)

@@ -229,7 +229,7 @@ def turn(made: SimulatedCluster, value: int) -> None:
     assert made.executor.knobs["workers"]["max_num_seqs"] == value
 
 
-def course(made: SimulatedCluster) -> list[tuple[float, int, int]]:
+def replica_changes(made: SimulatedCluster) -> list[tuple[float, int, int]]:
     """When the replicas changed, and how many were ready and starting from then on."""
     last = {count.at_s: (count.ready, count.starting) for count in made.timeline}
     return [(at_s, *counts) for at_s, counts in last.items()]
@@ -240,20 +240,31 @@ def test_a_knob_replaces_one_worker_after_the_other_and_capacity_stays() -> None
     made.advance(10)
     turn(made, 8)
     made.finish()
-    assert course(made)[:2] == [(0, 2, 0), (10, 2, 1)]
-    assert min(ready for _, ready, _ in course(made)) == 2
-    assert max(ready + starting for _, ready, starting in course(made)) == 3
+    assert replica_changes(made)[:2] == [(0, 2, 0), (10, 2, 1)]
+    assert min(ready for _, ready, _ in replica_changes(made)) == 2
+    assert max(ready + starting for _, ready, starting in replica_changes(made)) == 3
     assert [worker.end for worker in made.workers] == ["drained", "drained", "", ""]
     assert made.served().retries.sum() == 0
     assert np.isfinite(made.served().finished_s).all()
     assert [round(worker.launched_s) for worker in made.workers][:3] == [0, 0, 10]
 
 
+def test_a_knob_set_back_keeps_the_workers_that_still_have_its_value() -> None:
+    made = cluster(aggregated(2, startup_s=60), poisson(1, 600, seed=1))
+    made.advance(10)
+    turn(made, 8)
+    made.advance_to(80)
+    turn(made, 256)
+    made.finish()
+    assert [worker.end for worker in made.workers[:3]] == ["drained", "", "drained"]
+    assert np.isfinite(made.served().finished_s).all()
+
+
 def test_without_a_free_gpu_a_worker_goes_before_its_successor_comes() -> None:
     made = cluster(aggregated(2, startup_s=60, gpus=1, max_gpus=2), poisson(1, 400, seed=1))
     turn(made, 8)
     made.finish()
-    assert min(ready for _, ready, _ in course(made)) == 1
+    assert min(ready for _, ready, _ in replica_changes(made)) == 1
     assert [worker.end for worker in made.workers] == ["drained", "drained", "", ""]
     assert np.isfinite(made.served().finished_s).all()
 
@@ -272,7 +283,7 @@ def test_scaling_while_workers_are_replaced() -> None:
         made.advance_to(at_s)
         made.executor.apply([ScaleTo(pool="workers", replicas=replicas)])
     made.finish()
-    assert course(made)[-1][1:] == (2, 0)
+    assert replica_changes(made)[-1][1:] == (2, 0)
     assert [worker.end for worker in made.workers[:4]] == ["drained"] * 4
     assert np.isfinite(made.served().finished_s).all()
 
