@@ -23,24 +23,27 @@ restarts the workers. Dynamo's router of 0.1 to 0.9 watches its two in etcd; tha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
+from dynamo_planner.core.registry import Registry
 from dynamo_planner.core.values import FrozenMap
-from dynamo_planner.engines import dynamo, llamacpp, sglang, trtllm, vllm
 from dynamo_planner.engines.engine_spec import EngineSpec
 from dynamo_planner.engines.knob import Catalogue, Knob
 from dynamo_planner.engines.vocabulary import Vocabulary
 
-ENGINES: Mapping[str, EngineSpec] = FrozenMap(
+ENGINES: Registry[EngineSpec] = Registry(
+    "engine",
+    EngineSpec,
+    "dynamo_planner.engines",
     {
-        "vllm": vllm.ENGINE,
-        "sglang": sglang.ENGINE,
-        "trtllm": trtllm.ENGINE,
-        "llamacpp": llamacpp.ENGINE,
-        "dynamo": dynamo.ENGINE,
-    }
+        "vllm": "dynamo_planner.engines.vllm:ENGINE",
+        "sglang": "dynamo_planner.engines.sglang:ENGINE",
+        "trtllm": "dynamo_planner.engines.trtllm:ENGINE",
+        "llamacpp": "dynamo_planner.engines.llamacpp:ENGINE",
+        "dynamo": "dynamo_planner.engines.dynamo:ENGINE",
+    },
 )
-"""The engines by name, in the order in which a page is tried to be theirs."""
+"""The engines by name, each imported when it is first needed. A page is taken for that of the first one that fits."""
 
 
 def worker_vocabularies() -> dict[str, Vocabulary]:
