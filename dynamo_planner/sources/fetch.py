@@ -1,4 +1,8 @@
-"""Getting pages over HTTP from many workers at once, each within its time and size."""
+"""Pages over HTTP from many workers at once, each within a time and a size.
+
+urllib3 does the HTTP; what is ours is the limit on the whole of a page, however slowly it trickles in, and on all of
+them together.
+"""
 
 from __future__ import annotations
 
@@ -19,24 +23,29 @@ with needs_extra("scrape"):
     from urllib3 import HTTPResponse
     from urllib3.connection import HTTPConnection, HTTPSConnection
     from urllib3.exceptions import HTTPError, NewConnectionError
-    from urllib3.exceptions import TimeoutError as SlowError
+    from urllib3.exceptions import TimeoutError as UrllibTimeoutError
     from urllib3.util import parse_url
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
-MOST_THREADS = 64
+MAX_THREADS = 64
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
-LOOK_AROUND_S = 0.05
-"""How often fetches are looked at that may be over their time."""
+POLL_S = 0.05
+"""How often running fetches are checked for being overdue."""
 
 
-MOST_OF_A_REFUSAL = 8192
-"""How many bytes are read of an answer that is not the page."""
+MAX_ERROR_BODY_BYTES = 8192
+"""How many bytes are read of a response other than 200."""
 
 
 class FetchError(Exception):
-    """A page could not be had; the message says why, and from where. ``body`` is what came instead, if anything."""
+    """A page could not be fetched; the message says from where and why.
+
+    Args:
+        message: the URL without its query, and the cause.
+        body: the text of a response other than 200, else empty.
+    """
 
     def __init__(self, message: str, body: str = "") -> None:
         super().__init__(message)
@@ -75,14 +84,23 @@ def fetch_all(
     max_bytes: int,
     headers: Mapping[str, str] = NO_HEADERS,
     tls: ssl.SSLContext | None = None,
-    at_once: int = MOST_THREADS,
+    concurrent: int = MAX_THREADS,
 ) -> dict[K, T | FetchError]:
-    """What ``read`` makes of the text of each page, or why it could not be had.
+    """Fetch pages, and return for each what ``read`` makes of its text, or why it could not be fetched.
 
-    Pages are fetched ``at_once``, each within ``timeout_s`` of its turn and all within ``deadline_s``, and read as they
-    come, so that few texts are held at a time. One that is longer than ``max_bytes`` is refused, unread; a redirect is
-    not followed, so that ``headers`` reach nobody else. ``tls`` says whom to trust. What follows a ``?`` stands in no
-    message. Raises nothing, where ``read`` raises nothing but :class:`ValueError`.
+    Pages are read as they come, so that few texts are held at a time. A redirect is not followed, so that ``headers``
+    reach no other server, and no message holds what follows a ``?``. Raises nothing, where ``read`` raises nothing but
+    :class:`ValueError`.
+
+    Args:
+        urls: by a key of the caller's.
+        read: makes the result of a key and the text of its page.
+        timeout_s: seconds for one page, from when it is its turn.
+        deadline_s: seconds for all of them.
+        max_bytes: a longer page is refused, unread.
+        headers: sent with every request; none by default.
+        tls: which certificates to trust; by default those of the system.
+        concurrent: how many are fetched at a time.
     """
     fetches = {key: _Fetch(url, timeout_s, max_bytes, headers, tls) for key, url in urls.items()}
     if not fetches:
@@ -95,15 +113,15 @@ def fetch_all(
         except ValueError as error:
             raise FetchError(f"{fetches[key].name}: {error}") from None
 
-    ends_s = time.monotonic() + deadline_s
-    threads = ThreadPoolExecutor(min(at_once, len(fetches)), thread_name_prefix="scrape")
+    due_s = time.monotonic() + deadline_s
+    threads = ThreadPoolExecutor(min(concurrent, len(fetches)), thread_name_prefix="scrape")
     results = {key: threads.submit(read_one, key) for key in fetches}
     try:
         pending: set[Future[T]] = set(results.values())
-        while pending and time.monotonic() < ends_s:
-            pending = wait(pending, timeout=LOOK_AROUND_S).not_done
+        while pending and time.monotonic() < due_s:
+            pending = wait(pending, timeout=POLL_S).not_done
             for fetch in fetches.values():
-                fetch.stop_if_over()
+                fetch.stop_if_overdue()
     finally:
         threads.shutdown(wait=False, cancel_futures=True)
         for fetch in fetches.values():
@@ -117,14 +135,14 @@ def _failure(future: Future[T], name: str, deadline_s: float) -> FetchError | No
     error = future.exception()
     if error is None:
         return None
-    # A new error, since the one that was raised holds on to what had been read.
+    # A new error, since the one that was raised keeps the text of the page alive.
     if isinstance(error, FetchError):
         return FetchError(str(error), error.body)
     return FetchError(f"{name}: {type(error).__name__}: {error}")
 
 
 class _Fetch:
-    """One page on its way. ``stop`` ends it from another thread, also in the midst of a read."""
+    """One request. ``stop`` ends it from another thread, also in the midst of a read."""
 
     def __init__(
         self, url: str, timeout_s: float, max_bytes: int, headers: Mapping[str, str], tls: ssl.SSLContext | None
@@ -137,26 +155,26 @@ class _Fetch:
         self._tls = tls
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
-        self._ends_s: float | None = None
+        self._due_s: float | None = None
         self._stopped = False
 
     def run(self) -> str:
-        self._ends_s = time.monotonic() + self._timeout_s
+        self._due_s = time.monotonic() + self._timeout_s
         try:
             connection = self._connection()
             try:
                 connection.connect()
-                self._can_be_stopped(connection.sock)
+                self._stoppable(connection.sock)
                 connection.request(
                     "GET", parse_url(self._url).request_uri, headers=self._headers, preload_content=False
                 )
                 with contextlib.closing(connection.getresponse()) as response:
                     return self._text(response)
             finally:
-                self._can_be_stopped(None)
+                self._stoppable(None)
                 connection.close()
         except (HTTPError, HTTPException, OSError, ValueError) as error:
-            slow = isinstance(error, TimeoutError | SlowError) and not isinstance(error, NewConnectionError)
+            slow = isinstance(error, TimeoutError | UrllibTimeoutError) and not isinstance(error, NewConnectionError)
             if self._stopped or slow:
                 raise FetchError(f"{self.name}: no answer within {self._timeout_s:g} s") from error
             raise FetchError(f"{self.name}: {str(error).rpartition(': ')[2] or type(error).__name__}") from error
@@ -170,7 +188,7 @@ class _Fetch:
 
     def _text(self, response: HTTPResponse) -> str:
         if response.status != 200:
-            body = response.read(MOST_OF_A_REFUSAL, decode_content=False).decode(errors="replace")
+            body = response.read(MAX_ERROR_BODY_BYTES, decode_content=False).decode(errors="replace")
             raise FetchError(f"{self.name}: it answered {response.status}, not 200", body)
         encoding = response.headers.get("Content-Encoding", "identity")
         if encoding != "identity":
@@ -184,14 +202,14 @@ class _Fetch:
             raise TimeoutError
         return page.decode(errors="replace")
 
-    def _can_be_stopped(self, sock: socket.socket | None) -> None:
+    def _stoppable(self, sock: socket.socket | None) -> None:
         with self._lock:
             self._socket = sock
             if self._stopped and sock is not None:
                 raise TimeoutError
 
-    def stop_if_over(self) -> None:
-        if self._ends_s is not None and time.monotonic() > self._ends_s:
+    def stop_if_overdue(self) -> None:
+        if self._due_s is not None and time.monotonic() > self._due_s:
             self.stop()
 
     def stop(self) -> None:

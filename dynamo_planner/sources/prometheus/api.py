@@ -142,7 +142,7 @@ class PrometheusApi:
             max_bytes=self._max_bytes,
             headers=self._access.sent_headers(),
             tls=self._access.tls(),
-            at_once=AT_ONCE,
+            concurrent=AT_ONCE,
         )
         answers: dict[K, T | QueryError] = {}
         for name, page in pages.items():

@@ -1,4 +1,4 @@
-"""What clients saw, from the metrics of what they ask: a Dynamo frontend or router (extra ``scrape``)."""
+"""``FrontendSource``: the traffic that clients saw, from a Dynamo frontend or router (extra ``scrape``)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dynamo_planner.engines.registry import frontend_vocabularies
 from dynamo_planner.engines.vocabulary import Vocabulary
 from dynamo_planner.sources.aggregation.traffic import frontend_traffic
 from dynamo_planner.sources.fetch import checked_url
-from dynamo_planner.sources.scraping.scraper import Limits, Scraper, Worker
+from dynamo_planner.sources.scraping.scraper import ScrapeLimits, Scraper, ScrapeTarget
 from dynamo_planner.sources.source import SourceError
 
 Urls = Sequence[str] | Mapping[str, str]
@@ -18,11 +18,17 @@ Urls = Sequence[str] | Mapping[str, str]
 
 
 class FrontendSource:
-    """Sees the traffic of a served model at its frontends; to be the ``frontend`` of a :class:`ScrapeSource`.
+    """The traffic of a served model as its frontends observe it; to be the ``frontend`` of a :class:`ScrapeSource`.
 
-    ``urls`` are the base URLs of all of them, or what gives them anew at each turn: what clients saw is the sum, so
-    that a turn at which one of them cannot be read is an error. Where a frontend serves several models, ``model`` says
-    which of them this is about. The rest is as in :class:`ScrapeSource`.
+    Args:
+        urls: the base URLs of all frontends, by name or as a list, or a function that returns them at each turn. The
+            traffic is their sum, so that a turn at which one of them cannot be read is an error.
+        model: the model this is about, where a frontend serves several.
+        vocabulary: what the frontends call their metrics; by default it is detected from each page.
+        timeout_s: seconds for one page.
+        window_s: seconds over which rates and means are.
+        deadline_s: seconds for a turn; by default twice ``timeout_s``.
+        max_bytes: bytes of one page.
     """
 
     def __init__(
@@ -39,7 +45,7 @@ class FrontendSource:
         self._urls = urls
         if not callable(urls):
             _listed(urls)
-        limits = Limits(timeout_s=timeout_s, window_s=window_s, deadline_s=deadline_s, max_bytes=max_bytes)
+        limits = ScrapeLimits(timeout_s=timeout_s, window_s=window_s, deadline_s=deadline_s, max_bytes=max_bytes)
         among = tuple(frontend_vocabularies().values()) if vocabulary is None else (vocabulary,)
         self._scraper = Scraper(among, limits, model)
         self._observing = threading.Lock()
@@ -53,19 +59,19 @@ class FrontendSource:
             try:
                 listed = _listed(self._urls() if callable(self._urls) else self._urls)
             except Exception as error:
-                raise SourceError(f"the frontends could not be had: {type(error).__name__}: {error}") from error
+                raise SourceError(f"the frontends could not be listed: {type(error).__name__}: {error}") from error
             causes = self._scraper.scrape(listed, at_s)
             if causes:
                 raise SourceError(f"a frontend could not be scraped: {next(iter(causes.values()))}")
-            told = frontend_traffic(list(self._scraper.tracks.values()), at_s)
-            missing = {f"traffic.{field}": why for field, why in told.missing.items()}
-            return Observation(traffic=told.as_traffic(at_s), missing=missing)
+            traffic = frontend_traffic(list(self._scraper.histories.values()), at_s)
+            missing = {f"traffic.{field}": why for field, why in traffic.missing.items()}
+            return Observation(traffic=traffic.as_traffic(at_s), missing=missing)
 
 
-def _listed(urls: Urls) -> list[Worker]:
+def _listed(urls: Urls) -> list[ScrapeTarget]:
     if isinstance(urls, str):
         raise ValueError(f"urls is a list of base URLs, got {urls!r}")  # noqa: TRY004  # a wrong value in a configuration
     named = urls if isinstance(urls, Mapping) else {url: url for url in urls}
     if not named:
         raise ValueError("urls has no frontend")
-    return [Worker("frontend", name, checked_url(url)) for name, url in named.items()]
+    return [ScrapeTarget("frontend", name, checked_url(url)) for name, url in named.items()]

@@ -1,4 +1,4 @@
-"""Reading a page that is JSON, in the terms of the text format: series by name, told apart by labels.
+"""A metrics page in JSON as series by name and labels, like a page of the Prometheus text format.
 
 >>> page = parse_json('[{"id": 0, "n_ctx": 512, "is_processing": true, "used": {"now": 3}}, {"id": 1, "n_ctx": 512}]',
 ...                   "/slots", frozenset({"/slots:n_ctx", "/slots:used.now"}))
@@ -15,11 +15,11 @@ import math
 from collections.abc import Mapping, Set
 from typing import Any
 
-from dynamo_planner.sources.scraping.exposition import MOST_SERIES
+from dynamo_planner.sources.scraping.exposition import MAX_SERIES
 from dynamo_planner.sources.series import Labels, Page
 
-MOST_OBJECTS = 100_000
-"""A thousand iterations with all that they tell have some ten thousand objects and lists."""
+MAX_OBJECTS = 100_000
+"""A page with more is refused; a thousand iterations of TensorRT-LLM have some ten thousand."""
 
 
 def looks_like_json(text: str) -> bool:
@@ -28,21 +28,21 @@ def looks_like_json(text: str) -> bool:
 
 
 def parse_json(text: str, path: str, names: Set[str]) -> Page:
-    """The values of these names on a page that is an object, or a list of them (its items).
+    """Parse the values of these names on a page that is an object or a list of objects (its items).
 
-    The label ``item`` has an item's place in the list, and what is true or false in it is a label as well. ``path:``
-    has a series for each item. What is not a number is NaN, and so unknown. Raises :class:`ValueError` where it is no
-    such JSON or has more than ``MOST_SERIES`` values, and nothing else.
+    The label ``item`` has an item's place in the list, and each boolean of an item is a label as well. The name
+    ``path:`` has a series for each item. A value that is not a number is NaN, and so unknown. Raises
+    :class:`ValueError` where the text is no such JSON or has more than ``MAX_SERIES`` values, and nothing else.
     """
-    if text.count("{") + text.count("[") > MOST_OBJECTS:
-        raise ValueError(f"{path} has more than {MOST_OBJECTS} objects and lists")
+    if text.count("{") + text.count("[") > MAX_OBJECTS:
+        raise ValueError(f"{path} has more than {MAX_OBJECTS} objects and lists")
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON: {str(error)[:100]}") from None
     items = data if isinstance(data, list) else [data]
     wanted = {name: name.removeprefix(f"{path}:").split(".") for name in names if name.startswith(f"{path}:")}
-    if len(items) * max(1, len(wanted)) > MOST_SERIES:
+    if len(items) * max(1, len(wanted)) > MAX_SERIES:
         raise ValueError(f"{path} has {len(items)} items, which is more than is read")
     page: Page = {f"{path}:": {}}
     for place, item in enumerate(items):
@@ -58,8 +58,8 @@ def parse_json(text: str, path: str, names: Set[str]) -> Page:
 
 
 def _labels(item: Mapping[str, Any], place: int) -> Labels:
-    said = {name: str(value).lower() for name, value in item.items() if isinstance(value, bool)}
-    return tuple(sorted({**said, "item": str(place)}.items()))
+    booleans = {name: str(value).lower() for name, value in item.items() if isinstance(value, bool)}
+    return tuple(sorted({**booleans, "item": str(place)}.items()))
 
 
 def _at(item: Mapping[str, Any], steps: list[str]) -> float | None:

@@ -1,4 +1,4 @@
-"""Asking workers for their pages, turn by turn: which engine each of them is, and what each has told so far."""
+"""A turn of scraping: every page of every target, the engine of each, and the history of what it reported."""
 
 from __future__ import annotations
 
@@ -19,12 +19,19 @@ from dynamo_planner.sources.series import Page
 
 ROLES: tuple[Role, ...] = get_args(Role)
 
-FIRST_PAGE = "/metrics"
-"""What a worker is asked for whose engine is not known yet."""
+DEFAULT_PAGE = "/metrics"
+"""The page that is fetched first from a target whose engine is not known yet."""
 
 
-class Worker(NamedTuple):
-    """Whom to ask: a worker of a pool, or a frontend."""
+class ScrapeTarget(NamedTuple):
+    """A worker of a pool, or a frontend.
+
+    Args:
+        pool: the name of its pool; ``"frontend"`` for a frontend.
+        name: its own name.
+        url: its base URL, without a slash at the end.
+        role: the role of its pool.
+    """
 
     pool: str
     name: str
@@ -33,8 +40,15 @@ class Worker(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Limits:
-    """How long is waited for a page and for all of them, how large a page may be, and how far back a window reaches."""
+class ScrapeLimits:
+    """Limits of one turn.
+
+    Args:
+        timeout_s: seconds for one page.
+        window_s: how far back a window reaches, in seconds.
+        deadline_s: seconds for all pages; by default twice ``timeout_s``.
+        max_bytes: bytes of one page.
+    """
 
     timeout_s: float = 2.0
     window_s: float = 30.0
@@ -48,8 +62,14 @@ class Limits:
 
 
 @dataclass
-class _Answer:
-    """What came back from one worker: what its pages say, which of them do, and why others do not."""
+class _Pages:
+    """The pages of one target in one turn.
+
+    Args:
+        page: the series of all that were read.
+        read: the paths of those.
+        failed: for each of the others, why.
+    """
 
     page: Page = field(default_factory=dict)
     read: list[str] = field(default_factory=list)
@@ -57,116 +77,125 @@ class _Answer:
 
 
 class Scraper:
-    """Asks workers that speak one of ``among``; ``model`` leaves out series of other models.
+    """Scrapes targets, turn by turn, and keeps what each of them reported.
 
-    ``tracks`` is what each worker did so far; those that are not listed any more are kept while they are in the window.
+    Args:
+        among: the vocabularies of the engines that a target may be.
+        limits: of one turn.
+        model: leaves out series of other models.
+
+    Attributes:
+        histories: by target. One that is not listed any more is kept while it is in the window.
     """
 
-    def __init__(self, among: Sequence[Vocabulary], limits: Limits, model: str | None = None) -> None:
+    def __init__(self, among: Sequence[Vocabulary], limits: ScrapeLimits, model: str | None = None) -> None:
         self._among = tuple(among)
         self._limits = limits
         self._model = model
         self._names = frozenset[str]().union(*(each.names() for each in self._among))
         self._own_names = {each.engine: each.own_names() for each in self._among}
         self._for_role = {(each.engine, role): each.for_role(role) for each in self._among for role in ROLES}
-        self._engines: dict[Worker, Vocabulary] = {}
+        self._engines: dict[ScrapeTarget, Vocabulary] = {}
         self._previous_s: float | None = None
-        self.tracks: dict[Worker, WorkerHistory] = {}
+        self.histories: dict[ScrapeTarget, WorkerHistory] = {}
 
-    def scrape(self, listed: Sequence[Worker], at_s: float) -> dict[Worker, str]:
-        """Ask every worker, keep what they tell, and say why the others did not.
+    def scrape(self, listed: Sequence[ScrapeTarget], at_s: float) -> dict[ScrapeTarget, str]:
+        """Scrape the targets and keep what they report. Returns, for each that could not be read, why.
 
         Where ``at_s`` is before that of the last turn, windows start anew.
         """
         if self._previous_s is not None and at_s < self._previous_s:
-            self.tracks, self._previous_s = {}, None
-        asked = self._ask(listed)
-        self._forget(asked, at_s)
+            self.histories, self._previous_s = {}, None
+        fetched = self._fetch_all(listed)
+        self._drop_departed(fetched, at_s)
         causes = {}
-        for worker, answer in asked.items():
-            track = self.tracks.setdefault(worker, WorkerHistory(worker.name, self._limits.window_s))
+        for target, pages in fetched.items():
+            history = self.histories.setdefault(target, WorkerHistory(target.name, self._limits.window_s))
             try:
-                track.add(self._read(worker, answer, at_s), self._previous_s)
-                track.observed = True
+                history.add(self._sample(target, pages, at_s), self._previous_s)
+                history.observed = True
             except ValueError as error:
-                causes[worker] = str(error)
+                causes[target] = str(error)
         self._previous_s = at_s
         return causes
 
-    def _ask(self, listed: Sequence[Worker]) -> dict[Worker, _Answer]:
-        """Every page of every worker; one whose engine was not known is asked for the others in a second round."""
-        ends_s = time.monotonic() + self._deadline_s
-        answers = {worker: _Answer() for worker in listed}
-        self._fetch(answers, self._deadline_s)
-        for worker, answer in answers.items():
-            engine = self._engine_of(answer.page, self._engines.get(worker))
-            if engine is not None:
-                self._engines[worker] = engine
-        self._fetch(answers, ends_s - time.monotonic())
-        return answers
+    def engine_of(self, target: ScrapeTarget) -> str | None:
+        """The engine of a target of the last turn; ``None`` where it is not known."""
+        return self._engines[target].engine if target in self._engines else None
 
-    def engine_of(self, worker: Worker) -> str | None:
-        """The engine of a worker that was asked in the last turn, as far as it is known."""
-        return self._engines[worker].engine if worker in self._engines else None
+    def _fetch_all(self, listed: Sequence[ScrapeTarget]) -> dict[ScrapeTarget, _Pages]:
+        """Fetch every page of every target; in a second round those whose engine only the first page showed."""
+        due_s = time.monotonic() + self._deadline_s
+        fetched = {target: _Pages() for target in listed}
+        self._fetch(fetched, self._deadline_s)
+        for target, pages in fetched.items():
+            engine = self._detect(pages.page, self._engines.get(target))
+            if engine is not None:
+                self._engines[target] = engine
+        self._fetch(fetched, due_s - time.monotonic())
+        return fetched
 
     @property
     def _deadline_s(self) -> float:
         return 2 * self._limits.timeout_s if self._limits.deadline_s is None else self._limits.deadline_s
 
-    def _fetch(self, answers: Mapping[Worker, _Answer], deadline_s: float) -> None:
-        wanted = {
-            (worker, path): worker.url + path
-            for worker, answer in answers.items()
-            for path in self._pages_of(worker)
-            if path not in answer.read and path not in answer.failed
+    def _fetch(self, fetched: Mapping[ScrapeTarget, _Pages], deadline_s: float) -> None:
+        """Fetch the pages that were not yet tried."""
+        urls = {
+            (target, path): target.url + path
+            for target, pages in fetched.items()
+            for path in self._paths_of(target)
+            if path not in pages.read and path not in pages.failed
         }
-        pages = fetch_all(
-            wanted,
+        results = fetch_all(
+            urls,
             self._parse,
             timeout_s=self._limits.timeout_s,
             deadline_s=deadline_s,
             max_bytes=self._limits.max_bytes,
         )
-        for (worker, path), page in pages.items():
+        for (target, path), page in results.items():
             if isinstance(page, FetchError):
-                answers[worker].failed[path] = str(page)
+                fetched[target].failed[path] = str(page)
             else:
-                answers[worker].page |= page
-                answers[worker].read.append(path)
+                fetched[target].page |= page
+                fetched[target].read.append(path)
 
-    def _parse(self, asked: tuple[Worker, str], text: str) -> Page:
-        _, path = asked
+    def _parse(self, key: tuple[ScrapeTarget, str], text: str) -> Page:
+        _, path = key
         return parse_json(text, path, self._names) if looks_like_json(text) else parse_page(text, self._names)
 
-    def _pages_of(self, worker: Worker) -> tuple[str, ...]:
-        if worker in self._engines:
-            return self._engines[worker].pages
-        return self._among[0].pages if len(self._among) == 1 else (FIRST_PAGE,)
+    def _paths_of(self, target: ScrapeTarget) -> tuple[str, ...]:
+        if target in self._engines:
+            return self._engines[target].pages
+        return self._among[0].pages if len(self._among) == 1 else (DEFAULT_PAGE,)
 
-    def _forget(self, listed: Iterable[Worker], at_s: float) -> None:
-        """Leave out who is neither listed any more nor in the window."""
-        there = frozenset(listed)
-        for worker, track in self.tracks.items():
-            track.observed, track.listed = False, worker in there
-        self.tracks = {worker: track for worker, track in self.tracks.items() if track.listed or track.recent(at_s)}
-        self._engines = {worker: engine for worker, engine in self._engines.items() if worker in there}
+    def _drop_departed(self, listed: Iterable[ScrapeTarget], at_s: float) -> None:
+        """Drop the targets that are neither listed any more nor in the window."""
+        current = frozenset(listed)
+        for target, history in self.histories.items():
+            history.observed, history.listed = False, target in current
+        self.histories = {
+            target: history for target, history in self.histories.items() if history.listed or history.recent(at_s)
+        }
+        self._engines = {target: engine for target, engine in self._engines.items() if target in current}
 
-    def _read(self, worker: Worker, answer: _Answer, at_s: float) -> WorkerSample:
-        """Raises :class:`ValueError`, with where it was asked and why, where nothing could be read."""
-        if not answer.read:
-            raise ValueError("; ".join(answer.failed.values()))
-        engine = self._engine_of(answer.page, self._engines.get(worker))
+    def _sample(self, target: ScrapeTarget, pages: _Pages, at_s: float) -> WorkerSample:
+        """The sample of a target. Raises :class:`ValueError`, with its URL and the cause, where there is none."""
+        if not pages.read:
+            raise ValueError("; ".join(pages.failed.values()))
+        engine = self._detect(pages.page, self._engines.get(target))
         try:
             if engine is None:
                 raise ValueError(f"its page has none of the metrics of {describe_engines(self._among)}")
-            vocabulary = self._for_role[engine.engine, worker.role]
-            page = select_model(answer.page, vocabulary.model_label, self._model)
-            return read_page(page, vocabulary, at_s, answer.failed)
+            vocabulary = self._for_role[engine.engine, target.role]
+            page = select_model(pages.page, vocabulary.model_label, self._model)
+            return read_page(page, vocabulary, at_s, pages.failed)
         except ValueError as error:
-            raise ValueError("; ".join((f"{worker.url}: {error}", *answer.failed.values()))) from None
+            raise ValueError("; ".join((f"{target.url}: {error}", *pages.failed.values()))) from None
 
-    def _engine_of(self, page: Page, known: Vocabulary | None = None) -> Vocabulary | None:
-        """The vocabulary that a page speaks, the one that is known first."""
+    def _detect(self, page: Page, known: Vocabulary | None) -> Vocabulary | None:
+        """The vocabulary that a page is in, the one that is known first."""
         for each in (known, *self._among) if known else self._among:
             if page.keys() & self._own_names[each.engine]:
                 return each

@@ -217,4 +217,4 @@ def test_all_workers_dead_is_an_error_that_names_them(scraped: Scraped) -> None:
 def test_nothing_is_kept_of_workers_that_are_gone_for_long(scraped: Scraped) -> None:
     for turn in range(50):
         scraped.at(10 * turn, **{f"w{turn}-{index}": done(turn) for index in range(3)})
-    assert len(scraped.source._scraper.tracks) <= 3 * 4
+    assert len(scraped.source._scraper.histories) <= 3 * 4

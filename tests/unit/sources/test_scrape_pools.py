@@ -185,7 +185,7 @@ def test_endpoints_are_checked_before_anything_is_asked(farm: Farm) -> None:
         assert "secret" not in str(refused.value)
         with pytest.raises(SourceError, match=message):
             ScrapeSource(lambda endpoints=endpoints: endpoints, roles).observe(0)  # type: ignore[misc, arg-type]
-    with pytest.raises(SourceError, match="the workers' endpoints could not be had: OSError: gone"):
+    with pytest.raises(SourceError, match="the workers' endpoints could not be listed: OSError: gone"):
         ScrapeSource(lambda: (_ for _ in ()).throw(OSError("gone")), roles).observe(0)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="window_s must be a positive number, got 0"):
         ScrapeSource({}, roles, window_s=0)  # type: ignore[arg-type]
