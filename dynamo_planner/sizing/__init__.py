@@ -1,4 +1,4 @@
-"""From a load and an SLA to replicas, and back.
+"""Sizing: replicas for a load and an SLA, by queueing models, and the share of requests in time for given replicas.
 
 >>> import numpy as np
 >>> queue = PrefillQueue(Arrivals(requests_per_s=20), service_s=np.array([0.1, 0.2, 0.3]), within_s=0.5)
@@ -6,25 +6,28 @@
 6
 """
 
-from dynamo_planner.sizing.aggregated import MixedStep
+from dynamo_planner.sizing.aggregated import AggregatedStage
 from dynamo_planner.sizing.arrivals import Arrivals
 from dynamo_planner.sizing.classic import ClassicSizing, fit_budget
-from dynamo_planner.sizing.decode import DecodeBatch
+from dynamo_planner.sizing.decode import DecodeStage
 from dynamo_planner.sizing.load import Lengths, Load
 from dynamo_planner.sizing.percentile import PercentileSizing
-from dynamo_planner.sizing.prefill import PrefillQueue
-from dynamo_planner.sizing.result import Fact, Need
+from dynamo_planner.sizing.prefill import PrefillQueue, PrefillStage, Routing
+from dynamo_planner.sizing.result import DISAGGREGATED, Fact, Requirement
 
 __all__ = [
+    "DISAGGREGATED",
+    "AggregatedStage",
     "Arrivals",
     "ClassicSizing",
-    "DecodeBatch",
+    "DecodeStage",
     "Fact",
     "Lengths",
     "Load",
-    "MixedStep",
-    "Need",
     "PercentileSizing",
     "PrefillQueue",
+    "PrefillStage",
+    "Requirement",
+    "Routing",
     "fit_budget",
 ]

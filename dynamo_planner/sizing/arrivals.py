@@ -1,4 +1,4 @@
-"""How requests arrive: the rate, and how far from evenly."""
+"""Arrivals: rate, dispersion and path."""
 
 from __future__ import annotations
 
@@ -8,20 +8,24 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from dynamo_planner.sizing.queueing import Floats, read_only, same_array
+from dynamo_planner.sizing.arrays import Floats, read_only, same_array
 
-LEAST_DISPERSION = 0.05
+MIN_DISPERSION = 0.05
+"""Dispersion counts as at least this much: perfectly regular arrivals have none, which formulas divide by."""
 
 NO_PATH: Floats = read_only(np.zeros(0))
 
 
 @dataclass(frozen=True, eq=False)
 class Arrivals:
-    """Arrivals at ``requests_per_s`` on average: a value, equal and hashed by content.
+    """How requests arrive: a value, equal and hashed by content.
 
-    ``dispersion`` is the variance of the counts of short stretches of time over their mean: 1 for Poisson. ``path`` is
-    how the rate went about its mean, slot by slot of ``slot_s`` seconds, as a factor (1 is the mean); empty where
-    nothing is known of it, which stands for a rate that stays.
+    Args:
+        requests_per_s: the mean rate.
+        dispersion: variance over mean of the counts in short stretches of time. Default 1, Poisson.
+        slot_s: seconds of a slot of ``path``. Default 1.
+        path: the rate over its mean, slot by slot. Default empty: nothing is known of it, which stands for a steady
+            rate.
     """
 
     requests_per_s: float
@@ -52,20 +56,26 @@ class Arrivals:
 
     @classmethod
     def seen(cls, counts: npt.ArrayLike, slot_s: float, requests_per_s: float | None = None) -> Arrivals:
-        """Arrivals like those that were counted in consecutive slots, at another mean rate if one is given.
+        """Arrivals like those counted in consecutive slots, at another mean rate if one is given.
 
-        The dispersion is taken from the differences of consecutive counts (von Neumann 1941), which a rate that
-        changes over longer times does not inflate; that is in the path.
+        The dispersion is taken from the differences of consecutive counts (von Neumann 1941)::
+
+            I = mean((n[i+1] - n[i])**2) / 2 / mean(n)
+
+        so that a rate that changes over longer times does not inflate it; that is in the path.
+
+        >>> Arrivals.seen([8, 12, 8, 12], slot_s=5)  # differences of 4 around a mean of 10
+        Arrivals(requests_per_s=2.0, dispersion=0.8, slot_s=5, path=array([0.8, 1.2, 0.8, 1.2]))
         """
         counts = np.asarray(counts, float)
-        mean = counts.mean() if counts.size else 0.0
+        mean = float(counts.mean()) if counts.size else 0.0
         rate = mean / slot_s if requests_per_s is None else requests_per_s
         if counts.size < 2 or mean == 0:
             return cls(rate, slot_s=slot_s)
         return cls(rate, float(np.mean(np.diff(counts) ** 2) / 2 / mean), slot_s, counts / mean)
 
     def path_dispersion(self) -> float:
-        """The variance of the counts of the slots over their mean, with the changes of the rate in it."""
+        """Variance over mean of the counts of the slots, with the changes of the rate in it."""
         if not self.path.size:
             return self.dispersion
         return float(self.path.var() * self.requests_per_s * self.slot_s)

@@ -1,4 +1,4 @@
-"""Sizing as Dynamo's SLA planner did it in 0.5.1: mean rates over what an engine that never rests can do."""
+"""Classic sizing, as in Dynamo's SLA planner 0.5.1: mean rates over the throughput of an engine that is always busy."""
 
 from __future__ import annotations
 
@@ -12,44 +12,64 @@ from scipy.spatial import QhullError
 
 from dynamo_planner.core.snapshot import Role, Sla
 from dynamo_planner.profiles import Profile, ProfileError
+from dynamo_planner.sizing.arrays import Floats
 from dynamo_planner.sizing.load import Load
-from dynamo_planner.sizing.queueing import Floats
-from dynamo_planner.sizing.result import DISAGGREGATED, Fact, Need
+from dynamo_planner.sizing.result import DISAGGREGATED, Fact, Requirement
 
-_CELLS = 100
+CELLS = 100
+"""Cells of the grid over KV usage and over context, as in Dynamo 0.5.1."""
+
+MIN_SPLINE_POINTS = 4
+"""Prompts that a cubic spline takes."""
 
 
 class ClassicSizing:
     """Prefill and decode replicas by the formulas of Dynamo 0.5.1 (``planner_core.py``, ``perf_interpolation.py``).
 
-    Prefill: prompt tokens per second, times the correction, over the throughput at the mean ISL. Decode: output tokens
-    per second over the highest throughput that keeps the corrected ITL target at a context of ISL + OSL / 2. The
-    profile is interpolated as it was there: a cubic spline over ISL, and a cubic ``griddata`` on 100 by 100 cells of KV
-    usage and context, of which the nearest is looked up.
+    ::
 
-    What is known to be wrong there is off, unless ``defects`` is true:
+        prefill replicas = ceil(r isl k / (P(isl) gpus))
+        decode replicas  = ceil(r osl / (D(itl_ms / k, isl + osl / 2) gpus))
+
+    ======  ==============================================================================================
+    symbol  meaning
+    ======  ==============================================================================================
+    r       requests per second
+    k       correction of the role: observed over expected latency
+    P(isl)  prompt tokens/s per GPU, by a cubic spline over ISL
+    D(t,c)  highest output tokens/s per GPU that keeps an ITL of t at context c, by a cubic ``griddata`` on 100 by 100
+            cells of KV usage and context, of which the nearest is looked up
+    ======  ==============================================================================================
+
+    Args:
+        profile: the measured profile, with at least 4 prompts and decode points that are not on one line.
+        defects: whether the known defects below are reproduced. Default False.
+
+    Known defects of 0.5.1:
 
     - The correction of prefill can only make it smaller (``min(1, correction)``).
     - An ITL that comes down again at a higher KV usage is taken for capacity.
-    - With nothing to do there is no answer (an empty mapping), so that nothing is ever scaled down to idle. The
-      correct answer is none at all, and the minimum of the pool.
+    - Without requests there is no answer (an empty mapping), so that nothing is ever scaled down to idle. The correct
+      answer is no replica, and the minimum of the pool.
     - :func:`fit_budget` rounds half to even, and raises to the minimum after it has shared out the budget, both of
       which can go over the budget.
     - A negative forecast counts as it is. Here :class:`~dynamo_planner.sizing.arrivals.Arrivals` refuses it.
 
-    What is left is the method: means rather than percentiles, engines that never rest, and no waiting.
+    Without the defects the method is left: means rather than percentiles, engines that are always busy, no waiting.
 
     >>> sizing = ClassicSizing(Profile.bundled("llama31-8b_h100_vllm_tp1"))
-    >>> needs = sizing.replicas_for(Load.of(requests_per_s=40, isl=3000, osl=300), Sla(ttft_ms=500, itl_ms=20))
-    >>> {role: need.replicas for role, need in needs.items()}
+    >>> required = sizing.replicas_for(Load.of(requests_per_s=40, isl=3000, osl=300), Sla(ttft_ms=500, itl_ms=20))
+    >>> {role: each.replicas for role, each in required.items()}
     {'prefill': 3, 'decode': 3}
     """
 
     def __init__(self, profile: Profile, defects: bool = False) -> None:
         self.profile, self.defects = profile, defects
         prefill, decode = profile.prefill_points, profile.decode_points
-        if len(prefill.isl) < 4:
-            raise ProfileError(f"profile {profile.name!r} has {len(prefill.isl)} prompts: a cubic spline needs 4")
+        if len(prefill.isl) < MIN_SPLINE_POINTS:
+            raise ProfileError(
+                f"profile {profile.name!r} has {len(prefill.isl)} prompts: a cubic spline needs {MIN_SPLINE_POINTS}"
+            )
         order = np.argsort(prefill.isl)
         isl, ttft = np.asarray(prefill.isl)[order], np.asarray(prefill.ttft_ms)[order]
         throughput = _measured(prefill.throughput_per_gpu, order, 1000 * isl / ttft / prefill.gpus)
@@ -59,7 +79,7 @@ class ClassicSizing:
         usage, context = np.asarray(decode.kv_usage), np.asarray(decode.context)
         tokens = 1000 * np.asarray(decode.batch) / np.asarray(decode.itl_ms) / decode.gpus
         output = _measured(decode.throughput_per_gpu, np.arange(len(usage)), tokens)
-        self._contexts = np.linspace(0.0, context.max(), _CELLS)
+        self._contexts = np.linspace(0.0, context.max(), CELLS)
         self._itl_ms = self._grid(usage, context, np.asarray(decode.itl_ms))
         self._output_tokens = self._grid(usage, context, output)
 
@@ -70,17 +90,17 @@ class ClassicSizing:
         roles: tuple[Role, ...] = DISAGGREGATED,
         service_factor: Mapping[Role, float] | None = None,
         near: Mapping[Role, int] | None = None,
-    ) -> dict[Role, Need]:
-        """What each of the roles needs; ``service_factor`` takes the :meth:`corrections`, and ``near`` is of no use.
+    ) -> dict[Role, Requirement]:
+        """The replicas of each role. ``service_factor`` takes the :meth:`corrections`; ``near`` has no effect.
 
-        Raises ``ValueError`` for aggregated replicas, which were not known there.
+        Raises ``ValueError`` for aggregated replicas, which Dynamo 0.5.1 does not have.
         """
         if "aggregated" in roles:
             raise ValueError("ClassicSizing knows no aggregated replicas: use PercentileSizing")
         if self.defects and not load.arrivals.requests_per_s:
             return {}
         factors = service_factor or {}
-        return {role: self._need(role, load, sla, factors.get(role, 1.0)) for role in roles}
+        return {role: self._required(role, load, sla, factors.get(role, 1.0)) for role in roles}
 
     def attainable(
         self,
@@ -89,11 +109,13 @@ class ClassicSizing:
         replicas: Mapping[Role, npt.ArrayLike],
         service_factor: Mapping[Role, float] | None = None,
     ) -> Floats:
-        """The share of the tokens that so many replicas can compute in time on average: no less than that is said of
-        the requests that meet the SLA."""
-        needs = self.replicas_for(load, sla, tuple(replicas), service_factor)
+        """The share of the tokens that these replicas can compute in time on average, for arrays of counts too.
+
+        The method says nothing more of the share of requests that meet the SLA.
+        """
+        required = self.replicas_for(load, sla, tuple(replicas), service_factor)
         shares = [
-            np.minimum(np.asarray(count) / max(needs[role].load, 1e-12), 1.0) if role in needs else np.ones(1)
+            np.minimum(np.asarray(count) / max(required[role].load, 1e-12), 1.0) if role in required else np.ones(1)
             for role, count in replicas.items()
         ]
         return np.asarray(np.minimum.reduce(np.broadcast_arrays(*shares)))
@@ -116,10 +138,10 @@ class ClassicSizing:
         concurrency = requests_per_s / max(decode_replicas, 1) * request_duration_s
         context = isl + osl / 2
         usage = concurrency * context / self.profile.decode_points.max_kv_tokens
-        expected = self._itl_ms[self._row(context), int(np.clip(round(usage * (_CELLS - 1)), 0, _CELLS - 1))]
+        expected = self._itl_ms[self._row(context), int(np.clip(round(usage * (CELLS - 1)), 0, CELLS - 1))]
         return {"prefill": ttft_ms / float(self._ttft_ms(self._inside(isl))), "decode": itl_ms / float(expected)}
 
-    def _need(self, role: Role, load: Load, sla: Sla, correction: float) -> Need:
+    def _required(self, role: Role, load: Load, sla: Sla, correction: float) -> Requirement:
         rate = load.arrivals.requests_per_s
         if role == "prefill":
             factor = min(1.0, correction) if self.defects else correction
@@ -135,7 +157,7 @@ class ClassicSizing:
             outside, limit = context > self._contexts[-1], "itl"
         replicas = math.ceil(busy)
         fact = Fact("Sized", f"{busy:.3g} {role} replicas would be busy all the time", {"load": busy})
-        return Need(role, busy, replicas, 1.0, float(not met), limit, outside, (fact,))
+        return Requirement(role, busy, replicas, 1.0, float(not met), limit, outside, (fact,))
 
     def _best(self, itl_ms: float, context: float) -> tuple[float, bool]:
         """Tokens/s per GPU at the highest KV usage that keeps the ITL, and whether any does."""
@@ -153,12 +175,12 @@ class ClassicSizing:
         return float(np.clip(isl, self._shortest, self._longest))
 
     def _row(self, context: float) -> int:
-        return int(np.clip(round(context / float(self._contexts[1])), 0, _CELLS - 1))
+        return int(np.clip(round(context / float(self._contexts[1])), 0, CELLS - 1))
 
     def _grid(self, usage: Floats, context: Floats, values: Floats) -> Floats:
         """Shape (contexts, usages)."""
         where = np.column_stack([usage, context])
-        cells = tuple(np.meshgrid(np.linspace(0.0, 1.0, _CELLS), self._contexts))
+        cells = tuple(np.meshgrid(np.linspace(0.0, 1.0, CELLS), self._contexts))
         try:
             cubic = griddata(where, values, cells, method="cubic")
         except QhullError:
@@ -195,8 +217,8 @@ def fit_budget(
     if defects:
         fewer = max(min_replicas, round(prefill * share))
         return fewer, max(min_replicas, round((max_gpus - fewer * prefill_gpus) / decode_gpus))
-    room = max_gpus - min(min_replicas, decode) * decode_gpus
-    fewer = max(min(max(math.floor(prefill * share), min_replicas), room // prefill_gpus), 0)
+    left = max_gpus - min(min_replicas, decode) * decode_gpus
+    fewer = max(min(max(math.floor(prefill * share), min_replicas), left // prefill_gpus), 0)
     return fewer, max(min(decode, (max_gpus - fewer * prefill_gpus) // decode_gpus), 0)
 
 

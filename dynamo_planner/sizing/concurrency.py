@@ -1,4 +1,4 @@
-"""How long requests stay, and what that makes of the path of their arrivals: how many are there at a time."""
+"""Requests in flight: their residence times, and how the number in flight follows the arrivals' path."""
 
 from __future__ import annotations
 
@@ -6,16 +6,29 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dynamo_planner.sizing.arrays import Floats, same_array
 from dynamo_planner.sizing.arrivals import Arrivals
-from dynamo_planner.sizing.queueing import Floats, same_array
 
-CLASSES, LEVELS = 16, 24
+CLASSES = 16
+"""Classes of equally many requests, by residence time."""
+
+LEVELS = 24
+"""Bins of the histogram of the number in flight."""
+
+MAX_KERNEL_SLOTS = 2000
+"""Slots over which a residence time is followed, at most."""
 
 
-class Seen(NamedTuple):
-    """How many there are at a time, over their mean: histograms (values and shares of the requests), on the way in
-    (``now``) and averaged over the lives of requests of each class (``lasting``, a row each); and ``captured``, how
-    much of the variance that arrivals make is in them."""
+class InFlight(NamedTuple):
+    """The number in flight over its mean, as histograms: the middle of each bin and the share of requests in it.
+
+    Attributes:
+        now: bins as a request finds them on arrival; shape (1, levels).
+        now_shares: the share of the requests in each of these bins.
+        lasting: bins of the average over a request's residence, a row for each class; shape (classes, levels).
+        lasting_shares: the share of the requests of a class in each of these bins.
+        captured: the share (0 to 1) of the variance due to arrivals that is in these histograms.
+    """
 
     now: Floats
     now_shares: Floats
@@ -24,63 +37,73 @@ class Seen(NamedTuple):
     captured: float
 
 
-class Lives:
-    """Lives of ``lives_s`` seconds (equally likely), which the number in flight takes ``slowness`` times as long to
-    forget. ``at_once`` is the share of what they do that follows the arrivals at once, not the number in flight.
+class ResidenceTimes:
+    """How long requests stay on a replica, and the number in flight that this makes of the arrivals' path.
 
-    ``overlap`` is the mean of the shorter of two lives over the mean life, and ``windows_s`` are the lives of
-    :data:`CLASSES` equally many requests.
+    Args:
+        residence_s: equally likely residence times, ascending, a multiple of :data:`CLASSES` of them.
+        slowness: how many times a residence time the number in flight takes to return to its mean, at least 1.
+        immediate: share (0 to 1) of the work that follows the arrivals at once, not the number in flight. Default 0.
+
+    Attributes:
+        mean_s: the mean residence time.
+        overlap: the mean of the shorter of two residence times over the mean of one (0 to 1).
+        class_s: the mean residence time of each class.
     """
 
-    def __init__(self, lives_s: Floats, slowness: float, at_once: float = 0.0) -> None:
-        self.slowness, self.at_once = slowness, at_once
-        self.mean_s = max(float(lives_s.mean()), 1e-9)
-        count = len(lives_s)
-        self.overlap = float(lives_s @ (2 * (count - np.arange(count)) - 1)) / count**2 / self.mean_s
-        self.windows_s = lives_s.reshape(CLASSES, -1).mean(axis=1)
-        self._lives_s = lives_s * slowness
-        self._last: tuple[Floats, float, Seen] | None = None
+    def __init__(self, residence_s: Floats, slowness: float, immediate: float = 0.0) -> None:
+        self.slowness, self.immediate = slowness, immediate
+        self.mean_s = max(float(residence_s.mean()), 1e-9)
+        count = len(residence_s)
+        self.overlap = float(residence_s @ (2 * (count - np.arange(count)) - 1)) / count**2 / self.mean_s
+        self.class_s = residence_s.reshape(CLASSES, -1).mean(axis=1)
+        self._slowed_s = residence_s * slowness
+        self._last: tuple[Floats, float, InFlight] | None = None
 
-    def seen(self, arrivals: Arrivals) -> Seen:
-        """What the path of these arrivals makes of the number in flight."""
+    def in_flight(self, arrivals: Arrivals) -> InFlight:
+        """The number in flight under arrivals of this path."""
         path, slot_s = arrivals.path, arrivals.slot_s
         if self._last is None or self._last[1] != slot_s or not same_array(self._last[0], path):
-            self._last = path, slot_s, self._along(path, slot_s) if path.size else _EVEN
+            self._last = path, slot_s, self._along(path, slot_s) if path.size else _STEADY
         return self._last[2]
 
-    def _along(self, path: Floats, slot_s: float) -> Seen:
+    def _along(self, path: Floats, slot_s: float) -> InFlight:
         kernel = self._kernel(slot_s, len(path))
-        total = self._lives_s.mean()
         # Before the path began it was at its mean.
         padded = np.concatenate([np.full(len(kernel) - 1, path.mean()), path])
-        there = np.convolve(padded, kernel / kernel.sum(), "valid")
-        felt = there + self.at_once * (path - there)
-        rows = np.vstack([there, _averaged(felt, self.windows_s / slot_s)])
+        number = np.convolve(padded, kernel / kernel.sum(), "valid")
+        work = number + self.immediate * (path - number)
+        rows = np.vstack([number, _forward_means(work, self.class_s / slot_s)])
         values, shares = _histograms(rows, path)
-        captured = float(kernel @ kernel) / slot_s / (self.overlap * total)
-        return Seen(values[:1], shares[:1], values[1:], shares[1:], min(captured, 1.0))
+        captured = float(kernel @ kernel) / slot_s / (self.overlap * self._slowed_s.mean())
+        return InFlight(values[:1], shares[:1], values[1:], shares[1:], min(captured, 1.0))
 
     def _kernel(self, slot_s: float, most: int) -> Floats:
-        """Seconds that requests of one slot are there in that slot and in each later one: the survival function,
-        averaged over both slots."""
-        slots = int(min(np.ceil(self._lives_s[-1] / slot_s) + 1, most, 2000))
+        """Seconds that requests of one slot stay in that slot and in each later one: the survival function, averaged
+        over both slots."""
+        slots = int(min(np.ceil(self._slowed_s[-1] / slot_s) + 1, most, MAX_KERNEL_SLOTS))
         at = np.arange(-1, slots + 1)[:, None] * slot_s
-        inside = np.minimum(np.maximum(at, 0), self._lives_s)
-        areas = (inside**2 / 2 + (np.maximum(at, 0) - inside) * self._lives_s).mean(axis=1)
+        inside = np.minimum(np.maximum(at, 0), self._slowed_s)
+        areas = (inside**2 / 2 + (np.maximum(at, 0) - inside) * self._slowed_s).mean(axis=1)
         return np.asarray(np.diff(areas, 2) / slot_s)
 
 
 def averaging(windows: Floats) -> Floats:
-    """The variance of an average over a window, in correlation times, over that of single values: for exponential
-    correlation, ``2 (u - 1 + exp(-u)) / u**2``."""
+    """The variance of an average over a window of ``u`` correlation times, over the variance of single values.
+
+    For exponential correlation it is ``2 (u - 1 + exp(-u)) / u**2``. Windows under 0.001 count as 0.001.
+
+    >>> averaging(np.array([0.0, 1.0, 10.0])).round(3).tolist()
+    [1.0, 0.736, 0.18]
+    """
     u = np.maximum(windows, 1e-3)
     return np.asarray(2 * (u - 1 + np.exp(-u)) / u**2)
 
 
-def _averaged(values: Floats, windows: Floats) -> Floats:
-    """The means over so many slots from the middle of each on, at the end over what there is; a row for each window.
+def _forward_means(values: Floats, windows: Floats) -> Floats:
+    """The means over each window (in slots) from the middle of each slot on; a row for each window.
 
-    A window of less than half a slot is the slot.
+    At the end it is the mean of what is left, and a window of less than half a slot is the slot.
     """
     count = len(values)
     sums = np.concatenate([[0.0], np.cumsum(values)])
@@ -101,4 +124,4 @@ def _histograms(rows: Floats, weights: Floats) -> tuple[Floats, Floats]:
     return low + width * (np.arange(LEVELS) + 0.5), shares / weights.sum()
 
 
-_EVEN = Seen(*(np.ones((1, 1)),) * 4, captured=0.0)
+_STEADY = InFlight(*(np.ones((1, 1)),) * 4, captured=0.0)

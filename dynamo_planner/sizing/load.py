@@ -1,4 +1,4 @@
-"""What there is to do: how requests come, how long they are, and what of their work is saved."""
+"""Load: arrivals, prompt and answer lengths, and the share of prompts in the prefix cache."""
 
 from __future__ import annotations
 
@@ -11,23 +11,32 @@ import numpy as np
 from scipy.special import ndtri
 
 from dynamo_planner.core.snapshot import Dist
+from dynamo_planner.sizing.arrays import Floats, read_only, same_array
 from dynamo_planner.sizing.arrivals import Arrivals
-from dynamo_planner.sizing.queueing import Floats, read_only, same_array
 
 ASSUMED_CV2 = 1.0
 """The squared coefficient of variation of lengths of which only the mean is known: the order of public traces of
 chat and code, whose prompts and answers have 0.5 to 2."""
 
-_SHARES = (np.arange(64) + 0.5) / 64
+SAMPLE = 64
+"""Equally likely lengths that stand for a distribution."""
+
+TAIL = 8
+"""The longest of them whose slope goes on beyond the sample."""
+
+_SHARES = (np.arange(SAMPLE) + 0.5) / SAMPLE
 _NORMAL = ndtri(_SHARES)
 
 
 @dataclass(frozen=True, eq=False)
 class Lengths:
-    """Lengths in tokens: their mean, squared coefficient of variation, and ``values``, equally likely and ascending.
-    A value, equal and hashed by content.
+    """A distribution of lengths in tokens: a value, equal and hashed by content.
 
-    ``assumed`` says that only the mean is known, and the spread is :data:`ASSUMED_CV2`.
+    Args:
+        mean: mean length, in tokens.
+        cv2: squared coefficient of variation.
+        values: equally likely lengths, ascending.
+        assumed: whether only the mean is known, and the spread is :data:`ASSUMED_CV2`. Default False.
 
     >>> lengths = Lengths.of(Dist(mean=200, quantiles={0.5: 150, 0.9: 400}))
     >>> round(lengths.mean), round(lengths.cv2, 2), lengths.assumed
@@ -58,10 +67,10 @@ class Lengths:
 
     @classmethod
     def of(cls, dist: Dist | float) -> Self:
-        """Log-normal with this mean and ``cv2``, through the quantiles where some are known.
+        """A log-normal distribution with this mean and ``cv2``, or one through the quantiles where two are known.
 
-        The quantiles say the shape, straight lines in log length over normal score between them and beyond; the mean,
-        which is of the same requests, says the scale.
+        The quantiles set the shape, by straight lines in log length over normal score between them and beyond; the
+        mean, which is of the same requests, sets the scale.
         """
         dist = dist if isinstance(dist, Dist) else Dist(mean=dist)
         if dist.mean == 0:
@@ -80,18 +89,18 @@ class Lengths:
         return cls(dist.mean, cv2, values, assumed=dist.cv2 is None and len(known) < 2)
 
     def finer(self, count: int) -> Floats:
-        """More equally likely lengths, of which the longest are rarer than those of ``values``: between these and
-        beyond, on straight lines in log length over normal score. Shape (count,)."""
+        """A larger sample of equally likely lengths, shape (count,), whose longest are rarer than those of ``values``:
+        between these and beyond on straight lines in log length over normal score."""
         if not self.mean:
             return np.zeros(count)
         normal = ndtri((np.arange(count) + 0.5) / count)
         logs = np.log(np.maximum(self.values, 1e-9))
-        slope = (logs[-1] - logs[-9]) / (_NORMAL[-1] - _NORMAL[-9])
+        slope = (logs[-1] - logs[-1 - TAIL]) / (_NORMAL[-1] - _NORMAL[-1 - TAIL])
         inside = np.interp(normal, _NORMAL, logs)
         return np.asarray(np.exp(np.maximum(inside, logs[-1] + slope * (normal - _NORMAL[-1]))))
 
     def less(self, share: float) -> Self:
-        """Each of them without this share."""
+        """The lengths without this share of each."""
         if not share:
             return self
         return type(self)(self.mean * (1 - share), self.cv2, self.values * (1 - share), self.assumed)
@@ -106,8 +115,15 @@ def _through(scores: Floats, heights: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Load:
-    """What there is to do. ``prefix_hit_rate`` is the share of prompt tokens that need no computing, though their KV is
-    attended to all the same. ``kv_transfer_ms`` is what passes between the end of a prompt and its first token.
+    """The load of a service: how requests arrive, and how long they are.
+
+    Args:
+        arrivals: how requests arrive.
+        isl: prompt lengths.
+        osl: answer lengths.
+        prefix_hit_rate: share (0 to 1) of prompt tokens that need no computing, though their KV is attended to all the
+            same. Default 0.
+        kv_transfer_ms: time between the end of a prompt and its first token. Default 0.
 
     >>> load = Load.of(requests_per_s=20, isl=3000, osl=Dist(mean=300, cv2=0.5))
     >>> load.arrivals.requests_per_s, load.isl.mean, load.isl.assumed, load.osl.assumed
@@ -135,12 +151,12 @@ class Load:
         prefix_hit_rate: float = 0.0,
         kv_transfer_ms: float = 0.0,
     ) -> Self:
-        """The same from plain numbers."""
+        """A load from plain numbers."""
         arrivals = requests_per_s if isinstance(requests_per_s, Arrivals) else Arrivals(requests_per_s)
         prompts, answers = [size if isinstance(size, Lengths) else Lengths.of(size) for size in (isl, osl)]
         return cls(arrivals, prompts, answers, prefix_hit_rate, kv_transfer_ms)
 
     @cached_property
     def computed(self) -> Lengths:
-        """The tokens of prompts that have to be computed."""
+        """The prompt tokens that have to be computed, without those in the prefix cache."""
         return self.isl.less(self.prefix_hit_rate)

@@ -1,4 +1,4 @@
-"""What was worked out lately, so that the next tick need not do it again."""
+"""A cache of the values that were used last."""
 
 from __future__ import annotations
 
@@ -10,8 +10,13 @@ V = TypeVar("V")
 
 
 class Memo(Generic[V]):
-    """The last ``most`` values by their keys. A value must follow from its key alone, so that nobody can tell whether
-    it was worked out now or before. Copies and pickles are empty.
+    """A least-recently-used cache, whose copies and pickles are empty.
+
+    A value must follow from its key alone, so that no one can tell whether it was computed now or before.
+    ``functools.lru_cache`` would make what only speeds a computation up a part of its key.
+
+    Args:
+        most: the number of values that are kept.
 
     >>> squares = Memo[int](most=2)
     >>> [squares.get(number, lambda: number**2) for number in (2, 3, 2)]
@@ -22,12 +27,12 @@ class Memo(Generic[V]):
         self.most = most
         self._values: OrderedDict[Hashable, V] = OrderedDict()
 
-    def get(self, key: Hashable, worked_out: Callable[[], V]) -> V:
-        """The value of a key, worked out where it is not kept."""
+    def get(self, key: Hashable, compute: Callable[[], V]) -> V:
+        """The value of a key, computed where it is not kept."""
         if key in self._values:
             self._values.move_to_end(key)
             return self._values[key]
-        value = self._values[key] = worked_out()
+        value = self._values[key] = compute()
         if len(self._values) > self.most:
             self._values.popitem(last=False)
         return value

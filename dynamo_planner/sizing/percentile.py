@@ -1,49 +1,35 @@
-"""The fewest replicas with which a stated share of the requests meets both targets."""
+"""Percentile sizing: the smallest replica counts with which a stated share of requests meets TTFT and ITL."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping
 from functools import partial
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from dynamo_planner.core.snapshot import Role, Sla
 from dynamo_planner.profiles import Profile
-from dynamo_planner.sizing.aggregated import MixedStep
-from dynamo_planner.sizing.arrivals import Arrivals
-from dynamo_planner.sizing.decode import decode_batch
+from dynamo_planner.sizing.aggregated import AggregatedStage
+from dynamo_planner.sizing.arrays import Floats
+from dynamo_planner.sizing.decode import decode_stage
 from dynamo_planner.sizing.load import Lengths, Load
 from dynamo_planner.sizing.memo import Memo
-from dynamo_planner.sizing.prefill import Routing
-from dynamo_planner.sizing.prompts import Prompts
-from dynamo_planner.sizing.queueing import Floats
-from dynamo_planner.sizing.result import DISAGGREGATED, Fact, Need
+from dynamo_planner.sizing.prefill import PrefillStage, Routing
+from dynamo_planner.sizing.result import DISAGGREGATED, Fact, Requirement
+from dynamo_planner.sizing.stage import Stage
 from dynamo_planner.sizing.step_curves import DecodeCurves, MixedCurves
 
 CHUNK_TOKENS = 2048
-"""``max_num_batched_tokens`` where nobody says: vLLM's default for chunked prefill in serving."""
+"""Default of ``max_num_batched_tokens``: vLLM's for chunked prefill in serving."""
 
-_STAGES, _NEEDS = 32, 256
-"""So many are kept, for the ticks to come."""
-
-
-class _Stage(Protocol):
-    """One role with everything but the arrivals settled."""
-
-    hopeless: float
-    extrapolated: bool
-
-    def load(self, arrivals: Arrivals) -> float: ...
-    def attainable(self, arrivals: Arrivals, replicas: npt.ArrayLike) -> Floats: ...
-    def replicas_for(self, arrivals: Arrivals, attainment: float, near: int | None = None) -> tuple[int, float]: ...
-    def binding(self, arrivals: Arrivals, replicas: int) -> str: ...
+STAGES_KEPT, REQUIREMENTS_KEPT = 32, 256
+"""Sizes of the caches that serve the ticks to come."""
 
 
 class PercentileSizing:
-    """Replicas for a share of requests rather than for the mean.
+    """Sizing for a share of requests rather than for the mean.
 
     Prefill is a queue (:mod:`~dynamo_planner.sizing.prefill`), decode a number in flight
     (:mod:`~dynamo_planner.sizing.decode`), and aggregated replicas are both at once
@@ -51,8 +37,11 @@ class PercentileSizing:
     roles each may miss half of what the SLA allows, so that together they miss no more than that, however the misses
     fall together, and each is sized by itself: more work never takes a replica from the other.
 
-    ``chunk_tokens`` is ``max_num_batched_tokens`` of aggregated engines, ``max_num_seqs`` the most requests at once
-    (left out: as many as were measured), and ``routing`` says which replica a request goes to.
+    Args:
+        profile: the measured profile.
+        chunk_tokens: ``max_num_batched_tokens`` of aggregated engines, in tokens. Default 2048.
+        routing: which replica a request goes to. Default ``least_loaded``.
+        max_num_seqs: the most requests at once on a replica. Default: as many as were measured.
 
     >>> sizing = PercentileSizing(Profile.bundled("llama31-8b_h100_vllm_tp1"))
     >>> load, sla = Load.of(requests_per_s=40, isl=3000, osl=300), Sla(ttft_ms=500, itl_ms=20)
@@ -74,8 +63,8 @@ class PercentileSizing:
         self.profile, self.chunk_tokens, self.routing = profile, chunk_tokens, routing
         self._decode = DecodeCurves(profile, max_num_seqs)
         self._mixed = None if profile.mixed is None else MixedCurves(profile.decode_points, profile.mixed)
-        self._stages = Memo[_Stage](_STAGES)
-        self._needs = Memo[Need](_NEEDS)
+        self._stages = Memo[Stage](STAGES_KEPT)
+        self._requirements = Memo[Requirement](REQUIREMENTS_KEPT)
 
     def replicas_for(
         self,
@@ -84,16 +73,16 @@ class PercentileSizing:
         roles: tuple[Role, ...] = DISAGGREGATED,
         service_factor: Mapping[Role, float] | None = None,
         near: Mapping[Role, int] | None = None,
-    ) -> dict[Role, Need]:
-        """What each of the roles needs.
+    ) -> dict[Role, Requirement]:
+        """The smallest replica count of each role that meets the SLA.
 
-        ``service_factor`` is how much longer the work of a role takes than the profile says, and ``near`` is where the
-        counts are looked for first, which only makes it faster.
+        ``service_factor`` is how much longer the work of a role takes than the profile says. ``near`` is the count
+        around which the search begins, which only makes it faster.
 
         Raises ``ValueError`` where the profile has no mixed steps and the role is ``aggregated``.
         """
         share = 1 - (1 - sla.attainment) / len(roles)
-        return {role: self._need(role, load, sla, share, service_factor, (near or {}).get(role)) for role in roles}
+        return {role: self._required(role, load, sla, share, service_factor, (near or {}).get(role)) for role in roles}
 
     def attainable(
         self,
@@ -102,7 +91,7 @@ class PercentileSizing:
         replicas: Mapping[Role, npt.ArrayLike],
         service_factor: Mapping[Role, float] | None = None,
     ) -> Floats:
-        """The share of the requests with a chance that meets both targets with so many replicas of each role; arrays
+        """The share of the attainable requests that meets both targets, for these replica counts of each role; arrays
         are broadcast against each other."""
         roles = tuple(replicas)
         counts = np.broadcast_arrays(*[np.asarray(count) for count in replicas.values()])
@@ -112,7 +101,7 @@ class PercentileSizing:
             missed = missed + 1 - stage.attainable(load.arrivals, count)
         return np.asarray(1 - np.minimum(missed, 1.0))
 
-    def _need(
+    def _required(
         self,
         role: Role,
         load: Load,
@@ -120,14 +109,14 @@ class PercentileSizing:
         share: float,
         factors: Mapping[Role, float] | None,
         near: int | None,
-    ) -> Need:
-        """What a role needs, which does not depend on ``near`` since more replicas never attain less."""
+    ) -> Requirement:
+        """The requirement of a role, which does not depend on ``near`` since more replicas never attain less."""
         key = self._key(role, load, sla, factors)
         stage = partial(self._stage, role, load, sla, factors)
-        return self._needs.get((key, load.arrivals, share), lambda: _sized(role, load, stage(), share, near))
+        return self._requirements.get((key, load.arrivals, share), lambda: _sized(role, load, stage(), share, near))
 
-    def _stage(self, role: Role, load: Load, sla: Sla, factors: Mapping[Role, float] | None) -> _Stage:
-        """The role for these lengths and targets, which several horizons share."""
+    def _stage(self, role: Role, load: Load, sla: Sla, factors: Mapping[Role, float] | None) -> Stage:
+        """The stage of a role for these lengths and targets, which several horizons share."""
         key = self._key(role, load, sla, factors)
         return self._stages.get(key, lambda: self._built(role, load, sla, (factors or {}).get(role, 1.0)))
 
@@ -139,28 +128,28 @@ class PercentileSizing:
         lengths, targets = _lengths(role, load), (sla.ttft_ms, sla.itl_ms)
         return role, *lengths.values(), load.prefix_hit_rate, load.kv_transfer_ms, targets, factor
 
-    def _built(self, role: Role, load: Load, sla: Sla, factor: float) -> _Stage:
+    def _built(self, role: Role, load: Load, sla: Sla, factor: float) -> Stage:
         if role == "prefill":
-            return Prompts(self.profile.prefill, load, sla, factor, self.routing)
+            return PrefillStage(self.profile.prefill, load, sla, factor, self.routing)
         if role == "decode":
-            evenly = self.routing == "least_loaded"
-            return decode_batch(self._decode, load.isl, load.osl, sla.itl_ms, factor, evenly)
+            levelled = self.routing == "least_loaded"
+            return decode_stage(self._decode, load.isl, load.osl, sla.itl_ms, factor, levelled)
         if self._mixed is None:
             raise ValueError(
                 f"profile {self.profile.name!r} has no mixed steps, so it cannot size aggregated replicas: "
                 "give it mixed_points (mixed_step.npz), or serve with separate prefill and decode"
             )
-        return MixedStep(self._decode, self._mixed, load, sla, self.chunk_tokens, factor)
+        return AggregatedStage(self._decode, self._mixed, load, sla, self.chunk_tokens, factor)
 
 
-def _sized(role: Role, load: Load, stage: _Stage, share: float, near: int | None) -> Need:
-    """The fewest replicas of a role with which so large a share is in time, and how that came to be."""
+def _sized(role: Role, load: Load, stage: Stage, share: float, near: int | None) -> Requirement:
+    """The smallest replica count of a role with which this share is in time, and how it came to be."""
     arrivals = load.arrivals
     replicas, attained = stage.replicas_for(arrivals, share, near)
     busy = stage.load(arrivals)
     limit = "stability" if replicas <= math.floor(busy) + 1 else stage.binding(arrivals, replicas)
     facts = _facts(role, load, stage, replicas, attained, busy)
-    return Need(role, busy, replicas, attained, stage.hopeless, limit, stage.extrapolated, facts)
+    return Requirement(role, busy, replicas, attained, stage.unattainable, limit, stage.extrapolated, facts)
 
 
 def _lengths(role: Role, load: Load) -> dict[str, Lengths]:
@@ -168,7 +157,7 @@ def _lengths(role: Role, load: Load) -> dict[str, Lengths]:
     return {"isl": load.isl} if role == "prefill" else {"isl": load.isl, "osl": load.osl}
 
 
-def _facts(role: Role, load: Load, stage: _Stage, replicas: int, attained: float, busy: float) -> tuple[Fact, ...]:
+def _facts(role: Role, load: Load, stage: Stage, replicas: int, attained: float, busy: float) -> tuple[Fact, ...]:
     lengths = _lengths(role, load)
     tokens = " + ".join([f"{own.mean:.0f}" for own in lengths.values()])
     facts = [
@@ -179,16 +168,12 @@ def _facts(role: Role, load: Load, stage: _Stage, replicas: int, attained: float
             {"replicas": replicas, "load": busy, "attained": attained},
         )
     ]
-    if stage.hopeless > 0:
-        facts.append(
-            Fact(
-                "Hopeless",
-                f"{stage.hopeless:.2%} of the requests miss a target with nobody beside them and are not paid for",
-                {"hopeless": stage.hopeless},
-            )
-        )
+    if stage.unattainable > 0:
+        share = stage.unattainable
+        message = f"{share:.2%} of the requests miss a target even when served alone; they add no replicas"
+        facts.append(Fact("Unattainable", message, {"unattainable": share}))
     if stage.extrapolated:
-        facts.append(Fact("Extrapolated", f"the profile was not measured where {role} is to work", {}))
+        facts.append(Fact("Extrapolated", f"the profile has no measurement where {role} is to work", {}))
     assumed = [name for name, own in lengths.items() if own.assumed]
     if assumed:
         cv2 = lengths[assumed[0]].cv2

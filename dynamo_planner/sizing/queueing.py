@@ -1,24 +1,49 @@
-"""Textbook formulas of queues with several servers, for real numbers of servers and arrays of cases."""
+"""Queueing formulas for fractional numbers of servers, and the smallest replica count that meets a target."""
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import gammaincc, gammaln
 
-Floats: TypeAlias = npt.NDArray[np.float64]
+from dynamo_planner.sizing.arrays import Floats
+
+MAX_REPLICAS = 100_000
+"""No sizing asks for more replicas."""
+
+COUNTS_AT_ONCE = 8
+"""Counts that one evaluation looks at: a vectorised one costs about as much for eight as for one."""
+
+STEP_SHARE = 40
+"""The first bracketing step is a 40th of the smallest count that may do, and at least 1; each further one is
+:data:`STEP_GROWTH` times as long."""
+
+STEP_GROWTH = 4
 
 
 def erlang_c(servers: npt.ArrayLike, load: npt.ArrayLike) -> Floats:
-    """The share of arrivals that wait in M/M/m, ``load`` in busy servers; 1 where the load is more than they can do.
+    """Erlang C: the share of arrivals that wait in M/M/m; 1 where the load is more than the servers can do.
 
-    ``servers`` may be fractional: Erlang B is continued by the incomplete gamma function, ``B = a**m e**-a /
-    Gamma(m + 1, a)`` (Jagers and Van Doorn 1986), and ``C = B / (1 - rho (1 - B))``.
+    ::
+
+        C = B / (1 - rho (1 - B))
+        B = a**m e**-a / Gamma(m + 1, a)
+
+    ======  ==============================================================================================
+    symbol  meaning
+    ======  ==============================================================================================
+    m       ``servers``, which may be fractional
+    a       ``load``, in busy servers
+    rho     utilisation, ``a / m``
+    B       Erlang B, continued by the incomplete gamma function (Jagers and Van Doorn 1986)
+    ======  ==============================================================================================
 
     >>> erlang_c(2, 1.0).round(6).item()  # M/M/2 at half load: 1/3
     0.333333
+    >>> erlang_c(2, [0.0, 2.0]).tolist()  # clamps: no load never waits, a load of all servers always
+    [0.0, 1.0]
     """
     servers, load = np.broadcast_arrays(np.asarray(servers, float), np.asarray(load, float))
     stable = (load < servers) & (load > 0)
@@ -29,18 +54,35 @@ def erlang_c(servers: npt.ArrayLike, load: npt.ArrayLike) -> Floats:
     return np.where(stable, np.clip(waits, 0, 1), np.where(load > 0, 1.0, 0.0))
 
 
-def read_only(values: npt.ArrayLike) -> Floats:
-    """The array itself where nothing can write to it, else a copy that cannot be written to.
+def smallest_count(
+    attained: Callable[[npt.NDArray[np.int64]], Floats],
+    attainment: float,
+    least: int,
+    near: int | None = None,
+    most: int = MAX_REPLICAS,
+) -> tuple[int, float]:
+    """The smallest replica count that meets a target, and the share that it attains; ``most`` where none does.
 
-    What a value holds must not change after it was compared or hashed.
+    Vectorised bracketing and bisection from ``least`` on, beginning around ``near`` where that is given. The attained
+    share must not fall as the count rises.
+
+    >>> smallest_count(lambda counts: counts / 2000, 0.617, 1), smallest_count(lambda counts: counts / 20, 0.6, 1, 12)
+    ((1234, 0.617), (12, 0.6))
     """
-    array = np.asarray(values, dtype=np.float64)
-    if array.flags.writeable:
-        array = array.copy()
-        array.flags.writeable = False
-    return array
-
-
-def same_array(one: Floats, other: Floats) -> bool:
-    """Whether two arrays hold the same numbers; at once where they are the same object."""
-    return one is other or np.array_equal(one, other)
+    low, high, share = least - 1, most, None
+    step = max(1, least // STEP_SHARE)
+    tried = least + step * np.arange(COUNTS_AT_ONCE) if near is None else max(near, least) + np.arange(-1, 2)
+    while high - low > 1:
+        tried = np.unique(tried[(tried > low) & (tried < high)])
+        shares = attained(tried)
+        meets = shares >= attainment
+        if meets.any():
+            first = int(np.argmax(meets))
+            high, share = int(tried[first]), float(shares[first])
+        low = max([low, *tried[tried < high].tolist()])
+        if high == most:
+            tried = np.minimum(low + step * np.arange(1, COUNTS_AT_ONCE + 1), most - 1)
+            step *= STEP_GROWTH
+        else:
+            tried = np.linspace(low, high, min(COUNTS_AT_ONCE + 2, high - low + 1)).astype(np.int64)
+    return high, float(attained(np.array([high]))[0]) if share is None else share

@@ -1,4 +1,4 @@
-"""What sizing says of one role: how many replicas, and how that came to be."""
+"""The replicas that a role requires, and how the number came to be."""
 
 from __future__ import annotations
 
@@ -20,20 +20,26 @@ class Fact(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Need:
-    """The replicas that a role needs.
+class Requirement:
+    """The replicas that a role requires for a load and an SLA.
 
-    ``load`` is the fractional need, for sharing a budget: replicas that would be busy if all were as full as the
-    targets allow. ``attained`` is the share of the requests with a chance that ``replicas`` serve in time, as
-    predicted, and ``hopeless`` the share that never has one. ``limit`` is what binds: ``waiting``, ``itl``, ``kv``, or
-    ``stability`` where the queue would only just not grow. ``extrapolated`` says that nothing was measured there.
+    Args:
+        role: the role.
+        load: the fractional requirement, by which a budget is shared: replicas that would be busy if all were always
+            as full as the targets allow.
+        replicas: the smallest replica count that meets the attainment.
+        attained: predicted share (0 to 1) of the attainable requests that ``replicas`` serve in time.
+        unattainable: share (0 to 1) of requests that miss a target with no other request beside them.
+        limit: what binds: ``waiting``, ``itl``, ``kv``, or ``stability`` where one replica fewer would not keep up.
+        extrapolated: whether nothing was measured where the replicas are to work.
+        facts: how the number came to be. Default none.
     """
 
     role: Role
     load: float
     replicas: int
     attained: float
-    hopeless: float
+    unattainable: float
     limit: str
     extrapolated: bool
     facts: tuple[Fact, ...] = ()

@@ -10,7 +10,7 @@ from typing import Any
 from dynamo_planner import Dist, Observation, Profile, Sla
 from dynamo_planner.engines.registry import worker_vocabularies
 from dynamo_planner.forecasting import Forecaster, ForecastState
-from dynamo_planner.sizing import Arrivals, ClassicSizing, Load, Need, PercentileSizing
+from dynamo_planner.sizing import Arrivals, ClassicSizing, Load, PercentileSizing, Requirement
 from dynamo_planner.sources.aggregation.pools import pool_metrics
 from dynamo_planner.sources.aggregation.sample import read_page
 from dynamo_planner.sources.aggregation.traffic import service_traffic
@@ -49,9 +49,19 @@ def _forecasts() -> Iterator[Any]:
             yield {"at_s": at_s, "quantiles": quantiles, "state": digest(state.model_dump(mode="json") if state else 0)}
 
 
-def _needed(need: Need) -> list[Any]:
-    facts = [[fact.code, plain(dict(fact.values), 7)] for fact in need.facts]
-    return [need.replicas, plain(need.load), plain(need.attained), plain(need.hopeless), need.limit, digest(facts)]
+RECORDED = {"Unattainable": "Hopeless", "unattainable": "hopeless"}
+"""Names that have changed since the recording."""
+
+
+def _needed(need: Requirement) -> list[Any]:
+    facts = [
+        [
+            RECORDED.get(fact.code, fact.code),
+            plain({RECORDED.get(key, key): value for key, value in fact.values.items()}, 7),
+        ]
+        for fact in need.facts
+    ]
+    return [need.replicas, plain(need.load), plain(need.attained), plain(need.unattainable), need.limit, digest(facts)]
 
 
 def _loads() -> Iterator[tuple[list[Any], Load]]:

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from dynamo_planner.sizing import Arrivals
+from dynamo_planner.sizing.arrays import Floats, read_only
 from dynamo_planner.sizing.arrivals import NO_PATH
-from dynamo_planner.sizing.queueing import Floats, read_only
 
 SHORTEST_SLOT_S = 5.0
 MOST_SLOTS = 360

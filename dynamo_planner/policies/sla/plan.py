@@ -12,7 +12,7 @@ from dynamo_planner.core.values import FrozenMap, KnobValue
 from dynamo_planner.policies.sla.demand import Demand, backlog_left
 from dynamo_planner.policies.sla.holding import Needs, most, noted
 from dynamo_planner.policies.sla.startup import coming
-from dynamo_planner.sizing import Need
+from dynamo_planner.sizing import Requirement
 
 LOST_SHARE = 0.25
 """At most this share of the need is asked for once more for replicas that do not come, so that what cannot start does
@@ -36,7 +36,7 @@ class Given(NamedTuple):
 
     demand: Demand
     queued: float | None
-    need: Callable[[float], Need]
+    need: Callable[[float], Requirement]
     unknown: str | None
     waits_s: float
     drain_s: float

@@ -26,7 +26,7 @@ from dynamo_planner.policies.sla.startup import Startup, watched
 from dynamo_planner.policies.sla.state import PoolMemory, ServiceMemory
 from dynamo_planner.policies.sla.workload import rounded
 from dynamo_planner.profiles import NamedProfile
-from dynamo_planner.sizing import ClassicSizing, Need, PercentileSizing
+from dynamo_planner.sizing import ClassicSizing, PercentileSizing, Requirement
 from dynamo_planner.sizing.memo import Memo
 from dynamo_planner.sizing.percentile import CHUNK_TOKENS
 from dynamo_planner.sizing.prefill import Routing
@@ -218,12 +218,12 @@ class SlaPolicy(Policy, kind="sla"):
         own_queues = self.routing != "least_loaded"
         return Prompts(service_s, cv2 + (not own_queues), self.kv_transfer_ms, own_queues)
 
-    def _sized(self, pool: PoolStatus, outlook: Outlook, factor: float, near: int) -> Callable[[float], Need]:
+    def _sized(self, pool: PoolStatus, outlook: Outlook, factor: float, near: int) -> Callable[[float], Requirement]:
         """What a pool needs for a rate, as things are."""
         role, sizing = pool.spec.role, self._sizing_of(pool)
         sla = self._of_two if role in DISAGGREGATED else self.sla
 
-        def need(rate: float) -> Need:
+        def need(rate: float) -> Requirement:
             load = outlook.load(rate, self.kv_transfer_ms)
             return sizing.replicas_for(load, sla, (role,), {role: factor}, {role: near})[role]
 

@@ -189,7 +189,7 @@ def test_prompts_that_can_never_be_in_time_are_told_and_not_paid_for() -> None:
     service, usual = Service(), Service()
     service.run(2, 300, isl=spread)
     usual.run(2, 300, isl=Dist(mean=20_000, cv2=0.01))
-    assert "Hopeless" in service.codes("prefill")
+    assert "Unattainable" in service.codes("prefill")
     assert service.target("prefill") <= 4 * usual.target("prefill")
 
 

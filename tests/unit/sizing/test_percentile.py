@@ -34,7 +34,7 @@ def test_every_profile_is_sized_in_every_mode_that_it_has_data_for(each_profile:
         for role, need in sizing.replicas_for(load, sla, roles).items():
             assert need.load < need.replicas < 20 + 10 * need.load, (role, need)
             assert need.attained >= 0.99
-            assert need.hopeless < 0.2
+            assert need.unattainable < 0.2
         counts = {role: need.replicas for role, need in sizing.replicas_for(load, sla, roles).items()}
         assert sizing.attainable(load, sla, counts) >= 0.99
     assert ClassicSizing(each_profile).replicas_for(load, sla)["prefill"].replicas >= 1
@@ -66,9 +66,9 @@ def test_a_higher_rate_never_needs_fewer_and_every_number_is_one(
     for role in roles:
         fewer, many = needs[0][role], needs[1][role]
         assert fewer.replicas <= many.replicas
-        assert np.isfinite([fewer.load, fewer.attained, fewer.hopeless]).all()
+        assert np.isfinite([fewer.load, fewer.attained, fewer.unattainable]).all()
         assert 0 <= fewer.attained <= 1
-        assert 0 <= fewer.hopeless <= 1
+        assert 0 <= fewer.unattainable <= 1
         assert (fewer.replicas == 0) == (fewer.load == 0)
         assert fewer.replicas == 0 or fewer.replicas > fewer.load
 
@@ -123,11 +123,11 @@ def test_bursts_and_wide_lengths_cost_replicas_but_no_load(sizing: PercentileSiz
 def test_what_can_never_meet_the_target_is_told_and_not_paid_for(sizing: PercentileSizing) -> None:
     load = Load.of(10, Dist(mean=6000, cv2=2), 300)
     need = sizing.replicas_for(load, SLA)["prefill"]
-    assert 0.05 < need.hopeless < 0.5
+    assert 0.05 < need.unattainable < 0.5
     assert need.replicas < 30
-    assert "Hopeless" in [fact.code for fact in need.facts]
+    assert "Unattainable" in [fact.code for fact in need.facts]
     never = sizing.replicas_for(load, Sla(ttft_ms=1, itl_ms=1))
-    assert {need.hopeless for need in never.values()} == {1.0}
+    assert {need.unattainable for need in never.values()} == {1.0}
     assert {need.limit for need in never.values()} == {"stability"}
     assert all(need.replicas > need.load for need in never.values())
 

@@ -111,7 +111,7 @@ def test_more_replicas_never_attain_less_and_the_count_is_the_first_that_attains
 
 def test_prompts_that_can_never_be_in_time_are_said_and_not_paid_for() -> None:
     queue = PrefillQueue(Arrivals(10.0), np.array([0.1] * 9 + [5.0]), 1.0)
-    assert queue.hopeless == pytest.approx(0.1)
+    assert queue.unattainable == pytest.approx(0.1)
     assert queue.replicas_for(0.99) < 20
     assert PrefillQueue(Arrivals(10.0), np.array([5.0]), 1.0).replicas_for(0.99) == 0
 
