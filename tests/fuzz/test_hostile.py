@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from dynamo_planner.core.snapshot import Role
@@ -21,6 +21,7 @@ from dynamo_planner.engines.llamacpp import LLAMACPP
 from dynamo_planner.engines.vllm import VLLM
 from dynamo_planner.sources.scraping.exposition import parse_page
 from dynamo_planner.sources.scraping.json_page import looks_like_json, parse_json
+from tests.support.laws import examples
 from tests.support.paths import ROOT
 from tests.support.sources.hostile import PAGES, ROLES, observe
 
@@ -75,13 +76,13 @@ def damaged(draw: st.DrawFn) -> str:
     return text
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@examples(150, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(damaged(), min_size=1, max_size=3), st.sampled_from(ROLES))
 def test_damaged_pages(turns: list[str], role: Role) -> None:
     observe(turns, role)
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(
     st.lists(st.text(max_size=200) | st.binary(max_size=200).map(lambda raw: raw.decode(errors="replace")), max_size=3)
 )
@@ -104,7 +105,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.lists(JSON.map(json.dumps), min_size=1, max_size=3))
 def test_any_json(turns: list[str]) -> None:
     observe(turns, "aggregated")

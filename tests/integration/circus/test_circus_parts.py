@@ -10,7 +10,7 @@ import types
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -21,6 +21,7 @@ from dynamo_planner.executors.circus.names import check_components, check_namesp
 from dynamo_planner.executors.circus.placeholders import PLACEHOLDERS, check, fill
 from dynamo_planner.executors.circus.processes import alive, identify, send
 from dynamo_planner.executors.circus.records import Process
+from tests.support.laws import examples
 
 if TYPE_CHECKING:
     from tests.support.circus.place import Place
@@ -34,7 +35,7 @@ jsons = st.recursive(
 )
 
 
-@settings(max_examples=50)
+@examples(50)
 @given(jsons)
 def test_json_passes_through_placeholders_unchanged_or_is_refused(value: Any) -> None:
     text = json.dumps({"value": value})

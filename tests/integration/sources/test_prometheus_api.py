@@ -23,7 +23,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dynamo_planner.engines.vllm import VLLM
@@ -31,6 +31,7 @@ from dynamo_planner.sources import SourceError
 from dynamo_planner.sources.prometheus.access import Access, BasicAuth
 from dynamo_planner.sources.prometheus.api import PrometheusApi, QueryError
 from dynamo_planner.sources.prometheus.source import PrometheusSource
+from tests.support.laws import examples
 from tests.support.prometheus_server import prometheus
 from tests.support.sources.farm import raw_server
 from tests.support.sources.hostile_prometheus import observe
@@ -280,7 +281,7 @@ AT_NO_TIME = {
 }
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(answers=ANSWERS, engine=st.integers(0, 4), past=st.booleans())
 @example(answers=[json.dumps(AT_NO_TIME)], engine=1, past=False)
 def test_whatever_is_answered_it_tells_what_can_be_or_why_not(answers: list[str], engine: int, past: bool) -> None:

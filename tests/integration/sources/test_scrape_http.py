@@ -11,11 +11,12 @@ from contextlib import ExitStack
 from itertools import cycle
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from dynamo_planner.core.snapshot import Observation
 from dynamo_planner.sources import ScrapeSource, SourceError
+from tests.support.laws import examples
 from tests.support.sources.farm import Farm, Vllm, raw_server
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -252,7 +253,7 @@ def fuzzed() -> Iterator[Farm]:
         yield farm
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(250, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     pages=st.lists(st.one_of(mangled_pages(), mangled_pages(), st.binary(max_size=300)), min_size=2, max_size=4),
     gaps_s=st.lists(st.floats(1e-6, 1e6), min_size=4, max_size=4),

@@ -24,6 +24,7 @@ def files(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_policies_are_compared_and_reported(files: Path) -> None:
     arguments = ["backtest", "--profile", PROFILE, "--trace", str(files / "trace.npz"), "--processes", "1"]
     arguments += ["--policy", str(files / "static.json"), "--policy", str(files / "load.json"), "--oracle", "5"]
@@ -36,6 +37,7 @@ def test_policies_are_compared_and_reported(files: Path) -> None:
     assert "<svg" in (files / "out.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_history_is_a_trace_too(files: Path) -> None:
     seen = [Snapshot(at_s=30 * n, traffic=Traffic(requests_per_s=3, isl=500, osl=50)) for n in range(4)]
     (files / "history.jsonl").write_text("".join(snapshot.model_dump_json() + "\n" for snapshot in seen))

@@ -12,6 +12,8 @@ import pytest
 from dynamo_planner import Decision, Policy, PoolSpec, Proposal, ScaleTo, Snapshot, State, Want
 from dynamo_planner.conformance import ConformanceError, check_policy
 
+pytestmark = pytest.mark.slow  # each is a search
+
 PER_REPLICA = 4.0
 
 

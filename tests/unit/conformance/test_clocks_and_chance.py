@@ -20,6 +20,8 @@ import pytest
 from dynamo_planner import Policy, Proposal, Snapshot, Want
 from dynamo_planner.conformance import ConformanceError, check_policy
 
+pytestmark = pytest.mark.slow  # each is a search
+
 
 class Reads(Policy, kind="reads"):
     """Replicas by requests per second, and by a number that it gets from elsewhere."""

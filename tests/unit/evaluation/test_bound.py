@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -15,6 +15,7 @@ from dynamo_planner.simulator.engine.engine import Engine, EngineLimits
 from dynamo_planner.simulator.engine.step_time import GridTiming, LinearTiming
 from dynamo_planner.workloads.generators import poisson
 from dynamo_planner.workloads.trace import Trace
+from tests.support.laws import examples
 
 Floats = NDArray[np.float64]
 SLOT_S = 10.0
@@ -75,7 +76,7 @@ def test_bounds_of_the_pool_hold() -> None:
         )
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(st.integers(0, 10**6), st.sampled_from([0.0, 30.0, 120.0]), st.sampled_from([0.9, 0.99]))
 def test_no_schedule_that_is_good_enough_costs_less(seed: int, startup_s: float, attainment: float) -> None:
     """Random whole schedules that serve a random load in the order of deadlines, judged request by request."""

@@ -10,6 +10,8 @@ import pytest
 from dynamo_planner.forecasting import Constant, Forecaster, Seasonal
 from tests.support.paths import DATA
 
+pytestmark = pytest.mark.slow  # statistics of hours
+
 STEP_S = 5.0
 WARM_UP = 720
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dynamo_planner.forecasting import Forecaster, ForecastState
+from tests.support.laws import examples
 
 FORECASTER = Forecaster()
 LEVELS = (0.01, 0.3, 0.5, 0.75, 0.9, 0.95, 0.99, 0.9999)
@@ -47,7 +48,7 @@ def state_after(history: list[Sample]) -> ForecastState | None:
 questions = st.tuples(st.floats(-1e6, 1e6), st.one_of(st.sampled_from([30.0, 120.0, 300.0]), st.floats(0, 1e9)))
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(histories(), questions, st.one_of(st.none(), st.floats(1e-3, 1e6)))
 def test_quantiles_are_numbers_in_order_and_never_negative(
     history: list[Sample], question: tuple[float, float], window_s: float | None
@@ -65,7 +66,7 @@ def test_quantiles_are_numbers_in_order_and_never_negative(
         assert answer.mean >= 0
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(histories(), histories())
 def test_a_state_from_json_goes_on_as_if_it_had_never_left(history: list[Sample], more: list[Sample]) -> None:
     stayed = state_after(history)
@@ -79,7 +80,7 @@ def test_a_state_from_json_goes_on_as_if_it_had_never_left(history: list[Sample]
     assert FORECASTER.forecast(left, 0, 77) == FORECASTER.forecast(stayed, 0, 77)
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(histories())
 def test_the_state_is_bounded_and_its_input_untouched(history: list[Sample]) -> None:
     state = state_after(history)

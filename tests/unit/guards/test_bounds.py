@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -13,8 +13,9 @@ from dynamo_planner import Decision, PoolSpec, PoolStatus, Replicas, Role, Snaps
 from dynamo_planner.core.policy import as_policy
 from dynamo_planner.guards import Bounds
 from dynamo_planner.guards.bounds import PoolBounds
+from tests.support.laws import examples
 
-law = settings(deadline=None, derandomize=True)
+law = examples(derandomize=True)
 
 
 def pool(role: Role = "aggregated", replicas: Any = 2, **spec: Any) -> PoolStatus:

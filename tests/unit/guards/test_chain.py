@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dynamo_planner import (
@@ -26,8 +26,9 @@ from dynamo_planner.config.policies import load_policy
 from dynamo_planner.config.problems import ConfigError
 from dynamo_planner.core.policy import Guarded, as_policy
 from dynamo_planner.guards import Bounds, GpuBudget, Override, Pending, Stabilization, Staleness, StepLimit
+from tests.support.laws import examples
 
-law = settings(deadline=None, derandomize=True)
+law = examples(derandomize=True)
 
 SOFT: list[Guard] = [Staleness(), Stabilization(), StepLimit(down_replicas=2), Pending(), Override()]
 HARD: list[Guard] = [Bounds(), GpuBudget(max_gpus=12)]

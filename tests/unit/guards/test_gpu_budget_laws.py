@@ -7,7 +7,7 @@ import itertools
 import math
 from typing import Any
 
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from dynamo_planner import Hold, PoolSpec, PoolStatus, Proposal, Replicas, ScaleTo, Snapshot, Traffic, Want
@@ -15,8 +15,9 @@ from dynamo_planner.core.invariants import within_specs
 from dynamo_planner.core.policy import Policy
 from dynamo_planner.guards import GpuBudget
 from dynamo_planner.guards.fair_share import REBALANCE_MARGIN
+from tests.support.laws import examples
 
-law = settings(deadline=None, derandomize=True)
+law = examples(derandomize=True)
 
 NAMES = "abcdef"
 
@@ -288,7 +289,7 @@ def settle(plant: Plant, loads: dict[str, float], max_gpus: int) -> dict[str, in
     return present(plant.seen())
 
 
-@settings(law, max_examples=60)
+@examples(60, derandomize=True)
 @given(plants(), st.booleans())
 def test_constant_loads_settle_and_stay(world: tuple[Plant, dict[str, float], int], told: bool) -> None:
     plant, loads, max_gpus = world
@@ -312,7 +313,7 @@ def test_constant_loads_settle_and_stay(world: tuple[Plant, dict[str, float], in
         assert len({step[name] for step in directions} - {0}) <= 1, "a pool that moved both ways"
 
 
-@settings(law, max_examples=60)
+@examples(60, derandomize=True)
 @given(plants())
 def test_what_is_settled_on_leaves_no_gpu_that_a_pool_could_use(world: tuple[Plant, dict[str, float], int]) -> None:
     plant, loads, max_gpus = world
@@ -324,7 +325,7 @@ def test_what_is_settled_on_leaves_no_gpu_that_a_pool_could_use(world: tuple[Pla
         assert counts[name] == wanted[name] or plant.specs[name].gpus > max_gpus - plant.gpus()
 
 
-@settings(law, max_examples=60)
+@examples(60, derandomize=True)
 @given(st.sampled_from([1, 2, 4]), st.integers(2, 8), st.integers(2, 8), st.floats(1, 12), st.floats(1, 12))
 def test_between_equal_pools_no_replica_is_left_where_it_is_clearly_needed_less(
     gpus: int, some: int, more: int, load_a: float, load_b: float

@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dynamo_planner import Decision, Hold, PoolSpec, PoolStatus, Proposal, Replicas, Snapshot, Traffic, Want
 from dynamo_planner.core.policy import as_policy
 from dynamo_planner.guards import Pending
+from tests.support.laws import examples
 
-law = settings(deadline=None, derandomize=True)
+law = examples(derandomize=True)
 
 
 def seen(at_s: float = 1000, startup_s: float = 120, **replicas: Any) -> Snapshot:

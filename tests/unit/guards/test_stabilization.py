@@ -6,15 +6,16 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from dynamo_planner import Decision, Hold, Policy, PoolSpec, PoolStatus, Proposal, Replicas, Snapshot, State, Want
 from dynamo_planner.guards import Stabilization
 from dynamo_planner.guards.stabilization import EXACT_RECOMMENDATIONS
+from tests.support.laws import examples
 
-law = settings(deadline=None, derandomize=True)
+law = examples(derandomize=True)
 
 
 class Said(Policy, kind="said"):

@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from dynamo_planner import Decision, Hold, PoolSpec, PoolStatus, Proposal, Replicas, Snapshot, Traffic, Want
 from dynamo_planner.core.policy import as_policy
 from dynamo_planner.guards import Staleness
+from tests.support.laws import examples
 
-law = settings(deadline=None, derandomize=True)
+law = examples(derandomize=True)
 
 NOW = 10_000.0
 

@@ -9,15 +9,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from dynamo_planner import Hold, PoolSpec, PoolStatus, Proposal, Replicas, Snapshot, State, Want
 from dynamo_planner.guards import StepLimit
 from dynamo_planner.guards.step_limit import CHANGES_PER_PERIOD
+from tests.support.laws import examples
 
-law = settings(deadline=None, derandomize=True)
+law = examples(derandomize=True)
 
 
 def seen(at_s: float, **present: int | None) -> Snapshot:

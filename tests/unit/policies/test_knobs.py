@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dynamo_planner import (
@@ -28,6 +28,7 @@ from dynamo_planner import (
 from dynamo_planner.conformance import check_policy
 from dynamo_planner.policies.knobs.analytic import largest_batch, largest_chunk, longest_local_prompt, work_of
 from tests.support.knob_service import LIVE, SLA, TICK_S, Latencies, Service, knob, restarting, tuner
+from tests.support.laws import examples
 
 CHUNK, SEQS = "max_num_batched_tokens", "max_num_seqs"
 
@@ -259,6 +260,7 @@ def test_sla_policy_sizes_for_the_knobs_that_are_set() -> None:
     assert replicas(max_num_seqs=8) > replicas(max_num_seqs=64) == replicas()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["aggregated", "disaggregated"])
 def test_it_keeps_the_laws(mode: str) -> None:
     roles = ("aggregated",) if mode == "aggregated" else ("prefill", "decode")
@@ -273,7 +275,8 @@ def test_it_keeps_the_laws(mode: str) -> None:
 COSTS = st.lists(st.floats(50, 3000), min_size=11, max_size=11)
 
 
-@settings(max_examples=60, deadline=None)
+@pytest.mark.slow
+@examples(60)
 @given(ttfts=COSTS, itls=st.lists(st.floats(1, 80), min_size=11, max_size=11), noise=st.integers(0, 10**6))
 def test_whatever_the_engine_does_knobs_settle_within_their_range(
     ttfts: list[float], itls: list[float], noise: int
@@ -294,7 +297,7 @@ def test_whatever_the_engine_does_knobs_settle_within_their_range(
 
 
 @given(value=st.integers(64, 131_072), ttft=st.floats(1, 1e4), itl=st.floats(0.1, 1e3), osl=st.floats(1, 1e4))
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_what_it_asks_for_is_in_range(value: int, ttft: float, itl: float, osl: float) -> None:
     service = Service(lambda *_: (ttft, itl), {CHUNK: value, SEQS: 64}, running=256, queued=9)
     policy = tuner(profile=Profile.bundled("llama31-8b_h100_vllm_tp1"), worth=0, gap_ms=50)

@@ -43,6 +43,7 @@ LAWS: dict[str, Policy] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LAWS)
 def test_the_laws_keep_the_laws(name: str) -> None:
     check_policy(LAWS[name], examples=20)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dynamo_planner import PoolSpec, PoolStatus
 from dynamo_planner.policies import LoadPolicy
+from tests.support.laws import examples
 from tests.support.timeline import Timeline, decode, interval, prefill
 
 
@@ -65,7 +66,7 @@ def moves(policy: LoadPolicy, replicas: int, seconds: int, pool: Any) -> list[in
 THRESHOLDS = st.tuples(st.floats(0.05, 1), st.floats(0, 0.95)).filter(lambda pair: pair[0] > pair[1] + 0.01)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@examples(60, derandomize=True)
 @given(demand=st.floats(0, 8), replicas=st.integers(1, 8), thresholds=THRESHOLDS, waiting=st.floats(0, 20))
 def test_a_constant_load_settles_and_stays(
     demand: float, replicas: int, thresholds: tuple[float, float], waiting: float
@@ -83,7 +84,7 @@ def test_a_constant_load_settles_and_stays(
     assert len(set(targets[-60:])) == 1, "it did not settle"
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@examples(40, derandomize=True)
 @given(busy=st.floats(0.01, 6), replicas=st.integers(1, 8))
 def test_a_constant_prefill_load_settles_and_stays(busy: float, replicas: int) -> None:
     """``busy`` replicas' worth of prompts: a queue (Sakasegawa's) that is hardly there until it explodes."""

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from dynamo_planner import Profile, Sla, SlaPolicy
 from dynamo_planner.conformance import check_policy
+
+pytestmark = pytest.mark.slow  # a search
 
 PROFILE = Profile.bundled("llama31-8b_h100_vllm_tp1")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from dynamo_planner import (
     Dist,
@@ -20,6 +20,7 @@ from dynamo_planner import (
 )
 from dynamo_planner.conformance.strategies import snapshots
 from dynamo_planner.forecasting import Forecaster
+from tests.support.laws import examples
 from tests.support.sla_service import POLICY, PROFILE, STARTUP_S, TICK_S, Service
 
 
@@ -257,7 +258,7 @@ def test_budget_is_shared_by_need() -> None:
 GUARDED = POLICY.replace(forecaster=Forecaster(horizons_s=(60.0,))) | GpuBudget(max_gpus=24)
 
 
-@settings(deadline=None, max_examples=60, derandomize=True)
+@examples(60, derandomize=True)
 @given(snapshots("disaggregated"))
 def test_whatever_is_seen_the_decision_is_within_bounds_and_explained(snapshot: Snapshot) -> None:
     decision = GUARDED.decide(snapshot)

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dynamo_planner.profiles import DecodePoints, DecodeSurface, PrefillCurve, PrefillPoints, Profile
+from tests.support.laws import examples
 
 
 def finite(low: float, high: float) -> st.SearchStrategy[float]:
@@ -69,7 +70,7 @@ def test_any_prefill_curve_is_positive_and_inverts(points: PrefillPoints, target
         assert curve.ttft_ms(min(points.isl)) > target * (1 - 1e-9)
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(decode_points(), finite(0.1, 1e4), finite(1, 1e6))
 def test_any_decode_surface_is_positive_and_inverts(points: DecodePoints, target: float, context: float) -> None:
     surface = DecodeSurface(points)
@@ -86,7 +87,7 @@ def test_any_decode_surface_is_positive_and_inverts(points: DecodePoints, target
     assert surface.best(2 * target, context).throughput >= best.throughput
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(decode_points(), finite(0, 2), finite(1, 1e6))
 def test_a_number_and_an_array_get_the_same_answer(points: DecodePoints, usage: float, context: float) -> None:
     surface = DecodeSurface(points)
@@ -96,7 +97,7 @@ def test_a_number_and_an_array_get_the_same_answer(points: DecodePoints, usage: 
     assert list(alone) == pytest.approx([part[0] for part in together], rel=1e-9)
 
 
-@settings(deadline=None, max_examples=40)
+@examples(40)
 @given(
     finite(2, 50),
     finite(0, 0.5),
@@ -118,7 +119,7 @@ def test_a_linear_engine_is_recovered(base: float, request: float, token: float,
     assert surface.step_ms(batch, context) == pytest.approx(expected, rel=1e-4)
 
 
-@settings(deadline=None, max_examples=40)
+@examples(40)
 @given(prefill_points(), decode_points(), st.text(min_size=1), st.dictionaries(st.text(), st.integers() | st.text()))
 def test_round_trips(prefill: PrefillPoints, decode: DecodePoints, name: str, about: dict[str, Any]) -> None:
     profile = Profile(name=name, prefill_points=prefill, decode_points=decode, about=about)

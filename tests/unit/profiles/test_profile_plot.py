@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -33,14 +31,3 @@ def test_two_points_are_drawn_too(tmp_path: Path) -> None:
         isl=[100, 200], ttft_ms=[10, 12], max_kv_tokens=1e4, batch=[1, 2], context=[500, 500], itl_ms=[7, 7]
     )
     profile.plot().savefig(tmp_path / "profile.png")
-
-
-def test_matplotlib_is_only_imported_to_plot() -> None:
-    code = """
-import sys
-from dynamo_planner.profiles import Profile
-Profile.bundled("llama31-8b_h100_vllm_tp1").decode.itl_ms(0.1, 500)
-print("matplotlib" in sys.modules)
-"""
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "False"

@@ -6,12 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from dynamo_planner.core.decision import State
 from dynamo_planner.runtime.planner import Planner
 from dynamo_planner.runtime.state_file import DamagedStateError, SavedState, StateFile
+from tests.support.laws import examples
 from tests.support.loop_parts import Climbing, Clock, Cluster, Metrics
 
 
@@ -98,7 +99,7 @@ def test_a_write_that_fails_leaves_the_old_state(tmp_path: Path, monkeypatch: py
     assert len(list(tmp_path.iterdir())) == 1
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary() | st.recursive(st.none() | st.floats() | st.text(), st.lists).map(lambda x: json.dumps(x).encode()))
 def test_no_contents_raise_anything_else(tmp_path: Path, contents: bytes) -> None:
     file = StateFile(tmp_path / "state")

@@ -369,6 +369,7 @@ def test_setups_that_make_no_sense_are_refused() -> None:
     assert made.executor.apply([ScaleTo(pool="workers", replicas=2)])[0].status == "unchanged"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)  # compiling takes a while on a busy machine
 def test_the_compiled_rules_give_the_same_results() -> None:
     pytest.importorskip("numba", reason="the extra fast is not installed")

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from dynamo_planner import ScaleTo, Sla
@@ -16,11 +16,12 @@ from dynamo_planner.simulator.engine.step_time import LinearTiming
 from dynamo_planner.simulator.setup import ClusterSetup, Faults, Outage
 from dynamo_planner.workloads.generators import Lengths, poisson
 from dynamo_planner.workloads.trace import Trace
+from tests.support.laws import examples
 
 TIMING = LinearTiming(base_ms=8, prefill_ms_per_token=0.05, kv_ms_per_token=2e-4)
 KV_TOKENS = 3000
 
-slow = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+searched = examples(40, suppress_health_check=[HealthCheck.too_slow])
 
 
 @st.composite
@@ -88,7 +89,7 @@ def check_state(made: SimulatedCluster) -> None:
             assert gpus <= max(made.setup.max_gpus, start), pool
 
 
-@slow
+@searched
 @given(setups(), traces(), st.lists(st.integers(1, 4), max_size=8))
 def test_no_request_is_lost_or_served_twice(setup: ClusterSetup, trace: Trace, scaling: list[int]) -> None:
     made = run(setup, trace, scaling)
@@ -104,7 +105,7 @@ def test_no_request_is_lost_or_served_twice(setup: ClusterSetup, trace: Trace, s
     assert np.all(served.ttft_ms > 0) and np.all(served.itl_ms >= 0)
 
 
-@slow
+@searched
 @given(setups(), traces(), st.lists(st.integers(1, 4), max_size=8))
 def test_gpu_seconds_are_those_of_the_workers(setup: ClusterSetup, trace: Trace, scaling: list[int]) -> None:
     made = run(setup, trace, scaling)
@@ -126,7 +127,7 @@ def test_gpu_seconds_are_those_of_the_workers(setup: ClusterSetup, trace: Trace,
                 assert held * setup.pools[pool].spec.gpus == pytest.approx(made.gpu_seconds(pool))
 
 
-@slow
+@searched
 @given(setups(), traces(), st.lists(st.integers(1, 4), max_size=4), st.integers(0, 5))
 def test_the_same_seed_gives_the_same_run(setup: ClusterSetup, trace: Trace, scaling: list[int], seed: int) -> None:
     first, second = (run(setup, trace, scaling, seed) for _ in range(2))
@@ -135,6 +136,7 @@ def test_the_same_seed_gives_the_same_run(setup: ClusterSetup, trace: Trace, sca
     assert first.timeline == second.timeline
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["aggregated", "prefill", "decode"])
 @pytest.mark.parametrize("rate", [3.0, 8.0, 20.0])
 def test_one_more_worker_never_costs_attainment(kind: Literal["aggregated", "prefill", "decode"], rate: float) -> None:
@@ -195,6 +197,7 @@ def error_of(waits: np.ndarray) -> float:
     return float(3 * means.std(ddof=1) / math.sqrt(20))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("utilization", [0.5, 0.8])
 def test_one_worker_is_an_m_m_1_queue(utilization: float) -> None:
     waits = sample(1, utilization, fixed=False, count=20_000)
@@ -202,12 +205,14 @@ def test_one_worker_is_an_m_m_1_queue(utilization: float) -> None:
     assert (waits > 1e-6).mean() == pytest.approx(utilization, abs=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("utilization", [0.5, 0.8])
 def test_one_worker_with_equal_prompts_is_an_m_d_1_queue(utilization: float) -> None:
     waits = sample(1, utilization, fixed=True, count=20_000)
     assert waits.mean() == pytest.approx(utilization / (2 * (1 - utilization)), abs=error_of(waits))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("servers", "utilization"), [(3, 0.7), (10, 0.9)])
 def test_several_workers_wait_as_erlang_says(servers: int, utilization: float) -> None:
     waits = sample(servers, utilization, fixed=False, count=20_000)

@@ -96,6 +96,7 @@ def poisson(rate: float, count: int, seed: int) -> np.ndarray:
     return np.cumsum(np.random.default_rng(seed).exponential(1 / rate, count))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("utilization", [0.3, 0.6, 0.8])
 def test_a_single_prefill_slot_is_an_m_d_1_queue(utilization: float) -> None:
     """Pollaczek-Khinchine with a constant service time s: mean wait = rho s / (2 (1 - rho))."""
@@ -107,6 +108,7 @@ def test_a_single_prefill_slot_is_an_m_d_1_queue(utilization: float) -> None:
     assert np.mean(waits) == pytest.approx(utilization * service_s / (2 * (1 - utilization)), rel=0.06)
 
 
+@pytest.mark.slow
 def test_decoding_without_limits_is_an_m_g_infinity_queue() -> None:
     """Steps of constant length and no limit: the number in the batch is Poisson with mean rate x osl x step, and half a
     step of waiting for the step in progress is all that a request waits."""

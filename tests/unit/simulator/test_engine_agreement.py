@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dynamo_planner.simulator.engine import step_runs as runs
@@ -20,6 +20,7 @@ from dynamo_planner.simulator.engine.engine import Engine, EngineLimits
 from dynamo_planner.simulator.engine.request import Request
 from dynamo_planner.simulator.engine.state import EngineState
 from dynamo_planner.simulator.engine.step_time import GridTiming, LinearTiming
+from tests.support.laws import examples
 
 EXACT = LinearTiming(base_ms=125, prefill_ms_per_token=62.5, kv_ms_per_token=31.25)  # all sums exact in binary
 
@@ -176,7 +177,7 @@ def linear(timing: LinearTiming) -> Callable[[int, int, int], float]:
     return lambda prompts, _, kv: timing.base_ms + timing.prefill_ms_per_token * prompts + timing.kv_ms_per_token * kv
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(st.data())
 def test_agrees_with_a_simulation_of_every_step_and_token(data: st.DataObject) -> None:
     bounds = data.draw(limits())
@@ -202,7 +203,7 @@ def test_agrees_with_a_simulation_of_every_step_and_token(data: st.DataObject) -
         assert [at_s for at_s, _ in events] == pytest.approx([at_s for at_s, _ in job.events], abs=1e-9)
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(st.data())
 def test_cancelled_requests_leave_with_the_step_in_progress(data: st.DataObject) -> None:
     bounds = data.draw(limits())
@@ -216,7 +217,7 @@ def test_cancelled_requests_leave_with_the_step_in_progress(data: st.DataObject)
     assert happened == [job.events for job in work]
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.data())
 def test_a_profile_is_followed_between_its_grid_points(data: st.DataObject) -> None:
     bounds = data.draw(limits())
@@ -242,7 +243,7 @@ def test_a_profile_is_followed_between_its_grid_points(data: st.DataObject) -> N
         assert [at_s for at_s, _ in events] == pytest.approx([at_s for at_s, _ in job.events], abs=1e-9)
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.data())
 def test_tokens_come_when_the_steps_end(data: st.DataObject) -> None:
     bounds = data.draw(limits())
@@ -263,7 +264,7 @@ def test_tokens_come_when_the_steps_end(data: st.DataObject) -> None:
             assert at_s < made.next_step_s() <= min(ends)
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(
     start_s=st.floats(0, 1e10),
     first_step_s=st.floats(1e-3, 10),
@@ -283,7 +284,7 @@ def test_a_run_knows_its_steps_in_spite_of_rounding(
     assert runs.done(run, math.nextafter(end_s, -math.inf)) == step - 1
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(st.floats(0, 1e10), st.lists(st.tuples(st.floats(0, 20), st.integers(1, 50), st.integers(1, 30)), min_size=1))
 def test_going_from_step_to_step_gets_everywhere(start_s: float, arrivals: list[tuple[float, int, int]]) -> None:
     """Whatever the size of the clock's numbers, the next step is in the future, until there is none."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dynamo_planner import Profile, Sla
 from dynamo_planner.core.snapshot import Dist, Role
 from dynamo_planner.sizing import Arrivals, ClassicSizing, Lengths, Load, PercentileSizing
+from tests.support.laws import examples
 
 SLA = Sla(ttft_ms=500, itl_ms=20)
 BOTH: tuple[Role, ...] = ("prefill", "decode")
@@ -40,7 +41,7 @@ def test_every_profile_is_sized_in_every_mode_that_it_has_data_for(each_profile:
     assert ClassicSizing(each_profile).replicas_for(load, sla)["prefill"].replicas >= 1
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(
     rate=st.floats(0, 300),
     more=st.floats(1, 3),

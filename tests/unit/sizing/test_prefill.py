@@ -75,6 +75,7 @@ def case(family: str, seed: int) -> Case:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_count_suffices_and_one_fewer_does_not(family: str) -> None:

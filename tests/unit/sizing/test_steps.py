@@ -145,6 +145,7 @@ def case(mode: Mode, family: str, seed: int) -> Case:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("mode", MODES)
@@ -165,6 +166,7 @@ def test_the_count_suffices_and_one_fewer_does_not(mode: Mode, family: str) -> N
     assert tight / several >= 0.60 - slack
 
 
+@pytest.mark.slow
 def test_a_request_alone_takes_what_its_steps_take() -> None:
     engine = Engine(base_ms=10, request_ms=1, kv_ms=0.01, kv_tokens=1e6, prompt_ms=0.1, chunk=64)
     served = serve(engine, 1, np.array([5.0]), np.array([100]), np.array([3]))
@@ -174,6 +176,7 @@ def test_a_request_alone_takes_what_its_steps_take() -> None:
     assert served.itl_ms[0] == pytest.approx(decode / 2)
 
 
+@pytest.mark.slow
 def test_whoever_comes_during_a_step_waits_for_the_next_one_on_the_emptier_replica() -> None:
     engine = Engine(base_ms=10, request_ms=1, kv_ms=0, kv_tokens=1e6)
     served = serve(engine, 2, np.array([0.0, 0.001, 0.002]), np.array([1, 1, 1]), np.array([9, 9, 2]))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from dynamo_planner.engines.vllm import VLLM
 from dynamo_planner.sources.scraping.exposition import parse_page
+from tests.support.laws import examples
 from tests.support.paths import DATA
 
 CAPTURED = DATA / "metrics"
@@ -55,7 +56,7 @@ def lines(draw: st.DrawFn) -> str:
     return f"{draw(NAMES)}{f'{{{inside}}}' if inside else ''} {draw(VALUES)}{stamp}"
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(st.lists(lines(), max_size=6))
 def test_well_formed_pages_are_read_as_by_the_library(page: list[str]) -> None:
     text = "\n".join(line for line in page if len(line.splitlines()) == 1) + "\n"
@@ -108,7 +109,7 @@ def test_a_line_without_end_is_not_read() -> None:
     assert math.isnan(value)
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(st.text() | st.text(alphabet='c{}"\\=, \n\t#1', max_size=80))
 def test_no_text_raises(text: str) -> None:
     parse_page(text, {"c"})

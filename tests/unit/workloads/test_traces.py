@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from dynamo_planner.workloads import readers as trace_files
 from dynamo_planner.workloads.generators import AZURE_CONVERSATION_ISL, Lengths, burst_and_lull, poisson
 from dynamo_planner.workloads.trace import Trace, TraceError
+from tests.support.laws import examples
 from tests.support.paths import DATA, shared
 
 BURSTGPT = "Timestamp,Session ID,Elapsed time,Model,Request tokens,Response tokens,Total tokens,Log Type\n"
@@ -187,7 +188,7 @@ def test_npz_neither_unpickles_nor_unpacks_without_bounds(tmp_path: Path, monkey
         Trace.load(path)
 
 
-FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = examples(150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 HEADERS = st.sampled_from(
     ["TIMESTAMP,ContextTokens,GeneratedTokens\n", BURSTGPT, '{"timestamp": 0, "input_length": 1, ', ""]
 )

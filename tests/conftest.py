@@ -1,0 +1,22 @@
+"""Hypothesis profiles, and what the summary says of tests that were left out."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import settings
+
+from tests.support.laws import ORDINARY
+from tests.support.paths import SHARED
+
+settings.register_profile("ordinary", max_examples=ORDINARY, deadline=None)
+settings.register_profile("fast", max_examples=ORDINARY // 10, deadline=None)
+settings.register_profile("long", max_examples=10 * ORDINARY, deadline=None)
+settings.load_profile("ordinary")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what was left out because it is not on this machine."""
+    if not SHARED.is_dir():
+        terminalreporter.write_line(f"left out: what reads whole traces, not in {SHARED} (DYNAMO_PLANNER_SHARED)")
+    if skipped := len(terminalreporter.stats.get("skipped", ())):
+        terminalreporter.write_line(f"left out: {skipped} tests that were skipped, each with its reason above")
