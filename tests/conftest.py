@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.support.laws import ORDINARY
 from tests.support.paths import SHARED
 
-settings.register_profile("ordinary", max_examples=ORDINARY, deadline=None)
-settings.register_profile("fast", max_examples=ORDINARY // 10, deadline=None)
-settings.register_profile("long", max_examples=10 * ORDINARY, deadline=None)
+UNHURRIED: dict[str, Any] = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+"""How long an example takes depends on what else the machine does."""
+
+settings.register_profile("ordinary", max_examples=ORDINARY, **UNHURRIED)
+settings.register_profile("fast", max_examples=ORDINARY // 10, **UNHURRIED)
+settings.register_profile("long", max_examples=10 * ORDINARY, **UNHURRIED)
 settings.load_profile("ordinary")
 
 

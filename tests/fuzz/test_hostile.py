@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dynamo_planner.core.snapshot import Role
@@ -76,7 +76,7 @@ def damaged(draw: st.DrawFn) -> str:
     return text
 
 
-@examples(150, suppress_health_check=[HealthCheck.too_slow])
+@examples(150)
 @given(st.lists(damaged(), min_size=1, max_size=3), st.sampled_from(ROLES))
 def test_damaged_pages(turns: list[str], role: Role) -> None:
     observe(turns, role)

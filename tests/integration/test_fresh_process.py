@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from dynamo_planner._moved import REMOVED_IN
+
 
 def test_matplotlib_is_only_imported_to_plot() -> None:
     code = """
@@ -35,3 +37,42 @@ def test_no_examples_are_stored(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout == "never-raises\n"
     assert not list(tmp_path.glob(".hypothesis/examples"))
+
+
+def test_a_source_without_its_extra_is_told_by_name() -> None:
+    code = "import sys; sys.modules['urllib3'] = None; from dynamo_planner.sources import ScrapeSource"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert "urllib3 is not installed: pip install 'dynamo-planner[scrape]'" in done.stderr
+
+
+def _python(code: str, *flags: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *flags, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_an_old_path_gives_the_same_objects_and_warns_where_it_is_imported() -> None:
+    code = (
+        "import warnings; warnings.simplefilter('always')\n"
+        "from dynamo_planner.simulation.cluster import SimulatedCluster as old\n"
+        "from dynamo_planner.simulator import SimulatedCluster as new\n"
+        "print(old is new)"
+    )
+    done = _python(code)
+    assert done.stdout.strip() == "True", done.stderr
+    expected = (
+        "<string>:2: DeprecationWarning: dynamo_planner.simulation.cluster is deprecated and is removed in "
+        f"{REMOVED_IN}: use dynamo_planner.simulator.cluster"
+    )
+    assert expected in done.stderr.splitlines()
+
+
+def test_a_worker_starts_under_its_old_name() -> None:
+    """Pools in users' configurations have the old module in their commands."""
+    done = subprocess.run(
+        [sys.executable, "-m", "dynamo_planner.simulation.worker", "--help"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "--startup-s" in done.stdout

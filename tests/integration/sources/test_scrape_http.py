@@ -253,7 +253,7 @@ def fuzzed() -> Iterator[Farm]:
         yield farm
 
 
-@examples(250, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(250, suppress=[HealthCheck.function_scoped_fixture])
 @given(
     pages=st.lists(st.one_of(mangled_pages(), mangled_pages(), st.binary(max_size=300)), min_size=2, max_size=4),
     gaps_s=st.lists(st.floats(1e-6, 1e6), min_size=4, max_size=4),

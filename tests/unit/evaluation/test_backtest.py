@@ -8,31 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dynamo_planner import HpaLaw, LoadPolicy, Policy, Sla, Snapshot, Stabilization, StaticLaw, Traffic
+from dynamo_planner import LoadPolicy, Policy, Sla, Snapshot, StaticLaw, Traffic
 from dynamo_planner.core.policy import PlainFunction
 from dynamo_planner.evaluation.backtest import backtest, run_policy
 from dynamo_planner.evaluation.lower_bound import Bound
 from dynamo_planner.evaluation.oracle import bound, oracle
 from dynamo_planner.evaluation.report import Report
 from dynamo_planner.evaluation.report_plot import plot_pareto
-from dynamo_planner.simulator.engine.step_time import LinearTiming
 from dynamo_planner.simulator.setup import ClusterSetup
 from dynamo_planner.workloads.from_history import trace_of
-from dynamo_planner.workloads.generators import burst_and_lull, poisson
+from dynamo_planner.workloads.generators import poisson
 from dynamo_planner.workloads.trace import TraceError
-
-SLA = Sla(ttft_ms=2000, itl_ms=60, attainment=0.95)
-TIMING = LinearTiming(base_ms=15, prefill_ms_per_token=0.2, kv_ms_per_token=5e-4)
-CLUSTER = ClusterSetup.disaggregated(TIMING, prefill=2, decode=2, startup_s=20, max_replicas=8, kv_tokens=100_000)
-TRACE = burst_and_lull(3, 9, seed=1, duration_s=300)
-HPA = HpaLaw(
-    prefill=({"name": "requests", "target": 1.0},), decode=({"name": "running", "target": 20},)
-) | Stabilization(down_window_s=60)
-POLICIES: dict[str, Policy] = {
-    "hpa": HPA,
-    "two": StaticLaw(replicas={"prefill": 2, "decode": 2}),
-    "six": StaticLaw(replicas={"prefill": 6, "decode": 6}),
-}
+from tests.support.backtests import CLUSTER, POLICIES, SLA, TIMING, TRACE
 
 
 @pytest.fixture(scope="module")
@@ -54,13 +41,6 @@ def test_a_report_says_of_each_policy_what_it_attained_and_what_it_cost(report: 
         billed_s = sum(worker.gpu_seconds(TRACE.duration_s) for worker in run.workers)
         assert run.score.gpu_hours == pytest.approx(billed_s / 3600, rel=1e-9)
         assert len(run.served) == len(TRACE)
-
-
-def test_side_by_side_gives_the_same_and_tells_how_far_it_is(report: Report) -> None:
-    told: dict[str, float] = {}
-    other = backtest(POLICIES, TRACE, CLUSTER, sla=SLA, processes=2, progress=told.__setitem__)
-    assert other.as_data() == report.as_data()
-    assert told == dict.fromkeys(POLICIES, 1.0)
 
 
 def test_a_lambda_runs_in_this_process() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import sys
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from typing import Any, Literal
 import pytest
 
 from dynamo_planner.core.extras import MissingExtraError
-from dynamo_planner.forecasting import Arima, Forecaster, ForecastState, Prophet
+from dynamo_planner.forecasting import Arima, Prophet
 from dynamo_planner.forecasting.experts.refit import Refit
 
 
@@ -75,20 +74,3 @@ def test_a_missing_extra_is_told_by_name(kind: type[Refit], monkeypatch: pytest.
     monkeypatch.setattr(sys, "meta_path", [Absent(), *sys.meta_path])
     with pytest.raises(MissingExtraError, match=rf"dynamo-planner\[{extra}\]"):
         kind()
-
-
-@pytest.mark.parametrize("kind", [Arima, Prophet])
-def test_a_slow_rise_is_followed_and_the_state_is_json(kind: type[Refit]) -> None:
-    pytest.importorskip({"Arima": "statsmodels", "Prophet": "prophet"}[kind.__name__])
-    logging.getLogger("cmdstanpy").disabled = True
-    forecaster = Forecaster(experts=(kind(interval_s=120, window=20),))
-    state = None
-    for number in range(1, 181):
-        rate = 4 + number / 20 + (number * 7 % 5 - 2) / 4
-        state = forecaster.update(state, 10.0 * number, rate, 10)
-    assert state is not None
-    forecast = forecaster.forecast(state, 1800, 300)
-    assert forecast is not None
-    assert forecast.quantile(0.5) == pytest.approx(4 + 210 / 20, rel=0.15)
-    again = ForecastState.model_validate_json(state.model_dump_json())
-    assert forecaster.update(again, 1810, 13.0, 10) == forecaster.update(state, 1810, 13.0, 10)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dynamo_planner import ScaleTo, Sla
@@ -21,7 +21,7 @@ from tests.support.laws import examples
 TIMING = LinearTiming(base_ms=8, prefill_ms_per_token=0.05, kv_ms_per_token=2e-4)
 KV_TOKENS = 3000
 
-searched = examples(40, suppress_health_check=[HealthCheck.too_slow])
+searched = examples(40)
 
 
 @st.composite

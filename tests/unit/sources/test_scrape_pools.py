@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 from pydantic import ValidationError
 
@@ -189,12 +186,6 @@ def test_endpoints_are_checked_before_anything_is_asked(farm: Farm) -> None:
         ScrapeSource(lambda: (_ for _ in ()).throw(OSError("gone")), roles).observe(0)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="window_s must be a positive number, got 0"):
         ScrapeSource({}, roles, window_s=0)  # type: ignore[arg-type]
-
-
-def test_a_missing_extra_is_told_by_name() -> None:
-    code = "import sys; sys.modules['urllib3'] = None; from dynamo_planner.sources import ScrapeSource"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
-    assert "urllib3 is not installed: pip install 'dynamo-planner[scrape]'" in done.stderr
 
 
 def test_in_the_loop(farm: Farm) -> None:

@@ -188,7 +188,7 @@ def test_npz_neither_unpickles_nor_unpacks_without_bounds(tmp_path: Path, monkey
         Trace.load(path)
 
 
-FUZZ = examples(150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = examples(150, suppress=[HealthCheck.function_scoped_fixture])
 HEADERS = st.sampled_from(
     ["TIMESTAMP,ContextTokens,GeneratedTokens\n", BURSTGPT, '{"timestamp": 0, "input_length": 1, ', ""]
 )
