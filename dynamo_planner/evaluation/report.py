@@ -12,7 +12,7 @@ import numpy as np
 from dynamo_planner.core.decision import Decision
 from dynamo_planner.core.snapshot import Sla
 from dynamo_planner.evaluation.score import Score
-from dynamo_planner.simulator.results import Counts, Served, WorkerLife
+from dynamo_planner.simulator.results import ReplicaCounts, Served, WorkerHistory
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,8 +42,8 @@ class Run:
 
     name: str
     served: Served
-    counts: Sequence[Counts]
-    workers: Sequence[WorkerLife]
+    counts: Sequence[ReplicaCounts]
+    workers: Sequence[WorkerHistory]
     decisions: Sequence[Decision]
     start_s: float
     end_s: float

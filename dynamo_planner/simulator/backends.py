@@ -25,7 +25,7 @@ from dynamo_planner.workloads.trace import Trace
 ROUTING = {"least_loaded": routing.LEAST_LOADED, "round_robin": routing.ROUND_ROBIN, "hash": routing.HASH, "pull": 0}
 
 NO_ENGINE = EngineState(1, 1, 1)
-"""What stands in a place without a worker."""
+"""The engine in a place without a worker."""
 
 
 def can_compile() -> bool:
@@ -85,12 +85,12 @@ class ObjectBackend:
         )
 
     def serve(self, to_s: float) -> int:
-        """Let everything happen up to and at this time, or up to the time at which a draining worker is empty; returns
-        its place, or ``NONE``."""
+        """Process all events up to and at this time, or up to the time at which a draining worker is empty; returns its
+        place, or ``NONE``."""
         return self._do(cluster_events.SERVE, to_s=to_s)
 
     def withdraw(self, worker: int) -> None:
-        """The worker has crashed: what it had goes back to the router."""
+        """The worker has crashed: its requests go back to the router."""
         self._do(cluster_events.WITHDRAW, worker)
 
     def add(self, pool: int, number: int, slowness: float) -> int:
@@ -179,11 +179,11 @@ class ObjectBackend:
         return int(released)
 
     def counters(self) -> ClusterState:
-        """What the cluster has counted so far: a copy."""
+        """A copy of what the cluster has counted so far."""
         return copy(self.cluster)
 
     def status(self, worker: int) -> WorkerStatus:
-        """What a worker shows of itself now."""
+        """The gauges of a worker now."""
         e = self.engine(worker)
         now_s = float(self.cluster.now_s)
         steps = done(e, now_s) if e.steps else -1

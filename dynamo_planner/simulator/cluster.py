@@ -30,10 +30,10 @@ from dynamo_planner.engines.standard_knobs import CHUNK, LOCAL_PREFILL, SEQUENCE
 from dynamo_planner.simulator.backends import ObjectBackend, can_compile
 from dynamo_planner.simulator.engine.engine import EngineLimits
 from dynamo_planner.simulator.engine.request import NONE
-from dynamo_planner.simulator.metrics import Watch
-from dynamo_planner.simulator.results import Counts, Served, WorkerLife
+from dynamo_planner.simulator.metrics import SimulatedMetrics
+from dynamo_planner.simulator.results import ReplicaCounts, Served, WorkerHistory
 from dynamo_planner.simulator.setup import ClusterSetup
-from dynamo_planner.simulator.workers import Fleet
+from dynamo_planner.simulator.workers import SimulatedFleet
 from dynamo_planner.workloads.trace import Trace
 
 __all__ = ["ClusterSetup", "SimulatedCluster", "Sla"]
@@ -45,10 +45,16 @@ POOL_KNOBS = (SEQUENCES, CHUNK)
 class SimulatedCluster:
     """Serves a trace with the pools of a setup. Its two views, ``source`` and ``executor``, go into a ``Planner``.
 
-    Nothing happens but by :meth:`advance`. ``seed`` decides all that is left to chance: the same seed, the same run.
-    The trace begins at ``origin_s`` (Unix seconds), and ``now_s`` is the clock for the planner; all other times are
-    seconds of the trace. ``compiled`` says whether to use the compiled rules (extra ``fast``), which give the same
-    results; left out, they are used where they are installed.
+    Nothing happens but by :meth:`advance`. ``now_s`` is the clock for the planner; all other times are seconds of the
+    trace.
+
+    Args:
+        setup: what the cluster is made of.
+        trace: the requests it serves.
+        seed: decides all that is random: the same seed, the same run; 0 by default.
+        origin_s: when the trace begins, in Unix seconds; 0 by default.
+        compiled: whether to use the compiled rules (extra ``fast``), which give the same results. By default they are
+            used where they are installed.
     """
 
     def __init__(
@@ -65,8 +71,8 @@ class SimulatedCluster:
         self.origin_s = origin_s
         fast = can_compile() if compiled is None else compiled
         self._backend = _compiled_backend(setup, trace) if fast else ObjectBackend(setup, trace)
-        self._fleet = Fleet(setup, self._backend, seed)
-        self._watch = Watch(setup, self._backend, self._fleet, trace, seed)
+        self._fleet = SimulatedFleet(setup, self._backend, seed)
+        self._metrics = SimulatedMetrics(setup, self._backend, self._fleet, trace, seed)
         self._elapsed_s = 0.0
         self.source = ClusterSource(self)
         self.executor = ClusterExecutor(self)
@@ -89,7 +95,7 @@ class SimulatedCluster:
         return self._elapsed_s >= self.trace.duration_s and done == counters.requests
 
     def advance(self, seconds: float) -> None:
-        """Let so many seconds pass."""
+        """Let ``seconds`` pass."""
         self.advance_to(self._elapsed_s + seconds)
 
     def advance_to(self, to_s: float) -> None:
@@ -115,10 +121,10 @@ class SimulatedCluster:
         while not self.over and self._elapsed_s < limit_s:
             self.advance(min(10.0, limit_s - self._elapsed_s))
 
-    # What has become of everything.
+    # Results.
 
     def served(self) -> Served:
-        """What has become of each request that has arrived so far."""
+        """Each request that has arrived so far, and how it was served."""
         arrived = int(self._backend.cluster.next_arrival)
         column = {
             name: self._backend.column(name, arrived)
@@ -148,12 +154,12 @@ class SimulatedCluster:
         return self._fleet.gpu_seconds(self._elapsed_s, pools or tuple(self.setup.pools))
 
     @property
-    def workers(self) -> Sequence[WorkerLife]:
-        """Every worker that there was or is, in the order of their launches."""
-        return tuple(self._fleet.lives)
+    def workers(self) -> Sequence[WorkerHistory]:
+        """All workers, past and present, in the order of their launches."""
+        return tuple(self._fleet.histories)
 
     @property
-    def timeline(self) -> Sequence[Counts]:
+    def timeline(self) -> Sequence[ReplicaCounts]:
         """The replicas of each pool at every time that they changed."""
         return tuple(self._fleet.timeline)
 
@@ -180,7 +186,7 @@ class ClusterSource:
 
     def observe(self, at_s: float) -> Observation:
         """What the metrics of the setup show now; ``at_s`` is the cluster's own time."""
-        return self._cluster._watch.observe(self._cluster.elapsed_s, self._cluster.origin_s)
+        return self._cluster._metrics.observe(self._cluster.elapsed_s, self._cluster.origin_s)
 
 
 class ClusterExecutor:
@@ -216,7 +222,7 @@ class ClusterExecutor:
         if action.pool is not None and action.pool not in self.pools:
             message = f"there is no pool {action.pool!r}, only {', '.join(self.pools)}"
             return Outcome(action=action, status="failed", message=message)
-        return self._scaled(action) if isinstance(action, ScaleTo) else self._turned(action)
+        return self._scaled(action) if isinstance(action, ScaleTo) else self._knob_set(action)
 
     def _scaled(self, action: ScaleTo) -> Outcome:
         cluster = self._cluster
@@ -228,7 +234,7 @@ class ClusterExecutor:
         cluster._fleet.scale(action.pool, action.replicas, cluster.elapsed_s)
         return Outcome(action=action, status="applied")
 
-    def _turned(self, action: SetKnob) -> Outcome:
+    def _knob_set(self, action: SetKnob) -> Outcome:
         present = self._knobs[action.pool].get(action.knob)
         if present is None:
             return Outcome(action=action, status="failed", message=f"there is no such knob: {action.knob!r}")

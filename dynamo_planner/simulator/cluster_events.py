@@ -1,7 +1,7 @@
 """From arrival to last token: how a cluster of engines serves requests, as functions of its state.
 
-Written like :mod:`~dynamo_planner.simulator.engine.scheduler`, to run on Python objects or compiled. Workers and
-pools are named by their place. Whatever passes from one pool to the next goes through the heap of ``transfers``, also
+Written like :mod:`~dynamo_planner.simulator.engine.scheduler`, to run on Python objects or compiled. Workers and pools
+are named by their place. A request that passes from one pool to the next goes through the heap of ``transfers``, also
 where that takes no time.
 """
 
@@ -29,7 +29,7 @@ def soonest(next_event_s: Sequence[float]) -> int:
 
 
 def serve(w: World, to_s: float) -> None:
-    """Let everything happen up to and at ``to_s``, or only up to the time at which a draining worker is empty."""
+    """Process all events up to and at ``to_s``, or only up to the time at which a draining worker is empty."""
     c = w.cluster[0]
     c.released = NONE
     while c.released == NONE:
@@ -90,7 +90,7 @@ def route(w: World, request: int, pool: int) -> None:
 
 
 def dispatch(w: World, pool: int) -> None:
-    """Send on whoever waits in front of a pool, as long as there are workers to take them."""
+    """Route the requests that wait in front of a pool, as long as there are workers to take them."""
     p = w.pools[pool]
     while p.waiting:
         request = p.head
@@ -126,7 +126,7 @@ def _place(w: World, request: int, pool: int, chosen: int) -> None:
 
 
 def settle(w: World, worker: int, engine: EngineView) -> None:
-    """Count what has happened in a worker, hand on what it is done with, and note when it will need attention again."""
+    """Count the events of a worker, pass on the requests that it is done with, and note the time of its next event."""
     c = w.cluster[0]
     e = engine.state
     for k in range(w.log.size[0]):
@@ -226,13 +226,13 @@ def replan(w: World, worker: int) -> None:
 
 
 SERVE, DISPATCH, WITHDRAW, REPLAN = range(4)
-"""What can be done to a world."""
+"""The operations on a world."""
 
 
 def perform(w: World, what: int, which: int, to_s: float) -> tuple[int, PoolGauges, PoolGauges]:
     """Do one of these, with the worker, the pool or the time that it is about; one entry, so that it is compiled once.
 
-    Returns the draining worker that has become empty (or ``NONE``), and what the first and the last pool show then.
+    Returns the draining worker that has become empty (or ``NONE``), and the gauges of the first and the last pool.
     """
     if what == SERVE:
         serve(w, to_s)

@@ -1,6 +1,6 @@
 """The rules of serving, compiled by numba (extra ``fast``): thirty times as fast, with the same results.
 
-What was compiled is kept on disk by numba, beside this file or where ``NUMBA_CACHE_DIR`` says, until any of the rules
+Numba keeps what it compiled on disk, beside this file or where ``NUMBA_CACHE_DIR`` says, until any of the rules
 changes.
 """
 
@@ -59,7 +59,7 @@ def _functions_of(module: ModuleType) -> list[Any]:
 
 
 def _digest() -> str:
-    """What numba's cache does not look at: the sources of all that the entry calls, and of the state."""
+    """The sources of all that the entry calls, which numba's cache does not check."""
     sources = [inspect.getsource(module) for module in (*RULES, engine_state, step_time_table)]
     return hashlib.sha256("".join(sources).encode()).hexdigest()
 
@@ -92,4 +92,4 @@ def _soonest(next_event_s: Any) -> Any:
 
 
 _REPLACED: dict[Any, Any] = {scheduler.line: _line, event_log.lengthen: _lengthen, cluster_events.soonest: _soonest}
-"""What is written otherwise for records than for objects."""
+"""Functions that are written differently for records."""

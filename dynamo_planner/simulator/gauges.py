@@ -1,4 +1,4 @@
-"""What a pool shows of itself; written like :mod:`~dynamo_planner.simulator.engine.scheduler`."""
+"""Gauges of a pool; written like :mod:`~dynamo_planner.simulator.engine.scheduler`."""
 
 from __future__ import annotations
 

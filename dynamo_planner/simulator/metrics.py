@@ -1,4 +1,4 @@
-"""What a source would show of a simulated cluster: counters over a window and gauges, late, lost or frozen."""
+"""What a source shows of a simulated cluster: counters over a window and gauges, late, lost or frozen."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dynamo_planner.simulator.backends import ObjectBackend
 from dynamo_planner.simulator.gauges import PoolGauges
 from dynamo_planner.simulator.setup import ClusterSetup
 from dynamo_planner.simulator.state import BUCKET_RATIO, FIRST_BUCKET_S, ClusterState
-from dynamo_planner.simulator.workers import Fleet
+from dynamo_planner.simulator.workers import SimulatedFleet
 from dynamo_planner.workloads.trace import Trace
 
 DISPERSION_BIN_S = 1.0
@@ -25,8 +25,17 @@ LOST = "the metrics of this pool were lost (a fault of the simulation)"
 
 
 @dataclass(frozen=True)
-class Sample:
-    """The counters and gauges of the cluster at one moment (seconds of the trace)."""
+class ClusterSample:
+    """The counters and gauges of the cluster at one moment.
+
+    Args:
+        at_s: the moment, in seconds of the trace.
+        counters: the counters of the cluster.
+        pools: the gauges of each pool.
+        workers: the gauges of each worker, by pool, where the setup shows them.
+        ttft_counts: first tokens by bucket of TTFT, where quantiles are shown.
+        itl_counts: finished requests by bucket of ITL, where quantiles are shown.
+    """
 
     at_s: float
     counters: ClusterState
@@ -36,17 +45,19 @@ class Sample:
     itl_counts: Any
 
 
-class Watch:
+class SimulatedMetrics:
     """Takes samples of a cluster and makes observations of them."""
 
-    def __init__(self, setup: ClusterSetup, backend: ObjectBackend, fleet: Fleet, trace: Trace, seed: int) -> None:
+    def __init__(
+        self, setup: ClusterSetup, backend: ObjectBackend, fleet: SimulatedFleet, trace: Trace, seed: int
+    ) -> None:
         self._setup = setup
         self._backend = backend
         self._fleet = fleet
         self._isl = _sums(trace.isl)
         self._arrivals = _sums(np.bincount((trace.arrival_s // DISPERSION_BIN_S).astype(np.int64)))
         self._random = np.random.default_rng([seed, 2])
-        self._samples: deque[Sample] = deque()
+        self._samples: deque[ClusterSample] = deque()
         self._last: Observation | None = None
         self._tokens = next(name for name, pool in setup.pools.items() if pool.spec.role != "prefill")
         self._sample(0.0)
@@ -59,10 +70,10 @@ class Watch:
         if self._samples[-1].at_s < now_s:
             self._sample(now_s)
         samples = self._samples
-        seen_s = now_s - metrics.delay_s
-        while len(samples) > 2 and samples[1].at_s <= seen_s - metrics.window_s:
+        shown_s = now_s - metrics.delay_s
+        while len(samples) > 2 and samples[1].at_s <= shown_s - metrics.window_s:
             samples.popleft()
-        new = next((sample for sample in reversed(samples) if sample.at_s <= seen_s), None)
+        new = next((sample for sample in reversed(samples) if sample.at_s <= shown_s), None)
         if new is None or new.at_s <= samples[0].at_s:
             return self._nothing_yet()
         lost = {name for name in self._setup.pools if self._is_lost()}
@@ -86,7 +97,7 @@ class Watch:
         pools = {name: backend.gauges[place] for name, place in backend.places.items()}
         quantiles = self._setup.metrics.quantiles
         self._samples.append(
-            Sample(
+            ClusterSample(
                 now_s,
                 backend.counters(),
                 pools,
@@ -102,19 +113,19 @@ class Watch:
             for name, pool in self._fleet.pools.items()
         }
 
-    def _pool_metrics(self, name: str, new: Sample, origin_s: float) -> PoolMetrics:
-        seen = new.pools[name]
+    def _pool_metrics(self, name: str, new: ClusterSample, origin_s: float) -> PoolMetrics:
+        gauges = new.pools[name]
         return PoolMetrics.unchecked(
             observed_at_s=origin_s + new.at_s,
             coverage=1.0,
-            queued=float(seen.queued),
-            running=float(seen.running),
-            kv_usage=min(float(seen.kv_usage), 1.0),
+            queued=float(gauges.queued),
+            running=float(gauges.running),
+            kv_usage=min(float(gauges.kv_usage), 1.0),
             kv_capacity_tokens=float(self._backend.limits(self._backend.places[name]).kv_tokens),
             workers=new.workers.get(name, ()),
         )
 
-    def _traffic(self, old: Sample, new: Sample, origin_s: float) -> Traffic:
+    def _traffic(self, old: ClusterSample, new: ClusterSample, origin_s: float) -> Traffic:
         span_s = new.at_s - old.at_s
         then, now = old.counters, new.counters
         first, last = then.next_arrival, now.next_arrival
@@ -126,7 +137,7 @@ class Watch:
             "window_s": span_s,
             "observed_at_s": origin_s + new.at_s,
             "requests_per_s": (last - first) / span_s,
-            "queued": float(sum(seen.in_front for seen in new.pools.values())),
+            "queued": float(sum(gauges.in_front for gauges in new.pools.values())),
             "isl": _dist(
                 last - first,
                 *_between(self._isl, first, last),

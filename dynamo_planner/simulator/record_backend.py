@@ -78,7 +78,7 @@ class RecordBackend(ObjectBackend):
         self.world = self.world._replace(decode_heaps=wider, log=self._empty_log())  # type: ignore[arg-type]
 
     def _empty_log(self) -> ArrayEventLog:
-        """A log with space for whatever one call of the rules can note of one worker."""
+        """A log with space for all that one call of the rules can note of one worker."""
         return ArrayEventLog.of(8 * self._batch + 64)
 
     def _time(self, tables: list[StepTable]) -> None:

@@ -1,4 +1,4 @@
-"""What became of each request and of each worker of a simulated cluster."""
+"""Results of a simulation: how each request was served, and the history of each worker."""
 
 from __future__ import annotations
 
@@ -15,13 +15,22 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Served:
-    """The requests that have arrived, in the order of their arrival; all arrays have the shape ``(requests,)``.
+    """The requests that have arrived, in the order of their arrival.
 
-    Times are seconds of the trace. ``ttft_ms`` counts from arrival, with queueing and KV transfer; ``itl_ms`` is (last
-    token - first token) / (output tokens - 1), and 0 for a single token. Both are NaN where it has not come so far, and
-    so are ``finished_s`` and ``scheduled_s``, the beginning of the first step that a request was in. ``retries`` counts
-    the crashes that it was in, ``preemptions`` how often it lost its KV cache to others. ``place`` tells those apart
-    that were on different workers last; the place of a worker that is gone is another's later on.
+    All arrays have the shape ``(requests,)``; times are seconds of the trace, NaN for what has not happened so far.
+
+    Args:
+        arrival_s: when they arrived.
+        isl: prompt tokens.
+        osl: tokens to generate.
+        ttft_ms: from arrival to the first token, with queueing and KV transfer.
+        itl_ms: (last token - first token) / (output tokens - 1), and 0 for a single token.
+        scheduled_s: the beginning of the first step that a request was in.
+        finished_s: when the last token came.
+        place: the place of the worker that had it last; once a worker is gone, another may get its place.
+        dropped: whether it can never fit into the KV cache.
+        preemptions: how often it lost its KV cache to others.
+        retries: how many crashes it was in.
     """
 
     arrival_s: Floats
@@ -40,7 +49,7 @@ class Served:
         return len(self.arrival_s)
 
     def meets(self, sla: Sla) -> NDArray[np.bool_]:
-        """Which of them meet both targets; what is not finished or was dropped does not."""
+        """Which of them meet both targets; one that is not finished or was dropped does not."""
         with np.errstate(invalid="ignore"):
             in_time = (self.ttft_ms <= sla.ttft_ms) & (self.itl_ms <= sla.itl_ms)
         return np.asarray(in_time & np.isfinite(self.finished_s))
@@ -51,11 +60,18 @@ class Served:
 
 
 @dataclass
-class WorkerLife:
+class WorkerHistory:
     """A worker from launch to release; times are seconds of the trace, NaN until then.
 
-    It is billed from ``launched_s`` (when it got its GPUs) to ``released_s``. ``end`` says what ended it: ``drained``,
-    ``cancelled`` (while it started), ``crashed`` or ``failed`` (its start).
+    Args:
+        pool: the pool it belongs to.
+        number: its number among all workers, in the order of launches.
+        gpus: the GPUs it holds.
+        launched_s: when it got its GPUs, and billing began.
+        ready_s: when it was ready.
+        draining_s: when it began to drain.
+        released_s: when it gave its GPUs back, and billing ended.
+        end: how it ended: ``drained``, ``cancelled`` (while it started), ``crashed`` or ``failed`` (its start).
     """
 
     pool: str
@@ -74,8 +90,18 @@ class WorkerLife:
 
 
 @dataclass(frozen=True)
-class Counts:
-    """The replicas of a pool from ``at_s`` (seconds of the trace) on."""
+class ReplicaCounts:
+    """The replicas of a pool from a time on.
+
+    Args:
+        at_s: that time, in seconds of the trace.
+        pool: the pool.
+        ready: replicas that serve.
+        starting: replicas that start, those that wait for GPUs included.
+        draining: replicas that finish what they have.
+        failed: replicas whose start has failed.
+        target: the replicas that were asked for.
+    """
 
     at_s: float
     pool: str

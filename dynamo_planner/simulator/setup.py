@@ -1,4 +1,4 @@
-"""What a simulated cluster is made of, as data: pools, routing, what its metrics show, and what goes wrong in it."""
+"""A simulated cluster as data: its pools, their routing, what its metrics show, and its faults."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import ConfigDict, Field, SkipValidation, model_validator
 
 from dynamo_planner.core.snapshot import PoolSpec, Role
-from dynamo_planner.core.values import Count, Frozen, FrozenMap, ReadOnly
+from dynamo_planner.core.values import Count, Frozen, ReadOnly
 from dynamo_planner.profiles.profile import Profile
 from dynamo_planner.simulator.engine.engine import EngineLimits
 from dynamo_planner.simulator.engine.step_time import ProfileTiming, StepTiming
@@ -18,7 +18,15 @@ each in turn, by a hash of the request, or (``pull``) by keeping requests until 
 
 
 class PoolSetup(Frozen):
-    """A pool: what a replica is, how many are ready at the start, and what its engine is like."""
+    """A pool of a simulated cluster.
+
+    Args:
+        spec: what a replica of the pool is.
+        replicas: how many are ready at the start.
+        timing: how long the steps of its engines take.
+        limits: what bounds a batch of its engines.
+        routing: how its router chooses a worker; ``least_loaded`` by default.
+    """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
@@ -30,12 +38,16 @@ class PoolSetup(Frozen):
 
 
 class MetricsSetup(Frozen):
-    """What the source shows, and how old it is.
+    """Metrics that the source of a simulated cluster shows, and how old they are.
 
-    Rates and means are over the last ``window_s``. What is shown was measured ``delay_s`` ago. At each observation, a
-    pool is missing with probability ``missing_share``. During ``frozen`` (from, to; seconds of the trace) the source
-    shows what it last did, with its age. ``quantiles`` of TTFT and ITL are those asked for, from buckets whose bounds
-    are a quarter apart; ``workers`` shows each worker too.
+    Args:
+        window_s: rates and means are over this many seconds; 30 by default.
+        delay_s: the age of what is shown, in seconds; 0 by default.
+        missing_share: the probability that a pool is missing from an observation; 0 by default.
+        frozen: periods (from, to; seconds of the trace) in which the source shows what it last did, with its age.
+        quantiles: which quantiles of TTFT and ITL are shown, from buckets whose bounds are a quarter apart; none by
+            default.
+        workers: whether each worker is shown too; no by default.
     """
 
     window_s: float = Field(default=30.0, gt=0, allow_inf_nan=False)
@@ -47,20 +59,31 @@ class MetricsSetup(Frozen):
 
 
 class Outage(Frozen):
-    """At ``at_s`` of the trace this share of the workers of every pool is lost at once, as when a zone fails."""
+    """A share of the workers of every pool is lost at once, as when a zone fails.
+
+    Args:
+        at_s: when, in seconds of the trace.
+        share: the share that is lost, above 0 and up to 1.
+    """
 
     at_s: float = Field(ge=0)
     share: float = Field(gt=0, le=1)
 
 
 class Faults(Frozen):
-    """What goes wrong.
+    """Faults of a simulated cluster; none by default.
 
-    A start takes ``PoolSpec.startup_s``: always, or log-normally with that mean and the coefficient of variation
-    ``startup_cv``. ``stuck_share`` of the starts never become ready; ``launch_failure_share`` fail after a random part
-    of the time, and are tried again ``retry_s`` later. Ready workers crash at random, each every ``crash_mtbf_s`` on
-    average; a new one is launched, and requests that were in the crashed one go back to the router with the tokens that
-    they have. ``slow_share`` of the workers are slow: each of their steps takes ``slowness`` times as long.
+    Args:
+        startup_cv: the coefficient of variation of start-up times, which are log-normal with the mean
+            ``PoolSpec.startup_s``; 0 (by default) makes them constant.
+        stuck_share: the share of starts that never become ready.
+        launch_failure_share: the share of starts that fail after a random part of their time.
+        retry_s: seconds until a failed start is tried again; 10 by default.
+        crash_mtbf_s: mean seconds until a ready worker crashes, at random. Another is launched for it, and its requests
+            go back to the router with the tokens that they have.
+        outages: when a share of all workers is lost at once.
+        slow_share: the share of workers that are slow.
+        slowness: how many times as long each step of a slow worker takes; 1 / 0.7 by default.
     """
 
     startup_cv: float = Field(default=0.0, ge=0)
@@ -74,14 +97,21 @@ class Faults(Frozen):
 
 
 class ClusterSetup(Frozen):
-    """A cluster: one pool of role ``aggregated``, or one ``prefill`` and one ``decode``.
-
-    The KV cache of a prompt takes ``kv_transfer_s`` and ``kv_transfer_s_per_token`` from prefill to decode. Prompts of
-    at most ``max_local_prefill`` tokens (less what is cached) go to the decode workers at once; 0 sends none. All
-    workers together hold at most ``max_gpus``; a launch beyond that waits for its GPUs.
+    """A simulated cluster: one pool of role ``aggregated``, or one ``prefill`` and one ``decode``.
 
     A knob of a pool takes effect as with real engines: one worker after the other is replaced, by a successor that
-    starts beside it or, without a free GPU, in its place. With ``live_knobs`` the workers take it at once.
+    starts beside it or, without a free GPU, in its place.
+
+    Args:
+        pools: the pools by name.
+        kv_transfer_s: seconds that the KV cache of a prompt takes from prefill to decode; 0 by default.
+        kv_transfer_s_per_token: seconds more for each token of the prompt; 0 by default.
+        max_local_prefill: prompts of at most this many tokens (less what is cached) go to the decode workers at once;
+            0, the default, sends none.
+        max_gpus: what all workers together hold at most; a launch beyond that waits for its GPUs. No limit by default.
+        live_knobs: whether workers take a new value of a knob at once; no by default.
+        metrics: what the source shows.
+        faults: what goes wrong; nothing by default.
 
     Raises ``ValueError`` for other combinations of pools.
     """
@@ -117,16 +147,11 @@ class ClusterSetup(Frozen):
 
     @classmethod
     def disaggregated(cls, profile: Profile | StepTiming, prefill: int, decode: int, **options: Any) -> Self:
-        """A cluster of two pools, ``prefill`` and ``decode``, of so many replicas; ``options`` as in
-        :meth:`aggregated`, for both pools."""
+        """A cluster of two pools, ``prefill`` and ``decode``, of ``prefill`` and ``decode`` replicas;
+        ``options`` as in :meth:`aggregated`, for both pools."""
         first, _ = _pool("prefill", profile, prefill, options)
         second, rest = _pool("decode", profile, decode, options)
         return cls(pools={"prefill": first, "decode": second}, **rest)
-
-    def with_replicas(self, **replicas: int) -> Self:
-        """The same cluster with so many replicas ready at the start."""
-        pools = {name: pool.replace(replicas=replicas.get(name, pool.replicas)) for name, pool in self.pools.items()}
-        return self.replace(pools=FrozenMap(pools))
 
 
 SPEC_OPTIONS = ("startup_s", "min_replicas", "max_replicas", "gpus")

@@ -1,6 +1,6 @@
 """The workers of a simulated cluster: launching, starting, draining, crashing, and what they are billed for.
 
-A pool is kept at its target, as a Kubernetes Deployment is: what crashes is launched anew. Scaling down takes those
+A pool is kept at its target, as a Kubernetes Deployment is: what crashes is launched again. Scaling down takes those
 that wait for GPUs first, then those that start, then the ready ones, always the newest first; a ready worker drains,
 that is, it finishes what it has and takes nothing new. Where workers are to be replaced, one after the other is, with a
 successor that starts first, or without a free GPU after it. Times are seconds of the trace.
@@ -17,73 +17,93 @@ import numpy as np
 
 from dynamo_planner.core.snapshot import Replicas
 from dynamo_planner.simulator.backends import ObjectBackend
-from dynamo_planner.simulator.results import Counts, WorkerLife
+from dynamo_planner.simulator.engine.request import NONE
+from dynamo_planner.simulator.results import ReplicaCounts, WorkerHistory
 from dynamo_planner.simulator.setup import ClusterSetup, PoolSetup
 
 
 @dataclass(eq=False)
-class Worker:
-    """A worker that is there: where it is among the places once it is ready, and since when it has been asked for."""
+class SimulatedWorker:
+    """A worker that has its GPUs.
 
-    life: WorkerLife
-    asked_s: float
+    Args:
+        history: when it was launched, ready and so on.
+        requested_s: when it was asked for, in seconds of the trace.
+        state: ``starting``, ``ready``, ``draining`` or ``failed``.
+        place: its place in the world once it is ready.
+    """
+
+    history: WorkerHistory
+    requested_s: float
     state: str = "starting"
-    place: int = -1
+    place: int = NONE
 
 
 @dataclass
-class Pool:
-    """The workers of a pool in the order of their launches, and the launches that wait for GPUs (since when)."""
+class SimulatedPool:
+    """The workers of a pool.
+
+    Args:
+        name: its name.
+        setup: what it is made of.
+        place: its place in the world.
+        target: how many replicas it is to have.
+        workers: its workers in the order of their launches.
+        pending: launches that wait for GPUs: when each was asked for.
+        replicas: what an executor observes, until something changes.
+    """
 
     name: str
     setup: PoolSetup
     place: int
     target: int
-    workers: list[Worker] = field(default_factory=list)
+    workers: list[SimulatedWorker] = field(default_factory=list)
     pending: list[float] = field(default_factory=list)
-    seen: Replicas | None = None
+    replicas: Replicas | None = None
 
     def count(self, state: str) -> int:
         """How many workers are in a state: starting, ready, draining or failed."""
         return sum(worker.state == state for worker in self.workers)
 
-    def in_state(self, state: str) -> list[Worker]:
+    def in_state(self, state: str) -> list[SimulatedWorker]:
         """The workers in a state, oldest first."""
         return [worker for worker in self.workers if worker.state == state]
 
 
-class Fleet:
-    """All workers; moves them at the times that it says (:meth:`next_s`)."""
+class SimulatedFleet:
+    """All workers of a cluster: launches, starts, drains and crashes, each at its time (:meth:`next_s`)."""
 
     def __init__(self, setup: ClusterSetup, backend: ObjectBackend, seed: int) -> None:
         self._setup = setup
         self._faults = setup.faults
         self._backend = backend
         self._seed = seed
-        self.lives: list[WorkerLife] = []
-        self.timeline: list[Counts] = []
-        self._agenda: list[tuple[float, int, str, Worker | None]] = []
-        self._entries = 0
-        self._at_place: dict[int, Worker] = {}
-        self.pools = {name: Pool(name, pool, backend.places[name], pool.replicas) for name, pool in setup.pools.items()}
+        self.histories: list[WorkerHistory] = []
+        self.timeline: list[ReplicaCounts] = []
+        self._events: list[tuple[float, int, str, SimulatedWorker | None]] = []
+        self._scheduled = 0
+        self._at_place: dict[int, SimulatedWorker] = {}
+        self.pools = {
+            name: SimulatedPool(name, pool, backend.places[name], pool.replicas) for name, pool in setup.pools.items()
+        }
         for pool in self.pools.values():
             for _ in range(pool.target):
                 self._ready(pool, self._new(pool, 0.0, 0.0), 0.0)
             self._changed(pool, 0.0)
         for number, outage in enumerate(setup.faults.outages):
-            self._enter(outage.at_s, f"outage {number}", None)
+            self._schedule(outage.at_s, f"outage {number}", None)
 
     def next_s(self) -> float:
-        """When something happens next that :meth:`act` is to be called for."""
-        return self._agenda[0][0] if self._agenda else math.inf
+        """The time of the next event, for which :meth:`act` is to be called."""
+        return self._events[0][0] if self._events else math.inf
 
     def act(self) -> None:
-        """Do what is due next."""
-        at_s, _, what, worker = heapq.heappop(self._agenda)
+        """Let the next event happen."""
+        at_s, _, what, worker = heapq.heappop(self._events)
         if worker is None:
-            self._lose(int(what.split()[1]), at_s)
+            self._strike(int(what.split()[1]), at_s)
             return
-        pool = self.pools[worker.life.pool]
+        pool = self.pools[worker.history.pool]
         if worker not in pool.workers:
             return
         if what == "ready":
@@ -91,18 +111,18 @@ class Fleet:
         elif what == "fail":
             self._end(pool, worker, at_s, "failed", keep=True)
             worker.state = "failed"
-            self._enter(at_s + self._faults.retry_s, "retry", worker)
+            self._schedule(at_s + self._faults.retry_s, "retry", worker)
         elif what == "retry":
             pool.workers.remove(worker)
-            self._launch(pool, at_s, worker.asked_s)
+            self._launch(pool, at_s, worker.requested_s)
         elif what == "crash" and worker.state in {"ready", "draining"}:
             self._crash(pool, worker, at_s)
         self._changed(pool, at_s)
 
     def released(self, place: int, at_s: float) -> None:
-        """The draining worker in this place is empty."""
+        """Release the draining worker in this place, which is empty."""
         worker = self._at_place.pop(place)
-        pool = self.pools[worker.life.pool]
+        pool = self.pools[worker.history.pool]
         self._backend.remove(place)
         self._end(pool, worker, at_s, "drained")
         self._changed(pool, at_s)
@@ -119,11 +139,11 @@ class Fleet:
         self._changed(self.pools[name], at_s)
 
     def replicas(self, name: str, origin_s: float) -> Replicas:
-        """What an executor sees of a pool, with times counted from ``origin_s``."""
+        """What an executor observes of a pool, with times counted from ``origin_s``."""
         pool = self.pools[name]
-        if pool.seen is None:
-            since = sorted([worker.asked_s for worker in pool.in_state("starting")] + pool.pending)
-            pool.seen = Replicas(
+        if pool.replicas is None:
+            since = sorted([worker.requested_s for worker in pool.in_state("starting")] + pool.pending)
+            pool.replicas = Replicas(
                 ready=pool.count("ready"),
                 starting=len(since),
                 starting_since_s=tuple(origin_s + since_s for since_s in since),
@@ -131,93 +151,93 @@ class Fleet:
                 draining=pool.count("draining"),
                 target=pool.target,
             )
-        return pool.seen
+        return pool.replicas
 
     def gpus_held(self) -> int:
-        """The GPUs that workers have now."""
+        """The GPUs that workers hold now."""
         return sum(
-            worker.life.gpus for pool in self.pools.values() for worker in pool.workers if worker.state != "failed"
+            worker.history.gpus for pool in self.pools.values() for worker in pool.workers if worker.state != "failed"
         )
 
     def gpu_seconds(self, until_s: float, pools: Sequence[str]) -> float:
-        """What the workers of these pools are billed up to a time."""
-        return sum(life.gpu_seconds(until_s) for life in self.lives if life.pool in pools)
+        """The GPU seconds that the workers of these pools are billed up to a time."""
+        return sum(history.gpu_seconds(until_s) for history in self.histories if history.pool in pools)
 
     # From asking for a worker to having it.
 
-    def _reconcile(self, pool: Pool, at_s: float) -> None:
+    def _reconcile(self, pool: SimulatedPool, at_s: float) -> None:
         there = len(pool.workers) - pool.count("draining") + len(pool.pending)
         for _ in range(pool.target - there):
             self._launch(pool, at_s, at_s)
         for _ in range(there - pool.target):
-            self._take_one(pool, at_s)
+            self._remove_one(pool, at_s)
 
-    def _launch(self, pool: Pool, at_s: float, asked_s: float) -> None:
-        if not self._has_room(pool):
-            pool.pending.append(asked_s)
+    def _launch(self, pool: SimulatedPool, at_s: float, requested_s: float) -> None:
+        if not self._has_gpus(pool):
+            pool.pending.append(requested_s)
             return
-        worker = self._new(pool, at_s, asked_s)
+        worker = self._new(pool, at_s, requested_s)
         random = self._random(worker, 0)
         takes_s = self._startup_s(pool, random)
         if random.random() < self._faults.stuck_share:
             return
         if random.random() < self._faults.launch_failure_share:
-            self._enter(at_s + takes_s * random.random(), "fail", worker)
+            self._schedule(at_s + takes_s * random.random(), "fail", worker)
         else:
-            self._enter(at_s + takes_s, "ready", worker)
+            self._schedule(at_s + takes_s, "ready", worker)
 
-    def _roll(self, pool: Pool, at_s: float) -> None:
-        """The next step of replacing, once the one before is done."""
+    def _replace_next(self, pool: SimulatedPool, at_s: float) -> None:
+        """Replace the next outdated worker, once the one before is done."""
         old = self._outdated(pool)
         if not old or len(pool.workers) > pool.count("ready") or pool.pending:
             return
         if pool.count("ready") > pool.target:
             self._drain(pool, old[0], at_s)
-        elif self._has_room(pool):
+        elif self._has_gpus(pool):
             self._launch(pool, at_s, at_s)
         elif pool.count("ready") > 1:
             self._drain(pool, old[0], at_s)
             self._reconcile(pool, at_s)
 
-    def _outdated(self, pool: Pool) -> list[Worker]:
+    def _outdated(self, pool: SimulatedPool) -> list[SimulatedWorker]:
         """The ready workers with other limits than the pool has now, oldest first."""
         return [worker for worker in pool.in_state("ready") if not self._backend.is_current(worker.place)]
 
-    def _has_room(self, pool: Pool) -> bool:
+    def _has_gpus(self, pool: SimulatedPool) -> bool:
         limit = self._setup.max_gpus
         return limit is None or self.gpus_held() + pool.setup.spec.gpus <= limit
 
-    def _new(self, pool: Pool, at_s: float, asked_s: float) -> Worker:
-        worker = Worker(WorkerLife(pool.name, len(self.lives), pool.setup.spec.gpus, at_s), asked_s)
-        self.lives.append(worker.life)
+    def _new(self, pool: SimulatedPool, at_s: float, requested_s: float) -> SimulatedWorker:
+        worker = SimulatedWorker(WorkerHistory(pool.name, len(self.histories), pool.setup.spec.gpus, at_s), requested_s)
+        self.histories.append(worker.history)
         pool.workers.append(worker)
         return worker
 
-    def _startup_s(self, pool: Pool, random: np.random.Generator) -> float:
+    def _startup_s(self, pool: SimulatedPool, random: np.random.Generator) -> float:
         mean_s, variation = pool.setup.spec.startup_s, self._faults.startup_cv
         if not variation:
             return mean_s
         variance = math.log1p(variation**2)
         return mean_s * float(random.lognormal(-variance / 2, math.sqrt(variance)))
 
-    def _ready(self, pool: Pool, worker: Worker, at_s: float) -> None:
+    def _ready(self, pool: SimulatedPool, worker: SimulatedWorker, at_s: float) -> None:
         random = self._random(worker, 1)
         slow = random.random() < self._faults.slow_share
-        worker.place = self._backend.add(pool.place, worker.life.number, self._faults.slowness if slow else 1.0)
+        worker.place = self._backend.add(pool.place, worker.history.number, self._faults.slowness if slow else 1.0)
         worker.state = "ready"
-        worker.life.ready_s = at_s
+        worker.history.ready_s = at_s
         self._at_place[worker.place] = worker
         self._backend.join(worker.place)
         if self._faults.crash_mtbf_s is not None:
-            self._enter(at_s + float(random.exponential(self._faults.crash_mtbf_s)), "crash", worker)
+            self._schedule(at_s + float(random.exponential(self._faults.crash_mtbf_s)), "crash", worker)
 
-    def _random(self, worker: Worker, purpose: int) -> np.random.Generator:
-        """Chance is a worker's own, so that the same worker fares alike whatever becomes of the others."""
-        return np.random.default_rng([self._seed, worker.life.number, purpose])
+    def _random(self, worker: SimulatedWorker, purpose: int) -> np.random.Generator:
+        """A generator of the worker's own, so that what happens to it does not depend on the others."""
+        return np.random.default_rng([self._seed, worker.history.number, purpose])
 
     # From having a worker to not having it.
 
-    def _take_one(self, pool: Pool, at_s: float) -> None:
+    def _remove_one(self, pool: SimulatedPool, at_s: float) -> None:
         if pool.pending:
             pool.pending.pop()
             return
@@ -227,16 +247,16 @@ class Fleet:
                 return
         self._drain(pool, (self._outdated(pool) or pool.in_state("ready"))[-1], at_s)
 
-    def _drain(self, pool: Pool, worker: Worker, at_s: float) -> None:
+    def _drain(self, pool: SimulatedPool, worker: SimulatedWorker, at_s: float) -> None:
         self._backend.leave(worker.place)
         worker.state = "draining"
-        worker.life.draining_s = at_s
+        worker.history.draining_s = at_s
         engine = self._backend.engine(worker.place)
         engine.draining = True
         if not engine.running and not engine.waiting:
             self.released(worker.place, at_s)
 
-    def _crash(self, pool: Pool, worker: Worker, at_s: float) -> None:
+    def _crash(self, pool: SimulatedPool, worker: SimulatedWorker, at_s: float) -> None:
         if worker.state == "ready":
             self._backend.leave(worker.place)
         self._backend.withdraw(worker.place)
@@ -245,8 +265,8 @@ class Fleet:
         self._end(pool, worker, at_s, "crashed")
         self._reconcile(pool, at_s)
 
-    def _lose(self, number: int, at_s: float) -> None:
-        """An outage takes a share of the workers of each pool."""
+    def _strike(self, number: int, at_s: float) -> None:
+        """An outage: a share of the workers of each pool crashes."""
         share = self._faults.outages[number].share
         random = np.random.default_rng([self._seed, number])
         for pool in self.pools.values():
@@ -257,31 +277,31 @@ class Fleet:
                     self._crash(pool, worker, at_s)
             self._changed(pool, at_s)
 
-    def _end(self, pool: Pool, worker: Worker, at_s: float, end: str, *, keep: bool = False) -> None:
-        if math.isnan(worker.life.released_s):
-            worker.life.released_s, worker.life.end = at_s, end
+    def _end(self, pool: SimulatedPool, worker: SimulatedWorker, at_s: float, end: str, *, keep: bool = False) -> None:
+        if math.isnan(worker.history.released_s):
+            worker.history.released_s, worker.history.end = at_s, end
         if not keep:
             pool.workers.remove(worker)
-        self._grant(at_s)
+        self._launch_pending(at_s)
 
-    def _grant(self, at_s: float) -> None:
+    def _launch_pending(self, at_s: float) -> None:
         """Give free GPUs to the launches that have waited longest."""
         while waiting := [pool for pool in self.pools.values() if pool.pending]:
             pool = min(waiting, key=lambda pool: pool.pending[0])
-            if not self._has_room(pool):
+            if not self._has_gpus(pool):
                 return
             self._launch(pool, at_s, pool.pending.pop(0))
             self._changed(pool, at_s)
 
-    def _enter(self, at_s: float, what: str, worker: Worker | None) -> None:
-        self._entries += 1
-        heapq.heappush(self._agenda, (at_s, self._entries, what, worker))
+    def _schedule(self, at_s: float, what: str, worker: SimulatedWorker | None) -> None:
+        self._scheduled += 1
+        heapq.heappush(self._events, (at_s, self._scheduled, what, worker))
 
-    def _changed(self, pool: Pool, at_s: float) -> None:
-        self._roll(pool, at_s)
-        pool.seen = None
+    def _changed(self, pool: SimulatedPool, at_s: float) -> None:
+        self._replace_next(pool, at_s)
+        pool.replicas = None
         starting = pool.count("starting") + len(pool.pending)
-        counts = Counts(
+        counts = ReplicaCounts(
             at_s, pool.name, pool.count("ready"), starting, pool.count("draining"), pool.count("failed"), pool.target
         )
         self.timeline.append(counts)

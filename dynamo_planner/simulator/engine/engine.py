@@ -3,16 +3,16 @@
 It follows the scheduler of vLLM V1 (``vllm/v1/core/sched/scheduler.py``). The engine runs in steps. In each step every
 decoding request gets one token, and what remains of ``max_num_batched_tokens`` goes to prompts, first come first
 served, in chunks where they do not fit (chunked prefill). A prompt gives its first token at the end of the step that
-computes the last of it. Whoever arrives during a step waits for the next one. A request holds the KV cache of its
-prompt from its first step on, and one token more per token that it gets; when that no longer fits, the request that was
-let in last is preempted: it goes back to the head of the queue and later computes everything again.
+computes the last of it. A request that arrives during a step waits for the next one. A request holds the KV cache of
+its prompt from its first step on, and one token more per token that it gets; when that no longer fits, the request that
+was admitted last is preempted: it goes back to the head of the queue and later computes everything again.
 
 There are no roles here. A prefill worker is an engine whose requests want a single token; a decode worker is one whose
 requests come with the KV cache of their prompt already computed (``cached``); an aggregated one is neither.
 
 The engine plans *runs*: steps that are all alike, until a request finishes, a prompt is done, the KV cache is full or
-somebody arrives who can be let in. How long a run lasts is one formula, so a request costs a few events, however many
-tokens it makes. When and how often the caller looks changes nothing.
+a request arrives that can be admitted. The duration of a run is one formula, so a request costs a few events, however
+many tokens it generates. When and how often the caller advances the engine changes nothing.
 
 Left out: KV blocks (the cache is counted in tokens), speculative decoding, priorities, and idle time between steps.
 
@@ -45,7 +45,13 @@ KINDS: dict[int, Literal["first_token", "finished", "preempted"]] = {
 
 
 class EngineLimits(Frozen):
-    """What bounds a batch: names and meaning as in vLLM, the KV cache in tokens."""
+    """Limits of a batch, with names and meanings as in vLLM.
+
+    Args:
+        max_num_seqs: the most requests in a batch; 256 by default.
+        max_num_batched_tokens: the most tokens that a step computes; 2048 by default.
+        kv_tokens: the tokens that the KV cache holds; 400,000 by default.
+    """
 
     max_num_seqs: int = Field(default=256, ge=1, description="the most requests in a batch")
     max_num_batched_tokens: int = Field(default=2048, ge=1, description="the most tokens that a step computes")
@@ -62,7 +68,7 @@ class EngineLimits(Frozen):
 
 
 class Engine:
-    """An engine; see the module. Its clock is the latest time that it was given, and only goes forward.
+    """One engine; its clock is the latest time that it was given, and only goes forward.
 
     The rules are in :mod:`~dynamo_planner.simulator.engine.scheduler`; this is one engine under them, with
     its requests.
@@ -81,7 +87,8 @@ class Engine:
 
     @property
     def limits(self) -> EngineLimits:
-        """What bounds a batch. Those of the next step may be set at any time; the KV cache stays as large as it is."""
+        """Limits of a batch. They may be set at any time and hold from the next step on, but for the KV cache, which
+        keeps its size."""
         return self._limits
 
     @limits.setter
@@ -118,8 +125,8 @@ class Engine:
         return request
 
     def cancel(self, request: Request, at_s: float) -> None:
-        """The client is gone: a queued request leaves at once, a running one with the step in progress, and there is no
-        event of it after ``at_s``. Nothing happens if it is finished or cancelled already.
+        """Cancel a request, as its client is gone: a queued one leaves at once, a running one with the step in
+        progress, and there is no event of it after ``at_s``. One that is finished or cancelled already stays as it is.
         """
         self._run_to(at_s)
         state = self._state
@@ -138,9 +145,9 @@ class Engine:
             self._collect()
 
     def advance(self, to_s: float) -> list[Event]:
-        """Go on to ``to_s`` (infinity: until all is done), and return what happened since the last call, in order.
+        """Advance to ``to_s`` (infinity: until all is done), and return the events since the last call, in order.
 
-        A step that would begin at ``to_s`` does not yet, so that whoever arrives at ``to_s`` is in it.
+        A step that would begin at ``to_s`` does not yet, so that a request that arrives at ``to_s`` is in it.
         """
         self._run_to(to_s)
         events, self._events = self._events, []

@@ -1,9 +1,9 @@
 """The rules of continuous batching: what an engine does from step to step, as functions of its state.
 
-They are told in :mod:`~dynamo_planner.simulator.engine.engine`, and written so that they run twice: as they stand, on
-Python objects, and compiled by numba on arrays of records with the same fields
-(:mod:`~dynamo_planner.simulator.compiled`). So requests are named by their place in ``requests``, queues
-are chained through ``Request.next``, and ``heap`` holds those that decode, the one with the next last step first.
+They are explained in :mod:`~dynamo_planner.simulator.engine.engine`, and written so that they run twice: as they stand,
+on Python objects, and compiled by numba on arrays of records with the same fields
+(:mod:`~dynamo_planner.simulator.compiled`). So requests are named by their place in ``requests``, queues are chained
+through ``Request.next``, and ``decode_heap`` holds those that decode, the one with the next last step first.
 
 Steps are planned in runs of steps that are all alike (:mod:`~dynamo_planner.simulator.engine.step_runs`).
 """
@@ -44,7 +44,7 @@ def submit(engine: EngineView, request: int, at_s: float) -> None:
 
 
 def run_to(engine: EngineView, to_s: float) -> None:
-    """Let happen what happens up to ``to_s``; a step that would begin just then does not yet."""
+    """Advance the engine to ``to_s``; a step that would begin just then does not yet."""
     e = engine.state
     while True:
         if not e.steps:
@@ -83,7 +83,7 @@ def kv_used(engine: EngineView) -> int:
 
 
 def cut(engine: EngineView, at_s: float) -> None:
-    """Let the run end with the step in progress, because the next one is to be planned anew."""
+    """Let the run end with the step in progress, because the next one is to be planned again."""
     e = engine.state
     cut_run(e, at_s)
     if e.end_s == at_s:
@@ -154,7 +154,7 @@ def _admit(engine: EngineView) -> None:
 
 
 def _compute(engine: EngineView, request: int) -> None:
-    """Give a prompt what it needs of the step's tokens, or all that are left."""
+    """Give a prompt the tokens of the step that it takes, or all that are left."""
     e, requests = engine.state, engine.requests
     q = requests[request]
     if q.todo <= e.budget:
@@ -281,7 +281,7 @@ def _finished(engine: EngineView, request: int, held: int) -> None:
 
 
 def _preempt(engine: EngineView) -> None:
-    """The request that was let in last goes back to the head of the queue, and later computes everything again."""
+    """Send the request that was admitted last back to the head of the queue; later it computes everything again."""
     e, requests, heap = engine.state, engine.requests, engine.decode_heap
     request = e.partial
     if request == NONE:

@@ -1,4 +1,4 @@
-"""How long one step of an engine takes.
+"""The duration of one step of an engine.
 
 A step time is affine in the KV tokens that it reads, in pieces: between two KV levels it is a straight line. That is
 what lets an engine skip thousands of decode steps in one calculation, because the context grows by one token per
@@ -43,6 +43,11 @@ class LinearTiming(Frozen):
     are a least-squares fit (mean relative error 10 %) to 144 steps of an 8B model in bf16 on one H100, with up to 8192
     prompt tokens, 256 requests and contexts of 1000 to 16000 tokens.
 
+    Args:
+        base_ms: ms that each step takes; 4.8 by default.
+        prefill_ms_per_token: ms more per prompt token; 0.02 by default.
+        kv_ms_per_token: ms more per token of context; 5e-5 by default.
+
     >>> LinearTiming(base_ms=5, prefill_ms_per_token=0.02, kv_ms_per_token=0.0001).line(1000, 8, 40_000)
     Line(ms=29.0, ms_per_kv_token=0.0001, until_kv_tokens=inf)
     """
@@ -59,7 +64,9 @@ class LinearTiming(Frozen):
 class ProfileTiming(Frozen):
     """The steps of a measured profile; see :meth:`~dynamo_planner.profiles.Profile.step_ms`.
 
-    ``factor`` makes every step so many times as long, for engines that are not quite what was measured.
+    Args:
+        profile: the measured profile.
+        factor: how many times as long every step takes, for engines that are not quite as measured; 1 by default.
     """
 
     profile: Profile
@@ -74,9 +81,9 @@ class ProfileTiming(Frozen):
 class GridTiming:
     """Any ``step_ms(prefill_tokens, num_decode, kv_tokens)``, such as that of a measured profile, on a grid.
 
-    The function is asked at the corners of cells of ``prefill_cell_tokens`` by ``kv_cell_tokens``, for each batch size,
-    and only once for each corner; what it does inside a cell is replaced by straight lines between the corners. So a
-    slow function does not make a slow engine.
+    The function is evaluated at the corners of cells of ``prefill_cell_tokens`` by ``kv_cell_tokens``, for each batch
+    size, and only once for each corner; what it does inside a cell is replaced by straight lines between the corners.
+    So a slow function does not make a slow engine.
 
     Raises ``ValueError`` where ``step_ms`` gives a duration that is not a finite number above 0.
 

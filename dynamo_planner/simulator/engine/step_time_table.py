@@ -1,7 +1,7 @@
 """The timing of an engine as a table, so that compiled code can look it up, and any code quickly.
 
 Corners are at all of ``batches`` x ``prompts`` x equal KV cells; inside, step times lie on straight lines between them.
-Whatever is affine is thus exact.
+What is affine is thus exact.
 """
 
 from __future__ import annotations
