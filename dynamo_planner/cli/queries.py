@@ -9,8 +9,7 @@ from typing import Annotated
 import typer
 
 from dynamo_planner.cli.where import Config, EngineName, Labels, Model, Prometheus, WindowS, WorkerLabel, where
-from dynamo_planner.config.problems import ConfigError
-from dynamo_planner.config.sources import prometheus_of
+from dynamo_planner.config.problems import ConfigError, problems_at
 
 NOWHERE = "http://127.0.0.1"
 """A server that is not asked anything, where the engine is given."""
@@ -35,7 +34,8 @@ def queries(
     looked = where(config, prometheus or (NOWHERE if engine else None), label, model, worker_label, engine, window_s)
     if looked.prometheus is None:
         raise ConfigError(["queries are for Prometheus: name its --prometheus, or the --engine of the workers"])
-    source = prometheus_of(looked.prometheus, looked.roles)
+    with problems_at("source"):
+        source = looked.prometheus.build(looked.roles)
     asked = {
         pool: {".".join(filter(None, ask)): query for ask, query in queries.items()}
         for pool, queries in source.queries(None if looked.prometheus.engine else time.time()).items()

@@ -11,8 +11,10 @@ from typing import Annotated, Any
 import typer
 
 from dynamo_planner.config.problems import ConfigError, validated
-from dynamo_planner.config.run import PrometheusConfig, RunConfig, ScrapeConfig, load_config, pool_specs
+from dynamo_planner.config.run import RunConfig, load_config
 from dynamo_planner.core.snapshot import PoolSpec, Role
+from dynamo_planner.sources.prometheus.config import PrometheusConfig
+from dynamo_planner.sources.scraping.config import ScrapeConfig
 
 ALONE = {"workers": PoolSpec(role="aggregated", min_replicas=0)}
 """The one pool that is looked at where no configuration says which there are."""
@@ -73,7 +75,7 @@ def where(
 ) -> Where:
     """What is said by a configuration and by options, of which the latter count. Raises :class:`ConfigError`."""
     config = load_config(path) if path is not None else None
-    specs = pool_specs(config.executor) if config is not None else ALONE
+    specs = config.executor.specs if config is not None else ALONE
     source = config.source if config is not None else None
     options = {
         "url": prometheus,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
@@ -34,6 +35,18 @@ def validated(expected: type[T], data: Any, path: str, context: Mapping[str, Any
     except ValidationError as error:
         walk = _Walk(expected, data, context)
         raise ConfigError([_problem(details, walk, path) for details in error.errors()]) from error
+
+
+@contextmanager
+def problems_at(path: str) -> Iterator[None]:
+    """Raise a ``ValueError`` of what a part of a configuration describes as a :class:`ConfigError` with its path."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except ValueError as error:
+        joint = "." if re.match(r"[a-z_]+[.\[]", str(error)) else ": "  # a message may begin with the path of a field
+        raise ConfigError([f"{path}{joint}{error}"]) from error
 
 
 def _problem(details: Any, walk: _Walk, path: str) -> str:

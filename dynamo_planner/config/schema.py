@@ -30,5 +30,7 @@ def definitions(*registries: Kinds[Any]) -> dict[str, Any]:
     found: dict[str, Any] = schema["$defs"]
     for registry in registries:
         choices = [reference for ((what, _), _), reference in references.items() if what == registry.what]
+        if registry.default is not None:
+            found[registry[registry.default].__name__]["required"].remove("kind")
         found[registry.base.__name__] = {"anyOf": [*choices, CUSTOM]}
     return found

@@ -10,6 +10,9 @@ from pydantic import (
     GetJsonSchemaHandler,
     SerializerFunctionWrapHandler,
     ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     model_serializer,
     model_validator,
 )
@@ -89,6 +92,14 @@ class Kinds(Registry[type[C]]):
             raise ValidationError.from_exception_data(self.what, [details]) from error
         fields = {name: value for name, value in data.items() if name != "kind"}
         return component.model_validate(fields, context=context)
+
+    def validator(self) -> WrapValidator:
+        """What makes a field of type ``base`` take data of any kind, beside what is built already."""
+
+        def built(value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+            return handler(value) if isinstance(value, self.base) else self.build(value, info.context)
+
+        return WrapValidator(built)
 
     def _custom(self, kind: str, custom: CustomKinds) -> object | None:
         if ":" not in kind or "<locals>" in kind:

@@ -193,15 +193,11 @@ def _policy(value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationI
     return POLICIES.build(value, info.context)
 
 
-def _guard(value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
-    return handler(value) if isinstance(value, Guard) else GUARDS.build(value, info.context)
-
-
 AnyPolicy = Annotated[SerializeAsAny[Policy], WrapValidator(_policy)]
 """A field that holds a policy of any kind: one that is built, its data, a list of a policy and its guards, or a plain
 function."""
 
-AnyGuard = Annotated[SerializeAsAny[Guard], WrapValidator(_guard)]
+AnyGuard = Annotated[SerializeAsAny[Guard], GUARDS.validator()]
 """A field that holds a guard of any kind: one that is built, or its data."""
 
 

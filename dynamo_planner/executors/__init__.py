@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from dynamo_planner.core.decision import Action, Decision, Outcome
 from dynamo_planner.core.snapshot import PoolSpec, Replicas
@@ -64,6 +64,22 @@ class ElectsLeader(Protocol):
     @property
     def leading(self) -> bool | None:
         """Whether this instance leads; ``None`` without an election. Called from other threads."""
+
+
+@runtime_checkable
+class ReportsEndpoints(Protocol):
+    """An executor that knows where its workers serve their metrics; optional."""
+
+    def endpoints(self) -> Mapping[str, Mapping[str, str]]:
+        """The base URLs of the workers that are ready, by pool and name. Called from other threads."""
+
+
+@runtime_checkable
+class PublishesMetrics(Protocol):
+    """An executor with metrics of its own for the planner's page; optional."""
+
+    def collect(self) -> Iterable[Any]:
+        """The metric families as they are now, as a collector of prometheus_client has them."""
 
 
 class ExecutorError(Exception):

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from pydantic import Field
+
 from dynamo_planner.core.decision import Action, Outcome, ScaleTo
 from dynamo_planner.core.snapshot import PoolSpec, Replicas
 from dynamo_planner.core.values import FrozenMap
+from dynamo_planner.executors.config import ExecutorConfig
 
 
 class DryRunExecutor:
@@ -44,3 +47,17 @@ def _would(action: Action) -> str:
     if isinstance(action, ScaleTo):
         return f"dry run: would scale {action.pool} from {action.expected} to {action.replicas} replicas"
     return f"dry run: would set {action.knob} of {action.pool or 'the service'} to {action.value}"
+
+
+class DryRunConfig(ExecutorConfig, kind="dry_run"):
+    """Act on nothing: every action is recorded as unchanged, and replicas stay as they are given here."""
+
+    pools: dict[str, PoolSpec] = Field(min_length=1)
+    replicas: dict[str, int] = Field(default_factory=dict)
+
+    @property
+    def specs(self) -> Mapping[str, PoolSpec]:
+        return self.pools
+
+    def build(self) -> DryRunExecutor:
+        return DryRunExecutor(self.pools, self.replicas)

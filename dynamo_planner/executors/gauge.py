@@ -9,12 +9,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from contextlib import AbstractContextManager, ExitStack
+from typing import NamedTuple, Self
 
 from dynamo_planner.core.decision import Action, Outcome, ScaleTo
 from dynamo_planner.core.extras import needs_extra
 from dynamo_planner.core.snapshot import PoolSpec, Replicas
-from dynamo_planner.executors import Executor, ReportsUnknown
+from dynamo_planner.executors import ElectsLeader, Executor, ReportsEndpoints, ReportsUnknown
 
 with needs_extra("prometheus"):
     from prometheus_client import CollectorRegistry
@@ -33,7 +34,8 @@ class _Published(NamedTuple):
 class GaugeExecutor:
     """Publishes wanted replicas in ``registry``, and leaves it to others to reach them.
 
-    ``observed`` is an executor of which only ``pools`` and ``observe`` are asked: it says what there really is. The
+    Without a ``registry`` it is registered by whoever serves the page. ``observed`` is an executor that is never acted
+    on: it reports what there really is, and is started and ended with this one. The
     target of a pool is what was last published; at the start that is the target which it is first seen with, as if
     that had been wanted all along, so that who acts is not left without a number while nothing is to change.
 
@@ -59,7 +61,7 @@ class GaugeExecutor:
         namespace: str,
         target: str,
         observed: Executor,
-        registry: CollectorRegistry,
+        registry: CollectorRegistry | None = None,
         *,
         valid_s: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
@@ -70,7 +72,17 @@ class GaugeExecutor:
         self._clock = clock
         self._lock = threading.Lock()
         self._published: dict[str, _Published] = {}
-        registry.register(_Gauge(self))
+        self._started = ExitStack()
+        if registry is not None:
+            registry.register(_Gauge(self))
+
+    def __enter__(self) -> Self:
+        if isinstance(self._observed, AbstractContextManager):
+            self._started.enter_context(self._observed)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._started.close()
 
     @property
     def pools(self) -> Mapping[str, PoolSpec]:
@@ -94,6 +106,17 @@ class GaugeExecutor:
     def apply(self, actions: Sequence[Action]) -> tuple[Outcome, ...]:
         with self._lock:
             return tuple(self._begin(action) for action in actions)
+
+    def endpoints(self) -> Mapping[str, Mapping[str, str]]:
+        return self._observed.endpoints() if isinstance(self._observed, ReportsEndpoints) else {}
+
+    @property
+    def leading(self) -> bool | None:
+        return self._observed.leading if isinstance(self._observed, ElectsLeader) else None
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """The metric as it is now, for a registry of prometheus_client."""
+        return _Gauge(self).collect()
 
     def samples(self) -> Iterator[tuple[list[str], float]]:
         """The labels and the value of each pool of which there is something to tell now."""

@@ -3,6 +3,7 @@
 Which file to open:
 
 - :mod:`~dynamo_planner.sources.source` -- what a source is (``Source``, ``SourceError``).
+- :mod:`~dynamo_planner.sources.config` -- sources as data, and the registry of those that a configuration can name.
 - :mod:`~dynamo_planner.sources.scraping` -- ``ScrapeSource`` and ``FrontendSource``: reads the metrics pages of workers
   and frontends over HTTP.
 - :mod:`~dynamo_planner.sources.prometheus` -- ``PrometheusSource``: asks a Prometheus server, now or for the past.

@@ -12,10 +12,11 @@ from rich.console import Console
 
 from dynamo_planner.cli.check.report import Found, as_data, show
 from dynamo_planner.cli.where import Config, EngineName, Labels, Model, Prometheus, Where, WindowS, WorkerLabel, where
-from dynamo_planner.config.problems import ConfigError
-from dynamo_planner.config.run import CircusConfig, PrometheusConfig, ScrapeConfig
-from dynamo_planner.config.sources import Urls, prometheus_of, scrape_of
+from dynamo_planner.config.problems import ConfigError, problems_at
 from dynamo_planner.core.snapshot import Role
+from dynamo_planner.sources.config import Urls
+from dynamo_planner.sources.prometheus.config import PrometheusConfig
+from dynamo_planner.sources.scraping.config import ScrapeConfig
 
 NOT_ALL_SEEN = 1
 WIDE = 120
@@ -59,7 +60,7 @@ def check(
         raise typer.Exit(NOT_ALL_SEEN)
 
 
-def _endpoints(looked: Where, workers: list[str] | None) -> dict[str, dict[str, str]]:
+def _endpoints(looked: Where, workers: list[str] | None) -> Urls:
     """The base URLs of workers that can be scraped, by pool and name."""
     if workers:
         if len(looked.specs) > 1:
@@ -67,26 +68,17 @@ def _endpoints(looked: Where, workers: list[str] | None) -> dict[str, dict[str, 
         return {pool: {url: url for url in workers} for pool in looked.specs}
     if looked.scrape is not None and looked.scrape.workers is not None:
         return {pool: dict(urls) for pool, urls in looked.scrape.workers.items()}
-    if looked.config is not None and isinstance(looked.config.executor, CircusConfig):
-        return _running(looked.config.executor)
+    if looked.config is not None and (running := looked.config.executor.running()) is not None:
+        return running
     if looked.prometheus is None:
         raise ConfigError(["there is nothing to look at: name --prometheus, --worker, or list source.workers"])
     return {}
 
 
-def _running(circus: CircusConfig) -> dict[str, dict[str, str]]:
-    """The workers that the local backend has now."""
-    from dynamo_planner.executors.circus.inspection import inspect  # noqa: PLC0415  # needs the extra circus
-
-    urls: dict[str, dict[str, str]] = {pool: {} for pool in circus.pools}
-    for worker in inspect(circus.namespace, circus.state_dir).workers:
-        if worker.port is not None:
-            urls.setdefault(worker.pool, {})[worker.name] = f"http://127.0.0.1:{worker.port}"
-    return urls
-
-
 def _scraped(looked: Where, endpoints: Urls, watch_s: float) -> Found:
-    source = scrape_of(looked.scrape or ScrapeConfig(), looked.roles, endpoints)
+    config = (looked.scrape or ScrapeConfig()).model_copy(update={"workers": endpoints})
+    with problems_at("source"):
+        source = config.build(looked.roles, endpoints)
     source.observe(time.time())
     time.sleep(watch_s)
     at_s = time.time()
@@ -94,7 +86,8 @@ def _scraped(looked: Where, endpoints: Urls, watch_s: float) -> Found:
 
 
 def _asked(prometheus: PrometheusConfig, roles: Mapping[str, Role]) -> Found:
-    source = prometheus_of(prometheus, roles)
+    with problems_at("source"):
+        source = prometheus.build(roles)
     at_s = time.time()
     return Found(at_s, source.observe(at_s), source.notes())
 

@@ -19,8 +19,7 @@ from dynamo_planner.cli.shadow.record import Recording, replay, summarize
 from dynamo_planner.cli.shadow.report import show
 from dynamo_planner.cli.where import Config, EngineName, Labels, Model, Prometheus, Where, WindowS, WorkerLabel, where
 from dynamo_planner.config.policies import load_policy
-from dynamo_planner.config.problems import ConfigError
-from dynamo_planner.config.sources import prometheus_of
+from dynamo_planner.config.problems import ConfigError, problems_at
 from dynamo_planner.core.policy import Policy
 from dynamo_planner.core.snapshot import Snapshot
 from dynamo_planner.runtime.decision_log import DecisionLog, Step
@@ -108,7 +107,8 @@ def _policy(looked: Where, path: Path | None, allow_custom: bool) -> Policy:
 def _asked(looked: Where, since: str, until: str, step: str) -> HistorySource:
     if looked.prometheus is None:
         raise ConfigError(["there is no past to look at: name --prometheus or --history"])
-    source = prometheus_of(looked.prometheus, looked.roles)
+    with problems_at("source"):
+        source = looked.prometheus.build(looked.roles)
     now_s = time.time()
     try:
         start_s, end_s = moment(since, now_s), moment(until, now_s)

@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 
 from dynamo_planner.core.snapshot import PoolSpec
 from dynamo_planner.core.values import Frozen, FrozenMap, KnobValue, ReadOnly
 from dynamo_planner.engines import Catalogue, Knob, catalogue, check_knobs
+from dynamo_planner.engines.named import with_custom_knobs
 from dynamo_planner.executors.circus.names import COMPONENT
 from dynamo_planner.executors.circus.placeholders import check, fill, words
 
@@ -84,6 +85,11 @@ class CircusPool(Frozen):
     restart_backoff_s: float = Field(default=1.0, gt=0)
     restart_backoff_max_s: float = Field(default=300.0, gt=0)
     log_max_bytes: int = Field(default=10_000_000, ge=1000)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _engine_of_another_package(cls, data: Any, info: ValidationInfo) -> Any:
+        return with_custom_knobs(data, info.context, "more_knobs")
 
     @model_validator(mode="after")
     def _fields_agree(self) -> Self:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationInfo, model_validator
 
 from dynamo_planner.core.snapshot import PoolSpec
 from dynamo_planner.core.values import Frozen
 from dynamo_planner.engines import Catalogue, Knob, catalogue
+from dynamo_planner.engines.named import with_custom_knobs
 from dynamo_planner.executors.kubernetes.resources import Resource
 
 ObjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
@@ -117,6 +118,11 @@ class KubernetesPool(Frozen):
     more_knobs: tuple[Knob, ...] = ()
     container: str | None = None
     rolls_within_s: float = Field(default=1800.0, gt=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _engine_of_another_package(cls, data: Any, info: ValidationInfo) -> Any:
+        return with_custom_knobs(data, info.context, "more_knobs")
 
     @model_validator(mode="after")
     def _knobs_are_known(self) -> Self:

@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, model_validator
 
 from dynamo_planner.core.decision import Proposal, Reason
 from dynamo_planner.core.policy import Policy
 from dynamo_planner.core.snapshot import Sla, Snapshot
 from dynamo_planner.core.values import FrozenMap
 from dynamo_planner.engines import Catalogue, Knob, catalogue
+from dynamo_planner.engines.named import with_custom_knobs
 from dynamo_planner.policies.knobs.candidates import Candidate, Wishes, candidates, over_the_gap
 from dynamo_planner.policies.knobs.looking import interval_s, pools_of, present_value, ready, ready_of, shape_of
 from dynamo_planner.policies.knobs.memory import Failure, KnobMemory, Trial
@@ -99,6 +100,11 @@ class KnobPolicy(Policy, kind="knobs"):
     max_age_s: float = Field(default=90.0, gt=0)
 
     state_type: ClassVar[Any] = KnobMemory
+
+    @model_validator(mode="before")
+    @classmethod
+    def _engine_of_another_package(cls, data: Any, info: ValidationInfo) -> Any:
+        return with_custom_knobs(data, info.context, "more")
 
     @cached_property
     def catalogue(self) -> Catalogue:

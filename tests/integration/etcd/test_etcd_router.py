@@ -25,9 +25,9 @@ from dynamo_planner import (
     Sla,
     Traffic,
 )
-from dynamo_planner.config.run import RouterConfig
 from dynamo_planner.executors.dry_run import DryRunExecutor
 from dynamo_planner.executors.etcd import Etcd, EtcdError, RouterKnobs, WithRouter
+from dynamo_planner.executors.etcd.config import RouterConfig
 from tests.support.kubernetes.control_plane import binaries, free_port
 
 LENGTH, QUEUE = "max_local_prefill_length", "max_prefill_queue_size"

@@ -7,9 +7,9 @@ import re
 import pytest
 import yaml
 
-from dynamo_planner.config.run import ScrapeConfig
 from dynamo_planner.engines.registry import frontend_vocabularies, worker_vocabularies
 from dynamo_planner.engines.vocabulary import Vocabulary
+from dynamo_planner.sources.scraping.config import ScrapeConfig
 from tests.support.paths import DOCS
 
 EVERY_VOCABULARY = [*worker_vocabularies().values(), *frontend_vocabularies().values()]

@@ -1,0 +1,68 @@
+"""What takes the name of an engine in data: a vocabulary of metrics, or the knobs of a pool.
+
+Names are those of the registry, and where the validation context allows it an ``EngineSpec`` of another package, as
+``package.module:NAME`` or by an entry point in the group ``dynamo_planner.engines``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, GetJsonSchemaHandler, ValidationInfo
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+from dynamo_planner.core.registry import KindError
+from dynamo_planner.engines.registry import ENGINES, frontend_vocabularies, worker_vocabularies
+from dynamo_planner.engines.vocabulary import Vocabulary
+
+
+class _Named:
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"anyOf": [{"type": "string", "description": "the name of an engine"}, handler(core_schema)]}
+
+
+def _of_workers(value: Any, info: ValidationInfo) -> Any:
+    if not isinstance(value, str):
+        return value
+    vocabulary = ENGINES.find(value, info.context).workers
+    if vocabulary is None:
+        raise ValueError(f"{value!r} has no workers of its own; those that have are {', '.join(worker_vocabularies())}")
+    return vocabulary
+
+
+def _of_frontend(value: Any, info: ValidationInfo) -> Any:
+    known = frontend_vocabularies()
+    if not isinstance(value, str) or value in known:
+        return known.get(value, value) if isinstance(value, str) else value
+    frontends = ENGINES.find(value, info.context).frontends if ":" in value else {}
+    if len(frontends) != 1:
+        raise ValueError(f"{value!r} is no frontend; there are {', '.join(known)}")
+    return next(iter(frontends.values()))
+
+
+WorkerVocabulary = Annotated[Vocabulary, BeforeValidator(_of_workers), _Named()]
+"""The vocabulary of workers' metrics: an engine's name, or a vocabulary of one's own."""
+
+FrontendVocabulary = Annotated[Vocabulary, BeforeValidator(_of_frontend), _Named()]
+"""The vocabulary of what stands before the workers: the name of one, an engine of another package that has a single
+one, or a vocabulary of one's own."""
+
+
+def with_custom_knobs(data: Any, context: Any, more: str) -> Any:
+    """Data with the knobs of an engine of another package under the field ``more``, in place of its name.
+
+    For a ``model_validator`` of what has a field ``engine``. Raises ``ValueError`` where such an engine is not allowed.
+    """
+    engine = data.get("engine") if isinstance(data, Mapping) else None
+    if not isinstance(engine, str) or engine in ENGINES:
+        return data
+    try:
+        knobs = ENGINES.find(engine, context).knobs
+    except KindError as error:
+        if ":" in engine:
+            raise ValueError(f"engine: {error}") from error
+        return data
+    return {**data, "engine": None, more: (*knobs, *(data.get(more) or ()))}

@@ -1,0 +1,46 @@
+"""The configuration of the executor that runs local processes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from dynamo_planner.core.snapshot import PoolSpec
+from dynamo_planner.executors.circus.pool import CircusPool
+from dynamo_planner.executors.config import ExecutorConfig
+
+if TYPE_CHECKING:
+    from dynamo_planner.executors.circus.executor import CircusExecutor
+
+
+class CircusConfig(ExecutorConfig, kind="circus"):
+    """Run workers as local processes under a Circus arbiter (extra ``circus``)."""
+
+    namespace: str = Field(default="dynamo", pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    pools: dict[str, CircusPool] = Field(min_length=1)
+    endpoint: str | None = None
+    state_dir: Path | None = None
+    gpus: list[int] | None = None
+
+    @property
+    def specs(self) -> Mapping[str, PoolSpec]:
+        return {name: pool.spec for name, pool in self.pools.items()}
+
+    def build(self) -> CircusExecutor:
+        from dynamo_planner.executors.circus.executor import CircusExecutor  # noqa: PLC0415  # needs the extra
+
+        return CircusExecutor(
+            self.namespace, self.pools, endpoint=self.endpoint, state_dir=self.state_dir, gpus=self.gpus
+        )
+
+    def running(self) -> Mapping[str, Mapping[str, str]]:
+        from dynamo_planner.executors.circus.inspection import inspect  # noqa: PLC0415  # needs the extra
+
+        urls: dict[str, dict[str, str]] = {pool: {} for pool in self.pools}
+        for worker in inspect(self.namespace, self.state_dir).workers:
+            if worker.port is not None:
+                urls.setdefault(worker.pool, {})[worker.name] = f"http://127.0.0.1:{worker.port}"
+        return urls

@@ -1,0 +1,68 @@
+"""The configuration of the executor that writes replicas through the Kubernetes API."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from dynamo_planner.core.snapshot import PoolSpec
+from dynamo_planner.core.values import Frozen
+from dynamo_planner.executors.config import ExecutorConfig
+from dynamo_planner.executors.kubernetes.pool import KubernetesPool
+
+if TYPE_CHECKING:
+    from dynamo_planner.executors.kubernetes.executor import KubernetesExecutor
+
+
+class LeaseConfig(Frozen):
+    """The Lease that several planners of the same pools campaign for; one that dies is replaced within ``seconds``."""
+
+    name: str = Field(default="dynamo-planner", pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    seconds: int = Field(default=15, ge=3)
+
+
+class KubernetesConfig(ExecutorConfig, kind="kubernetes"):
+    """Write replicas through the Kubernetes API (extra ``kubernetes``).
+
+    Credentials are those of ``kubeconfig`` and its ``context``, else of the pod that the planner runs in, else of the
+    default kubeconfig; ``namespace`` left out is the one that they name.
+    """
+
+    pools: dict[str, KubernetesPool] = Field(min_length=1)
+    namespace: str | None = None
+    kubeconfig: Path | None = None
+    context: str | None = None
+    when_changed: Literal["yield", "retake"] = "yield"
+    yield_s: float = Field(default=600.0, ge=0)
+    check_autoscalers: bool = True
+    patience_s: float = Field(default=15.0, gt=0)
+    dry_run: bool = False
+    events: bool = False
+    lease: LeaseConfig | None = None
+
+    @property
+    def specs(self) -> Mapping[str, PoolSpec]:
+        return {name: pool.spec for name, pool in self.pools.items()}
+
+    def build(self) -> KubernetesExecutor:
+        from dynamo_planner.executors.kubernetes.api import Api  # noqa: PLC0415  # needs the extra
+        from dynamo_planner.executors.kubernetes.election import Election  # noqa: PLC0415
+        from dynamo_planner.executors.kubernetes.executor import KubernetesExecutor  # noqa: PLC0415
+
+        api = Api.connect(self.kubeconfig, self.context)
+        namespace, lease = self.namespace or api.namespace, self.lease
+        return KubernetesExecutor(
+            self.pools,
+            api,
+            namespace=namespace,
+            election=Election(api, namespace, lease.name, lease_s=lease.seconds) if lease else None,
+            when_changed=self.when_changed,
+            yield_s=self.yield_s,
+            check_autoscalers=self.check_autoscalers,
+            patience_s=self.patience_s,
+            dry_run=self.dry_run,
+            events=self.events,
+        )
