@@ -1,4 +1,4 @@
-"""Reading and writing profiles: Dynamo's directories, files of one's own, and the profiles that are bundled."""
+"""The files of profiles: directories of Dynamo's profiler, saved profiles, and the bundled ones, as plain data."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 
 from dynamo_planner.profiles.points import DecodePoints, MixedPoints, PrefillPoints
-from dynamo_planner.profiles.profile import Profile
 from dynamo_planner.profiles.validation import ProfileError, built
 
 MAX_BYTES = 1 << 24
-"""A file of a profile is at most this large, and so is what it unpacks to."""
+"""Largest size of a profile's file, and of what it unpacks to, in bytes."""
 
 FORMAT = 1
 
@@ -39,24 +38,29 @@ MIXED = {
 """Our columns, and the keys of the profiler's files."""
 
 
-def load_profile(path: str | os.PathLike[str]) -> Profile:
-    """Read a profile; see :meth:`Profile.load`."""
+def read_profile(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The fields of a :class:`~dynamo_planner.profiles.Profile` from a directory or a saved file.
+
+    Raises :class:`~dynamo_planner.profiles.ProfileError`.
+    """
     path = Path(path)
     if path.is_dir():
-        return _load_directory(path)
+        return _read_directory(path)
     if not path.exists():
         raise ProfileError(f"{path}: there is no such file or directory")
     data = _read_json(path)
     if data.pop("format", None) != FORMAT:
         raise ProfileError(f'{path}: is no saved profile: it takes "format": {FORMAT}, as Profile.save writes it')
-    return built(partial(Profile.model_validate, data), str(path))
+    return data
 
 
-def save_profile(profile: Profile, path: str | os.PathLike[str]) -> None:
-    """Write a profile; see :meth:`Profile.save`."""
-    data = {"format": FORMAT, **profile.model_dump(mode="json", exclude_none=True)}
+def write_profile(fields: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
+    """Write the fields of a profile, as plain JSON values.
+
+    Raises :class:`~dynamo_planner.profiles.ProfileError`.
+    """
     try:
-        Path(path).write_text(_compact(data) + "\n", encoding="utf-8")
+        Path(path).write_text(_compact({"format": FORMAT, **fields}) + "\n", encoding="utf-8")
     except OSError as error:
         raise ProfileError(f"{path}: cannot be written: {error.strerror or error}") from error
 
@@ -67,29 +71,28 @@ def bundled_profiles() -> tuple[str, ...]:
     return tuple(sorted(file.name.removesuffix(".json") for file in data.iterdir() if file.name.endswith(".json")))
 
 
-def bundled_profile(name: str) -> Profile:
-    """A profile that comes with the package; see :meth:`Profile.bundled`."""
+def read_bundled(name: str) -> dict[str, Any]:
+    """The fields of a profile that comes with the package. Raises :class:`~dynamo_planner.profiles.ProfileError`."""
     names = bundled_profiles()
     if name not in names:
         raise ProfileError(f"{name!r} is not bundled: {', '.join(names)} are; Profile.load reads a path")
     with resources.as_file(resources.files("dynamo_planner.profiles") / "data" / f"{name}.json") as path:
-        return load_profile(path)
+        return read_profile(path)
 
 
-def _load_directory(path: Path) -> Profile:
-    prefill = _load_points(PrefillPoints, PREFILL, _either(path, "prefill"))
-    decode = _load_points(DecodePoints, DECODE, _either(path, "decode"))
+def _read_directory(path: Path) -> dict[str, Any]:
+    prefill = _read_points(PrefillPoints, PREFILL, _either(path, "prefill"))
+    decode = _read_points(DecodePoints, DECODE, _either(path, "decode"))
     mixed_file, about_file = path / "mixed_step.npz", path / "meta.json"
-    mixed = _load_points(MixedPoints, MIXED, mixed_file) if mixed_file.exists() else None
+    mixed = _read_points(MixedPoints, MIXED, mixed_file) if mixed_file.exists() else None
     about = _read_json(about_file) if about_file.exists() else {}
-    fields = {
+    return {
         "name": str(about.pop("name", None) or path.resolve().name or "profile"),
         "prefill_points": prefill,
         "decode_points": decode,
         "mixed_points": mixed,
         "about": {key: value for key, value in about.items() if isinstance(value, str | int | float)},
     }
-    return built(partial(Profile.model_validate, fields), str(path))
 
 
 def _either(path: Path, stage: str) -> Path:
@@ -102,7 +105,7 @@ def _either(path: Path, stage: str) -> Path:
     return found
 
 
-def _load_points(model: Any, keys: Mapping[str, str], path: Path) -> Any:
+def _read_points(model: Any, keys: Mapping[str, str], path: Path) -> Any:
     data = _read_json(path) if path.suffix == ".json" else _read_npz(path)
     optional = {name for name, field in model.model_fields.items() if not field.is_required()}
     missing = [key for name, key in keys.items() if key not in data and name not in optional]

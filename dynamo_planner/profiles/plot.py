@@ -1,15 +1,18 @@
-"""A figure of a profile: the curves, and the points that they go through (extra ``plot``)."""
+"""A figure of TTFT, throughput and ITL curves with their measured points (extra ``plot``)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dynamo_planner.core.extras import needs_extra
 from dynamo_planner.core.plot_style import GRID, INK, QUIET
+from dynamo_planner.profiles.decode_surface import DecodeSurface
+from dynamo_planner.profiles.points import DecodePoints
+from dynamo_planner.profiles.prefill_curve import PrefillCurve
 
 with needs_extra("plot"):
     from matplotlib import colormaps
@@ -17,10 +20,6 @@ with needs_extra("plot"):
     from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, LogLocator
-
-if TYPE_CHECKING:
-    from dynamo_planner.profiles.points import DecodePoints
-    from dynamo_planner.profiles.profile import Profile
 
 Floats = NDArray[np.float64]
 
@@ -32,44 +31,43 @@ MARGIN = 1.25
 """How far beyond the measurements to draw."""
 
 
-def plot_profile(profile: Profile) -> Figure:
-    """The figure; see :meth:`Profile.plot`."""
+def plot_curves(prefill: PrefillCurve, decode: DecodeSurface, title: str) -> Figure:
+    """Plot TTFT and prefill throughput over ISL, ITL over KV usage and context, and decode throughput over ITL."""
     figure = Figure(figsize=(11, 7.8), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
-    (ttft, prefill), (itl, decode) = figure.subplots(2, 2)
-    what = [str(profile.about[key]) for key in ("model", "system", "backend") if profile.about.get(key)]
-    figure.suptitle("\n".join([profile.name, " · ".join(what)]).strip(), x=0.01, ha="left", fontsize=12, color=INK)
-    _ttft(ttft, profile)
-    _prefill_throughput(prefill, profile)
-    _itl(itl, profile)
-    _decode_throughput(decode, profile)
-    for panel in (ttft, prefill, itl, decode):
+    (ttft, prefill_rate), (itl, decode_rate) = figure.subplots(2, 2)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12, color=INK)
+    _ttft(ttft, prefill)
+    _prefill_throughput(prefill_rate, prefill)
+    _itl(itl, decode)
+    _decode_throughput(decode_rate, decode)
+    for panel in (ttft, prefill_rate, itl, decode_rate):
         panel.spines[["top", "right"]].set_visible(False)
         panel.spines[["left", "bottom"]].set_color(QUIET)
         panel.tick_params(colors=QUIET, which="both", labelsize=9)
         panel.xaxis.label.set_color(QUIET)
         panel.yaxis.label.set_color(QUIET)
         panel.title.set(fontsize=11, color=INK, ha="left", x=0)
-    for panel in (ttft, prefill, decode):
+    for panel in (ttft, prefill_rate, decode_rate):
         panel.grid(color=GRID, linewidth=0.8)
         panel.set_axisbelow(True)
     return figure
 
 
-def _ttft(panel: Any, profile: Profile) -> None:
-    points = profile.prefill_points
+def _ttft(panel: Any, prefill: PrefillCurve) -> None:
+    points = prefill.points
     isl = _around(points.isl)
-    _known_and_not(panel, isl, profile.prefill.ttft_ms(isl), profile.prefill.extrapolated(isl), CURVE)
+    _known_and_not(panel, isl, prefill.ttft_ms(isl), prefill.extrapolated(isl), CURVE)
     panel.plot(points.isl, points.ttft_ms, "o", markersize=4, color=INK)
     panel.set(xscale="log", yscale="log", title="TTFT of a prompt that does not wait, ms", xlabel="ISL, tokens")
     _plain_logs(panel.xaxis, panel.yaxis)
 
 
-def _prefill_throughput(panel: Any, profile: Profile) -> None:
-    points = profile.prefill_points
+def _prefill_throughput(panel: Any, prefill: PrefillCurve) -> None:
+    points = prefill.points
     isl = _around(points.isl)
-    _known_and_not(panel, isl, profile.prefill.throughput(isl), profile.prefill.extrapolated(isl), CURVE)
-    measured = points.throughput_per_gpu or profile.prefill.throughput(points.isl)
+    _known_and_not(panel, isl, prefill.throughput(isl), prefill.extrapolated(isl), CURVE)
+    measured = points.throughput_per_gpu or prefill.throughput(points.isl)
     panel.plot(points.isl, measured, "o", markersize=4, color=INK)
     panel.set(xscale="log", title="Prefill throughput, tokens/s per GPU", xlabel="ISL, tokens")
     panel.set_ylim(bottom=0)
@@ -77,8 +75,8 @@ def _prefill_throughput(panel: Any, profile: Profile) -> None:
     _plain_logs(panel.xaxis)
 
 
-def _itl(panel: Any, profile: Profile) -> None:
-    points, decode = profile.decode_points, profile.decode
+def _itl(panel: Any, decode: DecodeSurface) -> None:
+    points = decode.points
     usage, context = np.meshgrid(np.linspace(0, _widest(points), 161), _around(points.context, 121, 1.15))
     itl = decode.itl_ms(usage, context)
     norm = LogNorm(min(points.itl_ms), max(*points.itl_ms, 1.01 * min(points.itl_ms)))
@@ -100,8 +98,8 @@ def _itl(panel: Any, profile: Profile) -> None:
     _plain_logs(panel.yaxis)
 
 
-def _decode_throughput(panel: Any, profile: Profile) -> None:
-    points, decode = profile.decode_points, profile.decode
+def _decode_throughput(panel: Any, decode: DecodeSurface) -> None:
+    points = decode.points
     contexts = np.unique(points.context)
     chosen = contexts[np.unique(np.linspace(0, len(contexts) - 1, LINES).round().astype(int))]
     colors = colormaps["plasma"](np.linspace(0, 0.85, len(chosen)))

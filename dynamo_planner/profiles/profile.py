@@ -57,9 +57,10 @@ class Profile(Frozen):
 
         Raises :class:`ProfileError`, which names the file, the key, the position and the value of what is wrong.
         """
-        from dynamo_planner.profiles.files import load_profile  # noqa: PLC0415
+        from dynamo_planner.profiles.files import read_profile  # noqa: PLC0415
 
-        return load_profile(path)
+        fields = read_profile(path)
+        return built(lambda: cls.model_validate(fields), str(path))
 
     @classmethod
     def bundled(cls, name: str) -> Profile:
@@ -67,9 +68,10 @@ class Profile(Frozen):
 
         Raises :class:`ProfileError`, which names those that there are, where this is none of them.
         """
-        from dynamo_planner.profiles.files import bundled_profile  # noqa: PLC0415
+        from dynamo_planner.profiles.files import read_bundled  # noqa: PLC0415
 
-        return bundled_profile(name)
+        fields = read_bundled(name)
+        return built(lambda: cls.model_validate(fields), name)
 
     @classmethod
     def from_points(
@@ -122,15 +124,16 @@ class Profile(Frozen):
 
         Raises :class:`ProfileError` where it cannot be written.
         """
-        from dynamo_planner.profiles.files import save_profile  # noqa: PLC0415
+        from dynamo_planner.profiles.files import write_profile  # noqa: PLC0415
 
-        save_profile(self, path)
+        write_profile(self.model_dump(mode="json", exclude_none=True), path)
 
     def plot(self) -> Figure:
         """A figure of TTFT, throughput and the ITL surface with the measured points (extra ``plot``)."""
-        from dynamo_planner.profiles.plot import plot_profile  # noqa: PLC0415
+        from dynamo_planner.profiles.plot import plot_curves  # noqa: PLC0415
 
-        return plot_profile(self)
+        about = [str(self.about[key]) for key in ("model", "system", "backend") if self.about.get(key)]
+        return plot_curves(self.prefill, self.decode, "\n".join([self.name, " · ".join(about)]).strip())
 
     @cached_property
     def prefill(self) -> PrefillCurve:
