@@ -7,7 +7,8 @@ from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, Va
 from functools import cache
 from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from annotated_types import Ge, Le
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainSerializer
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -22,7 +23,9 @@ class Frozen(BaseModel):
     A cached property belongs to one object, not to the value: copies and pickles leave without it.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True, protected_namespaces=()
+    )
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
@@ -196,13 +199,15 @@ ReadOnly = Annotated[
 ]
 """A mapping field: anything mapping-like goes in, a :class:`FrozenMap` comes out."""
 
-Unit = Annotated[float, Field(ge=0, le=1)]
+# In types that fields share, bounds are not Field(...): pydantic before 2.11 mixes up the defaults of such fields.
+
+Unit = Annotated[float, Ge(0), Le(1)]
 """A share, 0 to 1."""
 
-Count = Annotated[int, BeforeValidator(plain), Field(ge=0)]
+Count = Annotated[int, BeforeValidator(plain), Ge(0)]
 """A whole number of things, at least 0."""
 
-Known = Annotated[Annotated[float, Field(ge=0)] | None, BeforeValidator(known)]
+Known = Annotated[Annotated[float, Ge(0)] | None, BeforeValidator(known)]
 """A measured number of at least 0, or ``None`` where it is unknown. NaN and infinity are unknown."""
 
 KnownShare = Annotated[Unit | None, BeforeValidator(known)]
