@@ -16,8 +16,14 @@ from dynamo_planner.runtime.decision_log import Step
 STALLED_AFTER_INTERVALS, STALLED_AFTER_S = 5.0, 60.0
 """A loop that has not finished a step for this long (the longer of the two) does not turn."""
 
-BLIND_CODES = frozenset({"SourceFailed", "ExecutorFailed", "PolicyFailed"})
-"""Reasons of a step in which the planner could not do its work."""
+TROUBLES = {
+    "SourceFailed": "the source could not be read",
+    "ExecutorFailed": "the executor could not be read or could not act",
+    "PolicyFailed": "the policy could not decide",
+    "ActionsFailed": "all actions failed",
+    "StateFileFailed": "the state file could not be written",
+}
+"""The codes of a step in which the planner could not do its work, in words."""
 
 
 class Answer(Frozen):
@@ -34,10 +40,10 @@ class Health:
     """Fed with each step by :meth:`record`; asked from other threads.
 
     *Alive* while steps are finished, whatever they find: a restart would not bring a metrics server back.
-    *Ready* while steps succeed, which is when source, executor and policy could all be asked, and not all actions
-    failed. Where several planners elect a leader, ``leading`` tells whether this one leads. One that stands by observes
-    and decides as the leader does, and is ready by the same rule, so that a rolling update can wait for it. ``clock``
-    is monotonic.
+    *Ready* while steps succeed, which is when source, executor and policy could all be asked, not all actions failed,
+    and the policy's state is in its file. Where several planners elect a leader, ``leading`` tells whether this one
+    leads. One that stands by observes and decides as the leader does, and is ready by the same rule, so that a rolling
+    update can wait for it. ``clock`` is monotonic.
     """
 
     def __init__(
@@ -57,7 +63,7 @@ class Health:
     def record(self, step: Step) -> None:
         """Take a step in."""
         now_s = self._clock()
-        codes = {reason.code for reason in step.decision.reasons} & BLIND_CODES
+        codes = {reason.code for reason in step.decision.reasons} & TROUBLES.keys()
         if step.outcomes and all(outcome.status == "failed" for outcome in step.outcomes):
             codes |= {"ActionsFailed"}
         self._stepped_s = now_s
@@ -83,7 +89,8 @@ class Health:
         return self._answer(True, f"the last step had trouble{self._why()}" if self._codes else "steps succeed")
 
     def _why(self) -> str:
-        return f": {', '.join(self._codes)}, see the log" if self._codes else ""
+        told = ", ".join([f"{TROUBLES[code]} ({code})" for code in self._codes])
+        return f": {told}; the log says more" if told else ""
 
     def _answer(self, ok: bool, message: str) -> Answer:
         now_s = self._clock()

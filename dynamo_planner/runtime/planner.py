@@ -34,8 +34,9 @@ from dynamo_planner.core.snapshot import PoolSpec, Replicas, Snapshot
 from dynamo_planner.core.values import KnobValue
 from dynamo_planner.executors import Executor, ExecutorError, RecordsDecisions, ReportsKnobs, ReportsUnknown
 from dynamo_planner.runtime.decision_log import DecisionLog, Step
+from dynamo_planner.runtime.files import PlannerFiles
 from dynamo_planner.runtime.snapshot_builder import blind, merge
-from dynamo_planner.runtime.state_file import DamagedStateError, SavedState, StateFile
+from dynamo_planner.runtime.state_file import DamagedStateError
 from dynamo_planner.runtime.ticker import Ticks, noting_signals
 from dynamo_planner.sources import Source, SourceError
 
@@ -63,6 +64,8 @@ class Planner:
       without metrics. What the policy remembers stays as it was.
     - ``PolicyFailed``: the policy or a guard raised. Nothing is done.
     - ``StateReset``: the state file was damaged (it is set aside under another name), or the clock was set back.
+    - ``StateFileFailed``, ``LogFailed``: what the policy remembers could not be written in this step, or the decision
+      log in the step before. The loop goes on; a planner that is started again would go on from an older state.
 
     An executor that raises while it acts makes the outcome of each action ``failed``.
     """
@@ -91,13 +94,11 @@ class Planner:
         self.name = name
         self._clock = clock
         self._sleep = sleep
-        self._log = DecisionLog(log) if isinstance(log, str | Path) else log
-        self._state_file = StateFile(state_file) if state_file is not None else None
+        self._files = PlannerFiles(name, log, state_file)
         self._stepping = threading.Lock()
         self._state: State | None = None
         self._at_s: float | None = None
         self._to_tell: list[Reason] = []
-        self._unwritable: set[str] = set()
         self._continue_from_file()
 
     @property
@@ -120,8 +121,9 @@ class Planner:
             snapshot, troubles = self._look(at_s)
             decision = self._decide(snapshot, troubles)
             outcomes = self._act(decision.actions)
-            self._tell(decision, outcomes)
             self._at_s, self._state = at_s, decision.state
+            decision = _because(decision, self._files.save(at_s, decision.state))
+            self._tell(decision, outcomes)
             step = Step(
                 at_s=at_s,
                 name=self.name,
@@ -131,7 +133,7 @@ class Planner:
                 advisory=self.advisory,
                 took_s=max(0.0, float(self._clock()) - began_s),
             )
-            self._record(step)
+            self._to_tell.extend(self._files.log(step))
             return step
 
     def run(self, stop: threading.Event | None = None, *, after: Callable[[Step], None] | None = None) -> None:
@@ -153,10 +155,8 @@ class Planner:
                 ticks.wait(ended)
 
     def _continue_from_file(self) -> None:
-        if self._state_file is None:
-            return
         try:
-            saved = self._state_file.load()
+            saved = self._files.load()
         except DamagedStateError as error:
             logger.error("%s: %s", self.name, error)  # noqa: TRY400  # the cause is in the message
             self._to_tell.append(Reason(code="StateReset", message=f"{error}; the policy starts anew"))
@@ -218,7 +218,7 @@ class Planner:
             holds = (trouble.replace(pool=pool) for pool in snapshot.pools)
             decision = Decision(at_s=snapshot.at_s, reasons=(*troubles, trouble, *holds), state=state)
         told, self._to_tell = tuple(self._to_tell), []
-        return decision.replace(reasons=(*told, *decision.reasons)) if told else decision
+        return _because(decision, told)
 
     def _act(self, actions: Sequence[Action]) -> tuple[Outcome, ...]:
         if self.advisory or not actions:
@@ -253,26 +253,6 @@ class Planner:
         logger.error("%s: %s: %s", self.name, what, said, exc_info=None if expected else error)
         return Reason(code=code, message=f"{what}: {said}")
 
-    def _record(self, step: Step) -> None:
-        if self._state_file is not None:
-            saved = SavedState.unchecked(at_s=step.at_s, state=step.decision.state)
-            self._write(str(self._state_file.path), self._state_file.save, saved)
-        if self._log is not None:
-            self._write(str(self._log.path), self._log.write, step)
-
-    def _write(self, path: str, write: Callable[[Any], None], value: Any) -> None:
-        """Write a file; say once that it cannot be written, and once that it can again."""
-        try:
-            write(value)
-        except Exception:
-            if path not in self._unwritable:
-                logger.exception("%s: %s could not be written; the loop goes on without it", self.name, path)
-            self._unwritable.add(path)
-        else:
-            if path in self._unwritable:
-                logger.warning("%s: %s can be written again", self.name, path)
-            self._unwritable.discard(path)
-
 
 def _mapping(what: str, value: Any, *types: type) -> Any:
     """What an executor has returned, if it is a mapping from names to values of these types."""
@@ -280,6 +260,11 @@ def _mapping(what: str, value: Any, *types: type) -> Any:
         if not isinstance(name, str) or not isinstance(entry, types):
             raise TypeError(f"{what} of the executor has {name!r}: {entry!r}, which is no {types[0].__name__}")
     return value
+
+
+def _because(decision: Decision, reasons: Sequence[Reason]) -> Decision:
+    """The decision with these reasons first."""
+    return decision.replace(reasons=(*reasons, *decision.reasons)) if reasons else decision
 
 
 def _decision(value: Any) -> Decision:

@@ -7,6 +7,7 @@ import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,12 +22,12 @@ from tests.support.loop_parts import Clock, Cluster, Metrics, per_ten
 class Loop:
     """A planner with a page, and what stands on it."""
 
-    def __init__(self) -> None:
+    def __init__(self, state_file: Path) -> None:
         self.clock, self.metrics, self.cluster = Clock(), Metrics(requests_per_s=50.0), Cluster(replicas=2)
         self.leads = True
         self.monitor = Monitor(10, lambda: self.leads)
         self.monitor.health = Health(10, lambda: self.leads, clock=self.clock)
-        self.planner = Planner(per_ten, self.metrics, self.cluster, clock=self.clock)
+        self.planner = Planner(per_ten, self.metrics, self.cluster, clock=self.clock, state_file=state_file)
         self.url = ""
 
     def step(self, after_s: float = 10.0) -> None:
@@ -50,8 +51,8 @@ class Loop:
 
 
 @pytest.fixture
-def loop() -> Iterator[Loop]:
-    here = Loop()
+def loop(tmp_path: Path) -> Iterator[Loop]:
+    here = Loop(tmp_path / "state")
     with page("127.0.0.1", 0, here.monitor.metrics.registry, here.monitor.health) as url:
         here.url = url
         yield here
@@ -107,7 +108,10 @@ def test_it_is_ready_while_steps_succeed_and_alive_while_they_end(loop: Loop) ->
         assert loop.probe("/readyz")[0] == 200, "one scrape that failed is no reason to be unready"
     loop.step()
     status, told = loop.probe("/readyz")
-    assert (status, told["message"]) == (503, "no step has succeeded for 70 s: SourceFailed, see the log")
+    assert (status, told["message"]) == (
+        503,
+        "no step has succeeded for 70 s: the source could not be read (SourceFailed); the log says more",
+    )
     assert loop.probe("/healthz")[0] == 200, "a restart would bring no metrics back"
     loop.clock.now_s += 61
     assert loop.probe("/healthz")[0] == 503
@@ -141,3 +145,24 @@ def test_other_paths_are_refused_and_a_taken_port_is_told(loop: Loop) -> None:
 def test_a_client_that_says_nothing_holds_nobody_up(loop: Loop) -> None:
     with socket.create_connection(("127.0.0.1", int(loop.url.rpartition(":")[2])), timeout=5):
         assert loop.probe("/healthz")[0] == 200
+
+
+def test_a_state_file_that_cannot_be_written_is_counted_and_in_the_end_not_ready(loop: Loop, tmp_path: Path) -> None:
+    loop.step()
+    (tmp_path / "state").unlink()
+    (tmp_path / "state").mkdir()
+    loop.step()
+    counted = 'dynamo_planner_reasons_total{code="StateFileFailed",pool=""}'
+    why = "the state file could not be written (StateFileFailed)"
+    assert loop.value(counted) == 1
+    status, told = loop.probe("/readyz")
+    assert (status, told["message"]) == (200, f"the last step had trouble: {why}; the log says more")
+    loop.step(after_s=65)
+    assert loop.value(counted) == 2
+    status, told = loop.probe("/readyz")
+    assert (status, told["message"]) == (503, f"no step has succeeded for 75 s: {why}; the log says more")
+    assert loop.probe("/healthz")[0] == 200, "a restart would lose what the policy remembers"
+    (tmp_path / "state").rmdir()
+    loop.step()
+    assert loop.value(counted) == 2
+    assert loop.probe("/readyz")[0] == 200

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -97,6 +100,36 @@ def test_a_write_that_fails_leaves_the_old_state(tmp_path: Path, monkeypatch: py
         file.save(SavedState(at_s=2, state=None))
     assert file.load() == SavedState(at_s=1, state=None)
     assert len(list(tmp_path.iterdir())) == 1
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """A limit on the size of files stands for the end of the disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_what_cannot_be_written_is_a_reason_of_each_decision_until_it_can(tmp_path: Path, clock: Clock) -> None:
+    path = tmp_path / "state"
+    planner = planner_with(path, clock)
+    planner.step()
+    before = path.read_bytes()
+    for wanted in (2, 3):
+        clock.now_s += 10
+        with full_disk():
+            decision = planner.step().decision
+        assert decision.targets["workers"] == wanted, "the loop goes on"
+        assert [reason.code for reason in decision.reasons] == ["StateFileFailed"]
+        assert f"{path} could not be written: File too large" in decision.explain()
+        assert path.read_bytes() == before
+    clock.now_s += 10
+    assert planner.step().decision.reasons == ()
+    assert planner_with(path, clock).step().decision.targets["workers"] == 4
+    assert [file.name for file in tmp_path.iterdir()] == ["state"], "no half-written file is left"
 
 
 @examples(150, suppress=[HealthCheck.function_scoped_fixture])
