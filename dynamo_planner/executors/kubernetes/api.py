@@ -1,4 +1,4 @@
-"""Talking to a Kubernetes API server: plain JSON, bounded waits, errors that say what failed and why.
+"""Requests to a Kubernetes API server: plain JSON, bounded waits, errors that say what failed and why.
 
 The official client finds the credentials and keeps them fresh; its typed objects are left aside, since they take
 seconds where thousands of pods are listed.
@@ -33,19 +33,19 @@ MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 
 BUSY = (429, 500, 502, 503, 504)
-"""What another try may mend."""
+"""Statuses after which a retry may succeed."""
 
 LONGEST_PAUSE_S = 10.0
-"""A server that asks for a longer pause (``Retry-After``) is left alone, and asked again in the next tick."""
+"""A server that requests a longer pause (``Retry-After``) is left alone until the next tick."""
 
 _CHUNK = 500  # what kubectl asks for at a time
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
 class ApiError(ExecutorError):
-    """The API server did not do what it was asked to.
+    """The API server did not fulfil a request.
 
-    ``status`` is the HTTP status, or ``None`` where no answer came; ``retry_after_s`` the pause that it asked for;
+    ``status`` is the HTTP status, or ``None`` where no answer came; ``retry_after_s`` the pause that it requested;
     ``causes`` what it named as wrong in the request.
     """
 
@@ -59,12 +59,12 @@ class ApiError(ExecutorError):
 
     @property
     def is_passing(self) -> bool:
-        """Whether another try may succeed: no answer, or one that says that the server is busy."""
+        """Whether a retry may succeed: no answer, or one that says that the server is busy."""
         return self.status is None or self.status in BUSY
 
     @property
     def is_conflict(self) -> bool:
-        """Whether somebody changed the object between a read and a write, so that a fresh read may mend it.
+        """Whether the object changed between a read and a write, so that another read and write may succeed.
 
         A JSON patch whose ``test`` does not hold is answered with 422, as is a value that the schema refuses, but that
         comes with its causes.
@@ -134,16 +134,16 @@ class Api:
     def get(
         self, resource: Resource, namespace: str, name: str, subresource: str = "", *, timeout_s: float | None = None
     ) -> dict[str, Any]:
-        """One object as it is now; with a ``timeout_s`` it is asked for once. Raises :class:`ApiError`."""
+        """One object as it is now; with a ``timeout_s`` without retries. Raises :class:`ApiError`."""
         retries = _READING if timeout_s is None else False
-        return self._ask("GET", resource, namespace, name, subresource, retries=retries, timeout_s=timeout_s)
+        return self._request("GET", resource, namespace, name, subresource, retries=retries, timeout_s=timeout_s)
 
     def items(
         self, resource: Resource, namespace: str, *, without: Sequence[str] = (), cached: bool = False, **query: str
     ) -> list[dict[str, Any]]:
         """All objects of a kind. Raises :class:`ApiError`.
 
-        ``without`` are parts of each object that nobody will look at: ``spec``, or ``managedFields`` of its metadata.
+        ``without`` are parts of each object that are not needed: ``spec``, or ``managedFields`` of its metadata.
         ``cached`` has the server answer from its cache, which spares it etcd and takes a third of the time for
         hundreds of custom resources; never with anything older than what was listed before or written through this.
         """
@@ -162,16 +162,16 @@ class Api:
         self, resource: Resource, namespace: str, query: Mapping[str, str], *, cached: bool
     ) -> Iterator[dict[str, Any]]:
         newest = self._newest.pop((resource, namespace), 0)
-        asked = {**query, **({"resourceVersion": str(newest)} if cached and newest else {"limit": str(_CHUNK)})}
+        page_query = {**query, **({"resourceVersion": str(newest)} if cached and newest else {"limit": str(_CHUNK)})}
         while True:
-            page = self._ask("GET", resource, namespace, query=asked, retries=_READING)
+            page = self._request("GET", resource, namespace, query=page_query, retries=_READING)
             if "items" not in page:
                 raise ApiError(f"{resource.path(namespace)}: the API server answered with something that is no list")
             yield page
             rest = page["metadata"].get("continue", "")
             if not rest:
                 return
-            asked = {**asked, "continue": rest}
+            page_query = {**page_query, "continue": rest}
 
     def patch(
         self,
@@ -187,7 +187,7 @@ class Api:
         """Change one object: ``body`` is a merge patch, or as a list a JSON patch. Not retried."""
         query = {"fieldManager": FIELD_MANAGER, **({"dryRun": "All"} if dry_run else {})}
         kind = JSON_PATCH if isinstance(body, list) else MERGE_PATCH
-        written = self._ask(
+        written = self._request(
             "PATCH", resource, namespace, name, subresource, query=query, body=body, kind=kind, timeout_s=timeout_s
         )
         if not dry_run:
@@ -197,16 +197,16 @@ class Api:
     def create(self, resource: Resource, namespace: str, body: Any, timeout_s: float | None = None) -> dict[str, Any]:
         """Create one object. Not retried."""
         query = {"fieldManager": FIELD_MANAGER}
-        return self._ask("POST", resource, namespace, query=query, body=body, timeout_s=timeout_s)
+        return self._request("POST", resource, namespace, query=query, body=body, timeout_s=timeout_s)
 
     def replace(
         self, resource: Resource, namespace: str, name: str, body: Any, timeout_s: float | None = None
     ) -> dict[str, Any]:
         """Replace one object, if it still has the ``resourceVersion`` of ``body``. Not retried."""
         query = {"fieldManager": FIELD_MANAGER}
-        return self._ask("PUT", resource, namespace, name, query=query, body=body, timeout_s=timeout_s)
+        return self._request("PUT", resource, namespace, name, query=query, body=body, timeout_s=timeout_s)
 
-    def _ask(
+    def _request(
         self,
         method: str,
         resource: Resource,
@@ -232,25 +232,25 @@ class Api:
                 timeout=urllib3.Timeout(total=timeout_s or self.timeout_s),
                 retries=retries,
             )
-            told = _json(answer.data)
+            content = _json(answer.data)
         except (urllib3.exceptions.HTTPError, OSError) as error:
             why = getattr(error, "reason", None) or error  # a MaxRetryError repeats the request before its reason
             raise ApiError(f"{doing}: the API server at {self._configuration.host} did not answer: {why}") from error
-        if answer.status >= 300 or not isinstance(told, dict):
-            status = told if isinstance(told, dict) else {}
-            said = status.get("message") or answer.data[:200].decode(errors="replace").strip()
+        if answer.status >= 300 or not isinstance(content, dict):
+            status = content if isinstance(content, dict) else {}
+            reason = status.get("message") or answer.data[:200].decode(errors="replace").strip()
             causes = (status.get("details") or {}).get("causes") or ()
-            message = f"{doing}: {answer.status} {answer.reason}: {said}"
+            message = f"{doing}: {answer.status} {answer.reason}: {reason}"
             raise ApiError(message, answer.status, _pause_of(answer), causes)
-        return told
+        return content
 
     def _authorization(self) -> dict[str, str]:
         return {each["key"]: each["value"] for each in self._configuration.auth_settings().values()}
 
 
-def _version(thing: Mapping[str, Any]) -> int:
+def _version(obj: Mapping[str, Any]) -> int:
     """An object's own version. That of a whole list would not do: a cache may lag behind it where nothing changes."""
-    return int(thing["metadata"]["resourceVersion"])
+    return int(obj["metadata"]["resourceVersion"])
 
 
 def _pause_of(answer: urllib3.BaseHTTPResponse) -> float | None:

@@ -1,8 +1,10 @@
-"""One of several planners leads: leader election with a Lease of ``coordination.k8s.io``.
+"""Leader election among several planners, with a Lease of ``coordination.k8s.io``.
 
 The rules are those of Kubernetes' own components (client-go ``tools/leaderelection``): a record with the holder and how
-long it may be silent, changed only by compare and swap, and judged by each candidate's own clock from when it saw the
-record change, since clocks of machines differ. The leader stops writing two thirds into the lease after it began its
+long it may be silent, changed only by compare and swap, and judged by each candidate's own clock from when it observed
+the record change, since clocks of machines differ.
+
+The leader stops writing two thirds into the lease after it began its
 last renewal; a candidate takes a lease over only after it has seen no renewal for longer than that.
 """
 
@@ -27,10 +29,17 @@ _TRIES_PER_LEASE = 7.5  # 2 s of 15 s, as client-go has it
 
 
 class Election:
-    """Campaigns for a lease in a thread of its own, renews it while it leads, and gives it back at the end.
+    """Campaigns for a lease in a thread of its own, renews it while it leads, and releases it at the end.
 
     A leader that dies is replaced within ``lease_s``; one that ends in order, at once. Needs the rights ``get``,
     ``create`` and ``update`` on leases.
+
+    Args:
+        api: The API server.
+        namespace: Namespace of the lease.
+        name: Name of the lease.
+        lease_s: Seconds without a renewal after which another planner leads (15).
+        identity: Name of this candidate; ``None`` makes one of the host name and a random part.
     """
 
     def __init__(self, api: Api, namespace: str, name: str, *, lease_s: int = 15, identity: str | None = None) -> None:
@@ -50,11 +59,11 @@ class Election:
 
     @property
     def leader(self) -> str:
-        """Who holds the lease, as far as this candidate knows."""
-        return str(self._record.get("holderIdentity") or "nobody") if self._record else "nobody known"
+        """The holder of the lease, as far as this candidate knows."""
+        return str(self._record.get("holderIdentity") or "no one") if self._record else "no known planner"
 
     def time_left_s(self) -> float:
-        """For how many seconds this planner leads for certain; 0 where it does not."""
+        """For how many seconds this planner certainly leads; 0 where it does not."""
         return max(0.0, self._held_until_s - time.monotonic())
 
     def start(self) -> None:
@@ -67,7 +76,7 @@ class Election:
             self._thread.start()
 
     def close(self) -> None:
-        """Stop campaigning, and give the lease back where this planner holds it."""
+        """Stop campaigning, and release the lease where this planner holds it."""
         if self._thread is None:
             return
         self._end.set()

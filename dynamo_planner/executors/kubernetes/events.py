@@ -1,4 +1,4 @@
-"""Telling why a pool was scaled where people look: Events, which ``kubectl describe`` shows with the object."""
+"""Kubernetes Events with the reasons for scaling, which ``kubectl describe`` shows with the object."""
 
 from __future__ import annotations
 
@@ -24,14 +24,16 @@ class Events:
         self._api, self._clock = api, clock
         self._last: dict[str, str] = {}
 
-    def tell(self, decision: Decision, outcomes: tuple[Outcome, ...], things: Mapping[str, Mapping[str, Any]]) -> None:
-        """Tell what became of the actions of a decision, and its reasons. ``things`` are the objects by pool.
+    def record(
+        self, decision: Decision, outcomes: tuple[Outcome, ...], objects: Mapping[str, Mapping[str, Any]]
+    ) -> None:
+        """Record the outcomes of a decision's actions, and its reasons. ``objects`` are the objects by pool.
 
-        One that cannot be written is logged, and nothing else.
+        An Event that cannot be written is logged, and nothing else.
         """
         for outcome in outcomes:
             action = outcome.action
-            if not isinstance(action, ScaleTo) or action.pool not in things or outcome.status == "unchanged":
+            if not isinstance(action, ScaleTo) or action.pool not in objects or outcome.status == "unchanged":
                 continue
             applied = outcome.status == "applied"
             if not applied and self._last.get(action.pool) == outcome.status:
@@ -40,18 +42,18 @@ class Events:
             reasons = "; ".join(str(reason) for reason in decision.reasons if reason.pool == action.pool)
             rises = action.expected is None or action.replicas > action.expected
             kind = ("ScaledUp" if rises else "ScaledDown") if applied else f"Scale{outcome.status.capitalize()}"
-            self._write(things[action.pool], kind, f"{outcome.message}. {reasons}", is_normal=applied)
+            self._write(objects[action.pool], kind, f"{outcome.message}. {reasons}", is_normal=applied)
 
-    def _write(self, thing: Mapping[str, Any], reason: str, message: str, *, is_normal: bool) -> None:
-        metadata = thing["metadata"]
+    def _write(self, obj: Mapping[str, Any], reason: str, message: str, *, is_normal: bool) -> None:
+        metadata = obj["metadata"]
         now = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         event = {
             "apiVersion": "v1",
             "kind": "Event",
             "metadata": {"name": f"{metadata['name']}.{secrets.token_hex(8)}", "namespace": metadata["namespace"]},
             "involvedObject": {
-                "apiVersion": thing["apiVersion"],
-                "kind": thing["kind"],
+                "apiVersion": obj["apiVersion"],
+                "kind": obj["kind"],
                 "name": metadata["name"],
                 "namespace": metadata["namespace"],
                 "uid": metadata["uid"],

@@ -1,4 +1,4 @@
-"""Reading a DynamoGraphDeployment, whatever its shape.
+"""Components, replicas and GPUs of a DynamoGraphDeployment, in each of its shapes.
 
 ==================  =======================================  ==============================  =====================
 shape               components                               a component's role              ``replicas`` left out
@@ -21,7 +21,12 @@ from typing import Any
 
 from dynamo_planner.core.snapshot import Role
 from dynamo_planner.executors.kubernetes.pods import template_gpus
-from dynamo_planner.executors.kubernetes.replica_status import Reading, UnknownError, check_observed, condition
+from dynamo_planner.executors.kubernetes.replica_status import (
+    ReplicaReport,
+    ReplicasUnknownError,
+    check_observed,
+    condition,
+)
 
 GRAPH_LABEL = "nvidia.com/dynamo-graph-deployment-name"
 COMPONENT_LABEL = "nvidia.com/dynamo-component"
@@ -40,25 +45,25 @@ class Component:
 
     @property
     def target(self) -> int:
-        """The replicas that the graph's spec says, or what it means by saying none."""
-        said = self.spec.get("replicas")
+        """The replicas in the graph's spec, or what the lack of a number means."""
+        replicas = self.spec.get("replicas")
         default = 1 if self.index is None else 0
-        return int(said) if said is not None else default
+        return int(replicas) if replicas is not None else default
 
 
 def components(graph: Mapping[str, Any]) -> dict[str, Component]:
-    """The components of a graph by name. Raises :class:`UnknownError` for a spec of no known shape."""
+    """The components of a graph by name. Raises :class:`ReplicasUnknownError` for a spec of no known shape."""
     spec = graph.get("spec") or {}
     if isinstance(listed := spec.get("components"), list):
         return {each["name"]: Component(each["name"], each.get("type"), n, each) for n, each in enumerate(listed)}
     if isinstance(mapped := spec.get("services"), Mapping):
         kinds = {name: each.get("subComponentType") or each.get("componentType") for name, each in mapped.items()}
         return {name: Component(name, kinds[name], None, each) for name, each in mapped.items()}
-    raise UnknownError("its spec has neither components nor services: there is no known shape of it")
+    raise ReplicasUnknownError("its spec has neither components nor services: there is no known shape of it")
 
 
 def component_of(graph: Mapping[str, Any], name: str | None, role: Role) -> Component:
-    """The component of this name, or the only one that has the role. Raises :class:`UnknownError`.
+    """The component of this name, or the only one that has the role. Raises :class:`ReplicasUnknownError`.
 
     A component of the general type ``worker`` is aggregated, or decodes where others do the prefill; an only one of
     type ``decode`` beside no prefill is aggregated too.
@@ -66,7 +71,7 @@ def component_of(graph: Mapping[str, Any], name: str | None, role: Role) -> Comp
     there = components(graph)
     if name is not None:
         if name not in there:
-            raise UnknownError(f"it has no component {name!r}; it has {_listed(there)}")
+            raise ReplicasUnknownError(f"it has no component {name!r}; it has {_listed(there)}")
         return there[name]
     of = {kind: [each for each in there.values() if each.kind == kind] for kind in ("prefill", "decode", "worker")}
     if role == "prefill":
@@ -77,7 +82,7 @@ def component_of(graph: Mapping[str, Any], name: str | None, role: Role) -> Comp
         found = of["worker"] or ([] if of["prefill"] else of["decode"])
     if len(found) != 1:
         many = "several components" if found else "no component"
-        raise UnknownError(f"it has {many} of the role {role}, give target.component: it has {_listed(there)}")
+        raise ReplicasUnknownError(f"it has {many} of the role {role}, give target.component: it has {_listed(there)}")
     return found[0]
 
 
@@ -85,28 +90,28 @@ def _listed(there: Mapping[str, Component]) -> str:
     return ", ".join(f"{each.name} ({each.kind or 'no type'})" for each in there.values()) or "none"
 
 
-def read_component(graph: Mapping[str, Any], component: Component, target: int | None = None) -> Reading:
-    """What a graph says of one component; ``target`` is that of its scaling adapter, where it has one.
+def read_component(graph: Mapping[str, Any], component: Component, target: int | None = None) -> ReplicaReport:
+    """What a graph reports of one component; ``target`` is that of its scaling adapter, where it has one.
 
-    Raises :class:`UnknownError` while a rollout is under way and where the status is not of this generation.
+    Raises :class:`ReplicasUnknownError` while a rollout is under way and where the status is not of this generation.
     """
     check_observed(graph)
     status = graph["status"]
     phase = (status.get("rollingUpdate") or {}).get("phase")
     ready = condition(graph, "Ready")
     if phase not in _SETTLED_PHASES or (ready.get("status") == "False" and ready.get("reason") == "updating"):
-        raise UnknownError(f"a rollout is in progress ({phase or ready.get('message') or 'updating'})")
+        raise ReplicasUnknownError(f"a rollout is in progress ({phase or ready.get('message') or 'updating'})")
     wanted = component.target if target is None else target
     counts = _counts(status, component.name)
     if not counts:
-        return Reading(target=wanted, ready=None)
+        return ReplicaReport(target=wanted, ready=None)
     replicas, updated = counts.get("replicas"), counts.get("updatedReplicas")
     grouped = counts.get("componentKind") == "PodCliqueScalingGroup"  # its updatedReplicas are only those ready
     if updated is not None and replicas is not None and updated < replicas and not grouped:
-        raise UnknownError(f"a rollout is in progress ({updated} of {replicas} replicas are updated)")
+        raise ReplicasUnknownError(f"a rollout is in progress ({updated} of {replicas} replicas are updated)")
     if target is None and component.spec.get("replicas") is None and replicas not in {None, wanted}:
-        raise UnknownError(f"spec.replicas is left out, which means {wanted}, and there are {replicas}: set it")
-    return Reading(target=wanted, ready=counts.get("availableReplicas", counts.get("readyReplicas")))
+        raise ReplicasUnknownError(f"spec.replicas is left out, which means {wanted}, and there are {replicas}: set it")
+    return ReplicaReport(target=wanted, ready=counts.get("availableReplicas", counts.get("readyReplicas")))
 
 
 def _counts(status: Mapping[str, Any], component: str) -> Mapping[str, Any]:
@@ -115,20 +120,20 @@ def _counts(status: Mapping[str, Any], component: str) -> Mapping[str, Any]:
 
 
 def gpus_of(graph: Mapping[str, Any], component: Component) -> int | None:
-    """GPUs per replica: what the status says for this generation, else the limits of its containers, of all nodes."""
+    """GPUs per replica: of the status if it is of this generation, else the limits of its containers on all nodes."""
     status, metadata = graph.get("status") or {}, graph["metadata"]
     counts = _counts(status, component.name)
     if "gpusPerReplica" in counts and status.get("observedGeneration", -1) >= metadata.get("generation", 0):
         return int(counts["gpusPerReplica"])
     nodes = int((component.spec.get("multinode") or {}).get("nodeCount", 1))
     resources = component.spec.get("resources") or {}
-    said = (resources.get("limits") or {}).get("gpu") or (resources.get("requests") or {}).get("gpu")
-    each = int(said) if said else template_gpus(component.spec.get("podTemplate"))
+    limit = (resources.get("limits") or {}).get("gpu") or (resources.get("requests") or {}).get("gpu")
+    each = int(limit) if limit else template_gpus(component.spec.get("podTemplate"))
     return nodes * each if each else None
 
 
 def adapter_target(adapter: Mapping[str, Any] | None, graph: str) -> int | None:
-    """The replicas that a scaling adapter was told, or ``None`` where it is not one of this graph."""
+    """The replicas that a scaling adapter requests, or ``None`` where it is not one of this graph."""
     spec = (adapter or {}).get("spec") or {}
     of = (spec.get("dgdRef") or {}).get("name")
     return spec.get("replicas") if of in {None, graph} else None

@@ -1,4 +1,4 @@
-"""What the pods of a pool say: since when replicas start, which cannot, and which are on their way out.
+"""The pods of a pool: since when replicas start, which cannot start, and which are terminating.
 
 A replica is a pod, or a group of pods that start and end together (LeaderWorkerSet, Grove's scaling groups).
 """
@@ -30,22 +30,22 @@ _CRASHES_ENOUGH = 3  # restarts of a container that runs for a moment between tw
 
 
 @dataclass(frozen=True)
-class Group:
-    """The pods of one replica, as one: ready when all are, and leaving or failed when one is."""
+class PodGroup:
+    """The pods of one replica, as one: ready when all are, terminating or failed when one is."""
 
     ready: bool
-    leaving: bool
+    terminating: bool
     since_s: float
-    """Since when it has been starting, where it is not ready."""
+    """Since when it has been starting (Unix seconds), where it is not ready."""
     trouble: str | None
     trouble_since_s: float
 
     def failed(self, at_s: float, after_s: float) -> bool:
         """Whether it has been unable to start for longer than ``after_s``."""
-        return self.trouble is not None and not self.leaving and at_s - self.trouble_since_s > after_s
+        return self.trouble is not None and not self.terminating and at_s - self.trouble_since_s > after_s
 
 
-def groups(pods: Iterable[Pod]) -> list[Group]:
+def groups(pods: Iterable[Pod]) -> list[PodGroup]:
     """The replicas that these pods make up, oldest start first."""
     members: dict[str, list[Pod]] = {}
     for pod in pods:
@@ -56,15 +56,15 @@ def groups(pods: Iterable[Pod]) -> list[Group]:
 def _group_of(pod: Pod) -> str:
     labels = pod["metadata"].get("labels", {})
     index = next((f"group {labels[label]}" for label in GROUP_LABELS if label in labels), None)
-    leaving = "leaving " if is_leaving(pod) else ""
-    return f"{leaving}{index or pod['metadata']['name']}"
+    terminating = "terminating " if is_terminating(pod) else ""
+    return f"{terminating}{index or pod['metadata']['name']}"
 
 
-def _group(pods: list[Pod]) -> Group:
+def _group(pods: list[Pod]) -> PodGroup:
     troubles = [(pod["metadata"]["name"], why) for pod in pods if (why := _trouble(pod)) is not None]
-    return Group(
+    return PodGroup(
         ready=all(is_ready(pod) for pod in pods),
-        leaving=is_leaving(pods[0]),
+        terminating=is_terminating(pods[0]),
         since_s=min(_starting_since_s(pod) for pod in pods),
         trouble=f"pod {troubles[0][0]}: {troubles[0][1][0]}" if troubles else None,
         trouble_since_s=min((since for _, (_, since) in troubles), default=0.0),
@@ -72,17 +72,17 @@ def _group(pods: list[Pod]) -> Group:
 
 
 def is_ready(pod: Pod) -> bool:
-    """Whether a pod takes requests."""
-    return not is_leaving(pod) and _condition(pod, "Ready").get("status") == "True"
+    """Whether a pod is ready, and so takes requests."""
+    return not is_terminating(pod) and _condition(pod, "Ready").get("status") == "True"
 
 
-def is_leaving(pod: Pod) -> bool:
-    """Whether a pod was told to end."""
+def is_terminating(pod: Pod) -> bool:
+    """Whether a pod is being deleted."""
     return "deletionTimestamp" in pod["metadata"]
 
 
-def leads(pod: Pod) -> bool:
-    """Whether a pod is the one of its group that answers; one of no group is."""
+def is_group_leader(pod: Pod) -> bool:
+    """Whether a pod is the one of its group that serves; a pod of no group is."""
     return bool((pod["metadata"].get("labels") or {}).get(LEADER_LABEL, "0") == "0")
 
 
@@ -124,19 +124,19 @@ def _trouble(pod: Pod) -> tuple[str, float] | None:
     scheduled = _condition(pod, "PodScheduled")
     if scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable":
         since = scheduled.get("lastTransitionTime") or pod["metadata"]["creationTimestamp"]
-        return _said("Unschedulable", scheduled), seconds(since)
+        return _with_message("Unschedulable", scheduled), seconds(since)
     status = pod.get("status", {})
     for container in [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]:
         waiting = container.get("state", {}).get("waiting") or {}
         ended = container.get("lastState", {}).get("terminated") or container.get("state", {}).get("terminated") or {}
         if waiting.get("reason") in _CANNOT_START:
-            return _said(waiting["reason"], waiting), _not_ready_since_s(pod)
+            return _with_message(waiting["reason"], waiting), _not_ready_since_s(pod)
         if container.get("restartCount", 0) >= _CRASHES_ENOUGH and ended.get("exitCode"):
-            return _said(f"crashed {container['restartCount']} times", ended), _not_ready_since_s(pod)
+            return _with_message(f"crashed {container['restartCount']} times", ended), _not_ready_since_s(pod)
     return None
 
 
-def _said(reason: str, of: Mapping[str, Any]) -> str:
+def _with_message(reason: str, of: Mapping[str, Any]) -> str:
     message = str(of.get("message", "")).strip()
     return f"{reason}: {message[:200]}" if message else reason
 

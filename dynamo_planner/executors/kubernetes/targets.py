@@ -1,4 +1,4 @@
-"""What is scaled: how its state is found, read afresh before a write, and changed."""
+"""Targets whose replicas are scaled: listed in a tick, fetched again before a write, and patched."""
 
 from __future__ import annotations
 
@@ -9,8 +9,12 @@ from typing import Any, Protocol
 
 from dynamo_planner.core.snapshot import Role
 from dynamo_planner.executors.kubernetes.api import Api, ApiError
-from dynamo_planner.executors.kubernetes.cluster import Cluster, Thing
-from dynamo_planner.executors.kubernetes.containers import Container, of_component, of_template
+from dynamo_planner.executors.kubernetes.cluster import Cluster, KubeObject
+from dynamo_planner.executors.kubernetes.container_args import (
+    Container,
+    container_of_component,
+    container_of_template,
+)
 from dynamo_planner.executors.kubernetes.graph import (
     COMPONENT_LABEL,
     GRAPH_LABEL,
@@ -21,7 +25,7 @@ from dynamo_planner.executors.kubernetes.graph import (
     read_component,
 )
 from dynamo_planner.executors.kubernetes.pool import CustomTarget, GraphTarget, Target, WorkloadTarget
-from dynamo_planner.executors.kubernetes.replica_status import Reading, UnknownError
+from dynamo_planner.executors.kubernetes.replica_status import ReplicaReport, ReplicasUnknownError
 from dynamo_planner.executors.kubernetes.resources import GRAPH_GROUP, Resource, adapters
 from dynamo_planner.executors.kubernetes.workload import read_scaled, read_workload, selector_of, workload_gpus
 
@@ -30,27 +34,38 @@ Reference = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
-class Found:
-    """A subject as it was listed. ``read`` gives its reading or raises :class:`UnknownError`, ``pods`` its pods.
+class ListedTarget:
+    """A target as it was listed in this tick.
 
-    ``scaled`` is the object that holds its replicas: itself, or its scaling adapter.
+    Args:
+        obj: The object.
+        scaled: The object that holds its replicas: itself, or its scaling adapter.
+        gpus: GPUs per replica, or ``None`` where the object does not say.
+        read: Returns what it reports of its replicas, or raises :class:`ReplicasUnknownError`.
+        pods: Lists its pods, or raises :class:`ApiError`.
     """
 
-    thing: Thing
-    scaled: Thing
+    obj: KubeObject
+    scaled: KubeObject
     gpus: int | None
-    read: Callable[[], Reading]
-    pods: Callable[[], list[Thing]]
+    read: Callable[[], ReplicaReport]
+    pods: Callable[[], list[KubeObject]]
 
 
 @dataclass(frozen=True)
-class Fresh:
-    """A subject as it is just before a write: the object or its scale, its replicas, and the change of these.
+class FetchedTarget:
+    """A target as it was fetched just before a write.
 
-    ``patch`` holds the version that was read, so that the write fails where anything came in between.
+    Args:
+        obj: The object, or its scale.
+        replicas: Its replicas.
+        resource: The kind of object that is written.
+        subresource: ``"scale"``, or empty for the object itself.
+        patch: The patch to other replicas. It holds the version that was read, so that the write fails where anything
+            came in between.
     """
 
-    thing: Thing
+    obj: KubeObject
     replicas: int
     resource: Resource
     subresource: str
@@ -58,44 +73,47 @@ class Fresh:
 
     @property
     def uid(self) -> str:
-        """What tells an object from another one that had its name before."""
-        return str(self.thing["metadata"]["uid"])
+        """The object's uid, which another object of the same name does not have."""
+        return str(self.obj["metadata"]["uid"])
 
     @property
     def name(self) -> str:
         """The name of the object that is written."""
-        return str(self.thing["metadata"]["name"])
+        return str(self.obj["metadata"]["name"])
 
 
-class Subject(Protocol):
-    """Something whose replicas can be read and set."""
+class ScaleTarget(Protocol):
+    """An object, or a part of one, whose replicas can be read and set."""
 
     namespace: str
 
-    def find(self, cluster: Cluster) -> Found:
-        """It, in what was listed. Raises :class:`ApiError`, or :class:`UnknownError` where it has no such part."""
+    def find(self, cluster: Cluster) -> ListedTarget:
+        """The target in this tick.
 
-    def fresh(self, api: Api) -> Fresh:
-        """It, read now. Raises :class:`ApiError` and :class:`UnknownError`."""
+        Raises :class:`ApiError`, and :class:`ReplicasUnknownError` where it has no such part.
+        """
+
+    def fetch(self, api: Api) -> FetchedTarget:
+        """The target, read now. Raises :class:`ApiError` and :class:`ReplicasUnknownError`."""
 
     def references(self) -> frozenset[Reference]:
-        """What an autoscaler's target would be, were it to scale the same."""
+        """The references by which an autoscaler would scale the same target."""
 
-    def whole(self, api: Api) -> tuple[Thing, Resource]:
-        """The object with the pod template, read now, and where it is. Raises :class:`ApiError`."""
+    def whole(self, api: Api) -> tuple[KubeObject, Resource]:
+        """The object with the pod template, read now, and its resource. Raises :class:`ApiError`."""
 
-    def container(self, thing: Thing, name: str | None) -> Container:
-        """The engine's container in it. Raises :class:`UnknownError` and :class:`NotUnderstoodError`."""
+    def container(self, obj: KubeObject, name: str | None) -> Container:
+        """The engine's container in it. Raises :class:`ReplicasUnknownError` and :class:`UnsupportedManifestError`."""
 
 
-def subject_of(target: Target, namespace: str, role: Role, cluster: Cluster) -> Subject:
-    """What a pool's target stands for."""
+def scale_target_of(target: Target, namespace: str, role: Role, cluster: Cluster) -> ScaleTarget:
+    """The target of a pool, for reading and writing."""
     if isinstance(target, GraphTarget):
-        return GraphSubject(target, namespace, role, cluster)
-    return ScaleSubject(target, namespace, cluster)
+        return GraphScaleTarget(target, namespace, role, cluster)
+    return SubresourceScaleTarget(target, namespace, cluster)
 
 
-class ScaleSubject:
+class SubresourceScaleTarget:
     """An object with a scale subresource."""
 
     def __init__(self, target: WorkloadTarget | CustomTarget, namespace: str, cluster: Cluster) -> None:
@@ -105,45 +123,45 @@ class ScaleSubject:
     def references(self) -> frozenset[Reference]:
         return frozenset({(self.target.resource.group, self.target.kind, self.target.name)})
 
-    def find(self, cluster: Cluster) -> Found:
+    def find(self, cluster: Cluster) -> ListedTarget:
         target = self.target
-        thing = cluster.find(target.resource, self.namespace, target.name)
+        obj = cluster.find(target.resource, self.namespace, target.name)
         if isinstance(target, WorkloadTarget):
-            return Found(
-                thing=thing,
-                scaled=thing,
-                gpus=workload_gpus(target.kind, thing),
-                read=lambda: read_workload(target.kind, thing),
-                pods=lambda: cluster.pods(self.namespace, selector_of(target.kind, thing)),
+            return ListedTarget(
+                obj=obj,
+                scaled=obj,
+                gpus=workload_gpus(target.kind, obj),
+                read=lambda: read_workload(target.kind, obj),
+                pods=lambda: cluster.pods(self.namespace, selector_of(target.kind, obj)),
             )
-        return Found(
-            thing=thing,
-            scaled=thing,
+        return ListedTarget(
+            obj=obj,
+            scaled=obj,
             gpus=None,
-            read=lambda: read_scaled(thing, cluster.scale(target.resource, self.namespace, target.name)),
+            read=lambda: read_scaled(obj, cluster.scale(target.resource, self.namespace, target.name)),
             pods=lambda: self._selected(cluster),
         )
 
-    def whole(self, api: Api) -> tuple[Thing, Resource]:
+    def whole(self, api: Api) -> tuple[KubeObject, Resource]:
         return api.get(self.target.resource, self.namespace, self.target.name), self.target.resource
 
-    def container(self, thing: Thing, name: str | None) -> Container:
-        return of_template("/spec/template", (thing.get("spec") or {}).get("template"), name)
+    def container(self, obj: KubeObject, name: str | None) -> Container:
+        return container_of_template("/spec/template", (obj.get("spec") or {}).get("template"), name)
 
-    def _selected(self, cluster: Cluster) -> list[Thing]:
+    def _selected(self, cluster: Cluster) -> list[KubeObject]:
         scale = cluster.scale(self.target.resource, self.namespace, self.target.name)
         selector = (scale.get("status") or {}).get("selector")
         if not selector:
-            raise UnknownError("its scale has no selector for its pods")
+            raise ReplicasUnknownError("its scale has no selector for its pods")
         return cluster.pods(self.namespace, selector)
 
-    def fresh(self, api: Api) -> Fresh:
+    def fetch(self, api: Api) -> FetchedTarget:
         scale = api.get(self.target.resource, self.namespace, self.target.name, "scale")
         replicas = int((scale.get("spec") or {}).get("replicas", 0))  # a Scale leaves out zero
         return _by_scale(scale, replicas, self.target.resource)
 
 
-class GraphSubject:
+class GraphScaleTarget:
     """A component of a DynamoGraphDeployment: scaled through its adapter, and without one in the graph."""
 
     def __init__(self, target: GraphTarget, namespace: str, role: Role, cluster: Cluster) -> None:
@@ -165,35 +183,35 @@ class GraphSubject:
         self._graphs, self._component = graphs, component.name
         return component
 
-    def find(self, cluster: Cluster) -> Found:
+    def find(self, cluster: Cluster) -> ListedTarget:
         graphs = cluster.graphs(self.namespace)
         graph = cluster.find(graphs, self.namespace, self.target.name)
         component = self._part(graph, graphs)
         adapter = self._adapter(cluster, adapters(graphs.version))
         target = adapter_target(adapter, self.target.name)
 
-        def pods() -> list[Thing]:
+        def pods() -> list[KubeObject]:
             alone = cluster.is_alone(graphs.plural, self.namespace)
             of_graph = cluster.pods_with(self.namespace, GRAPH_LABEL, self.target.name, alone=alone)
             name = component.name.lower()
             return [pod for pod in of_graph if pod["metadata"]["labels"].get(COMPONENT_LABEL, "").lower() == name]
 
-        return Found(
-            thing=graph,
+        return ListedTarget(
+            obj=graph,
             scaled=graph if adapter is None or target is None else adapter,
             gpus=gpus_of(graph, component),
             read=lambda: read_component(graph, component, target),
             pods=pods,
         )
 
-    def whole(self, api: Api) -> tuple[Thing, Resource]:
+    def whole(self, api: Api) -> tuple[KubeObject, Resource]:
         graphs = self._graphs or self._cluster.graphs(self.namespace)
         return api.get(graphs, self.namespace, self.target.name), graphs
 
-    def container(self, thing: Thing, name: str | None) -> Container:
-        return of_component(component_of(thing, self.target.component, self._role), name)
+    def container(self, obj: KubeObject, name: str | None) -> Container:
+        return container_of_component(component_of(obj, self.target.component, self._role), name)
 
-    def _adapter(self, cluster: Cluster, resource: Resource) -> Thing | None:
+    def _adapter(self, cluster: Cluster, resource: Resource) -> KubeObject | None:
         cluster.expect(resource.plural, self.namespace, self._adapter_name)
         try:
             return cluster.objects(resource, self.namespace).get(self._adapter_name)
@@ -202,7 +220,7 @@ class GraphSubject:
                 raise
             return None
 
-    def fresh(self, api: Api) -> Fresh:
+    def fetch(self, api: Api) -> FetchedTarget:
         graphs = self._graphs or self._cluster.graphs(self.namespace)
         if self._component is None:
             self._part(api.get(graphs, self.namespace, self.target.name), graphs)
@@ -212,13 +230,13 @@ class GraphSubject:
         except ApiError as error:
             if error.status != 404:
                 raise
-            return self._fresh_graph(api, graphs)
+            return self._fetch_graph(api, graphs)
         replicas = adapter_target(adapter, self.target.name)
         if replicas is None:
-            return self._fresh_graph(api, graphs)
+            return self._fetch_graph(api, graphs)
         return _by_scale(adapter, replicas, scaled_by)
 
-    def _fresh_graph(self, api: Api, graphs: Resource) -> Fresh:
+    def _fetch_graph(self, api: Api, graphs: Resource) -> FetchedTarget:
         graph = api.get(graphs, self.namespace, self.target.name)
         component = self._part(graph, graphs)
         version = graph["metadata"]["resourceVersion"]
@@ -234,23 +252,23 @@ class GraphSubject:
                 {"op": "replace", "path": "/metadata/resourceVersion", "value": version},
             ]
 
-        return Fresh(graph, component.target, graphs, "", patch)
+        return FetchedTarget(graph, component.target, graphs, "", patch)
 
 
-def _by_scale(thing: Thing, replicas: int, resource: Resource) -> Fresh:
-    version = thing["metadata"]["resourceVersion"]
+def _by_scale(obj: KubeObject, replicas: int, resource: Resource) -> FetchedTarget:
+    version = obj["metadata"]["resourceVersion"]
 
     def patch(wanted: int) -> Any:
         return {"metadata": {"resourceVersion": version}, "spec": {"replicas": wanted}}
 
-    return Fresh(thing, replicas, resource, "scale", patch)
+    return FetchedTarget(obj, replicas, resource, "scale", patch)
 
 
-def changed_by(thing: Mapping[str, Any]) -> str | None:
+def changed_by(obj: Mapping[str, Any]) -> str | None:
     """Who last wrote the replicas of an object, as far as the server kept account of it."""
     entries = [
         entry
-        for entry in thing["metadata"].get("managedFields") or ()
+        for entry in obj["metadata"].get("managedFields") or ()
         if '"f:replicas"' in json.dumps(entry.get("fieldsV1", {}).get("f:spec"))
     ]
     latest = max(entries, key=lambda entry: entry.get("time", ""), default=None)

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from dynamo_planner import KnobPolicy, Observation, Planner, PoolMetrics, Replicas, SetKnob, Sla, Traffic
 from dynamo_planner.engines import Knob, catalogue
 from dynamo_planner.executors import ExecutorError
-from dynamo_planner.executors.kubernetes.container_args import NotUnderstoodError, place_of
+from dynamo_planner.executors.kubernetes.container_args import UnsupportedManifestError, locate_knob
 from tests.support.kubernetes.cluster import Place
 from tests.support.kubernetes.faulty_proxy import Fault, Proxy
 from tests.support.kubernetes.objects import (
@@ -249,11 +249,11 @@ def test_a_policy_turns_the_knob_of_a_graph(kubernetes: Place) -> None:
         ({"command": ["vllm", "serve", "--max-num-seqs", "8"]}, 8),
         ({"command": ["bash", "-lc"], "args": ["vllm serve --max-num-seqs 8"]}, 8),
         ({"command": ["bash", "-c", "vllm serve --max-num-seqs=8; sleep 1"]}, "'8;' is no plain number"),
-        ({}, "does not say --max-num-seqs: add it, with the value that it has now"),
-        ({"args": ["--max-num-seqs", "8", "--max-num-seqs=9"]}, "says --max-num-seqs 2 times: leave one"),
+        ({}, "--max-num-seqs is not there: add it, with the value that it has now"),
+        ({"args": ["--max-num-seqs", "8", "--max-num-seqs=9"]}, "--max-num-seqs is there 2 times: leave one"),
         ({"args": ["--max-num-seqs"]}, "--max-num-seqs has no value: give it one"),
         ({"args": ["--max-num-seqs", "$(SEQS)"]}, r"'\$\(SEQS\)' is no plain number"),
-        ({"args": ["--max-num-seqs-extra", "8"]}, "does not say --max-num-seqs"),
+        ({"args": ["--max-num-seqs-extra", "8"]}, "--max-num-seqs is not there"),
         ({"args": "--max-num-seqs 8"}, "args is no list of texts: make it one"),
         ({"args": ["run", "--max-num-seqs 8"]}, "is inside a longer text: make it a word of its own"),
         ({"command": ["sh", "-c", 'vllm serve --max-num-seqs "8"']}, "'\"8\"' is no plain number"),
@@ -262,10 +262,10 @@ def test_a_policy_turns_the_knob_of_a_graph(kubernetes: Place) -> None:
 )
 def test_only_what_is_certain_is_understood(container: dict[str, Any], found: int | str) -> None:
     if isinstance(found, int):
-        assert place_of(container, "", SEQS).value == found
+        assert locate_knob(container, "", SEQS).value == found
         return
-    with pytest.raises(NotUnderstoodError, match=found):
-        place_of(container, "", SEQS)
+    with pytest.raises(UnsupportedManifestError, match=found):
+        locate_knob(container, "", SEQS)
 
 
 @pytest.mark.parametrize(

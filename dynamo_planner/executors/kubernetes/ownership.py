@@ -1,0 +1,117 @@
+"""Ownership of a pool's replica count: this planner, an autoscaler, or another writer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, Literal
+
+from dynamo_planner.executors.kubernetes.api import ApiError
+from dynamo_planner.executors.kubernetes.cluster import Cluster
+from dynamo_planner.executors.kubernetes.resources import AUTOSCALERS, SCALED_OBJECTS
+from dynamo_planner.executors.kubernetes.targets import Reference, ScaleTarget
+
+logger = logging.getLogger(__name__)
+
+WhenChanged = Literal["yield", "retake"]
+
+_KINDS = ((SCALED_OBJECTS, "ScaledObject"), (AUTOSCALERS, "HorizontalPodAutoscaler"))
+"""ScaledObjects first: KEDA makes an HPA for each, and the ScaledObject is what a person has written."""
+
+
+class ReplicaClaim:
+    """The planner's claim on the replica count of one pool.
+
+    A change by another writer shows as a count that differs from the one last observed or written. With ``yield`` the
+    planner then leaves the pool alone for ``yield_s``, or until the count is what it wrote itself; with ``retake`` it
+    goes on from the new count at once. The claim is kept in memory: a planner that starts claims nothing.
+
+    Args:
+        pool: Name of the pool, for messages.
+        when_changed: ``"yield"`` or ``"retake"``.
+        yield_s: Seconds that a pool is left alone after another writer changed it.
+    """
+
+    def __init__(self, pool: str, when_changed: WhenChanged, yield_s: float) -> None:
+        self._pool, self._when_changed, self._yield_s = pool, when_changed, yield_s
+        self._observed: int | None = None
+        self._pending: int | None = None
+        self._own: int | None = None
+        self._uid: str | None = None
+        self._yields_until_s = 0.0
+        self._why = ""
+        self.target_since_s = 0.0
+        """When the present target was first observed (Unix seconds)."""
+
+    def forget(self) -> None:
+        """Drop what was observed and written, because the writer may have changed: nothing is compared with it."""
+        self._observed = self._pending = self._own = self._uid = None
+        self._yields_until_s = 0.0
+
+    def observe(self, replicas: int, uid: str, at_s: float, by: Callable[[], str | None]) -> None:
+        """Take in a target that was read, and notice a change by another writer; ``by`` names it."""
+        if uid != self._uid:
+            self.forget()
+        if replicas != self._observed:
+            self.target_since_s = at_s
+        if replicas == self._pending:
+            self._own = replicas
+        elif self._observed not in {None, replicas}:
+            self._changed(replicas, at_s, by() or "another writer")
+        if replicas == self._own:
+            self._yields_until_s = 0.0
+        self._observed, self._pending, self._uid = replicas, None, uid
+
+    def _changed(self, replicas: int, at_s: float, by: str) -> None:
+        self._why = f"{by} changed the replicas from {self._observed} to {replicas}"
+        if self._when_changed == "yield":
+            self._yields_until_s = at_s + self._yield_s
+        then = f"left alone for {self._yield_s:g} s" if self._when_changed == "yield" else "taken back if need be"
+        logger.warning("%s: %s: %s", self._pool, self._why, then)
+
+    def is_same(self, uid: str) -> bool:
+        """Whether this is the object that was last observed."""
+        return self._uid in {None, uid}
+
+    def is_pending_write(self, replicas: int) -> bool:
+        """Whether a write of this number began whose answer never came."""
+        return self._pending == replicas
+
+    def begin_write(self, replicas: int) -> None:
+        """Begin a write of this number; if its answer is lost, the number is the planner's all the same."""
+        self._pending = replicas
+
+    def wrote(self, replicas: int, at_s: float) -> None:
+        """Take in that the server accepted this number."""
+        self._observed, self._own, self._pending, self.target_since_s = replicas, replicas, None, at_s
+
+    def yields(self, at_s: float) -> str | None:
+        """Why the pool is left alone now, or ``None``."""
+        left_s = self._yields_until_s - at_s
+        return f"{self._why}: left alone for another {left_s:.0f} s (when_changed: yield)" if left_s > 0 else None
+
+
+def autoscaler_of(target: ScaleTarget, cluster: Cluster) -> str | None:
+    """The HPA or KEDA ScaledObject that scales a target, by kind and name.
+
+    HPAs are listed in ``autoscaling/v1``, which old and new servers have. A server without KEDA has no ScaledObjects.
+    Raises :class:`ApiError` where they cannot be listed.
+    """
+    references = target.references()
+    for resource, kind in _KINDS:
+        try:
+            listed = cluster.objects(resource, target.namespace)
+        except ApiError as error:
+            if error.status == 404 and resource is SCALED_OBJECTS:
+                continue
+            raise
+        for name, obj in listed.items():
+            if _reference(obj["spec"].get("scaleTargetRef") or {}) in references:
+                return f"{kind} {name}"
+    return None
+
+
+def _reference(target: dict[str, Any]) -> Reference:
+    """What a ``scaleTargetRef`` points to; KEDA's own defaults where it leaves something out."""
+    version = target.get("apiVersion") or "apps/v1"
+    return version.rpartition("/")[0], target.get("kind") or "Deployment", str(target.get("name"))
