@@ -12,9 +12,8 @@ if TYPE_CHECKING:
     from dynamo_planner.policies.laws.kpa import KpaLaw
     from dynamo_planner.policies.laws.ray_serve import RayServeLaw
     from dynamo_planner.policies.laws.wva import WvaLaw
-    from dynamo_planner.policies.schedule import Schedule
+    from dynamo_planner.policies.schedule import Schedule, StaticLaw
     from dynamo_planner.policies.sla import SlaPolicy
-    from dynamo_planner.policies.static import StaticLaw
 
 __getattr__ = lazy_exports(
     __name__,
@@ -27,7 +26,7 @@ __getattr__ = lazy_exports(
         "RayServeLaw": "laws.ray_serve",
         "Schedule": "schedule",
         "SlaPolicy": "sla",
-        "StaticLaw": "static",
+        "StaticLaw": "schedule",
         "WvaLaw": "laws.wva",
     },
 )

@@ -10,7 +10,7 @@ POLICIES.ship(
         "sla": "dynamo_planner.policies.sla:SlaPolicy",
         "knobs": "dynamo_planner.policies.knobs:KnobPolicy",
         "schedule": "dynamo_planner.policies.schedule:Schedule",
-        "static": "dynamo_planner.policies.static:StaticLaw",
+        "static": "dynamo_planner.policies.schedule:StaticLaw",
         "hpa": "dynamo_planner.policies.laws.hpa:HpaLaw",
         "kpa": "dynamo_planner.policies.laws.kpa:KpaLaw",
         "keda_slo": "dynamo_planner.policies.laws.keda_slo:KedaSloLaw",

@@ -1,4 +1,4 @@
-"""Schedule: so many replicas at a time of the day, or of a trace, that were planned beforehand.
+"""Planned and static replica counts: a schedule by time of day or along a trace, and a constant baseline.
 
 >>> from dynamo_planner import PoolSpec, PoolStatus
 >>> policy = Schedule(plan={"decode": ((0, 2), (3600, 5))})
@@ -6,6 +6,8 @@
 >>> snapshots = [Snapshot(at_s=at_s, pools={"decode": pool}) for at_s in (0, 1800, 4000)]
 >>> [decision.targets["decode"] for decision in policy.replay(snapshots)]
 [2, 2, 5]
+>>> dict(StaticLaw(replicas={"decode": 5}).decide(snapshots[0]).targets)
+{'decode': 5}
 """
 
 from __future__ import annotations
@@ -23,9 +25,12 @@ from dynamo_planner.core.values import Count, ReadOnly
 
 
 class Schedule(Policy, kind="schedule"):
-    """Each pool has ``((from_s, replicas), ...)``, in the order of time; ``from_s`` counts from ``start_s`` (Unix
-    seconds), and with ``every_s`` starts anew after so long (86,400 for every day). Before its first step a pool is
-    left as it is.
+    """Planned replicas per pool, as steps over time. Before its first step a pool is held.
+
+    Args:
+        plan: Per pool ``((from_s, replicas), ...)``, in the order of time; ``from_s`` is in seconds after ``start_s``.
+        start_s: When the plan starts, in Unix seconds. Default 0.
+        every_s: The period after which the plan repeats, in seconds: 86,400 for every day. Default ``None``, once.
     """
 
     plan: ReadOnly[str, tuple[tuple[float, Count], ...]]
@@ -51,3 +56,17 @@ class Schedule(Policy, kind="schedule"):
                 count = self.plan[name][step - 1][1] if step else 0
                 entries[name] = Want(count, float(count)) if step else Hold("before the first step", "NotYet")
         return Proposal(pools=entries), state
+
+
+class StaticLaw(Policy, kind="static"):
+    """Constant replicas per pool, the plainest baseline. A pool without an entry keeps its replicas.
+
+    Args:
+        replicas: The replicas of each pool by name.
+    """
+
+    replicas: ReadOnly[str, Count]
+
+    def propose(self, snapshot: Snapshot, state: Any) -> tuple[Proposal, Any]:
+        wanted = {name: Want(count, float(count)) for name, count in self.replicas.items() if name in snapshot.pools}
+        return Proposal(pools=wanted), state

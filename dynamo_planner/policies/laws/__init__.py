@@ -1,1 +1,1 @@
-"""Scaling rules of other systems, to compare with."""
+"""Scaling rules of other systems, as baselines to compare with."""

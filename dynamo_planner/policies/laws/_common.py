@@ -1,4 +1,4 @@
-"""What the laws of other systems read of a pool: a number, or a :class:`Hold` that says what is unknown.
+"""Readings of a pool for the laws of other systems: a number, or a :class:`Hold` that names what is unknown.
 
 >>> from dynamo_planner import PoolSpec, PoolStatus
 >>> pool = PoolStatus(spec=PoolSpec(role="decode"), replicas=4, queued=2, running=10, coverage=0.5)
@@ -17,10 +17,16 @@ from dynamo_planner.core.decision import Hold, Want
 from dynamo_planner.core.snapshot import Dist, PoolStatus, Snapshot
 
 FRESH_S = 60.0
-"""What was observed longer ago than this is unknown to a law that does not say otherwise."""
+"""The default age, in seconds, from which on an observation is unknown."""
 
-LARGEST = 1e12
-"""Numbers are cut off here, so that no sum of them overflows."""
+LARGEST_METRIC = 1e12
+"""Metrics are cut off here, so that no sum of them overflows."""
+
+LARGEST_LOAD_REPLICAS = 1e9
+"""``Want.load`` is cut off here, in replicas."""
+
+LARGEST_COUNT = 10**9
+"""Targets are cut off here, in replicas."""
 
 UNREADABLE = Hold("the number of its replicas could not be read", "ReplicasUnknown")
 NO_TARGET = Hold("there is no target for its role", "NoOpinion")
@@ -29,22 +35,22 @@ NO_TARGET = Hold("there is no target for its role", "NoOpinion")
 def per_replica(
     snapshot: Snapshot, name: str, field: Literal["queued", "running", "kv_usage"], fresh_s: float = FRESH_S
 ) -> float | Hold:
-    """The mean of a metric over the ready replicas that were seen."""
+    """The mean of a metric over the ready replicas that were observed."""
     pool = snapshot.pools[name]
-    seen = workers_seen(pool)
+    observed = workers_observed(pool)
     if snapshot.age_s(pool.observed_at_s) > fresh_s:
         return Hold("its metrics are too old, or of unknown age", "MetricUnknown")
     value: float | None = getattr(pool, field)
     if value is None:
         cause = snapshot.missing.get(f"pools.{name}.{field}") or snapshot.missing.get(f"pools.{name}")
         return Hold(f"{field} is unknown" + (f": {cause}" if cause else ""), "MetricUnknown")
-    if not seen:
-        return Hold("its metrics are unknown: no ready replica was seen", "MetricUnknown")
-    return min(value if field == "kv_usage" else value / seen, LARGEST)
+    if not observed:
+        return Hold("its metrics are unknown: no ready replica was observed", "MetricUnknown")
+    return min(value if field == "kv_usage" else value / observed, LARGEST_METRIC)
 
 
 def requests(snapshot: Snapshot, name: str, fresh_s: float = FRESH_S) -> float | Hold:
-    """The requests that wait and run in a pool; replicas that were not seen count as those that were."""
+    """The requests waiting and running in a pool; replicas that were not observed count as those that were."""
     waiting, running = (per_replica(snapshot, name, field, fresh_s) for field in ("queued", "running"))
     if isinstance(waiting, Hold):
         return waiting
@@ -54,29 +60,29 @@ def requests(snapshot: Snapshot, name: str, fresh_s: float = FRESH_S) -> float |
     return (waiting + running) * (pool.replicas.ready if pool.replicas else 0)
 
 
-def workers_seen(pool: PoolStatus) -> float:
-    """How many ready replicas the metrics of a pool are of."""
+def workers_observed(pool: PoolStatus) -> float:
+    """The ready replicas that the metrics of a pool cover."""
     ready = pool.replicas.ready if pool.replicas else 0
     return ready if pool.coverage is None else ready * pool.coverage
 
 
 def traffic(snapshot: Snapshot, field: str, fresh_s: float = FRESH_S) -> float | Hold:
     """A number of the traffic, or the mean of one of its distributions."""
-    seen = snapshot.traffic
-    if snapshot.age_s(seen.observed_at_s) > fresh_s:
-        return Hold("the traffic was seen too long ago, or at an unknown time", "MetricUnknown")
-    value = getattr(seen, field)
+    observed = snapshot.traffic
+    if snapshot.age_s(observed.observed_at_s) > fresh_s:
+        return Hold("the traffic was observed too long ago, or at an unknown time", "MetricUnknown")
+    value = getattr(observed, field)
     value = value.mean if isinstance(value, Dist) else value
-    return Hold(f"traffic.{field} is unknown", "MetricUnknown") if value is None else min(float(value), LARGEST)
+    return Hold(f"traffic.{field} is unknown", "MetricUnknown") if value is None else min(float(value), LARGEST_METRIC)
 
 
 def is_idle(snapshot: Snapshot, fresh_s: float = FRESH_S) -> bool:
-    """No request arrives or waits at the frontend, freshly observed."""
+    """Whether no request arrives or waits at the frontend, freshly observed."""
     return traffic(snapshot, "requests_per_s", fresh_s) == 0 and not snapshot.traffic.queued
 
 
 def asleep(snapshot: Snapshot, fresh_s: float = FRESH_S) -> Want | Hold:
-    """What becomes of a pool without replicas: woken up where requests come, as a queue in front of it would do."""
+    """The verdict on a pool at zero replicas: woken up where requests come, as a queue in front of it would do."""
     if snapshot.age_s(snapshot.traffic.observed_at_s) > fresh_s:
         return Hold("asleep, and the traffic is unknown", "MetricUnknown")
     comes = snapshot.traffic.requests_per_s or snapshot.traffic.queued

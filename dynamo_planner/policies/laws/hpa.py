@@ -19,16 +19,26 @@ from dynamo_planner.core.decision import Hold, Proposal, Reason, Want
 from dynamo_planner.core.policy import Policy
 from dynamo_planner.core.snapshot import PoolStatus, Replicas, Snapshot
 from dynamo_planner.core.values import Frozen
-from dynamo_planner.policies.laws._common import FRESH_S, UNREADABLE, per_replica, requests, traffic, workers_seen
+from dynamo_planner.policies.laws._common import (
+    FRESH_S,
+    LARGEST_LOAD_REPLICAS,
+    UNREADABLE,
+    per_replica,
+    requests,
+    traffic,
+    workers_observed,
+)
 
 MetricName = Literal["requests", "queued", "running", "kv_usage", "requests_per_s"]
 
 
 class HpaMetric(Frozen):
-    """A metric and its average per replica that is aimed at.
+    """A metric and the average per replica to aim at.
 
-    ``requests_per_s`` are the arrivals at the frontend, an external metric; the others are of the replicas.
-    ``requests`` are those that wait or run.
+    Args:
+        name: ``requests_per_s`` are the arrivals at the frontend, an external metric; the others are of the replicas.
+            ``requests`` are those that wait or run.
+        target: In the unit of the metric, per replica.
     """
 
     name: MetricName
@@ -36,22 +46,29 @@ class HpaMetric(Frozen):
 
 
 class HpaLaw(Policy, kind="hpa"):
-    """What the HPA v2 of Kubernetes wants, before its ``behavior``.
+    """The HorizontalPodAutoscaler v2 of Kubernetes, without its ``behavior``.
 
     From ``replica_calculator.go`` of Kubernetes 1.33 (``GetMetricReplicas``, ``GetExternalPerPodMetricReplicas``). With
-    the metric's mean ``m`` over the ready replicas seen, and ``n`` the present target::
+    the metric's mean ``m`` over the ready replicas observed, and ``n`` the present target::
 
         ratio = m / target
         wanted = n if |1 - ratio| <= tolerance else ceil(ratio * ready)
 
-    Ready replicas that were not seen count as at their target when scaling down and as 0 when scaling up; starting ones
-    as 0 when scaling up; then the ratio is worked out again, and where it crosses 1 or comes within the tolerance
+    Ready replicas that were not observed count as at their target when scaling down and as 0 when scaling up; starting
+    ones as 0 when scaling up; then the ratio is worked out again, and where it crosses 1 or comes within the tolerance
     nothing changes. An external metric ``x`` has ``ratio = x / (target * replicas)`` and ``wanted = ceil(x / target)``.
     Of several metrics the largest wish counts, and where one is unknown there is no scale-down. Never to zero.
 
-    ``behavior`` is guards: ``HpaLaw() | Stabilization() | StepLimit()`` is an HPA with its defaults, and is to be asked
-    every 15 s as that is. An HPA is of one Deployment and needs a metric for it; the defaults here are what is often
-    used for LLM engines, by the role of the pool. Metrics older than ``fresh_s`` are unknown.
+    ``behavior`` is guards: ``HpaLaw() | Stabilization() | StepLimit()`` is an HPA with its defaults, and is to decide
+    every 15 s as that does. An HPA is of one Deployment and needs a metric for it; the defaults here are what is often
+    used for LLM engines, by the role of the pool.
+
+    Args:
+        prefill: The metrics of prefill pools. Default 2 ``requests``.
+        decode: The metrics of decode pools. Default a ``kv_usage`` of 0.6.
+        aggregated: The metrics of aggregated pools. Default a ``kv_usage`` of 0.6.
+        tolerance: The share by which the ratio may differ from 1 without a change. Default 0.1.
+        fresh_s: The age in seconds from which on metrics are unknown. Default 60.
     """
 
     prefill: tuple[HpaMetric, ...] = (HpaMetric(name="requests", target=2.0),)
@@ -107,7 +124,7 @@ class HpaLaw(Policy, kind="hpa"):
         over = "within" if self._tolerated(ratio) else "over" if ratio > 1 else "under"
         message = f"{metric.name} {over} its target" + (" and tolerance" if over == "within" else "")
         reason = Reason(code="HpaMetric", pool=name, message=message, values=values)
-        return Want(max(wanted, 1), load=min(ratio, 1e9) * max(replicas.ready, 1)), reason
+        return Want(max(wanted, 1), load=min(ratio, LARGEST_LOAD_REPLICAS) * max(replicas.ready, 1)), reason
 
     def _value(self, snapshot: Snapshot, name: str, metric: HpaMetric, replicas: Replicas) -> float | Hold:
         if metric.name == "requests_per_s":
@@ -121,7 +138,7 @@ class HpaLaw(Policy, kind="hpa"):
         return abs(1 - ratio) <= self.tolerance
 
     def _per_pod(self, ratio: float, pool: PoolStatus, replicas: Replicas) -> int:
-        seen = max(round(workers_seen(pool)), 1)
+        seen = max(round(workers_observed(pool)), 1)
         missing, unready = replicas.ready - seen, replicas.starting if ratio > 1 else 0
         if not missing and not unready:
             return replicas.target if self._tolerated(ratio) else math.ceil(ratio * replicas.ready)

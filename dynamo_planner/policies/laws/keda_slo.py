@@ -1,6 +1,6 @@
 """KedaSloLaw: llm-d's latency-driven KEDA law, which scales on the 90th percentiles of TTFT and ITL.
 
->>> from dynamo_planner import Dist, PoolSpec, PoolStatus, Sla, Traffic
+>>> from dynamo_planner import Dist, PoolSpec, PoolStatus, Sla, Snapshot, Traffic
 >>> ttft_ms, itl_ms = Dist(mean=300, quantiles={0.9: 900}), Dist(mean=9, quantiles={0.9: 12})
 >>> traffic = Traffic(requests_per_s=9, ttft_ms=ttft_ms, itl_ms=itl_ms)
 >>> pool = PoolStatus(spec=PoolSpec(role="aggregated"), replicas=4)
@@ -14,42 +14,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import partial
 from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from dynamo_planner.core.decision import Hold, Proposal, Reason, Want
-from dynamo_planner.core.policy import Policy
+from dynamo_planner.core.decision import Hold, Reason, Want
 from dynamo_planner.core.snapshot import PoolStatus, Replicas, Role, Sla, Snapshot
-from dynamo_planner.core.values import Frozen, ReadOnly
-from dynamo_planner.policies.laws._common import FRESH_S, UNREADABLE, asleep, is_idle, traffic
-from dynamo_planner.policies.laws.moving_mean import Samples, mean, sampled
-from dynamo_planner.policies.laws.per_pool import Looked, each_pool
+from dynamo_planner.core.values import Frozen
+from dynamo_planner.policies.laws._common import is_idle, traffic
+from dynamo_planner.policies.laws.per_pool import PerPoolLaw, PoolMemories, Samples, Verdict, mean, sampled
 
 QUANTILE = 0.9
+"""The level of the latencies that llm-d's formula reads."""
 
 LATENCIES: Mapping[Role, tuple[str, ...]] = {
     "prefill": ("ttft_ms",),
     "decode": ("itl_ms",),
     "aggregated": ("ttft_ms", "itl_ms"),
 }
-"""What the replicas of a role can do something about."""
+"""The latencies that the replicas of a role bear on."""
 
 
 class KedaSloPool(Frozen):
-    """What is remembered of a pool: its saturation."""
+    """The memory of one pool: its saturation over the window."""
 
     samples: Samples
 
 
-class KedaSloMemory(Frozen):
-    """What is remembered of every pool."""
-
-    pools: ReadOnly[str, KedaSloPool]
-
-
-class KedaSloLaw(Policy, kind="keda_slo"):
+class KedaSloLaw(PerPoolLaw, kind="keda_slo"):
     """The control law of llm-d's SLO-aware autoscaling (``docs/architecture/autoscaling/slo-aware-keda.md`` of llm-d
     after 0.9), which is a formula in a KEDA ScaledObject.
 
@@ -67,7 +59,15 @@ class KedaSloLaw(Policy, kind="keda_slo"):
     up_factor=None, down_replicas=1, period_s=120)``.
 
     Where a percentile is unknown, or older than ``fresh_s``, and it is not because no requests come, the pool is held;
-    llm-d takes it for 0. The first look at a pool lowers nothing.
+    llm-d takes it for 0. The first decision on a pool lowers nothing.
+
+    Args:
+        sla: The targets that the percentiles are divided by.
+        up: The saturation above which the pool rises. Default 0.55.
+        down: The saturation below which it falls. Default 0.40.
+        clamp: The most that one sample of the saturation counts as. Default 2.
+        window_s: Seconds that the saturation is averaged over. Default 45.
+        fresh_s: The age in seconds from which on the traffic is unknown. Default 60.
     """
 
     sla: Sla
@@ -75,9 +75,8 @@ class KedaSloLaw(Policy, kind="keda_slo"):
     down: float = Field(default=0.40, gt=0)
     clamp: float = Field(default=2.0, gt=0)
     window_s: float = Field(default=45.0, gt=0)
-    fresh_s: float = Field(default=FRESH_S, gt=0)
 
-    state_type: ClassVar[Any] = KedaSloMemory
+    state_type: ClassVar[Any] = PoolMemories[KedaSloPool]
 
     @model_validator(mode="after")
     def _band_is_ordered(self) -> Self:
@@ -87,21 +86,15 @@ class KedaSloLaw(Policy, kind="keda_slo"):
             )
         return self
 
-    def propose(self, snapshot: Snapshot, state: KedaSloMemory | None) -> tuple[Proposal, KedaSloMemory]:
-        proposal, pools = each_pool(snapshot, state.pools if state else {}, partial(self._look, snapshot))
-        return proposal, KedaSloMemory(pools=pools)
-
-    def _look(self, snapshot: Snapshot, _: str, pool: PoolStatus, own: KedaSloPool | None) -> Looked[KedaSloPool]:
-        if pool.replicas is None:
-            return UNREADABLE, own, None
-        if pool.replicas.target == 0:
-            return asleep(snapshot, self.fresh_s), own, None
+    def scale(
+        self, snapshot: Snapshot, name: str, pool: PoolStatus, replicas: Replicas, own: KedaSloPool | None
+    ) -> Verdict[KedaSloPool]:
         raw = self._saturation(snapshot, pool.spec.role)
         if isinstance(raw, Hold):
             return raw, own, None
         samples = sampled(own.samples if own else (), snapshot.at_s, min(raw, self.clamp), self.window_s)
         saturation = mean(samples, snapshot.at_s - self.window_s)
-        want, reason = self._wanted(pool.replicas, saturation, first=own is None)
+        want, reason = self._wanted(replicas, saturation, first=own is None)
         return want, KedaSloPool(samples=samples), reason
 
     def _saturation(self, snapshot: Snapshot, role: Role) -> float | Hold:

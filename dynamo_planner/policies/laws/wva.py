@@ -1,6 +1,6 @@
 """WvaLaw: the token-capacity analyser of llm-d's Workload Variant Autoscaler.
 
->>> from dynamo_planner import PoolSpec, PoolStatus, Traffic
+>>> from dynamo_planner import PoolSpec, PoolStatus, Snapshot, Traffic
 >>> pool = PoolStatus(
 ...     spec=PoolSpec(role="aggregated"), replicas=2, kv_usage=0.75, queued=2, kv_capacity_tokens=100_000
 ... )
@@ -13,32 +13,43 @@ workers: 2 -> 3 replicas
 from __future__ import annotations
 
 import math
-from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from pydantic import Field
 
-from dynamo_planner.core.decision import Hold, Proposal, Reason, Want
-from dynamo_planner.core.policy import Policy
+from dynamo_planner.core.decision import Hold, Reason, Want
 from dynamo_planner.core.snapshot import PoolStatus, Replicas, Snapshot
 from dynamo_planner.core.values import Frozen, FrozenMap, ReadOnly
-from dynamo_planner.policies.laws._common import FRESH_S, UNREADABLE, asleep, is_idle, per_replica, traffic
-from dynamo_planner.policies.laws.per_pool import Looked, each_pool
+from dynamo_planner.policies.laws._common import (
+    LARGEST_COUNT,
+    LARGEST_LOAD_REPLICAS,
+    is_idle,
+    per_replica,
+    traffic,
+)
+from dynamo_planner.policies.laws.per_pool import PerPoolLaw, PoolMemories, Verdict
 
 OBSERVATIONS = 10
-SHORT, MEDIUM = 100.0, 500.0
-"""Output lengths that part what was observed: below 100 tokens, below 500, and beyond."""
+"""Observations of a saturated replica that are kept for each class of output lengths."""
+
+SHORT_OUTPUT_TOKENS, MEDIUM_OUTPUT_TOKENS = 100.0, 500.0
+"""The output lengths that separate the classes: short below the first, medium below the second, then long."""
 
 
 class WvaPool(Frozen):
-    """What is remembered of a pool: since when no requests come, and the tokens that saturated replicas held."""
+    """The memory of one pool.
+
+    Args:
+        idle_since_s: Since when no requests come, in Unix seconds; ``None`` where some do.
+        observed: The tokens that saturated replicas held, oldest first, by class of output lengths.
+    """
 
     idle_since_s: float | None = None
     observed: ReadOnly[str, tuple[float, ...]] = Field(default_factory=FrozenMap)
 
 
-class Load(Frozen):
-    """A pool per ready replica: tokens held, requests waiting, and the mean lengths, 0 where nothing is served."""
+class ReplicaLoad(NamedTuple):
+    """The load of one ready replica: tokens held, requests waiting, and mean lengths, which are 0 without requests."""
 
     tokens: float
     queued: float
@@ -46,17 +57,11 @@ class Load(Frozen):
     osl: float
 
 
-class WvaMemory(Frozen):
-    """What is remembered of every pool."""
-
-    pools: ReadOnly[str, WvaPool]
+LARGEST_RISE_REPLICAS = 100_000.0
+"""The most replicas that one decision adds, whatever size a tiny KV cache is reported to have."""
 
 
-MOST_AT_ONCE = 100_000.0
-"""More replicas than this are never asked for at once, whatever is told of a KV cache of next to nothing."""
-
-
-class WvaLaw(Policy, kind="wva"):
+class WvaLaw(PerPoolLaw, kind="wva"):
     """Version 2 of the saturation analyser of llm-d's WVA 0.9 (``internal/engines/analyzers/saturation_v2``).
 
     A replica's capacity in tokens is ``min(k1, k2)``, with ``k1 = kv_threshold * kv_capacity_tokens``, and ``k2``
@@ -76,8 +81,16 @@ class WvaLaw(Policy, kind="wva"):
     ``idle_s`` without requests. WVA chooses among variants of a model by cost; a pool here is one variant.
 
     Not taken over: the demand of a queue in front of the pods, which is not known without a frontend (it wakes a pool
-    up). KV usage misleads for prefill pools, where a full engine holds few tokens (llm-d issue 662). The first look at
-    a pool lowers nothing. What is older than ``fresh_s`` is unknown and holds the pool.
+    up). KV usage misleads for prefill pools, where a full engine holds few tokens (llm-d issue 662). The first
+    decision on a pool lowers nothing.
+
+    Args:
+        kv_threshold: The share of the KV cache that a replica may fill. Default 0.8.
+        queue_threshold: Requests waiting per replica from which on it counts as saturated. Default 5.
+        up_utilization: The share of the capacity above which a pool rises. Default 0.85.
+        down_utilization: The share below which it falls. Default 0.70.
+        idle_s: Seconds without requests after which a pool goes to zero. Default 600.
+        fresh_s: The age in seconds from which on an observation is unknown and holds the pool. Default 60.
     """
 
     kv_threshold: float = Field(default=0.8, gt=0, le=1)
@@ -85,34 +98,33 @@ class WvaLaw(Policy, kind="wva"):
     up_utilization: float = Field(default=0.85, gt=0, le=1)
     down_utilization: float = Field(default=0.70, gt=0, le=1)
     idle_s: float = Field(default=600.0, gt=0)
-    fresh_s: float = Field(default=FRESH_S, gt=0)
 
-    state_type: ClassVar[Any] = WvaMemory
+    state_type: ClassVar[Any] = PoolMemories[WvaPool]
 
-    def propose(self, snapshot: Snapshot, state: WvaMemory | None) -> tuple[Proposal, WvaMemory]:
-        proposal, pools = each_pool(snapshot, state.pools if state else {}, partial(self._look, snapshot))
-        return proposal, WvaMemory(pools=pools)
+    def decide_pool(self, snapshot: Snapshot, name: str, pool: PoolStatus, own: WvaPool | None) -> Verdict[WvaPool]:
+        entry, kept, reason = super().decide_pool(snapshot, name, pool, own)
+        return entry, self._idling(snapshot, kept), reason
 
-    def _look(self, snapshot: Snapshot, name: str, pool: PoolStatus, before: WvaPool | None) -> Looked[WvaPool]:
-        own = self._idling(snapshot, before or WvaPool())
-        if pool.replicas is None:
-            return UNREADABLE, own, None
-        if pool.replicas.target == 0:
-            return asleep(snapshot, self.fresh_s), own, None
+    def scale(
+        self, snapshot: Snapshot, name: str, pool: PoolStatus, replicas: Replicas, own: WvaPool | None
+    ) -> Verdict[WvaPool]:
         load = self._load(snapshot, name)
         if isinstance(load, Hold):
             return load, own, None
-        if own.idle_since_s is not None and snapshot.at_s - own.idle_since_s >= self.idle_s:
-            return Want(0, load=0.0), own, None
-        capacity, own = self._capacity(pool, load, own)
-        want, reason = self._wanted(pool.replicas, load, capacity, first=before is None)
-        return want, own, reason
+        memory = self._idling(snapshot, own)
+        if memory.idle_since_s is not None and snapshot.at_s - memory.idle_since_s >= self.idle_s:
+            return Want(0, load=0.0), memory, None
+        capacity, memory = self._capacity(pool, load, memory)
+        want, reason = self._wanted(replicas, load, capacity, first=own is None)
+        return want, memory, reason
 
-    def _idling(self, snapshot: Snapshot, own: WvaPool) -> WvaPool:
+    def _idling(self, snapshot: Snapshot, own: WvaPool | None) -> WvaPool:
+        """The memory with the start of the idle time up to now."""
+        own = own or WvaPool()
         since_s = (own.idle_since_s or snapshot.at_s) if is_idle(snapshot, self.fresh_s) else None
         return own.replace(idle_since_s=since_s)
 
-    def _load(self, snapshot: Snapshot, name: str) -> Load | Hold:
+    def _load(self, snapshot: Snapshot, name: str) -> ReplicaLoad | Hold:
         pool = snapshot.pools[name]
         usage, queued = (per_replica(snapshot, name, field, self.fresh_s) for field in ("kv_usage", "queued"))
         isl, osl = (traffic(snapshot, field, self.fresh_s) for field in ("isl", "osl"))
@@ -125,16 +137,16 @@ class WvaLaw(Policy, kind="wva"):
         tokens = usage * pool.kv_capacity_tokens
         if isinstance(isl, Hold) or isinstance(osl, Hold):
             if is_idle(snapshot, self.fresh_s) and not queued:
-                return Load(tokens=tokens, queued=0.0, isl=0.0, osl=0.0)
+                return ReplicaLoad(tokens=tokens, queued=0.0, isl=0.0, osl=0.0)
             return Hold("traffic.isl or traffic.osl is unknown", "MetricUnknown")
-        return Load(tokens=tokens, queued=queued, isl=isl, osl=osl)
+        return ReplicaLoad(tokens=tokens, queued=queued, isl=isl, osl=osl)
 
-    def _capacity(self, pool: PoolStatus, load: Load, own: WvaPool) -> tuple[float, WvaPool]:
-        """The tokens that a replica should hold at most, and what is to be remembered of them."""
+    def _capacity(self, pool: PoolStatus, load: ReplicaLoad, own: WvaPool) -> tuple[float, WvaPool]:
+        """The tokens that a replica should hold at most, and the memory with what this tick says of it."""
         memory_bound = self.kv_threshold * (pool.kv_capacity_tokens or 0.0)
         if load.isl + load.osl <= 0:
             return memory_bound, own
-        length = "short" if load.osl < SHORT else "medium" if load.osl < MEDIUM else "long"
+        length = "short" if load.osl < SHORT_OUTPUT_TOKENS else "medium" if load.osl < MEDIUM_OUTPUT_TOKENS else "long"
         observed = own.observed.get(length, ())
         if load.queued >= self.queue_threshold and load.tokens > 0:
             observed = (*observed, load.tokens)[-OBSERVATIONS:]
@@ -146,7 +158,7 @@ class WvaLaw(Policy, kind="wva"):
             compute_bound = _largest_batch(pool, load.isl, load.osl) * (load.isl + load.osl / 2) or memory_bound
         return min(memory_bound, compute_bound), own
 
-    def _wanted(self, replicas: Replicas, load: Load, capacity: float, *, first: bool) -> tuple[Want, Reason]:
+    def _wanted(self, replicas: Replicas, load: ReplicaLoad, capacity: float, *, first: bool) -> tuple[Want, Reason]:
         ready, coming, count = replicas.ready, replicas.starting, replicas.target
         demand = ready * (load.tokens + load.queued * load.isl)
         required = demand / self.up_utilization - (ready + coming) * capacity
@@ -154,15 +166,15 @@ class WvaLaw(Policy, kind="wva"):
         wanted, code, message = count, "TokensWithin", "as many tokens as the replicas should hold"
         values = {"demand": demand, "capacity": capacity, "ready": ready}
         if required > 0:
-            wanted = count + math.ceil(min(required / capacity, MOST_AT_ONCE))
+            wanted = count + math.ceil(min(required / capacity, LARGEST_RISE_REPLICAS))
             code, message = "TokensHigh", "more tokens than the replicas should hold"
             values["required"] = required
         elif spare > 0 and not first:
             wanted = min(max(count - math.floor(spare / capacity), 1), count)
             code, message = "TokensLow", "room for more tokens than there are"
             values["spare"] = spare
-        load_replicas = min(demand / self.up_utilization / capacity, 1e9)
-        return Want(min(wanted, 10**9), load=load_replicas), Reason(code=code, message=message, values=values)
+        load_replicas = min(demand / self.up_utilization / capacity, LARGEST_LOAD_REPLICAS)
+        return Want(min(wanted, LARGEST_COUNT), load=load_replicas), Reason(code=code, message=message, values=values)
 
 
 def _largest_batch(pool: PoolStatus, isl: float, osl: float) -> float:
