@@ -38,6 +38,7 @@ MOVED = {
     "policies.kpa": "policies.laws.kpa",
     "policies.load": "policies.reactive",
     "policies.ray_serve": "policies.laws.ray_serve",
+    "policies.static": "policies.schedule",
     "policies.wva": "policies.laws.wva",
     "policy": "core.policy",
     "records": "runtime.decision_log",
