@@ -1,4 +1,4 @@
-"""How arrivals went in the last while, slot by slot: the bursts that are too short to forecast."""
+"""Observed arrivals: the rate of a window, past slots of it, and the bursts that are too short to forecast."""
 
 from __future__ import annotations
 
@@ -8,25 +8,86 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dynamo_planner.core.snapshot import Snapshot
 from dynamo_planner.sizing import Arrivals
-from dynamo_planner.sizing.arrays import Floats, read_only
+from dynamo_planner.sizing.arrays import Floats
 from dynamo_planner.sizing.arrivals import NO_PATH
 
-SHORTEST_SLOT_S = 5.0
-MOST_SLOTS = 360
-EVERY = 12
-"""The past is looked at anew after so many slots, since it changes slowly, and takes a while to look at."""
+DEFAULT_WINDOW_S = 60.0
+"""The length in seconds of a window that is not reported, where no window was observed before either."""
 
-LEAST_REQUESTS = 4.0
-"""Slots are put together until each has so many requests on average."""
+WINDOW_RANGE_S = (1e-3, 86_400.0)
+"""The shortest and the longest window that is believed, in seconds."""
 
-OVERLAP = 0.25
+MIN_SLOT_S = 5.0
+"""The shortest slot, in seconds."""
+
+MAX_SLOTS = 360
+"""Slots that are kept: half an hour of the shortest ones."""
+
+REFRESH_SLOTS = 12
+"""The pattern is worked out again after this many slots, since it changes slowly and is expensive."""
+
+MIN_REQUESTS_PER_SLOT = 4.0
+"""Slots are merged until each has this many requests on average."""
+
+MAX_WINDOW_OVERLAP = 0.25
 """A window that overlaps the one before by more than this share of it was counted already."""
+
+SURGE_Z = 3.0
+"""Standard deviations of a Poisson count between the arrivals since the last tick and what counts as certain."""
+
+
+class ArrivalWindow(NamedTuple):
+    """The arrivals that one snapshot reports.
+
+    Args:
+        at_s: When the window ended, in Unix seconds.
+        requests_per_s: The mean rate over the window.
+        window_s: The length of the window, in seconds.
+        elapsed_s: Seconds since the window before ended; 0 where this is the same one.
+    """
+
+    at_s: float
+    requests_per_s: float
+    window_s: float
+    elapsed_s: float
+
+    @property
+    def new_requests(self) -> float:
+        """Requests that the window before did not count."""
+        return self.requests_per_s * min(self.window_s, self.elapsed_s)
+
+    def times(self, share: float) -> ArrivalWindow:
+        """The arrivals at a pool that gets this share of them."""
+        return self._replace(requests_per_s=share * self.requests_per_s)
+
+
+def arrivals_in(snapshot: Snapshot, before_s: float | None, max_age_s: float) -> ArrivalWindow | None:
+    """The arrivals of a snapshot after a window that ended at ``before_s``; ``None`` where unknown or too old."""
+    traffic = snapshot.traffic
+    at_s, rate = traffic.observed_at_s, traffic.requests_per_s
+    if at_s is None or rate is None or snapshot.at_s - at_s > max_age_s:
+        return None
+    at_s = min(at_s, snapshot.at_s)
+    since_s = None if before_s is None else max(at_s - before_s, 0.0)
+    window_s = traffic.window_s or since_s or DEFAULT_WINDOW_S
+    window_s = min(max(window_s, WINDOW_RANGE_S[0]), WINDOW_RANGE_S[1])
+    elapsed_s = window_s if since_s is None else min(since_s, WINDOW_RANGE_S[1])
+    return ArrivalWindow(at_s, rate, window_s, elapsed_s)
 
 
 class Slots(NamedTuple):
-    """Arrivals per second of past slots of ``slot_s``, oldest first, and how many there were ever; seconds and
-    arrivals of the open slot; until when was counted."""
+    """Past arrivals in slots of equal length.
+
+    Args:
+        slot_s: The length of a slot, in seconds.
+        end_s: Until when arrivals were counted, in Unix seconds.
+        open_s: Seconds of the slot that is not full yet.
+        open_count: Its arrivals.
+        number: How many slots there ever were.
+        rates: Arrivals per second of the last slots, oldest first.
+    """
 
     slot_s: float
     end_s: float
@@ -37,7 +98,7 @@ class Slots(NamedTuple):
 
 
 class Pattern(NamedTuple):
-    """How arrivals go about their rate: as in :class:`~dynamo_planner.sizing.Arrivals`."""
+    """Burstiness of arrivals about their mean rate: as in :class:`~dynamo_planner.sizing.Arrivals`."""
 
     dispersion: float
     slot_s: float = 1.0
@@ -51,52 +112,51 @@ class Pattern(NamedTuple):
 def counted(slots: Slots | None, end_s: float, rate_per_s: float, window_s: float) -> Slots:
     """The slots after a window of ``window_s`` seconds to ``end_s``; one that was counted before changes nothing."""
     if slots is None:
-        slots = Slots(max(SHORTEST_SLOT_S, window_s), end_s - window_s)
-    if end_s - window_s < slots.end_s - OVERLAP * window_s:
+        slots = Slots(max(MIN_SLOT_S, window_s), end_s - window_s)
+    if end_s - window_s < slots.end_s - MAX_WINDOW_OVERLAP * window_s:
         return slots
     open_s, count = slots.open_s + window_s, slots.open_count + rate_per_s * window_s
     if open_s < slots.slot_s - window_s / 2:
         return slots._replace(end_s=end_s, open_s=open_s, open_count=count)
     number = slots.number + 1
     rates = (*slots.rates, count / open_s)
-    return Slots(slots.slot_s, end_s, number=number, rates=rates if number % EVERY else rates[-MOST_SLOTS:])
+    return Slots(slots.slot_s, end_s, number=number, rates=rates if number % REFRESH_SLOTS else rates[-MAX_SLOTS:])
 
 
 def recent_rate(slots: Slots | None, over_s: float) -> float:
-    """The mean rate of the last slots that are ``over_s`` long together, one at least."""
+    """The mean rate of the last slots that are ``over_s`` long together, of at least one."""
     if slots is None or not slots.rates:
         return 0.0
     last = slots.rates[-max(round(over_s / slots.slot_s), 1) :]
     return sum(last) / len(last)
 
 
-SURE = 3.0
-"""Standard deviations between what seems to arrive since the last look and what is taken for certain."""
-
-
 def surge(rate_per_s: float, window_s: float, before_per_s: float, elapsed_s: float, usual_per_s: float) -> float:
-    """The rate that has arrived for certain since the last look, ``elapsed_s`` ago, where windows overlap.
+    """The certain rate of the ``elapsed_s`` seconds since the last tick, where windows overlap.
 
-    A window of ``rate_per_s`` holds what the one ``before`` held, less what was oldest in it, which came at about the
-    ``usual`` rate, and what has come since. So a step is seen in full at the first look, and not only when it fills a
-    window. Arrivals in so short a time are taken for Poisson.
+    A window of ``rate_per_s`` holds what the one ``before`` held, less its oldest part, which came at about the
+    ``usual`` rate, and what has come since. So a step shows in full at the first tick, and not only when it fills a
+    window. Arrivals in so short a time are taken for Poisson::
+
+        came = window_s * (rate - before) + elapsed_s * min(usual, before)
+        surge = max(came - z sqrt(came), 0) / elapsed_s          z = SURGE_Z
     """
     if elapsed_s < window_s:
         came = window_s * (rate_per_s - before_per_s) + elapsed_s * min(usual_per_s, before_per_s)
     else:
         elapsed_s, came = window_s, window_s * rate_per_s
-    return max(came - SURE * math.sqrt(max(came, 0.0)), 0.0) / elapsed_s
+    return max(came - SURGE_Z * math.sqrt(max(came, 0.0)), 0.0) / elapsed_s
 
 
-def pattern(slots: Slots | None, level_s: float, told: float | None) -> Pattern:
-    """How arrivals go about a rate that is a mean over ``level_s``, if they do as those of the slots did.
+def pattern(slots: Slots | None, level_s: float, reported_dispersion: float | None) -> Pattern:
+    """The burstiness of arrivals about a mean over ``level_s``, as in the past slots.
 
-    What changes over longer times than ``level_s`` is left out, since that is forecast. ``told`` is the dispersion that
-    a source reports, for as long as too little was counted; without it arrivals are taken for Poisson.
+    What changes over longer times than ``level_s`` is left out, since that is forecast. The dispersion that a source
+    reports counts for as long as there are too few slots; without it arrivals are taken for Poisson.
     """
-    whole = () if slots is None else slots.rates[: len(slots.rates) - slots.number % EVERY]
+    whole = () if slots is None else slots.rates[: len(slots.rates) - slots.number % REFRESH_SLOTS]
     past = _past(whole, slots.slot_s, level_s) if slots and whole else None
-    return Pattern(max(told or 1.0, 1.0)) if past is None else past
+    return Pattern(max(reported_dispersion or 1.0, 1.0)) if past is None else past
 
 
 @lru_cache(maxsize=64)
@@ -104,16 +164,16 @@ def _past(rates: tuple[float, ...], slot_s: float, level_s: float) -> Pattern | 
     """The pattern of past arrivals; ``None`` where there were too few."""
     values = np.array(rates)
     mean = float(values.mean())
-    together = int(np.ceil(LEAST_REQUESTS / (mean * slot_s))) if mean > 0 else len(values)
+    together = int(np.ceil(MIN_REQUESTS_PER_SLOT / (mean * slot_s))) if mean > 0 else len(values)
     whole = len(values) // together
-    if whole < EVERY:
+    if whole < REFRESH_SLOTS:
         return None
     values = values[len(values) - whole * together :].reshape(whole, together).mean(axis=1)
     slot_s *= together
     dispersion = float(np.mean(np.diff(values) ** 2) / 2 / values.mean()) * slot_s
     level = _moving_mean(values, max(round(level_s / slot_s), 1))
     path = np.where(level > 0, values / np.where(level > 0, level, 1.0), 1.0)
-    return Pattern(dispersion, slot_s, read_only(path / path.mean()))
+    return Pattern(dispersion, slot_s, path / path.mean())
 
 
 def _moving_mean(values: Floats, width: int) -> Floats:

@@ -1,4 +1,4 @@
-"""What one pool should have: sized for the demand to come, and not given up sooner than a start would cost."""
+"""The target of one pool: sized for the demand to come, and lowered no sooner than a restart would pay off."""
 
 from __future__ import annotations
 
@@ -10,17 +10,40 @@ from dynamo_planner.core.decision import Reason, Want
 from dynamo_planner.core.snapshot import PoolStatus, Replicas, Snapshot
 from dynamo_planner.core.values import FrozenMap, KnobValue
 from dynamo_planner.policies.sla.demand import Demand, backlog_left
-from dynamo_planner.policies.sla.holding import Needs, most, noted
-from dynamo_planner.policies.sla.startup import coming
+from dynamo_planner.policies.sla.startup import Startup, coming
+from dynamo_planner.policies.sla.state import PoolMemory, SlidingMaximum, ServiceMemory
 from dynamo_planner.sizing import Requirement
 
-LOST_SHARE = 0.25
-"""At most this share of the need is asked for once more for replicas that do not come, so that what cannot start does
-not make for more and more of its kind."""
+REPORTED_CHANGE = 0.03
+"""What was learned is reported where it differs from the profile or the spec by more than this share."""
+
+MAX_REPLACED_SHARE = 0.25
+"""At most this share of the required replicas is added for replicas that failed or do not start, so that what cannot
+start does not make for more and more of its kind."""
+
+WINDOW_BUCKETS = 24
+"""The sliding-window maximum is kept in this many buckets of time."""
+
+
+def with_requirement(requirements: SlidingMaximum, at_s: float, count: float, window_s: float) -> SlidingMaximum:
+    """The sliding-window maximum with what is required now, and without what is older than ``window_s``.
+
+    Entries of one twenty-fourth of the window are merged, so that at most some two dozen are kept.
+    """
+    bucket_s = max(window_s / WINDOW_BUCKETS, 1e-3)
+    kept = tuple(entry for entry in requirements if entry[0] > at_s - window_s and entry[1] > count)
+    if kept and kept[-1][0] // bucket_s == at_s // bucket_s:
+        return (*kept[:-1], (at_s, kept[-1][1]))
+    return (*kept, (at_s, count))
+
+
+def largest(requirements: SlidingMaximum) -> float:
+    """The most replicas that were required within the window."""
+    return max((count for _, count in requirements), default=0.0)
 
 
 class Tick(NamedTuple):
-    """A pool whose replicas are known, in the snapshot that is looked at, and its share of the requests."""
+    """One pool at one tick, with its known replicas and its share of the requests."""
 
     name: str
     pool: PoolStatus
@@ -29,10 +52,18 @@ class Tick(NamedTuple):
     share: float
 
 
-class Given(NamedTuple):
-    """What a pool is planned from: its demand; the requests that wait for it (``None``: unknown), which may wait
-    ``waits_s`` and are to be done within ``drain_s``; what it needs for a rate, and for how long that counts.
-    ``unknown`` says what is missing to lower it."""
+class PlanInputs(NamedTuple):
+    """The inputs of the plan for one pool.
+
+    Args:
+        demand: The arrival rates.
+        queued: Requests waiting for the pool; ``None`` where that is unknown.
+        need: The replicas for an arrival rate.
+        unknown: Which metric is missing to lower the pool; ``None`` where none is.
+        waits_s: Seconds that a request may wait and still be in time.
+        drain_s: Seconds within which a backlog is to be drained.
+        hold_s: Seconds for which a requirement keeps its replicas.
+    """
 
     demand: Demand
     queued: float | None
@@ -43,17 +74,17 @@ class Given(NamedTuple):
     hold_s: float
 
 
-def told(code: str, pool: str, message: str, **values: KnobValue | None) -> Reason:
-    """A reason of values that are valid by construction (which saves most of its time)."""
+def reason(code: str, pool: str, message: str, **values: KnobValue | None) -> Reason:
+    """A reason from values that are valid by construction, which saves most of its time."""
     return Reason.unchecked(code=code, pool=pool, message=message, values=FrozenMap(values))
 
 
-def planned(tick: Tick, needs: Needs, given: Given) -> tuple[Want, Needs, list[Reason]]:
-    """The replicas that a pool should have, what is remembered of its needs, and why."""
-    name, demand = tick.name, given.demand
-    need = given.need(demand.then)
+def planned(tick: Tick, requirements: SlidingMaximum, inputs: PlanInputs) -> tuple[Want, SlidingMaximum, list[Reason]]:
+    """The target of a pool, its requirements with this tick, and the reasons."""
+    name, demand = tick.name, inputs.demand
+    need = inputs.need(demand.then)
     reasons = [
-        told(
+        reason(
             "DemandForecast",
             name,
             f"arrivals per second, planned for {demand.lead_s:.0f} s ahead, when a start would be ready",
@@ -63,45 +94,66 @@ def planned(tick: Tick, needs: Needs, given: Given) -> tuple[Want, Needs, list[R
             lead_s=demand.lead_s,
         )
     ]
-    reasons.extend([told(code, name, message, **values) for code, message, values in need.facts])
+    reasons.extend([reason(code, name, message, **values) for code, message, values in need.facts])
     wanted = max(need.replicas, 1)
-    if given.queued:
+    if inputs.queued:
         etas_s, _ = coming(tick.replicas, tick.snapshot.at_s, demand.lead_s)
         work_s = need.load / demand.then if demand.then else 0.0
-        left_s = backlog_left(given.queued, work_s, demand, tick.replicas.ready, etas_s, given.waits_s)
-        draining = math.ceil(demand.expected * work_s + left_s / given.drain_s)
+        left_s = backlog_left(inputs.queued, work_s, demand, tick.replicas.ready, etas_s, inputs.waits_s)
+        draining = math.ceil(demand.expected * work_s + left_s / inputs.drain_s)
         if left_s and draining > wanted:
             wanted = draining
-            message = f"what waits is to be done within {given.drain_s:.0f} s of when a start would be ready"
-            reasons.append(told("BacklogDrained", name, message, queued=given.queued, replicas=wanted))
-    now = given.need(demand.now).replicas if demand.now > demand.then else 0
-    want, needs, more = _patient(tick, needs, wanted, max(wanted, now), given.hold_s, demand.lead_s)
-    if want.replicas < tick.replicas.target and given.unknown is not None:
-        more.append(told("MetricUnknown", name, f"not lowered: {given.unknown}", wanted=want.replicas))
+            message = f"what waits is to be done within {inputs.drain_s:.0f} s of when a start would be ready"
+            reasons.append(reason("BacklogDrained", name, message, queued=inputs.queued, replicas=wanted))
+    now = inputs.need(demand.now).replicas if demand.now > demand.then else 0
+    want, requirements, more = _patient(tick, requirements, wanted, max(wanted, now), inputs.hold_s, demand.lead_s)
+    if want.replicas < tick.replicas.target and inputs.unknown is not None:
+        more.append(reason("MetricUnknown", name, f"not lowered: {inputs.unknown}", wanted=want.replicas))
         want = Want(tick.replicas.target, load=want.load)
-    return want, needs, reasons + more
+    return want, requirements, reasons + more
 
 
-def planned_idle(tick: Tick, needs: Needs, hold_s: float, lead_s: float) -> tuple[Want, Needs, list[Reason]]:
-    """The same where there is nothing to do, and nothing expected."""
-    want, needs, reasons = _patient(tick, needs, 0, 0, hold_s, lead_s)
-    return want, needs, [told("Idle", tick.name, "no requests come, and none are expected"), *reasons]
+def planned_idle(
+    tick: Tick, requirements: SlidingMaximum, hold_s: float, lead_s: float
+) -> tuple[Want, SlidingMaximum, list[Reason]]:
+    """The same for an idle pool that expects no requests."""
+    want, requirements, reasons = _patient(tick, requirements, 0, 0, hold_s, lead_s)
+    return want, requirements, [reason("Idle", tick.name, "no requests come, and none are expected"), *reasons]
 
 
 def _patient(
-    tick: Tick, needs: Needs, wanted: int, needed: int, hold_s: float, lead_s: float
-) -> tuple[Want, Needs, list[Reason]]:
-    """``wanted`` replicas, and of those that there are as many as were ``needed`` at any time within ``hold_s``."""
+    tick: Tick, requirements: SlidingMaximum, wanted: int, required: int, hold_s: float, lead_s: float
+) -> tuple[Want, SlidingMaximum, list[Reason]]:
+    """``wanted`` replicas, and of the present ones as many as were ``required`` at any time within ``hold_s``."""
     name, replicas, reasons = tick.name, tick.replicas, list[Reason]()
-    needs = noted(needs, tick.snapshot.at_s, float(needed), hold_s)
-    kept = math.ceil(most(needs))
+    requirements = with_requirement(requirements, tick.snapshot.at_s, float(required), hold_s)
+    kept = math.ceil(largest(requirements))
     _, stuck = coming(replicas, tick.snapshot.at_s, lead_s)
-    lost = min(stuck + replicas.failed, math.ceil(LOST_SHARE * wanted))
+    lost = min(stuck + replicas.failed, math.ceil(MAX_REPLACED_SHARE * wanted))
     if stuck or replicas.failed:
-        message = f"{stuck} starts take too long and {replicas.failed} replicas failed; {lost} more are asked for"
-        reasons.append(told("ReplicasLost", name, message))
+        message = f"{stuck} starts take too long and {replicas.failed} replicas failed; {lost} more are requested"
+        reasons.append(reason("ReplicasLost", name, message))
     target = max(wanted + lost, min(replicas.target, kept + lost))
     if target > wanted + lost:
-        message = f"{kept} were needed within the last {hold_s:.0f} s, and to start them again would cost more"
-        reasons.append(told("ScaleDownWaits", name, message, needed=kept, now=wanted))
-    return Want(target, load=float(wanted)), needs, reasons
+        message = f"{kept} were required within the last {hold_s:.0f} s, and to start them again would cost more"
+        reasons.append(reason("ScaleDownWaits", name, message, needed=kept, now=wanted))
+    return Want(target, load=float(wanted)), requirements, reasons
+
+
+def learning_reasons(
+    tick: Tick, own: PoolMemory, memory: ServiceMemory, factor: float, startup: Startup, lead_s: float
+) -> list[Reason]:
+    """Reasons for what was learned, where it differs from the profile and the spec."""
+    reasons, prior_s = [], tick.pool.spec.startup_s
+    if abs(factor - 1) > REPORTED_CHANGE:
+        message = f"steps take {factor:.2f} times as long as profiled"
+        reasons.append(reason("ProfileCorrected", tick.name, message, requests=own.correction.requests))
+    if startup.starts and abs(lead_s - prior_s) > REPORTED_CHANGE * prior_s:
+        message = f"starts are planned to take {lead_s:.0f} s, not {prior_s:.0f} s"
+        reasons.append(reason("StartupLearned", tick.name, message, starts=startup.starts))
+    for field, lengths in (("isl", memory.isl), ("osl", memory.osl)):
+        cv2 = lengths.estimated_cv2() if lengths is not None and lengths.estimated else None
+        if cv2 is not None:
+            message = f"the spread of {field} is estimated from the means of intervals"
+            reasons.append(reason("SpreadEstimated", tick.name, message, cv2=cv2))
+    return reasons

@@ -1,4 +1,4 @@
-"""How long a start takes: the spec's word for it, until enough starts were seen."""
+"""Start-up time: learned from observed starts, with the spec's ``startup_s`` as a prior."""
 
 from __future__ import annotations
 
@@ -7,17 +7,25 @@ from typing import NamedTuple
 from dynamo_planner.core.snapshot import STUCK_AFTER_STARTUPS, Replicas
 
 PRIOR_STARTS = 2.0
-"""The spec counts as so many starts."""
+"""The spec weighs as much as this many observed starts."""
 
-MOST_STARTS = 20.0
-"""Of more starts than this the older ones fade."""
+MAX_STARTS = 20.0
+"""The average has the memory of this many starts; older ones fade."""
 
-MOST_WATCHED = 256
+MAX_TRACKED_STARTS = 256
+"""Starts under way that are followed at once, so that the state stays small."""
 
 
 class Startup(NamedTuple):
-    """Starts that were seen to end: how many, how long they took on average, and how far off that is; and since when
-    those run that were seen at the last tick, and how many replicas were ready then."""
+    """The starts of a pool that were observed.
+
+    Args:
+        starts: How many were observed to end, up to :data:`MAX_STARTS`.
+        mean_s: How long they took on average, in seconds.
+        deviation_s: Their mean absolute deviation, in seconds.
+        since_s: Since when those run that were under way at the last tick, in Unix seconds.
+        ready: The ready replicas at the last tick.
+    """
 
     starts: float = 0.0
     mean_s: float = 0.0
@@ -26,17 +34,20 @@ class Startup(NamedTuple):
     ready: int = 0
 
     def planned_s(self, prior_s: float) -> float:
-        """What to plan with: the average, with the spec as a prior, and a mean deviation, which few starts exceed."""
+        """The start-up time to plan with: the average, with the spec as a prior, plus a mean deviation.
+
+        With a prior of 120 s and 4 starts of 60 s, 5 s apart: ``(2 * 120 + 4 * 60) / 6 + 5 = 85``.
+        """
         mean_s = (PRIOR_STARTS * prior_s + self.starts * self.mean_s) / (PRIOR_STARTS + self.starts)
         return mean_s + self.deviation_s
 
 
 def watched(startup: Startup, replicas: Replicas, at_s: float) -> Startup:
-    """With the starts that have ended since the last tick: the oldest, as many as there are more ready ones.
+    """The observed starts with those that ended since the last tick: the oldest, as many as replicas became ready.
 
-    They ended between the two ticks; that they took until the later one is the safe side.
+    They ended between the two ticks, and count as ended at the later one, which is the safe side.
     """
-    since_s = (replicas.starting_since_s or ())[:MOST_WATCHED]
+    since_s = (replicas.starting_since_s or ())[:MAX_TRACKED_STARTS]
     starts, mean_s, deviation_s = startup.starts, startup.mean_s, startup.deviation_s
     running = list(since_s)
     ended = []
@@ -47,7 +58,7 @@ def watched(startup: Startup, replicas: Replicas, at_s: float) -> Startup:
             ended.append(start_s)
     for start_s in ended[: max(replicas.ready - startup.ready, 0)]:
         took_s = max(at_s - start_s, 0.0)
-        starts = min(starts + 1, MOST_STARTS)
+        starts = min(starts + 1, MAX_STARTS)
         off_s = took_s - mean_s
         mean_s += off_s / starts
         deviation_s += (abs(off_s) * (starts > 1) - deviation_s) / starts
@@ -55,7 +66,7 @@ def watched(startup: Startup, replicas: Replicas, at_s: float) -> Startup:
 
 
 def coming(replicas: Replicas, at_s: float, startup_s: float) -> tuple[list[float], int]:
-    """In how many seconds each start should be ready, and how many are too old to be counted on."""
+    """The seconds until each start should be ready, and how many starts are stuck: too old to be counted on."""
     if replicas.starting_since_s is None:
         return [startup_s] * replicas.starting, 0
     ages_s = [at_s - since_s for since_s in replicas.starting_since_s]

@@ -1,4 +1,4 @@
-"""How long prompts and answers are: what was seen of it, so that requests of the last minutes count most."""
+"""Request lengths: means, spreads and quantiles of ISL and OSL, with the last minutes counting most."""
 
 from __future__ import annotations
 
@@ -10,32 +10,43 @@ from dynamo_planner.core.snapshot import Dist
 from dynamo_planner.core.values import FrozenMap
 from dynamo_planner.sizing import Lengths
 
-HALF_LIFE_S = 600.0
-HALF_LIFE_REQUESTS = 500.0
-"""Evidence keeps half its weight over this time or so many requests, whichever takes longer."""
+LENGTHS_HALF_LIFE_S = 600.0
+LENGTHS_HALF_LIFE_REQUESTS = 500.0
+"""Evidence keeps half its weight over this time (seconds) or this many requests, whichever takes longer."""
 
-LEAST_INTERVALS = 12.0
-"""The spread is estimated from the means of intervals once there were so many."""
+MIN_INTERVALS = 12.0
+"""The spread is estimated from the means of intervals once there were this many."""
 
-MOST_INTERVALS = 120.0
-"""Of more intervals than this the older ones fade."""
+MAX_INTERVALS = 120.0
+"""The estimate has the memory of this many intervals; older ones fade."""
 
-USUAL_CV2, USUAL_WEIGHT = 1.0, 20.0
-"""The spread that lengths usually have, which counts as so many intervals."""
+PRIOR_CV2, PRIOR_INTERVALS = 1.0, 20.0
+"""The squared coefficient of variation that lengths usually have, and the intervals that it weighs as much as."""
 
-MOST_CV2 = 4.0
+MAX_CV2 = 4.0
+"""The largest squared coefficient of variation that is estimated."""
 
-STEP = 0.02
-"""Means are told in steps of this share, quantiles in five and spreads in ten times as large ones: what is worked out
-for some lengths then serves for many ticks."""
+LENGTH_STEP = 0.02
+"""Means are rounded in steps of this share, quantiles in five and spreads in ten times as large ones, so that one
+sizing serves for many ticks."""
 
 Quantiles = tuple[tuple[float, float], ...]
 """Pairs of level and value."""
 
 
-class LengthsSeen(NamedTuple):
-    """What is remembered: requests seen (fading), their mean length, and of its spread what was told (``cv2``,
-    ``quantiles``) and what the means of ``intervals`` gave away (``between``); mean and requests of the last one."""
+class ObservedLengths(NamedTuple):
+    """The lengths of prompts, or of answers, as far as they were observed.
+
+    Args:
+        weight: Requests that were observed, fading.
+        mean: Their mean length, in tokens.
+        cv2: The squared coefficient of variation that was reported.
+        quantiles: The quantiles that were reported.
+        between: The variance of one request's length that the means of intervals suggest, in tokens squared.
+        intervals: How many intervals that is from.
+        last_mean: The mean length of the last interval, in tokens.
+        last_count: The requests of the last interval.
+    """
 
     weight: float
     mean: float
@@ -47,11 +58,13 @@ class LengthsSeen(NamedTuple):
     last_count: float = 1.0
 
     def lengths(self) -> Lengths:
-        """The lengths to size for; of log-normal spread unless quantiles are known."""
+        """The lengths to size for, with a log-normal spread unless quantiles are known."""
         spread = self.cv2 if self.cv2 is not None else self.estimated_cv2()
-        mean = rounded(self.mean, STEP)
-        quantiles = [(level, mean * rounded(value / self.mean, 5 * STEP)) for level, value in self.quantiles if mean]
-        return _lengths(mean, None if spread is None else rounded(spread, 10 * STEP), tuple(quantiles))
+        mean = rounded(self.mean, LENGTH_STEP)
+        quantiles = [
+            (level, mean * rounded(value / self.mean, 5 * LENGTH_STEP)) for level, value in self.quantiles if mean
+        ]
+        return _lengths(mean, None if spread is None else rounded(spread, 10 * LENGTH_STEP), tuple(quantiles))
 
     @property
     def estimated(self) -> bool:
@@ -59,12 +72,14 @@ class LengthsSeen(NamedTuple):
         return self.cv2 is None and not self.quantiles
 
     def estimated_cv2(self) -> float | None:
-        """The squared coefficient of variation, from how the means of successive intervals differ: means of n and m
-        requests differ by a variance of 1/n + 1/m of that of one (von Neumann, 1941, with weights)."""
-        if self.quantiles or self.intervals < LEAST_INTERVALS or self.mean <= 0:
+        """The squared coefficient of variation, estimated from the means of successive intervals.
+
+        Means of n and m requests differ by a variance of 1/n + 1/m of that of one (von Neumann, 1941, with weights).
+        """
+        if self.quantiles or self.intervals < MIN_INTERVALS or self.mean <= 0:
             return None
-        seen = self.intervals * min(self.between / self.mean**2, MOST_CV2)
-        return (USUAL_WEIGHT * USUAL_CV2 + seen) / (USUAL_WEIGHT + self.intervals)
+        observed = self.intervals * min(self.between / self.mean**2, MAX_CV2)
+        return (PRIOR_INTERVALS * PRIOR_CV2 + observed) / (PRIOR_INTERVALS + self.intervals)
 
 
 @lru_cache(maxsize=64)
@@ -73,45 +88,47 @@ def _lengths(mean: float, cv2: float | None, quantiles: Quantiles) -> Lengths:
 
 
 def rounded(value: float, step: float) -> float:
-    """To the nearest power of ``1 + step``."""
+    """The nearest power of ``exp(step)``, about ``1 + step``."""
     return math.exp(round(math.log(value) / step) * step) if value > 0 else 0.0
 
 
-def learned(lengths: LengthsSeen | None, seen: Dist | None, requests: float, elapsed_s: float) -> LengthsSeen | None:
-    """The lengths after an interval in which so many requests were seen, of which the distribution may not say."""
-    if seen is None:
+def learned(
+    lengths: ObservedLengths | None, observed: Dist | None, requests: float, elapsed_s: float
+) -> ObservedLengths | None:
+    """The lengths after an interval; ``requests`` counts its requests where the distribution does not."""
+    if observed is None:
         return lengths
-    count = seen.count if seen.count is not None else max(requests, 1.0)
+    count = observed.count if observed.count is not None else max(requests, 1.0)
     if count <= 0:
         return lengths
-    quantiles = tuple(sorted(seen.quantiles.items()))
+    quantiles = tuple(sorted(observed.quantiles.items()))
     if lengths is None:
-        return LengthsSeen(count, seen.mean, seen.cv2, quantiles, last_mean=seen.mean, last_count=count)
-    weight = 0.5 ** min(elapsed_s / HALF_LIFE_S, count / HALF_LIFE_REQUESTS) * lengths.weight + count
+        return ObservedLengths(count, observed.mean, observed.cv2, quantiles, last_mean=observed.mean, last_count=count)
+    weight = 0.5 ** min(elapsed_s / LENGTHS_HALF_LIFE_S, count / LENGTHS_HALF_LIFE_REQUESTS) * lengths.weight + count
     part = count / weight
     intervals = lengths.intervals + 1
-    apart = (seen.mean - lengths.last_mean) ** 2 / (1 / count + 1 / lengths.last_count)
-    apart = min(apart, 5 * MOST_CV2 * lengths.mean**2)
-    return LengthsSeen(
+    apart = (observed.mean - lengths.last_mean) ** 2 / (1 / count + 1 / lengths.last_count)
+    apart = min(apart, 5 * MAX_CV2 * lengths.mean**2)
+    return ObservedLengths(
         weight=weight,
-        mean=lengths.mean + part * (seen.mean - lengths.mean),
-        cv2=_moved(lengths.cv2, seen.cv2, part),
+        mean=lengths.mean + part * (observed.mean - lengths.mean),
+        cv2=_moved(lengths.cv2, observed.cv2, part),
         quantiles=_quantiles_moved(lengths.quantiles, quantiles, part),
-        between=lengths.between + (apart - lengths.between) / min(intervals, MOST_INTERVALS),
-        intervals=min(intervals, MOST_INTERVALS),
-        last_mean=seen.mean,
+        between=lengths.between + (apart - lengths.between) / min(intervals, MAX_INTERVALS),
+        intervals=min(intervals, MAX_INTERVALS),
+        last_mean=observed.mean,
         last_count=count,
     )
 
 
-def _moved(before: float | None, seen: float | None, part: float) -> float | None:
-    return before if seen is None else seen if before is None else before + part * (seen - before)
+def _moved(before: float | None, observed: float | None, part: float) -> float | None:
+    return before if observed is None else observed if before is None else before + part * (observed - before)
 
 
-def _quantiles_moved(before: Quantiles, seen: Quantiles, part: float) -> Quantiles:
-    """Quantiles move towards what was seen of them; those of other levels than before replace them."""
-    if not seen:
+def _quantiles_moved(before: Quantiles, observed: Quantiles, part: float) -> Quantiles:
+    """The quantiles moved towards the observed ones; those of other levels than before replace them."""
+    if not observed:
         return before
-    if [level for level, _ in before] != [level for level, _ in seen]:
-        return seen
-    return tuple([(level, old + part * (new - old)) for (level, old), (_, new) in zip(before, seen, strict=True)])
+    if [level for level, _ in before] != [level for level, _ in observed]:
+        return observed
+    return tuple([(level, old + part * (new - old)) for (level, old), (_, new) in zip(before, observed, strict=True)])

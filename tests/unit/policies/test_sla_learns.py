@@ -9,11 +9,11 @@ import pytest
 
 from dynamo_planner import Replicas, Traffic
 from dynamo_planner.core.snapshot import Dist
-from dynamo_planner.policies.sla.capacity import Correction
-from dynamo_planner.policies.sla.correcting import Prompts, by_ttft
-from dynamo_planner.policies.sla.holding import Needs, most, noted
-from dynamo_planner.policies.sla.observing import Seen
-from dynamo_planner.policies.sla.workload import LengthsSeen, learned
+from dynamo_planner.policies.sla.burstiness import ArrivalWindow
+from dynamo_planner.policies.sla.capacity import Correction, PromptQueue, by_ttft
+from dynamo_planner.policies.sla.plan import largest, with_requirement
+from dynamo_planner.policies.sla.state import SlidingMaximum
+from dynamo_planner.policies.sla.workload import ObservedLengths, learned
 
 WINDOW_S = 30.0
 SERVICE_S = 0.2
@@ -47,11 +47,11 @@ def simulated(
 
 def factor(servers: int, load: float, slower: float, seed: int = 1) -> float:
     correction = Correction()
-    prompts = Prompts(SERVICE_S, variation=2.0, kv_transfer_ms=0.0, own_queues=False)
+    prompts = PromptQueue(SERVICE_S, variation=2.0, kv_transfer_ms=0.0, own_queues=False)
     for number, (rate, ttft_ms, queued) in enumerate(simulated(servers, load, slower, seed)):
         traffic = Traffic(requests_per_s=rate, ttft_ms=ttft_ms or None)
-        seen = Seen(WINDOW_S * number, rate, WINDOW_S, WINDOW_S)
-        correction = by_ttft(correction, Replicas(ready=servers), float(queued), traffic, seen, prompts)
+        arrivals = ArrivalWindow(WINDOW_S * number, rate, WINDOW_S, WINDOW_S)
+        correction = by_ttft(correction, Replicas(ready=servers), float(queued), traffic, arrivals, prompts)
     return correction.factor(2.0)
 
 
@@ -77,7 +77,7 @@ def test_the_spread_of_lengths_is_estimated_from_the_means_of_intervals() -> Non
     rng = np.random.default_rng(3)
     for cv2 in (0.3, 2.0):
         sigma = np.sqrt(np.log1p(cv2))
-        lengths: LengthsSeen | None = None
+        lengths: ObservedLengths | None = None
         for drift in np.linspace(1, 2, 400):  # a slow drift is no spread
             sample = 800 * drift * rng.lognormal(-(sigma**2) / 2, sigma, rng.integers(5, 60))
             lengths = learned(lengths, Dist(mean=sample.mean(), count=len(sample)), len(sample), 10.0)
@@ -96,18 +96,18 @@ def test_lengths_that_are_told_are_taken_as_they_are() -> None:
 
 
 def test_what_was_needed_is_forgotten_after_the_hold_and_not_before() -> None:
-    needs: Needs = ((0.0, 9.0),)
+    required: SlidingMaximum = ((0.0, 9.0),)
     for at_s in range(10, 250, 10):
-        needs = noted(needs, float(at_s), 3.0, hold_s=240.0)
-        assert most(needs) == (9.0 if at_s < 240 else 3.0)
+        required = with_requirement(required, float(at_s), 3.0, window_s=240.0)
+        assert largest(required) == (9.0 if at_s < 240 else 3.0)
 
 
 def test_needs_that_fall_tick_by_tick_are_kept_each_for_the_hold() -> None:
     """However fine the steps, a need counts for the hold and at most a twenty-fourth longer; the memory stays small."""
-    needs: Needs = ((0.0, 1000.0),)
+    required: SlidingMaximum = ((0.0, 1000.0),)
     for tick in range(1, 2000):
-        needs = noted(needs, float(tick), 1000.0 - tick / 2, hold_s=240.0)
-        kept = most(needs)
+        required = with_requirement(required, float(tick), 1000.0 - tick / 2, window_s=240.0)
+        kept = largest(required)
         if tick > 240:
             assert 1000 - (tick - 240) / 2 - 6 <= kept <= 1000 - (tick - 251) / 2
-    assert len(needs) < 40
+    assert len(required) < 40
