@@ -95,15 +95,15 @@ def test_lengths_that_are_told_are_taken_as_they_are() -> None:
     assert not sized.assumed
 
 
-def test_what_was_needed_is_forgotten_after_the_hold_and_not_before() -> None:
+def test_a_requirement_is_forgotten_after_the_hold_and_not_before() -> None:
     required: SlidingMaximum = ((0.0, 9.0),)
     for at_s in range(10, 250, 10):
         required = with_requirement(required, float(at_s), 3.0, window_s=240.0)
         assert largest(required) == (9.0 if at_s < 240 else 3.0)
 
 
-def test_needs_that_fall_tick_by_tick_are_kept_each_for_the_hold() -> None:
-    """However fine the steps, a need counts for the hold and at most a twenty-fourth longer; the memory stays small."""
+def test_requirements_that_fall_tick_by_tick_are_kept_each_for_the_hold() -> None:
+    """However fine the steps, a requirement counts for the hold and at most a twenty-fourth longer; the memory stays small."""
     required: SlidingMaximum = ((0.0, 1000.0),)
     for tick in range(1, 2000):
         required = with_requirement(required, float(tick), 1000.0 - tick / 2, window_s=240.0)
