@@ -103,7 +103,7 @@ def test_a_requirement_is_forgotten_after_the_hold_and_not_before() -> None:
 
 
 def test_requirements_that_fall_tick_by_tick_are_kept_each_for_the_hold() -> None:
-    """However fine the steps, a requirement counts for the hold and at most a twenty-fourth longer; the memory stays small."""
+    """However fine the steps, a requirement counts for the hold and at most 1/24 longer; the memory stays small."""
     required: SlidingMaximum = ((0.0, 1000.0),)
     for tick in range(1, 2000):
         required = with_requirement(required, float(tick), 1000.0 - tick / 2, window_s=240.0)
