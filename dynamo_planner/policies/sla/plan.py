@@ -11,7 +11,7 @@ from dynamo_planner.core.snapshot import PoolStatus, Replicas, Snapshot
 from dynamo_planner.core.values import FrozenMap, KnobValue
 from dynamo_planner.policies.sla.demand import Demand, backlog_left
 from dynamo_planner.policies.sla.startup import Startup, coming
-from dynamo_planner.policies.sla.state import PoolMemory, SlidingMaximum, ServiceMemory
+from dynamo_planner.policies.sla.state import PoolMemory, ServiceMemory, SlidingMaximum
 from dynamo_planner.sizing import Requirement
 
 REPORTED_CHANGE = 0.03
