@@ -12,7 +12,7 @@ import numpy as np
 from dynamo_planner.core.decision import Decision
 from dynamo_planner.core.snapshot import Sla
 from dynamo_planner.evaluation.score import Score
-from dynamo_planner.simulator.results import ReplicaCounts, Served, WorkerHistory
+from dynamo_planner.simulator.results import ReplicaCounts, Served, WorkerLifecycle
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,7 +43,7 @@ class Run:
     name: str
     served: Served
     counts: Sequence[ReplicaCounts]
-    workers: Sequence[WorkerHistory]
+    workers: Sequence[WorkerLifecycle]
     decisions: Sequence[Decision]
     start_s: float
     end_s: float

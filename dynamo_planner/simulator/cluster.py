@@ -31,7 +31,7 @@ from dynamo_planner.simulator.backends import ObjectBackend, can_compile
 from dynamo_planner.simulator.engine.engine import EngineLimits
 from dynamo_planner.simulator.engine.request import NONE
 from dynamo_planner.simulator.metrics import SimulatedMetrics
-from dynamo_planner.simulator.results import ReplicaCounts, Served, WorkerHistory
+from dynamo_planner.simulator.results import ReplicaCounts, Served, WorkerLifecycle
 from dynamo_planner.simulator.setup import ClusterSetup
 from dynamo_planner.simulator.workers import SimulatedFleet
 from dynamo_planner.workloads.trace import Trace
@@ -154,9 +154,9 @@ class SimulatedCluster:
         return self._fleet.gpu_seconds(self._elapsed_s, pools or tuple(self.setup.pools))
 
     @property
-    def workers(self) -> Sequence[WorkerHistory]:
+    def workers(self) -> Sequence[WorkerLifecycle]:
         """All workers, past and present, in the order of their launches."""
-        return tuple(self._fleet.histories)
+        return tuple(self._fleet.lifecycles)
 
     @property
     def timeline(self) -> Sequence[ReplicaCounts]:

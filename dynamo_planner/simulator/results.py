@@ -60,7 +60,7 @@ class Served:
 
 
 @dataclass
-class WorkerHistory:
+class WorkerLifecycle:
     """A worker from launch to release; times are seconds of the trace, NaN until then.
 
     Args:

@@ -18,7 +18,7 @@ import numpy as np
 from dynamo_planner.core.snapshot import Replicas
 from dynamo_planner.simulator.backends import ObjectBackend
 from dynamo_planner.simulator.engine.request import NONE
-from dynamo_planner.simulator.results import ReplicaCounts, WorkerHistory
+from dynamo_planner.simulator.results import ReplicaCounts, WorkerLifecycle
 from dynamo_planner.simulator.setup import ClusterSetup, PoolSetup
 
 
@@ -27,13 +27,13 @@ class SimulatedWorker:
     """A worker that has its GPUs.
 
     Args:
-        history: when it was launched, ready and so on.
+        lifecycle: when it was launched, ready and so on.
         requested_s: when it was asked for, in seconds of the trace.
         state: ``starting``, ``ready``, ``draining`` or ``failed``.
         place: its place in the world once it is ready.
     """
 
-    history: WorkerHistory
+    lifecycle: WorkerLifecycle
     requested_s: float
     state: str = "starting"
     place: int = NONE
@@ -78,7 +78,7 @@ class SimulatedFleet:
         self._faults = setup.faults
         self._backend = backend
         self._seed = seed
-        self.histories: list[WorkerHistory] = []
+        self.lifecycles: list[WorkerLifecycle] = []
         self.timeline: list[ReplicaCounts] = []
         self._events: list[tuple[float, int, str, SimulatedWorker | None]] = []
         self._scheduled = 0
@@ -103,7 +103,7 @@ class SimulatedFleet:
         if worker is None:
             self._strike(int(what.split()[1]), at_s)
             return
-        pool = self.pools[worker.history.pool]
+        pool = self.pools[worker.lifecycle.pool]
         if worker not in pool.workers:
             return
         if what == "ready":
@@ -122,7 +122,7 @@ class SimulatedFleet:
     def released(self, place: int, at_s: float) -> None:
         """Release the draining worker in this place, which is empty."""
         worker = self._at_place.pop(place)
-        pool = self.pools[worker.history.pool]
+        pool = self.pools[worker.lifecycle.pool]
         self._backend.remove(place)
         self._end(pool, worker, at_s, "drained")
         self._changed(pool, at_s)
@@ -156,12 +156,12 @@ class SimulatedFleet:
     def gpus_held(self) -> int:
         """The GPUs that workers hold now."""
         return sum(
-            worker.history.gpus for pool in self.pools.values() for worker in pool.workers if worker.state != "failed"
+            worker.lifecycle.gpus for pool in self.pools.values() for worker in pool.workers if worker.state != "failed"
         )
 
     def gpu_seconds(self, until_s: float, pools: Sequence[str]) -> float:
         """The GPU seconds that the workers of these pools are billed up to a time."""
-        return sum(history.gpu_seconds(until_s) for history in self.histories if history.pool in pools)
+        return sum(life.gpu_seconds(until_s) for life in self.lifecycles if life.pool in pools)
 
     # From asking for a worker to having it.
 
@@ -208,8 +208,8 @@ class SimulatedFleet:
         return limit is None or self.gpus_held() + pool.setup.spec.gpus <= limit
 
     def _new(self, pool: SimulatedPool, at_s: float, requested_s: float) -> SimulatedWorker:
-        worker = SimulatedWorker(WorkerHistory(pool.name, len(self.histories), pool.setup.spec.gpus, at_s), requested_s)
-        self.histories.append(worker.history)
+        worker = SimulatedWorker(WorkerLifecycle(pool.name, len(self.lifecycles), pool.setup.spec.gpus, at_s), requested_s)
+        self.lifecycles.append(worker.lifecycle)
         pool.workers.append(worker)
         return worker
 
@@ -223,9 +223,9 @@ class SimulatedFleet:
     def _ready(self, pool: SimulatedPool, worker: SimulatedWorker, at_s: float) -> None:
         random = self._random(worker, 1)
         slow = random.random() < self._faults.slow_share
-        worker.place = self._backend.add(pool.place, worker.history.number, self._faults.slowness if slow else 1.0)
+        worker.place = self._backend.add(pool.place, worker.lifecycle.number, self._faults.slowness if slow else 1.0)
         worker.state = "ready"
-        worker.history.ready_s = at_s
+        worker.lifecycle.ready_s = at_s
         self._at_place[worker.place] = worker
         self._backend.join(worker.place)
         if self._faults.crash_mtbf_s is not None:
@@ -233,7 +233,7 @@ class SimulatedFleet:
 
     def _random(self, worker: SimulatedWorker, purpose: int) -> np.random.Generator:
         """A generator of the worker's own, so that what happens to it does not depend on the others."""
-        return np.random.default_rng([self._seed, worker.history.number, purpose])
+        return np.random.default_rng([self._seed, worker.lifecycle.number, purpose])
 
     # From having a worker to not having it.
 
@@ -250,7 +250,7 @@ class SimulatedFleet:
     def _drain(self, pool: SimulatedPool, worker: SimulatedWorker, at_s: float) -> None:
         self._backend.leave(worker.place)
         worker.state = "draining"
-        worker.history.draining_s = at_s
+        worker.lifecycle.draining_s = at_s
         engine = self._backend.engine(worker.place)
         engine.draining = True
         if not engine.running and not engine.waiting:
@@ -278,8 +278,8 @@ class SimulatedFleet:
             self._changed(pool, at_s)
 
     def _end(self, pool: SimulatedPool, worker: SimulatedWorker, at_s: float, end: str, *, keep: bool = False) -> None:
-        if math.isnan(worker.history.released_s):
-            worker.history.released_s, worker.history.end = at_s, end
+        if math.isnan(worker.lifecycle.released_s):
+            worker.lifecycle.released_s, worker.lifecycle.end = at_s, end
         if not keep:
             pool.workers.remove(worker)
         self._launch_pending(at_s)
