@@ -8,13 +8,18 @@ from contextlib import contextmanager
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dynamo_planner.config.kinds import loading
 from dynamo_planner.config.policies import load_policy
 from dynamo_planner.config.problems import ConfigError
 from dynamo_planner.core.policy import Policy
+from dynamo_planner.core.registry import KindError
+
+if TYPE_CHECKING:
+    from dynamo_planner.workloads.trace import Trace
 
 
 class Mode(StrEnum):
@@ -57,6 +62,9 @@ def backtest(
     ] = 0,
     report: Annotated[Path | None, typer.Option(help="Write a page of HTML with pictures and reasons.")] = None,
     as_json: Annotated[Path | None, typer.Option("--json", help="Write the scores as JSON.")] = None,
+    trace_format: Annotated[
+        str | None, typer.Option(help="The format of the trace; recognised by its content by default.")
+    ] = None,
     allow_custom_kinds: Annotated[
         bool, typer.Option("--allow-custom-kinds", help="Import kinds like `package.module:Name`. Runs their code.")
     ] = False,
@@ -76,7 +84,8 @@ def backtest(
     policies = _policies(policy, allow_custom_kinds)
     measured = _profile(profile)
     try:
-        requests = _requests(trace, history, from_s, to_s, rate, seed)
+        recorded = None if trace is None else _trace(trace, trace_format, allow_custom_kinds)
+        requests = _requests(recorded, history, from_s, to_s, rate, seed)
     except TraceError as error:
         raise ConfigError([str(error)]) from error
     sla = Sla(ttft_ms=ttft_ms, itl_ms=itl_ms, attainment=attainment)
@@ -132,19 +141,25 @@ def _profile(where: str) -> Any:
         raise ConfigError([f"--profile: {error}"]) from error
 
 
+def _trace(path: Path, trace_format: str | None, allow_custom: bool) -> Any:
+    from dynamo_planner.workloads import TRACE_FORMATS, Trace  # noqa: PLC0415
+
+    try:
+        form = TRACE_FORMATS.find(trace_format, loading(allow_custom=allow_custom)) if trace_format else None
+    except KindError as error:
+        raise ConfigError([f"--trace-format: {error}"]) from error
+    return Trace.load(path, trace_format=form)
+
+
 def _requests(
-    trace: Path | None, history: Path | None, from_s: float, to_s: float | None, rate: float | None, seed: int
+    trace: Trace | None, history: Path | None, from_s: float, to_s: float | None, rate: float | None, seed: int
 ) -> Any:
     from dynamo_planner.sources.history import HistorySource  # noqa: PLC0415
     from dynamo_planner.workloads.from_history import trace_of  # noqa: PLC0415
-    from dynamo_planner.workloads.trace import Trace  # noqa: PLC0415
 
     if (trace is None) == (history is None):
         raise ConfigError(["requests come from --trace or from --history: give one of the two"])
-    if trace is not None:
-        requests = Trace.load(trace)
-    else:
-        requests = trace_of(HistorySource.recorded(history or ""), seed, name=str(history))
+    requests = trace or trace_of(HistorySource.recorded(history or ""), seed, name=str(history))
     if from_s or to_s is not None:
         requests = requests.between(from_s, requests.duration_s + 1 if to_s is None else to_s)
     return requests if rate is None else requests.at_rate(rate, seed)

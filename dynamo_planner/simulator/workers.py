@@ -208,7 +208,9 @@ class SimulatedFleet:
         return limit is None or self.gpus_held() + pool.setup.spec.gpus <= limit
 
     def _new(self, pool: SimulatedPool, at_s: float, requested_s: float) -> SimulatedWorker:
-        worker = SimulatedWorker(WorkerLifecycle(pool.name, len(self.lifecycles), pool.setup.spec.gpus, at_s), requested_s)
+        worker = SimulatedWorker(
+            WorkerLifecycle(pool.name, len(self.lifecycles), pool.setup.spec.gpus, at_s), requested_s
+        )
         self.lifecycles.append(worker.lifecycle)
         pool.workers.append(worker)
         return worker

@@ -4,16 +4,22 @@ Read from files (``Trace.load``), generated (``poisson``, ``following`` a rate c
 the history of a service (``trace_of``).
 """
 
+from dynamo_planner.workloads.formats.base import Columns, TraceError, TraceFormat
+from dynamo_planner.workloads.formats.csv_table import CsvTable
+from dynamo_planner.workloads.formats.registry import TRACE_FORMATS
 from dynamo_planner.workloads.from_history import trace_of
-from dynamo_planner.workloads.generators import Lengths, burst_and_lull, drifting, following, poisson
+from dynamo_planner.workloads.generators import LogNormalLengths, burst_and_lull, drifting, following, poisson
 from dynamo_planner.workloads.rate_curves import constant, diurnal, flash_crowd, on_off, ramp
-from dynamo_planner.workloads.readers import TraceError
 from dynamo_planner.workloads.trace import Trace, TraceStats
 
 __all__ = [
-    "Lengths",
+    "TRACE_FORMATS",
+    "Columns",
+    "CsvTable",
+    "LogNormalLengths",
     "Trace",
     "TraceError",
+    "TraceFormat",
     "TraceStats",
     "burst_and_lull",
     "constant",

@@ -1,8 +1,8 @@
-"""A trace out of what was measured of a served model: arrivals and lengths as they were, to close the loop over.
+"""A trace from the history of a served model: arrivals and lengths as measured, for a closed-loop backtest.
 
 >>> from dynamo_planner import Traffic
->>> seen = [Snapshot(at_s=60.0 * n, traffic=Traffic(requests_per_s=n, isl=800, osl=100)) for n in range(1, 4)]
->>> trace = trace_of(seen, seed=1)
+>>> snapshots = [Snapshot(at_s=60.0 * n, traffic=Traffic(requests_per_s=n, isl=800, osl=100)) for n in range(1, 4)]
+>>> trace = trace_of(snapshots, seed=1)
 >>> len(trace), trace.duration_s, [len(trace.between(60.0 * n, 60.0 * n + 60)) for n in (0, 1)]
 (300, 120.0, [120, 180])
 """
@@ -17,7 +17,7 @@ from itertools import pairwise
 import numpy as np
 
 from dynamo_planner.core.snapshot import Dist, Snapshot
-from dynamo_planner.workloads.readers import MAX_TOKENS
+from dynamo_planner.workloads.formats.base import MAX_TOKENS
 from dynamo_planner.workloads.trace import Trace, TraceError
 
 LOG = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ UNKNOWN_CV2 = 1.0
 
 
 def trace_of(snapshots: Iterable[Snapshot], seed: int, name: str = "history") -> Trace:
-    """Requests that would have been measured so: between two snapshots as many as the later one says came per second.
+    """Requests that fit what was measured: between two snapshots, as many as the later one's arrival rate says.
 
     Their times are drawn evenly between the two, and their lengths from log-normal distributions with the mean and the
     variation that were measured (``cv2``, or the median among the quantiles; otherwise a variation of 1). Time counts
@@ -37,27 +37,27 @@ def trace_of(snapshots: Iterable[Snapshot], seed: int, name: str = "history") ->
     Raises :class:`TraceError` where there is nothing to draw from.
     """
     random = np.random.default_rng(seed)
-    seen = list(snapshots)
-    if len(seen) < 2:
-        raise TraceError(f"{name}: {len(seen)} snapshots; at least two are needed to know for how long a rate held")
-    isl, osl = (next((d for s in seen if (d := getattr(s.traffic, field))), None) for field in ("isl", "osl"))
+    recorded = list(snapshots)
+    if len(recorded) < 2:
+        raise TraceError(f"{name}: {len(recorded)} snapshots; at least two are needed to know for how long a rate held")
+    isl, osl = (next((d for s in recorded if (d := getattr(s.traffic, field))), None) for field in ("isl", "osl"))
     if isl is None or osl is None:
         raise TraceError(f"{name}: traffic.{'osl' if isl else 'isl'} is unknown in every snapshot")
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     carried = blind_s = 0.0
-    for before, after in pairwise(seen):
+    for before, after in pairwise(recorded):
         lasted_s, rate = after.at_s - before.at_s, after.traffic.requests_per_s
         isl, osl = after.traffic.isl or isl, after.traffic.osl or osl
         blind_s += lasted_s if rate is None else 0.0
         carried += lasted_s * (rate or 0.0)
         count = int(carried + 1e-9)
         carried -= count
-        at_s = before.at_s - seen[0].at_s + np.sort(random.random(count)) * lasted_s
+        at_s = before.at_s - recorded[0].at_s + np.sort(random.random(count)) * lasted_s
         parts.append((at_s, _lengths(isl, count, random), _lengths(osl, count, random)))
     if blind_s:
         LOG.warning("%s: the rate is unknown for %.0f s, in which no requests come", name, blind_s)
     arrival_s, isls, osls = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    return Trace(arrival_s, isls, osls, None, name, seen[-1].at_s - seen[0].at_s)
+    return Trace(arrival_s, isls, osls, None, name, recorded[-1].at_s - recorded[0].at_s)
 
 
 def _lengths(dist: Dist, count: int, random: np.random.Generator) -> np.ndarray:

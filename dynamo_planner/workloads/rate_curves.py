@@ -1,6 +1,7 @@
-"""How a load goes over time: functions from times (seconds, an array) to requests per second.
+"""Arrival rates over time: functions from times (seconds, an array) to requests per second.
 
-Sums and products of courses are courses too: ``lambda time_s: diurnal(5)(time_s) + flash_crowd(5, at_s=600)(time_s)``.
+Sums and products of rate curves are rate curves too:
+``lambda time_s: diurnal(5)(time_s) + flash_crowd(5, at_s=600)(time_s)``.
 """
 
 from __future__ import annotations
@@ -12,18 +13,18 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-Course = Callable[[Floats], Floats]
+RateCurve = Callable[[Floats], Floats]
 """The rate at each of many times."""
 
 DAY_S = 86_400.0
 
 
-def constant(requests_per_s: float) -> Course:
-    """Always the same."""
+def constant(requests_per_s: float) -> RateCurve:
+    """The same rate at all times."""
     return lambda time_s: np.full_like(time_s, requests_per_s)
 
 
-def diurnal(mean: float, peak_to_mean: float = 1.8, period_s: float = DAY_S, peak_s: float | None = None) -> Course:
+def diurnal(mean: float, peak_to_mean: float = 1.8, period_s: float = DAY_S, peak_s: float | None = None) -> RateCurve:
     """A wave: ``mean`` over a period, ``peak_to_mean`` (1 to 2) times that at ``peak_s`` (left out: mid-period).
 
     >>> diurnal(10.0)(np.array([0.0, 43_200.0])).round(6).tolist()
@@ -37,8 +38,8 @@ def diurnal(mean: float, peak_to_mean: float = 1.8, period_s: float = DAY_S, pea
 
 def flash_crowd(
     base: float, at_s: float, factor: float = 5.0, rise_s: float = 30.0, stay_s: float = 300.0, fall_s: float = 30.0
-) -> Course:
-    """``base``, but from ``at_s`` on it rises to ``factor`` times that, stays there, and falls again.
+) -> RateCurve:
+    """``base``, but from ``at_s`` on it rises to ``factor`` times that, holds it, and falls again.
 
     >>> flash_crowd(2.0, at_s=100.0)(np.array([0.0, 115.0, 130.0, 430.0, 460.0])).tolist()
     [2.0, 6.0, 10.0, 10.0, 2.0]
@@ -47,7 +48,7 @@ def flash_crowd(
     return lambda time_s: base * np.interp(time_s, times, [1.0, factor, factor, 1.0])
 
 
-def ramp(start: float, end: float, from_s: float, over_s: float) -> Course:
+def ramp(start: float, end: float, from_s: float, over_s: float) -> RateCurve:
     """``start`` up to ``from_s``, then in a straight line to ``end`` within ``over_s``; 0 makes it a step.
 
     >>> ramp(1.0, 4.0, from_s=60.0, over_s=30.0)(np.array([60.0, 70.0, 90.0, 600.0])).tolist()
@@ -58,7 +59,7 @@ def ramp(start: float, end: float, from_s: float, over_s: float) -> Course:
     return lambda time_s: np.interp(time_s, [from_s, from_s + over_s], [start, end])
 
 
-def on_off(on: float, off: float, on_s: float, off_s: float) -> Course:
+def on_off(on: float, off: float, on_s: float, off_s: float) -> RateCurve:
     """``on`` for ``on_s`` seconds, ``off`` for ``off_s``, and so on.
 
     >>> on_off(8.0, 1.0, on_s=600.0, off_s=300.0)(np.array([0.0, 599.0, 600.0, 900.0])).tolist()

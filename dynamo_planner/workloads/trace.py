@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dynamo_planner.workloads.readers import MAX_TOKENS, TraceError, read_columns
+from dynamo_planner.workloads.formats.base import MAX_TOKENS, TraceError, TraceFormat
+from dynamo_planner.workloads.formats.registry import TRACE_FORMATS, read_columns
 
 __all__ = ["Trace", "TraceError", "TraceStats"]
 
@@ -20,8 +21,14 @@ LOG = logging.getLogger(__name__)
 class TraceStats:
     """A trace in a few numbers.
 
-    ``peak_to_mean`` and ``dispersion`` (variance over mean; 1 for Poisson arrivals) are of the counts per minute, and
-    ``None`` for a trace of less than two minutes.
+    Args:
+        requests: how many there are.
+        duration_s: the length of the trace in seconds.
+        requests_per_s: the mean rate.
+        peak_to_mean: of the counts per minute; ``None`` for a trace of less than two minutes.
+        dispersion: variance over mean of the counts per minute (1 for Poisson arrivals); ``None`` likewise.
+        isl_mean: mean prompt tokens; ``isl_p50`` and ``isl_p99`` are quantiles.
+        osl_mean: mean output tokens; ``osl_p50`` and ``osl_p99`` are quantiles.
     """
 
     requests: int
@@ -41,9 +48,14 @@ class TraceStats:
 class Trace:
     """Requests in the order of their arrival.
 
-    ``arrival_s`` (float64) counts seconds from the start of the trace, ``isl`` and ``osl`` (int64) are tokens, and
-    ``prefix_hit`` the prompt tokens that a prefix cache without bounds would hold. All have the shape ``(requests,)``
-    and are read-only. ``duration_s`` is the length of the trace, at least up to the last arrival.
+    Args:
+        arrival_s: seconds from the start of the trace, float64; this and the other arrays have the shape
+            ``(requests,)`` and are read-only.
+        isl: prompt tokens, int64.
+        osl: output tokens, int64.
+        prefix_hit: prompt tokens that a prefix cache without bounds would hold, int64; unknown by default.
+        name: a name for reports and messages.
+        duration_s: the length of the trace, at least up to the last arrival, which it is by default.
 
     Made from any arrays, it sorts them, and leaves out requests without prompt or output tokens: that is how BurstGPT
     marks the failed ones, and they have no latency. Raises :class:`TraceError` for a time that is negative or not
@@ -86,17 +98,24 @@ class Trace:
         object.__setattr__(self, "duration_s", max(float(self.duration_s), float(self.arrival_s[-1])))
 
     @classmethod
-    def load(cls, path: str | Path, name: str | None = None) -> Trace:
-        """Read a trace file: ``.npz``, or as published for Azure, Mooncake and BurstGPT (told by the content).
+    def load(cls, path: str | Path, name: str | None = None, *, trace_format: TraceFormat | str | None = None) -> Trace:
+        """Read a trace file: ``.npz``, as published for Azure, Mooncake and BurstGPT, or in a format of one's own.
 
         ``.npz``: ``arrival_s`` (or, where there is one, ``arrival_s_spread``), ``isl``, ``osl``, and if they are there
         ``prefix_hit`` and ``duration_s``. Azure: time counts from the first row. Mooncake: its stamps come in batches
         of 3 s, and are spread evenly over them; ``prefix_hit`` is worked out from ``hash_ids``.
 
+        Args:
+            path: the file.
+            name: a name for reports and messages; that of the file, without its ending, by default.
+            trace_format: the format, or its name in
+                :data:`~dynamo_planner.workloads.formats.registry.TRACE_FORMATS`; recognised by the content by default.
+
         Raises :class:`TraceError`, with file, line and content, for what cannot be read.
         """
         path = Path(path)
-        columns = read_columns(path)
+        form = TRACE_FORMATS.find(trace_format) if isinstance(trace_format, str) else trace_format
+        columns = read_columns(path, form)
         if not len(np.atleast_1d(columns.arrival_s)):
             raise TraceError(f"{path}: there is no request in it")
         try:
@@ -142,7 +161,7 @@ class Trace:
         return replace(self, arrival_s=self.arrival_s / factor, duration_s=self.duration_s / factor)
 
     def at_rate(self, requests_per_s: float, seed: int, jitter_s: float = 10.0) -> Trace:
-        """The same course of the load over the same time at another mean rate.
+        """The same rate curve over the same time at another mean rate.
 
         Less is a random choice of the requests. More is several copies laid over each other, with the arrivals of each
         copy but the first moved by a normally distributed time of standard deviation ``jitter_s``, so that they do not
@@ -166,7 +185,7 @@ class Trace:
         return self._choose(np.concatenate(chosen), np.concatenate(arrival), self.duration_s)
 
     def stats(self) -> TraceStats:
-        """What it looks like."""
+        """The trace in a few numbers."""
         minutes = int(self.duration_s // 60)
         counts = np.bincount((self.arrival_s // 60).astype(np.int64), minlength=minutes)[:minutes]
         known = minutes >= 2 and counts.sum() > 0

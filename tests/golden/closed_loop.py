@@ -11,7 +11,7 @@ import numpy as np
 from dynamo_planner import GpuBudget, LoadPolicy, Policy, Profile, Sla, SlaPolicy, Stabilization
 from dynamo_planner.evaluation.backtest import run_policy
 from dynamo_planner.simulator.setup import ClusterSetup, Faults, MetricsSetup
-from dynamo_planner.workloads.generators import Lengths, burst_and_lull, drifting, following, poisson
+from dynamo_planner.workloads.generators import LogNormalLengths, burst_and_lull, drifting, following, poisson
 from dynamo_planner.workloads.rate_curves import constant, diurnal, flash_crowd, ramp
 from dynamo_planner.workloads.trace import Trace
 from tests.golden.plain import digest, plain
@@ -52,7 +52,9 @@ POLICIES: dict[str, Policy] = {
 
 def _trace(requests_per_s: float) -> Trace:
     rate = flash_crowd(requests_per_s, at_s=500, factor=4, stay_s=400)
-    return following(rate, DURATION_S, seed=11, unevenness=0.05, osl=Lengths(median=60, mean=80, maximum=400))
+    return following(
+        rate, DURATION_S, seed=11, overdispersion=0.05, osl=LogNormalLengths(median=60, mean=80, maximum=400)
+    )
 
 
 def _loop(policy: str, setup: str, requests_per_s: float) -> Iterator[Any]:
@@ -78,7 +80,7 @@ def _traces() -> Iterator[Any]:
     traces = {
         "poisson": poisson(8, 300, seed=1),
         "constant": following(constant(5), 120, seed=2),
-        "diurnal": following(diurnal(6, period_s=600), 600, seed=3, unevenness=0.2),
+        "diurnal": following(diurnal(6, period_s=600), 600, seed=3, overdispersion=0.2),
         "ramp": following(ramp(1, 9, from_s=60, over_s=60), 240, seed=4),
         "burst and lull": burst_and_lull(3, 9, seed=5, length_scale=0.5),
         "drifting": drifting(poisson(8, 300, seed=6), from_s=100, over_s=100, isl_factor=2, osl_factor=0.5),

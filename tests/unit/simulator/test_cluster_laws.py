@@ -14,7 +14,7 @@ from dynamo_planner import ScaleTo, Sla
 from dynamo_planner.simulator.cluster import SimulatedCluster
 from dynamo_planner.simulator.engine.step_time import LinearTiming
 from dynamo_planner.simulator.setup import ClusterSetup, Faults, Outage
-from dynamo_planner.workloads.generators import Lengths, poisson
+from dynamo_planner.workloads.generators import LogNormalLengths, poisson
 from dynamo_planner.workloads.trace import Trace
 from tests.support.laws import examples
 
@@ -52,7 +52,7 @@ def setups(draw: st.DrawFn) -> ClusterSetup:
 
 @st.composite
 def traces(draw: st.DrawFn) -> Trace:
-    lengths = Lengths(median=150, mean=250, maximum=KV_TOKENS // 2)
+    lengths = LogNormalLengths(median=150, mean=250, maximum=KV_TOKENS // 2)
     made = poisson(draw(st.sampled_from([1.0, 6.0])), 60, draw(st.integers(0, 10**6)), lengths, lengths.scaled(0.3))
     hits = made.isl // 2 if draw(st.booleans()) else None
     return Trace(made.arrival_s, made.isl, made.osl, hits, made.name, made.duration_s)
@@ -142,7 +142,9 @@ def test_the_same_seed_gives_the_same_run(setup: ClusterSetup, trace: Trace, sca
 def test_one_more_worker_never_costs_attainment(kind: Literal["aggregated", "prefill", "decode"], rate: float) -> None:
     """By more than half a point, under least-loaded routing."""
     sla = Sla(ttft_ms=300, itl_ms=12)
-    trace = poisson(rate, 200, seed=7, isl=Lengths(median=600, mean=900), osl=Lengths(median=80, mean=120))
+    trace = poisson(
+        rate, 200, seed=7, isl=LogNormalLengths(median=600, mean=900), osl=LogNormalLengths(median=80, mean=120)
+    )
     before = 0.0
     for replicas in range(1, 7):
         options: dict[str, Any] = {"kv_tokens": 100_000, "max_num_batched_tokens": 1024}

@@ -1,4 +1,4 @@
-"""Traces from a seed: their rates, their unevenness, and lengths that drift."""
+"""Traces from a seed: their rates, their dispersion, and lengths that drift."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dynamo_planner.workloads.rate_curves import constant, diurnal, flash_crowd,
 
 
 @pytest.mark.parametrize(
-    "course",
+    "rate_curve",
     [
         constant(20),
         diurnal(20, period_s=2000),
@@ -20,9 +20,9 @@ from dynamo_planner.workloads.rate_curves import constant, diurnal, flash_crowd,
         on_off(30, 3, on_s=200, off_s=100),
     ],
 )
-def test_arrivals_follow_the_course(course: object) -> None:
-    made = following(course, 2000, seed=1)  # type: ignore[arg-type]
-    expected = course(np.arange(0.5, 2000)).reshape(20, 100).sum(axis=1)  # type: ignore[operator]
+def test_arrivals_follow_the_course(rate_curve: object) -> None:
+    made = following(rate_curve, 2000, seed=1)  # type: ignore[arg-type]
+    expected = rate_curve(np.arange(0.5, 2000)).reshape(20, 100).sum(axis=1)  # type: ignore[operator]
     counts = np.histogram(made.arrival_s, bins=20, range=(0, 2000))[0]
     assert np.all(np.abs(counts - expected) < 5 * np.sqrt(expected))
     assert counts.sum() == pytest.approx(expected.sum(), rel=0.03)
@@ -34,9 +34,9 @@ def test_the_same_seed_gives_the_same_trace() -> None:
     assert not np.array_equal(first.arrival_s[:50], other.arrival_s[:50])
 
 
-@pytest.mark.parametrize(("unevenness", "dispersion"), [(0.0, 1.0), (0.5, 1 + 0.5 * 20)])
-def test_unevenness_is_the_dispersion_of_the_counts(unevenness: float, dispersion: float) -> None:
-    made = following(constant(20), 20_000, seed=3, unevenness=unevenness)
+@pytest.mark.parametrize(("overdispersion", "dispersion"), [(0.0, 1.0), (0.5, 1 + 0.5 * 20)])
+def test_overdispersion_is_the_dispersion_of_the_counts(overdispersion: float, dispersion: float) -> None:
+    made = following(constant(20), 20_000, seed=3, overdispersion=overdispersion)
     counts = np.bincount(made.arrival_s.astype(int), minlength=20_000)
     assert counts.var() / counts.mean() == pytest.approx(dispersion, rel=0.05)
 

@@ -12,8 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
-from dynamo_planner.workloads import readers as trace_files
-from dynamo_planner.workloads.generators import AZURE_CONVERSATION_ISL, Lengths, burst_and_lull, poisson
+from dynamo_planner.config.kinds import loading
+from dynamo_planner.core.registry import KindError
+from dynamo_planner.workloads.formats import npz
+from dynamo_planner.workloads.formats.csv_table import CsvTable
+from dynamo_planner.workloads.formats.registry import TRACE_FORMATS
+from dynamo_planner.workloads.generators import AZURE_CONVERSATION_ISL, LogNormalLengths, burst_and_lull, poisson
 from dynamo_planner.workloads.trace import Trace, TraceError
 from tests.support.laws import examples
 from tests.support.paths import DATA, shared
@@ -88,6 +92,32 @@ def test_npz_prefers_spread_arrivals(tmp_path: Path) -> None:
     path = tmp_path / "spread.npz"
     np.savez(path, arrival_s=[0.0, 0.0], arrival_s_spread=[0.5, 2.0], isl=[1, 1], osl=[1, 1])
     assert Trace.load(path).arrival_s.tolist() == [0.5, 2.0]
+
+
+MINE = CsvTable("my CSV", arrival="At", isl="Prompt", osl="Answer")
+
+
+def test_a_format_of_ones_own_is_a_column_map(tmp_path: Path) -> None:
+    path = written(tmp_path, "answer, prompt ,at\n5,100,0.5\n7,200,2.0\n")
+    with pytest.raises(TraceError, match=r"not a trace format that is known: .* It begins with 'answer, prompt"):
+        Trace.load(path)
+    trace = Trace.load(path, trace_format=MINE)
+    assert (trace.arrival_s.tolist(), trace.isl.tolist(), trace.osl.tolist()) == ([0.5, 2.0], [100, 200], [5, 7])
+
+
+def test_a_format_is_found_by_its_name_and_one_of_another_package_where_that_is_allowed(tmp_path: Path) -> None:
+    path = written(tmp_path, "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46,1,2\n")
+    assert len(Trace.load(path, trace_format="azure")) == 1
+    with pytest.raises(TraceError, match=r"not a BurstGPT CSV .*; its columns are \['TIMESTAMP'"):
+        Trace.load(path, trace_format="burstgpt")
+    with pytest.raises(
+        KindError, match="'parquet' is no kind of trace format; allowed: npz, azure, mooncake, burstgpt"
+    ):
+        Trace.load(path, trace_format="parquet")
+    mine = f"{__name__}:MINE"
+    with pytest.raises(KindError, match="a kind of your own, which is not allowed here"):
+        TRACE_FORMATS.find(mine)
+    assert TRACE_FORMATS.find(mine, loading(allow_custom=True)) == MINE
 
 
 @pytest.mark.parametrize(
@@ -183,7 +213,7 @@ def test_npz_neither_unpickles_nor_unpacks_without_bounds(tmp_path: Path, monkey
     with pytest.raises(TraceError, match="not a readable npz file: Object arrays cannot be loaded"):
         Trace.load(path)
     np.savez_compressed(path, arrival_s=np.zeros(10_000), isl=[1], osl=[1])
-    monkeypatch.setattr(trace_files, "MAX_NPZ_BYTES", 5000)
+    monkeypatch.setattr(npz, "MAX_NPZ_BYTES", 5000)
     with pytest.raises(TraceError, match="bytes when unpacked; at most 5000 are allowed"):
         Trace.load(path)
 
@@ -242,7 +272,7 @@ def test_speed_up_compresses_time() -> None:
 
 
 @pytest.mark.parametrize("factor", [0.1, 0.5, 1.0, 2.0, 3.7])
-def test_at_rate_keeps_time_and_the_course_of_the_load(factor: float) -> None:
+def test_at_rate_keeps_time_and_the_rate_curve(factor: float) -> None:
     trace = burst_and_lull(20, 100, seed=5, duration_s=600)
     before = trace.stats().requests_per_s
     scaled = trace.at_rate(before * factor, seed=2)
@@ -298,8 +328,8 @@ def test_burst_and_lull_has_both_and_is_more_uneven_than_poisson() -> None:
 
 def test_lengths_refuse_a_mean_below_the_median() -> None:
     with pytest.raises(ValueError, match=r"mean \(5.0\) must be at least median \(6.0\)"):
-        Lengths(median=6, mean=5)
-    assert Lengths(median=4, mean=5).scaled(0.01) == Lengths(median=1, mean=1, maximum=328)
+        LogNormalLengths(median=6, mean=5)
+    assert LogNormalLengths(median=4, mean=5).scaled(0.01) == LogNormalLengths(median=1, mean=1, maximum=328)
 
 
 @pytest.mark.parametrize(

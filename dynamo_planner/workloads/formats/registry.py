@@ -1,0 +1,51 @@
+"""The trace formats that are known by name: one line each.
+
+>>> {name: form.description for name, form in TRACE_FORMATS.items()}["azure"]
+'an Azure CSV (TIMESTAMP, ContextTokens, GeneratedTokens)'
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dynamo_planner.core.registry import Registry
+from dynamo_planner.workloads.formats.base import Columns, TraceError, TraceFormat
+
+TRACE_FORMATS: Registry[TraceFormat] = Registry(
+    "trace format",
+    TraceFormat,
+    "dynamo_planner.trace_formats",
+    {
+        "npz": "dynamo_planner.workloads.formats.npz:NPZ",
+        "azure": "dynamo_planner.workloads.formats.csv_table:AZURE",
+        "mooncake": "dynamo_planner.workloads.formats.mooncake:MOONCAKE",
+        "burstgpt": "dynamo_planner.workloads.formats.csv_table:BURSTGPT",
+    },
+)
+"""The formats by name, each imported when it is first needed. A file is of the first one that recognises it."""
+
+START_BYTES = 4096
+"""How much of a file its format is recognised by."""
+
+
+def read_columns(path: Path, form: TraceFormat | None = None) -> Columns:
+    """Read a trace file, of the format that recognises it where none is given. Raises :class:`TraceError`."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(START_BYTES)
+        if not start.strip():
+            raise TraceError(f"{path}: the file is empty")
+        return (form or _recognised(path, start)).read(path)
+    except FileNotFoundError:
+        raise TraceError(f"{path}: no such file") from None
+    except OSError as error:
+        raise TraceError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _recognised(path: Path, start: bytes) -> TraceFormat:
+    for form in TRACE_FORMATS.values():
+        if form.recognises(start):
+            return form
+    known = "; ".join(form.description for form in TRACE_FORMATS.values())
+    begins = start.decode("utf-8-sig", errors="replace").lstrip()[:100]
+    raise TraceError(f"{path}: not a trace format that is known: {known}. It begins with {begins!r}")
