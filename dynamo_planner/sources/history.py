@@ -47,7 +47,7 @@ class HistorySource:
     def recorded(cls, path: str | Path) -> HistorySource:
         """From a file of JSON lines: each a snapshot, or a step of a decision log.
 
-        Older files that were rotated (``path.2``, ``path.1``) come first. A line that does not read is named in a
+        Older files that were rotated (``path.2``, ``path.1``) come first. A line that cannot be parsed is named in a
         warning and skipped. Raises :class:`FileNotFoundError` where there is no such file.
         """
         files = files_oldest_first(path, "recording")

@@ -26,6 +26,7 @@ from dynamo_planner.sources.aggregation.selection import (
     counter_series,
     gauge_value,
     histogram_series,
+    is_plausible,
     require_plausible,
 )
 from dynamo_planner.sources.series import Labels, Page, Series
@@ -231,7 +232,7 @@ def _bounds(buckets: Series) -> dict[Labels, dict[float, float]]:
     bounds: dict[Labels, dict[float, float]] = {}
     for labels, value in buckets.items():
         others, bound = _without_bound(labels)
-        if bound >= 0 and 0 <= value <= MAX_PLAUSIBLE:
+        if bound >= 0 and is_plausible(value):
             bounds.setdefault(others, {})[bound] = value
     return bounds
 

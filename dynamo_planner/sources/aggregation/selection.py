@@ -30,9 +30,14 @@ class NoNewItemsError(UnknownQuantityError):
     """The list that reports it has no items since it was last read."""
 
 
+def is_plausible(value: float) -> bool:
+    """Whether a value can be one of a metric: a number, not negative, and not beyond ``MAX_PLAUSIBLE``."""
+    return 0 <= value <= MAX_PLAUSIBLE
+
+
 def require_plausible(name: str, value: float) -> float:
-    """The value itself. Raises :class:`UnknownQuantityError` for NaN, a negative and an implausibly large one."""
-    if not 0 <= value <= MAX_PLAUSIBLE:
+    """The value itself. Raises :class:`UnknownQuantityError` where it is not plausible."""
+    if not is_plausible(value):
         raise UnknownQuantityError(f"{name} is {value:g}, which it cannot be")
     return value
 

@@ -2,13 +2,15 @@
 
 In the order in which a turn goes through them:
 
-- ``source`` -- ``PrometheusSource``: which pools there are, and their observation.
-- ``promql`` -- a vocabulary as PromQL queries, and the ``Scope`` of label matchers that a pool is.
+- ``source`` -- ``PrometheusSource``: the scrape targets of each pool, a turn, and the past.
+- ``scope`` -- the label matchers of a pool, and the PromQL selectors that they make.
+- ``promql`` -- an engine's vocabulary as PromQL queries.
 - ``api`` -- the HTTP API: instant and range queries, errors and warnings.
 - ``access`` -- tokens, passwords, certificates.
-- ``answers`` -- the answers of one pool as samples of its workers, handed on to ``aggregation``.
+- ``answers`` -- the answers about one pool as histories of its workers, handed on to ``aggregation``.
+- ``moment`` -- the observation, or a snapshot of the past, from the answers about all pools.
 
-``promql`` and ``access`` need no extra, so that a configuration can be read and queries printed without one.
+``scope``, ``promql`` and ``access`` need no extra, so that a configuration can be read and queries printed without one.
 """
 
 from __future__ import annotations

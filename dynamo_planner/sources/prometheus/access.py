@@ -1,4 +1,4 @@
-"""Getting at a server that does not answer everybody: tokens, passwords, certificates, parameters."""
+"""Access to a protected server: tokens, passwords, certificates, and parameters that a proxy wants."""
 
 from __future__ import annotations
 
@@ -16,18 +16,28 @@ IN_EVERY_QUERY = frozenset({"query", "time", "timeout", "start", "end", "step"})
 
 
 class BasicAuth(Frozen):
-    """A user name and the file with its password."""
+    """HTTP basic authentication.
+
+    Args:
+        username: the user's name.
+        password_file: the file with the password.
+    """
 
     username: str
     password_file: Path
 
 
 class Access(Frozen):
-    """How to get at a server that does not answer everybody.
+    """Access to a protected server.
 
-    ``bearer_token_file`` and ``basic_auth.password_file`` are read again for each turn, since tokens are renewed.
-    ``ca_file`` holds the certificates to trust instead of the system's. ``parameters`` go with each query, as some
-    proxies want it (``{"namespace": "llm"}``, ``{"dedup": "true"}``), and ``headers`` too (``{"X-Scope-OrgID": "1"}``).
+    Files are read again for each turn, since tokens are renewed. Each field is optional.
+
+    Args:
+        bearer_token_file: the file with a bearer token.
+        basic_auth: a user name and password instead.
+        ca_file: the certificates to trust instead of the system's.
+        parameters: sent with each query, as some proxies want it (``{"namespace": "llm"}``, ``{"dedup": "true"}``).
+        headers: sent with each query (``{"X-Scope-OrgID": "1"}``).
     """
 
     bearer_token_file: Path | None = None
@@ -49,7 +59,7 @@ class Access(Frozen):
         return self
 
     def sent_headers(self) -> dict[str, str]:
-        """The headers of a request. Raises :class:`SourceError` where a file does not read."""
+        """The headers of a request. Raises :class:`SourceError` where a file cannot be read."""
         if self.bearer_token_file is not None:
             token = _secret(self.bearer_token_file).strip()
             if not _is_plain(token):
@@ -61,13 +71,13 @@ class Access(Frozen):
         return dict(self.headers)
 
     def tls(self) -> ssl.SSLContext | None:
-        """Whom to trust; ``None`` for the system's certificates. Raises :class:`SourceError`."""
+        """The certificates to trust; ``None`` for the system's. Raises :class:`SourceError`."""
         if self.ca_file is None:
             return None
         try:
             return ssl.create_default_context(cafile=self.ca_file)
         except (OSError, ssl.SSLError) as error:
-            raise SourceError(f"ca_file {self.ca_file} does not read: {error}") from error
+            raise SourceError(f"ca_file {self.ca_file} cannot be read: {error}") from error
 
 
 def _is_plain(text: str) -> bool:
@@ -75,8 +85,8 @@ def _is_plain(text: str) -> bool:
 
 
 def _secret(path: Path) -> str:
-    """What stands in a file, without the end of its line. No message holds it."""
+    """The text of a file, without a line break at its end. No message holds it."""
     try:
         return path.expanduser().read_text(encoding="utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise SourceError(f"{path} does not read: {type(error).__name__}") from error
+        raise SourceError(f"{path} cannot be read: {type(error).__name__}") from error

@@ -1,4 +1,4 @@
-"""Asking a Prometheus server, or one that speaks its HTTP API (Thanos, Mimir, VictoriaMetrics).
+"""Queries to a Prometheus server, or one that speaks its HTTP API (Thanos, Mimir, VictoriaMetrics).
 
 The API is that of Prometheus 2 and 3, ``/api/v1/query`` and ``/api/v1/query_range``. Queries go as GET, which also the
 proxies let through that guard a server. What a server says in ``infos`` is about how a query is written, and ignored;
@@ -23,13 +23,13 @@ with needs_extra("prometheus"):
 from dynamo_planner.sources.fetch import FetchError, checked_url, fetch_all
 from dynamo_planner.sources.series import Labels, Series
 
-AT_ONCE = 8
-"""Queries at a time; a Prometheus server takes 20 of them, from everybody."""
+MAX_CONCURRENT = 8
+"""Queries at a time; a Prometheus server takes 20, from all of its clients together."""
 
-HARMLESS = "PromQL info:"
+INFO_PREFIX = "PromQL info:"
 """A warning that begins so is about how a query is written, not about what was read (Prometheus 2.48 to 2.55)."""
 
-MOST_OF_A_MESSAGE = 300
+MAX_MESSAGE_CHARS = 300
 
 HINTS = {
     "401": " (access.bearer_token_file or access.basic_auth)",
@@ -52,54 +52,57 @@ class QueryError(Exception):
     """A query has no answer that could be used; the message says why."""
 
 
-Sample = tuple[float, float]
+_TimedValue = tuple[float, float]
 
 
-class _Series(BaseModel):
+class _LabelledSeries(BaseModel):
     metric: dict[str, str]
 
     def labels(self) -> Labels:
         return tuple(sorted(self.metric.items()))
 
 
-class _Instant(_Series):
-    value: Sample
+class _InstantSeries(_LabelledSeries):
+    value: _TimedValue
 
 
-class _Range(_Series):
-    values: list[Sample]
+class _RangeSeries(_LabelledSeries):
+    values: list[_TimedValue]
 
 
 class _VectorData(BaseModel):
     result_type: Literal["vector"] = Field(alias="resultType")
-    result: list[_Instant]
+    result: list[_InstantSeries]
 
 
 class _MatrixData(BaseModel):
     result_type: Literal["matrix"] = Field(alias="resultType")
-    result: list[_Range]
+    result: list[_RangeSeries]
 
 
-class _Answer(BaseModel):
+class _Success(BaseModel):
     status: Literal["success"]
     data: Annotated[_VectorData | _MatrixData, Field(discriminator="result_type")]
     warnings: list[str] | None = None
 
 
-class _Refusal(BaseModel):
+class _Failure(BaseModel):
     status: Literal["error"]
     error_type: str = Field(default="error", alias="errorType")
     error: str
 
 
-_ANSWER: TypeAdapter[_Answer | _Refusal] = TypeAdapter(Annotated[_Answer | _Refusal, Field(discriminator="status")])
+_RESPONSE: TypeAdapter[_Success | _Failure] = TypeAdapter(Annotated[_Success | _Failure, Field(discriminator="status")])
 
 
 class PrometheusApi:
     """Queries to one server, several at once.
 
-    ``url`` is its base URL, with the path before ``/api/v1`` if there is one. All queries of a turn are answered
-    within ``timeout_s``, each with at most ``max_bytes``.
+    Args:
+        url: its base URL, with the path before ``/api/v1`` if there is one.
+        access: credentials, certificates and parameters; none by default.
+        timeout_s: seconds for all queries of one call together.
+        max_bytes: bytes of one response.
     """
 
     def __init__(
@@ -111,29 +114,29 @@ class PrometheusApi:
         self._max_bytes = max_bytes
 
     def instant(self, queries: Mapping[K, str], at_s: float) -> dict[K, Vector | QueryError]:
-        """What each query, by a key of the caller's, gives at ``at_s``.
+        """Instant queries at ``at_s``, by keys of the caller's.
 
         Raises :class:`SourceError` where none was answered.
         """
-        return self._ask("query", queries, {"time": f"{at_s:.3f}"}, _vector)
+        return self._query("query", queries, {"time": f"{at_s:.3f}"}, _vector)
 
-    def over(
+    def range(
         self, queries: Mapping[K, str], start_s: float, end_s: float, step_s: float
     ) -> dict[K, Matrix | QueryError]:
-        """What each query gives from ``start_s`` to ``end_s``, both included, every ``step_s``.
+        """Range queries from ``start_s`` to ``end_s``, both included, every ``step_s``, by keys of the caller's.
 
         Raises :class:`SourceError` where none was answered.
         """
         span = {"start": f"{start_s:.3f}", "end": f"{end_s:.3f}", "step": f"{step_s:.3f}"}
-        return self._ask("query_range", queries, span, _matrix)
+        return self._query("query_range", queries, span, _matrix)
 
-    def _ask(
+    def _query(
         self, path: str, queries: Mapping[K, str], when: Mapping[str, str], read: Callable[[str], T]
     ) -> dict[K, T | QueryError]:
-        asked = {**self._access.parameters, **when, "timeout": f"{self._timeout_s:g}s"}
+        parameters = {**self._access.parameters, **when, "timeout": f"{self._timeout_s:g}s"}
         pages = fetch_all(
             {
-                name: f"{self.url}/api/v1/{path}?{urlencode({**asked, 'query': query})}"
+                name: f"{self.url}/api/v1/{path}?{urlencode({**parameters, 'query': query})}"
                 for name, query in queries.items()
             },
             lambda _, text: text,
@@ -142,12 +145,12 @@ class PrometheusApi:
             max_bytes=self._max_bytes,
             headers=self._access.sent_headers(),
             tls=self._access.tls(),
-            concurrent=AT_ONCE,
+            concurrent=MAX_CONCURRENT,
         )
         answers: dict[K, T | QueryError] = {}
         for name, page in pages.items():
             try:
-                answers[name] = read(page) if isinstance(page, str) else _refused(page)
+                answers[name] = read(page) if isinstance(page, str) else _raise_for_status(page)
             except QueryError as error:
                 answers[name] = error
         failures = [answer for answer in answers.values() if isinstance(answer, QueryError)]
@@ -157,14 +160,14 @@ class PrometheusApi:
 
 
 def _vector(text: str) -> Vector:
-    data = _read(text)
+    data = _parse(text)
     if not isinstance(data, _VectorData):
         raise QueryError("it was answered with a matrix, not a vector")
     return {series.labels(): series.value[1] for series in data.result}
 
 
 def _matrix(text: str) -> Matrix:
-    data = _read(text)
+    data = _parse(text)
     if not isinstance(data, _MatrixData):
         raise QueryError("it was answered with a vector, not a matrix")
     matrix: Matrix = {}
@@ -175,33 +178,33 @@ def _matrix(text: str) -> Matrix:
     return matrix
 
 
-def _read(text: str) -> _VectorData | _MatrixData:
+def _parse(text: str) -> _VectorData | _MatrixData:
     try:
-        answer = _ANSWER.validate_json(text)
+        answer = _RESPONSE.validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(map(str, first["loc"]))
-        raise QueryError(f"its answer does not read: {where + ': ' if where else ''}{first['msg']}") from None
-    if isinstance(answer, _Refusal):
+        raise QueryError(f"its answer cannot be parsed: {where + ': ' if where else ''}{first['msg']}") from None
+    if isinstance(answer, _Failure):
         raise QueryError(_shortened(f"{answer.error_type}: {answer.error}"))
-    warnings = [warning for warning in answer.warnings or () if not warning.startswith(HARMLESS)]
+    warnings = [warning for warning in answer.warnings or () if not warning.startswith(INFO_PREFIX)]
     if warnings:
         raise QueryError(_shortened(f"its answer may be partial: {'; '.join(warnings)}"))
     return answer.data
 
 
-def _refused(error: FetchError) -> NoReturn:
-    """Raise for an answer other than 200: in the server's words, where it has some."""
+def _raise_for_status(error: FetchError) -> NoReturn:
+    """Raise :class:`QueryError` for a response other than 200, with the server's own words where it has some."""
     try:
-        answer = _ANSWER.validate_json(error.body)
+        answer = _RESPONSE.validate_json(error.body)
     except ValidationError:
         hint = HINTS.get(next((status for status in HINTS if f"answered {status}," in str(error)), ""), "")
         raise QueryError(f"{error}{hint}") from error
-    if isinstance(answer, _Refusal):
+    if isinstance(answer, _Failure):
         raise QueryError(_shortened(f"{error}: {answer.error_type}: {answer.error}")) from error
     raise QueryError(str(error)) from error
 
 
 def _shortened(text: str) -> str:
     text = " ".join(text.split())
-    return text if len(text) <= MOST_OF_A_MESSAGE else f"{text[:MOST_OF_A_MESSAGE]}..."
+    return text if len(text) <= MAX_MESSAGE_CHARS else f"{text[:MAX_MESSAGE_CHARS]}..."

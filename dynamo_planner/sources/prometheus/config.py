@@ -12,7 +12,7 @@ from dynamo_planner.core.values import FrozenMap
 from dynamo_planner.engines.named import WorkerVocabulary
 from dynamo_planner.sources.config import Endpoints, SourceConfig, Urls
 from dynamo_planner.sources.prometheus.access import Access
-from dynamo_planner.sources.prometheus.promql import LabelMatchers, LabelName
+from dynamo_planner.sources.prometheus.scope import LabelMatchers, LabelName
 
 if TYPE_CHECKING:
     from dynamo_planner.sources.prometheus.source import PrometheusSource

@@ -1,6 +1,6 @@
-"""A vocabulary as PromQL: what to ask a Prometheus server for each quantity of a pool.
+"""A vocabulary as PromQL: the queries for each quantity of a pool.
 
-Gauges and counters are asked by worker, histograms for the pool as a whole. Series are summed before anything is
+Gauges and counters are queried by worker, histograms for the pool as a whole. Series are summed before anything is
 divided or compared, and of several names of a metric each worker's newest one counts, so that a fleet in the midst of
 an upgrade reads right.
 
@@ -9,137 +9,77 @@ an upgrade reads right.
 >>> mine = Vocabulary(engine="Mine", quantities={
 ...     "running": Gauge(names=("mine:running", "mine:active")), "completions": Counter(names=("mine:done_total",))
 ... })
->>> asked = queries_of(mine, Scope(labels={"job": "mine", "pod": "=~mine-.*"}, worker_label="pod", window_s=60))
->>> print(asked[Ask("running")])
+>>> queries = queries_of(mine, Scope(labels={"job": "mine", "pod": "=~mine-.*"}, worker_label="pod", window_s=60))
+>>> print(queries[QueryKey("running")])
 sum by (pod) (mine:running{job="mine",pod=~"mine-.*"}) or sum by (pod) (mine:active{job="mine",pod=~"mine-.*"})
->>> print(asked[Ask("completions")])
+>>> print(queries[QueryKey("completions")])
 sum by (pod) (increase(mine:done_total{job="mine",pod=~"mine-.*"}[60s]))
 """
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from pydantic import AfterValidator, Field
-
-from dynamo_planner.core.values import Frozen, FrozenMap, ReadOnly
 from dynamo_planner.engines.metric_kinds import Counter, Gauge, Histogram, Info, Mean, Metric, Product, Ratio
 from dynamo_planner.engines.vocabulary import COUNTERS, GAUGES, Quantity, Vocabulary
+from dynamo_planner.sources.prometheus.scope import Scope
 
 UP, OBSERVED_AT, NAMES, KNOWN_BEFORE, INSIDE_CHANGE = "up", "observed_at_s", "names", "known_before", "inside_change"
-"""What is asked beside the quantities: which targets there are and whether they could be scraped, when each worker's
+"""Queries beside those of quantities: which targets there are and whether they could be scraped, when each worker's
 metrics were scraped, which metrics there are, how many series there were at the beginning of the window, and by how
-much what is in a worker has changed over it."""
+much the requests in a worker have changed over it."""
 
 LOST_FOR = "10m"
 """For how long a worker that cannot be scraped any more still counts. One that never could be is starting."""
 
-_LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
-_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
-_OPERATOR = re.compile(r"(=~|!~|!=|=)?(.*)", re.DOTALL)
 
+class QueryKey(NamedTuple):
+    """The number that a query gives.
 
-def _label(name: str) -> str:
-    if not _LABEL.fullmatch(name):
-        raise ValueError(f"{name!r} is not the name of a label")
-    return name
-
-
-LabelName = Annotated[str, AfterValidator(_label)]
-
-LabelMatchers = ReadOnly[LabelName, str]
-"""What labels must be. A value may begin with an operator of PromQL: ``=~`` and ``!~`` for a regular expression that
-matches all of the label, ``!=`` for another value, and ``=``, which may be left out."""
-
-
-class Scope(Frozen):
-    """Which series are those of a pool, and how they are read.
-
-    ``labels`` are those of its scrape targets, which also ``up`` has (namespace, job, pod); ``metric_labels`` are those
-    that only the engine's own metrics have, such as the model. ``worker_label`` tells workers from each other. Rates
-    and means are over ``window_s``.
+    Args:
+        quantity: of the vocabulary, or one of ``UP``, ``OBSERVED_AT``, ``NAMES``, ``KNOWN_BEFORE``, ``INSIDE_CHANGE``.
+        part: ``count``, ``sum`` or ``bucket`` of a distribution; else empty.
     """
-
-    labels: LabelMatchers = Field(default_factory=FrozenMap)
-    metric_labels: LabelMatchers = Field(default_factory=FrozenMap)
-    worker_label: LabelName = "instance"
-    window_s: float = Field(gt=0)
-
-    def selector(self, name: str, where: Mapping[str, Iterable[str]] | None = None) -> str:
-        """The series of a metric, as far as they are the pool's."""
-        return _selector(name, [*_matchers(self.labels), *_matchers(self.metric_labels), *_where(where or {})])
-
-    def any_of(self, names: Iterable[str]) -> str:
-        """The series of any of these metrics."""
-        every = [f"__name__=~{_quoted(_one_of(names))}", *_matchers(self.labels), *_matchers(self.metric_labels)]
-        return f"{{{','.join(every)}}}"
-
-    def described(self) -> str:
-        """The labels, for a message."""
-        return f"{{{','.join([*_matchers(self.labels), *_matchers(self.metric_labels)])}}}"
-
-    def up(self) -> str:
-        """Whether each of the pool's targets could be scraped."""
-        return _selector("up", _matchers(self.labels))
-
-    def increase(self, selector: str) -> str:
-        """How much counters have grown over the window."""
-        return f"increase({selector}[{self.duration()}])"
-
-    def delta(self, selector: str) -> str:
-        """How much gauges have changed over the window."""
-        return f"delta({selector}[{self.duration()}])"
-
-    def duration(self) -> str:
-        """The window, as PromQL writes it."""
-        whole = self.window_s == int(self.window_s)
-        return f"{self.window_s:.0f}s" if whole else f"{self.window_s * 1000:.0f}ms"
-
-
-class Ask(NamedTuple):
-    """Which number a query gives; ``part`` is ``count``, ``sum`` or ``bucket`` of a distribution."""
 
     quantity: str
     part: str = ""
 
 
-def queries_of(vocabulary: Vocabulary, scope: Scope) -> dict[Ask, str]:
-    """All queries for a pool. What an engine tells only in JSON is not among them."""
-    queries: dict[Ask, str] = {}
+def queries_of(vocabulary: Vocabulary, scope: Scope) -> dict[QueryKey, str]:
+    """All queries for a pool. What an engine reports only in JSON is not among them."""
+    queries: dict[QueryKey, str] = {}
     for quantity in vocabulary.quantities:
-        metrics = told_metrics(vocabulary, quantity)
+        metrics = scrapable_metrics(vocabulary, quantity)
         if quantity in GAUGES:
-            queries[Ask(quantity)] = _gauge(metrics, scope)
+            queries[QueryKey(quantity)] = _gauge(metrics, scope)
         elif quantity in COUNTERS:
-            queries[Ask(quantity)] = _any(_by_worker(metric, scope, scope.increase) for metric in metrics)
+            queries[QueryKey(quantity)] = _any(_by_worker(metric, scope, scope.increase) for metric in metrics)
         else:
-            queries[Ask(quantity)] = _gauge([metric for metric in metrics if isinstance(metric, Gauge)], scope)
-            queries |= {Ask(quantity, part): query for part, query in _distribution(metrics, scope).items()}
+            queries[QueryKey(quantity)] = _gauge([metric for metric in metrics if isinstance(metric, Gauge)], scope)
+            queries |= {QueryKey(quantity, part): query for part, query in _distribution(metrics, scope).items()}
     names = scope.any_of(sorted(presence_names(vocabulary)))
     queries |= {
-        Ask(UP): _up(vocabulary, scope),
-        Ask(OBSERVED_AT): _any(
+        QueryKey(UP): _up(vocabulary, scope),
+        QueryKey(OBSERVED_AT): _any(
             f"max by ({scope.worker_label}) (timestamp({scope.selector(name)}))" for name in _sampled(vocabulary)
         ),
-        Ask(NAMES): f"count by (__name__) ({names})",
-        Ask(KNOWN_BEFORE): f"count({names} offset {scope.duration()})",
-        Ask(INSIDE_CHANGE): _inside_change(vocabulary, scope),
+        QueryKey(NAMES): f"count by (__name__) ({names})",
+        QueryKey(KNOWN_BEFORE): f"count({names} offset {scope.duration()})",
+        QueryKey(INSIDE_CHANGE): _inside_change(vocabulary, scope),
     }
-    return {ask: query for ask, query in queries.items() if query}
+    return {key: query for key, query in queries.items() if query}
 
 
-def told_metrics(vocabulary: Vocabulary, quantity: Quantity) -> list[Any]:
-    """The metrics of a quantity that Prometheus can have: not what stands in JSON."""
+def scrapable_metrics(vocabulary: Vocabulary, quantity: Quantity) -> list[Any]:
+    """The metrics of a quantity that Prometheus can scrape: not those in JSON."""
     metrics = vocabulary.quantities.get(quantity, ())
     return [metric for metric in metrics if not any(name.startswith("/") for name in metric.samples())]
 
 
 def presence_names(vocabulary: Vocabulary) -> frozenset[str]:
-    """The sample names that tell which metrics there are: of a histogram that of its count."""
-    metrics = [metric for quantity in vocabulary.quantities for metric in told_metrics(vocabulary, quantity)]
+    """The sample names by which a metric is known to be there: of a histogram that of its count."""
+    metrics = [metric for quantity in vocabulary.quantities for metric in scrapable_metrics(vocabulary, quantity)]
     return frozenset(name for metric in metrics for name in presence_names_of(metric))
 
 
@@ -148,36 +88,8 @@ def presence_names_of(metric: Metric) -> Iterable[str]:
     return [f"{name}_count" for name in metric.names] if isinstance(metric, Histogram) else metric.samples()
 
 
-def _matchers(labels: Mapping[str, str]) -> Iterator[str]:
-    for label, text in labels.items():
-        operator, value = _OPERATOR.fullmatch(text).groups()  # type: ignore[union-attr]  # it matches everything
-        yield f"{label}{operator or '='}{_quoted(value)}"
-
-
-def _where(where: Mapping[str, Iterable[str]]) -> Iterator[str]:
-    for label, values in where.items():
-        texts = list(values)
-        yield f"{label}={_quoted(texts[0])}" if len(texts) == 1 else f"{label}=~{_quoted(_one_of(texts))}"
-
-
-def _one_of(texts: Iterable[str]) -> str:
-    return "|".join(map(re.escape, texts))
-
-
-def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
-
-
-def _selector(name: str, matchers: Iterable[str]) -> str:
-    every = list(matchers)
-    if not _NAME.fullmatch(name):
-        every.insert(0, f"__name__={_quoted(name)}")
-        name = ""
-    return f"{name}{{{','.join(every)}}}" if every else name
-
-
 def _any(queries: Iterable[str]) -> str:
-    """Of each worker what the first of these queries gives."""
+    """For each worker the result of the first of these queries that has one."""
     return " or ".join(queries)
 
 
@@ -187,7 +99,7 @@ def _sampled(vocabulary: Vocabulary) -> list[str]:
         dict.fromkeys(
             name
             for quantity in (*GAUGES, *COUNTERS)
-            for metric in told_metrics(vocabulary, quantity)
+            for metric in scrapable_metrics(vocabulary, quantity)
             if not isinstance(metric, Info)
             for name in metric.samples()
         )
@@ -195,13 +107,13 @@ def _sampled(vocabulary: Vocabulary) -> list[str]:
 
 
 def _up(vocabulary: Vocabulary, scope: Scope) -> str:
-    """Whether each worker can be scraped, of those that could be lately."""
+    """Whether each worker can be scraped, of those that could be within ``LOST_FOR``."""
     lately = f"last_over_time({scope.any_of(_sampled(vocabulary))}[{LOST_FOR}])"
     return f"min by ({scope.worker_label}) ({scope.up()}) and count by ({scope.worker_label}) ({lately})"
 
 
 Wrap = Callable[[str], str]
-"""What is done to the series of one name before they are summed."""
+"""A function applied to the series of one name before they are summed."""
 
 
 def _as_it_is(selector: str) -> str:
@@ -284,10 +196,10 @@ def _newest(
 
 
 def _inside_change(vocabulary: Vocabulary, scope: Scope) -> str:
-    """By how much what is in a worker has grown over the window; empty where the engine does not tell what is in it."""
+    """By how much the requests in a worker have grown over the window; empty where the engine does not report them."""
 
     def of(quantity: Quantity) -> str:
-        gauges = [metric for metric in told_metrics(vocabulary, quantity) if isinstance(metric, Gauge)]
+        gauges = [metric for metric in scrapable_metrics(vocabulary, quantity) if isinstance(metric, Gauge)]
         return _any(_by_worker(metric, scope, scope.delta) for metric in gauges)
 
     inside, running, waiting = of("inside"), of("running"), of("waiting")

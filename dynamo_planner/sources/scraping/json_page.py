@@ -47,7 +47,7 @@ def parse_json(text: str, path: str, names: Set[str]) -> Page:
     page: Page = {f"{path}:": {}}
     for place, item in enumerate(items):
         if not isinstance(item, dict):
-            raise ValueError(f"{path} has an item that is no object")  # noqa: TRY004  # a page that does not read
+            raise ValueError(f"{path} has an item that is no object")  # noqa: TRY004  # a page that cannot be parsed
         labels = _labels(item, place)
         page[f"{path}:"][labels] = 1.0
         for name, steps in wanted.items():

@@ -133,7 +133,7 @@ def test_no_message_holds_a_secret(fake: Fake, tmp_path: Path) -> None:
     fake.answer = lambda query: (401, "no")
     with pytest.raises(SourceError, match=r"answered 401, not 200 .*bearer_token_file") as refused:
         PrometheusApi(fake.url, Access(bearer_token_file=token, parameters={"key": "s3cret"})).instant({"x": "up"}, AT)
-    with pytest.raises(SourceError, match="does not read: FileNotFoundError"):
+    with pytest.raises(SourceError, match="cannot be read: FileNotFoundError"):
         PrometheusApi(fake.url, Access(bearer_token_file=tmp_path / "none")).instant({"x": "up"}, AT)
     assert "s3cret" not in str(broken.value) + str(refused.value)
 
@@ -167,11 +167,11 @@ def test_access_that_does_not_hold_together_is_refused(settings: dict[str, Any],
         (503, refusal("timeout", "query timed out"), "timeout: query timed out"),
         (502, "<html>Bad Gateway</html>", "it answered 502, not 200"),
         (200, refusal("internal", "odd"), "internal: odd"),
-        (200, "not JSON", "does not read"),
-        (200, "[" * 100_000, "does not read"),
+        (200, "not JSON", "cannot be parsed"),
+        (200, "[" * 100_000, "cannot be parsed"),
         (200, json.dumps({"status": "success", "data": {"resultType": "scalar", "result": [AT, "1"]}}), "scalar"),
         (200, json.dumps({"status": "success", "data": {"resultType": "matrix", "result": []}}), "a matrix"),
-        (200, vector(({}, "much")), "does not read"),
+        (200, vector(({}, "much")), "cannot be parsed"),
         (200, vector(({}, 1), warnings=["some store was not asked"]), "may be partial: some store was not asked"),
     ],
 )
@@ -330,5 +330,5 @@ def test_a_real_server_behind_tls_and_a_password(guarded: tuple[str, Path]) -> N
         PrometheusApi(url, Access(ca_file=directory / "ca.pem")).instant({"x": "vector(1)"}, AT)
     with pytest.raises(SourceError, match="self-signed certificate"):
         PrometheusApi(url, Access(basic_auth=auth)).instant({"x": "vector(1)"}, AT)
-    with pytest.raises(SourceError, match=r"ca_file .* does not read"):
+    with pytest.raises(SourceError, match=r"ca_file .* cannot be read"):
         PrometheusApi(url, Access(ca_file=directory / "password")).instant({"x": "vector(1)"}, AT)

@@ -1,0 +1,88 @@
+"""A served model at one moment, from the answers about its pools and its frontends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dynamo_planner.core.snapshot import (
+    Observation,
+    PoolMetrics,
+    PoolSpec,
+    PoolStatus,
+    Replicas,
+    Role,
+    Snapshot,
+    Traffic,
+)
+from dynamo_planner.sources.aggregation.pools import MissingByPath, pool_metrics
+from dynamo_planner.sources.aggregation.traffic import frontend_traffic, service_traffic
+from dynamo_planner.sources.prometheus.answers import PoolAnswers
+
+FRONTEND = "frontend"
+"""The name under which the answers about the frontends are, beside those of pools."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """The answers about a model at one moment.
+
+    Args:
+        answers: by pool, and for the frontends.
+        missing: for those that could not be read, why, by field of the observation.
+    """
+
+    answers: Mapping[str, PoolAnswers]
+    missing: Mapping[str, str]
+
+    def observation(self, roles: Mapping[str, Role], at_s: float) -> Observation:
+        """The moment as a source observes it."""
+        pools: dict[str, PoolMetrics] = {}
+        missing = dict(self.missing)
+        for name in roles:
+            pools[name], unknown = self._pool(name, at_s)
+            missing.update({".".join(("pools", name, *path)): why for path, why in unknown.items()})
+        traffic, unknown_traffic = self._traffic(roles, at_s)
+        missing.update({f"traffic.{field}": why for field, why in unknown_traffic.items()})
+        return Observation(traffic=traffic, pools=pools, missing=missing)
+
+    def snapshot(self, roles: Mapping[str, Role], specs: Mapping[str, PoolSpec], at_s: float) -> Snapshot:
+        """The moment as a snapshot of the past; the workers with a recent sample are its ready replicas."""
+        observation = self.observation(roles, at_s)
+        pools = {}
+        for name, spec in specs.items():
+            metrics = observation.pools.get(name, PoolMetrics(observed_at_s=None))
+            replicas = Replicas(ready=len(self.answers[name].observed)) if name in self.answers else None
+            reported = {field: getattr(metrics, field) for field in PoolMetrics.model_fields}
+            pools[name] = PoolStatus(spec=spec, replicas=replicas, **reported)
+        return Snapshot(at_s=at_s, traffic=observation.traffic, pools=pools, missing=observation.missing)
+
+    def _pool(self, name: str, at_s: float) -> tuple[PoolMetrics, MissingByPath]:
+        if name not in self.answers:
+            return PoolMetrics(observed_at_s=None), {}
+        pool = self.answers[name]
+        metrics, missing = pool_metrics(pool.workers, at_s)
+        changes: dict[str, Any] = {"observed_at_s": pool.observed_at_s}
+        if metrics.traffic is not None:
+            changes["traffic"] = metrics.traffic.replace(**changes)
+        if not pool.has_up:
+            changes["coverage"] = None
+            missing[("coverage",)] = "Prometheus has no series 'up' with these labels"
+        missing.update({("workers", worker): why for worker, why in pool.causes.items()})
+        return metrics.replace(**changes), missing
+
+    def _traffic(self, roles: Mapping[str, Role], at_s: float) -> tuple[Traffic, dict[str, str]]:
+        """What clients saw: as the frontends report it, and what they do not report, as the workers do."""
+        workers = {name: self.answers[name].workers if name in self.answers else [] for name in roles}
+        partial = service_traffic(workers, roles, at_s)
+        missing = dict(partial.missing)
+        times = [self.answers[name].observed_at_s for name in roles if name in self.answers]
+        traffic = partial.as_traffic(min((time for time in times if time is not None), default=None))
+        frontend = self.answers.get(FRONTEND)
+        if frontend is None or not frontend.observed:
+            return traffic, missing
+        at_front = frontend_traffic(frontend.workers, at_s)
+        known = {**at_front.known, "window_s": at_front.window_s, "observed_at_s": frontend.observed_at_s}
+        traffic, missing = traffic.replace(**known), {**missing, **at_front.missing}
+        return traffic, {field: why for field, why in missing.items() if getattr(traffic, field) is None}
