@@ -9,11 +9,12 @@ from typing import Any
 from dynamo_planner.core.component import Kinds
 from dynamo_planner.core.registry import CUSTOM_KINDS, READ_FILES, import_object
 from dynamo_planner.executors.config import EXECUTORS
+from dynamo_planner.forecasting.experts.registry import EXPERTS
 from dynamo_planner.guards.registry import GUARDS
 from dynamo_planner.policies.registry import POLICIES
 from dynamo_planner.sources.config import SOURCES
 
-KINDS: tuple[Kinds[Any], ...] = (POLICIES, GUARDS, EXECUTORS, SOURCES)
+KINDS: tuple[Kinds[Any], ...] = (POLICIES, GUARDS, EXPERTS, EXECUTORS, SOURCES)
 """What data can name by a ``kind``."""
 
 

@@ -21,6 +21,7 @@ from dynamo_planner.config.kinds import loading
 from dynamo_planner.config.problems import ConfigError, validated
 from dynamo_planner.config.schema import definitions
 from dynamo_planner.core.policy import AnyPolicy, Policy
+from dynamo_planner.forecasting.experts.registry import EXPERTS
 from dynamo_planner.guards.registry import GUARDS
 from dynamo_planner.policies.registry import POLICIES
 
@@ -48,5 +49,5 @@ def policy_schema() -> dict[str, Any]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A dynamo_planner policy",
         "$ref": "#/$defs/Policy",
-        "$defs": definitions(POLICIES, GUARDS),
+        "$defs": definitions(POLICIES, GUARDS, EXPERTS),
     }

@@ -1,15 +1,24 @@
-"""What was foretold at one horizon, and what came of it: how experts are weighed, and how far off forecasts are.
+"""Calibration at one horizon: expert weights, standard errors and quantile scores, learned from outcomes.
 
-A forecast made now for one horizon from now can be judged only once that horizon has passed. Until then it waits in
-``pending``; then it settles, and three things are learned:
+A forecast can be judged only once its horizon has passed. Until then it is pending; then it settles, and three things
+are learned::
 
-- how much each expert is trusted: fixed share (Herbster & Warmuth, 1998) on the pinball loss of its own quantile, so
-  that a weight falls exponentially with recent loss and never so low that it could not come back;
-- how large errors are: their exponentially weighted mean square, of each expert and of their mixture;
-- how many of those standard errors a quantile needs: the score of each level goes up when the outcome was above it and
-  down when it was not, in proportions that balance at that level. That is adaptive conformal inference (Gibbs &
-  Candes, 2021) on the score instead of the level (as in conformal PID, Angelopoulos et al., 2023), and holds whatever
-  the distribution.
+    w[k]  <- (1 - a) w[k] exp(-r L[k] / E) / sum + a / K          weights of experts
+    V     <- V + v ((y - m)**2 - V)                               mean squared errors, of each expert and of the mixture
+    s[q]  <- s[q] + c (q - 1[y <= m + s[q] E]) / phi(z[q])        scores of quantile levels
+
+======  ==================================================================================================
+symbol  meaning
+======  ==================================================================================================
+y       outcome, the square root of a rate; ``m`` is what the mixture forecast for it
+E       standard error of the mixture at the time of the forecast, ``sqrt(V)``
+L[k]    pinball loss of expert k at its own quantile ``judged``; r is shared by the forecasts in flight
+a       share of the weight that is spread out evenly over K experts: fixed share (Herbster & Warmuth, 1998), so that a
+        weight falls exponentially with recent loss and never so low that it could not come back
+z[q]    standard normal quantile, phi its density: scores of all levels then take as many forecasts to converge
+c       step of the scores: adaptive conformal inference (Gibbs & Candes, 2021) on the score instead of the level (as in
+        conformal PID, Angelopoulos et al., 2023), which holds whatever the distribution
+======  ==================================================================================================
 """
 
 from __future__ import annotations
@@ -20,19 +29,28 @@ from functools import lru_cache
 from statistics import NormalDist
 from typing import NamedTuple
 
-from dynamo_planner.forecasting.experts.expert import Memory
+from dynamo_planner.forecasting.experts.base import Memory
 
 _NORMAL = NormalDist()
 
-_IN_FLIGHT = 16
-"""Forecasts that wait for their outcome at once, at most: the longer the horizon, the fewer are kept."""
+MAX_PENDING = 16
+"""Most forecasts that are pending at once: at longer horizons fewer of those made are kept."""
 
-_WARM_UP = 20.0
-"""Forecasts that must have settled before scores are learned at their slow, final rate."""
+WARM_UP_FORECASTS = 20.0
+"""The scores' rate begins at one over this, and falls as one over this plus the forecasts that have settled."""
 
 
-class Learning(NamedTuple):
-    """How fast it is learned, per forecast that settles, by which quantile experts are judged, and for which levels."""
+class LearningRates(NamedTuple):
+    """How fast a calibration learns, per forecast that settles.
+
+    Attributes:
+        weights: rate of the experts' weights, per standard error of loss.
+        share: share of the weight that is spread out evenly.
+        spread: weight of an outcome in mean squared errors.
+        scores: step of the scores, in standard errors.
+        judged: quantile level by which experts are compared.
+        levels: quantile levels that have scores.
+    """
 
     weights: float
     share: float
@@ -42,12 +60,16 @@ class Learning(NamedTuple):
     levels: Memory
 
 
-class Track(NamedTuple):
-    """What is known of forecasts for one horizon.
+class Calibration(NamedTuple):
+    """What outcomes have taught of forecasts at one horizon.
 
-    ``weights`` and ``spreads`` (mean squared errors of roots) are by expert, ``scores`` (in standard errors) by level;
-    ``spread`` is the mixture's. A pending forecast is ``(start of its interval, root, standard error, *experts'
-    roots)``.
+    Attributes:
+        settled: forecasts that have settled.
+        weights: weight of each expert; they sum to 1.
+        spreads: mean squared error of each expert's roots.
+        spread: mean squared error of the mixture's roots.
+        scores: how many standard errors above the mean root each quantile level is.
+        pending: forecasts without an outcome yet: ``(start of its interval, root, standard error, *experts' roots)``.
     """
 
     settled: float
@@ -66,25 +88,31 @@ def normal_quantile(level: float) -> float:
 
 @lru_cache(maxsize=256)
 def _step(level: float) -> float:
-    """How far a score moves per unit of rate: scores of all levels then take as many forecasts to converge."""
+    """How far a score moves per unit of rate."""
     return 1 / _NORMAL.pdf(normal_quantile(level))
 
 
-def new_track(experts: int, levels: Sequence[float]) -> Track:
-    """Nothing foretold yet: equal weights, normal scores."""
+def uncalibrated(experts: int, levels: Sequence[float]) -> Calibration:
+    """The calibration before the first forecast: equal weights, normal scores."""
     scores = tuple(map(normal_quantile, levels))
-    return Track(0.0, (1 / experts,) * experts, (0.0,) * experts, 0.0, scores, ())
+    return Calibration(0.0, (1 / experts,) * experts, (0.0,) * experts, 0.0, scores, ())
 
 
-def has_room(track: Track, begins_s: float, horizon_s: float) -> bool:
-    """Whether it is time for a forecast for ``begins_s``, so that no more than so many are in flight at once."""
-    return not track.pending or begins_s - track.pending[-1][0] >= horizon_s / _IN_FLIGHT
+def is_due(track: Calibration, begins_s: float, horizon_s: float) -> bool:
+    """Whether a forecast for ``begins_s`` may be added without more than :data:`MAX_PENDING` pending at once."""
+    return not track.pending or begins_s - track.pending[-1][0] >= horizon_s / MAX_PENDING
 
 
 def settle(
-    track: Track, began_s: float, tolerance_s: float, horizon_s: float, root: float, idle: bool, learning: Learning
-) -> Track:
-    """Learn from the outcome ``root`` of the interval that began at ``began_s``.
+    track: Calibration,
+    began_s: float,
+    tolerance_s: float,
+    horizon_s: float,
+    root: float,
+    idle: bool,
+    learning: LearningRates,
+) -> Calibration:
+    """The calibration after the outcome ``root`` of the interval that began at ``began_s``.
 
     Scores learn from every outcome, by the forecast for the time nearest to it; weights and errors learn once from each
     forecast, by the outcome within ``tolerance_s`` of its time. A forecast that no outcome came for is dropped. While
@@ -103,12 +131,12 @@ def settle(
     off_s = abs(forecast[0] - began_s)
     if off_s <= tolerance_s:
         track = _learn(track, forecast, root, learning)
-    if off_s <= max(tolerance_s, horizon_s / _IN_FLIGHT):
+    if off_s <= max(tolerance_s, horizon_s / MAX_PENDING):
         return track if idle else track._replace(scores=_scored(track, forecast, root, learning))
     return track if forecast[0] > began_s else track._replace(pending=track.pending[1:])
 
 
-def _learn(track: Track, forecast: Memory, root: float, learning: Learning) -> Track:
+def _learn(track: Calibration, forecast: Memory, root: float, learning: LearningRates) -> Calibration:
     settled, weights, spreads, spread, scores, pending = track
     _, centre, error, *points = forecast
     settled += 1
@@ -117,16 +145,17 @@ def _learn(track: Track, forecast: Memory, root: float, learning: Learning) -> T
         weights = _weighed(weights, spreads, points, root, error, learning, len(pending))
         spreads = tuple([old + rate * ((root - point) ** 2 - old) for old, point in zip(spreads, points, strict=True)])
     spread += rate * ((root - centre) ** 2 - spread)
-    return Track(settled, weights, spreads, spread, scores, pending)
+    return Calibration(settled, weights, spreads, spread, scores, pending)
 
 
-def _scored(track: Track, forecast: Memory, root: float, learning: Learning) -> Memory:
-    """Scores after an outcome, compared with what they would say today of the forecast.
+def _scored(track: Calibration, forecast: Memory, root: float, learning: LearningRates) -> Memory:
+    """Scores after an outcome, which is compared with the quantiles that today's scores give the forecast.
 
-    With what they said then, a step would push them on until the first forecasts made after it have settled.
+    Compared with the scores of that time, a step in the rate would push them on until the first forecasts made after
+    it have settled.
     """
     _, centre, error = forecast[:3]
-    rate = max(learning.scores, 1 / (track.settled + _WARM_UP))
+    rate = max(learning.scores, 1 / (track.settled + WARM_UP_FORECASTS))
     miss = root - centre
     return tuple(
         [
@@ -142,12 +171,12 @@ def _weighed(
     points: Sequence[float],
     root: float,
     error: float,
-    learning: Learning,
+    learning: LearningRates,
     in_flight: int,
 ) -> Memory:
     """Weights after the pinball losses of the experts, in standard errors of the mixture.
 
-    Of forecasts in flight together most saw the same future, so each of them teaches only its share.
+    Forecasts that are pending together mostly share one future, so each of them teaches only its share.
     """
     judged = learning.judged
     reach = normal_quantile(judged)

@@ -1,4 +1,4 @@
-"""A forecast: the distribution of the mean rate over an interval to come."""
+"""A forecast: the predicted distribution of the mean rate over an interval."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import math
 from typing import NamedTuple
 
 from dynamo_planner.forecasting.calibration import normal_quantile
-from dynamo_planner.forecasting.experts.expert import Memory
+from dynamo_planner.forecasting.experts.base import Memory
 
 
 class Forecast(NamedTuple):
-    """What the mean rate over an interval will be, in the unit that was fed in (usually requests per second).
+    """The predicted distribution of the mean rate over an interval, in the unit that was fed in.
 
-    The square root of the rate is ``root`` give or take ``error``; ``scores`` says how many errors the quantiles of
-    ``levels`` are away, as experience has it.
+    Args:
+        root: predicted square root of the rate.
+        error: its standard error.
+        levels: ascending quantile levels that are calibrated.
+        scores: how many standard errors above ``root`` each of them is.
 
     >>> forecast = Forecast(root=3.0, error=0.5, levels=(0.5, 0.9), scores=(0.0, 1.4))
     >>> forecast.mean, round(forecast.quantile(0.5), 2), round(forecast.quantile(0.9), 2)
@@ -55,10 +58,14 @@ class Forecast(NamedTuple):
 
 
 def over_window(forecast: Forecast, noise: float, span_s: float, window_s: float) -> Forecast:
-    """The forecast for an interval of ``span_s``, for one of ``window_s``.
+    """A forecast for an interval of ``span_s``, turned into one for a window of ``window_s``.
 
     The count noise of an interval, ``noise / span_s``, averages out over a longer one; the uncertainty of the level
     does not. The mean stays.
+
+    >>> window = over_window(Forecast(3.0, 0.5, (0.5,), (0.0,)), noise=0.25, span_s=1, window_s=25)
+    >>> round(window.mean, 2), round(window.error, 3)  # all of the variance was count noise, and a 25th of it is left
+    (9.25, 0.1)
     """
     variance = forecast.error**2
     level = max(variance - noise / span_s, 0.0)

@@ -1,4 +1,4 @@
-"""The forecaster: experts, weighed by how they do, with quantiles that experience has calibrated.
+"""The forecaster: an ensemble of experts, weighed by their losses, with calibrated quantiles.
 
 >>> forecaster = Forecaster()
 >>> state = None
@@ -24,72 +24,61 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from dynamo_planner.core.values import Frozen
-from dynamo_planner.forecasting.calibration import Learning, Track, has_room, new_track, settle
-from dynamo_planner.forecasting.experts import DEFAULT_EXPERTS, AnyExpert
-from dynamo_planner.forecasting.experts.expert import MOST_PER_S, Memory, Seconds, checked
+from dynamo_planner.forecasting.calibration import Calibration, LearningRates, is_due, settle, uncalibrated
+from dynamo_planner.forecasting.experts import DEFAULT_EXPERTS
+from dynamo_planner.forecasting.experts.base import Memory, Seconds
+from dynamo_planner.forecasting.experts.registry import AnyExpert
 from dynamo_planner.forecasting.forecast import Forecast, over_window
+from dynamo_planner.forecasting.state import ForecastState
+from dynamo_planner.forecasting.validation import LONGEST_S, checked_sample, checked_window, seconds_ahead
 
-_POISSON = 0.25
-"""Variance of the root of a Poisson count: the noise assumed before any was seen."""
+MAX_RATE_PER_S = 1e15
+"""Higher rates count as this, so that no arithmetic overflows."""
 
-_LONGEST_S = 1e9
-"""Pauses longer than this are taken for this."""
+POISSON_NOISE = 0.25
+"""Variance of the root of a Poisson count: the noise assumed before any was observed."""
 
-_OVERLAP = 1e3
-"""Windows that overlap more than this many times over are taken for this."""
+MAX_OVERLAP = 1e3
+"""Windows that overlap more than this many times over count as this."""
 
-_FURTHEST = 4.0
+MAX_HORIZON_RATIO = 4.0
 """The variance of the level grows with the horizon, up to this many times the longest calibrated one."""
 
-_IDLE = 20
+IDLE_SAMPLES = 20
 """After more zeros than this in a row there is no traffic."""
 
-_LEAST_ERROR = 1e-3
+MIN_RELATIVE_ERROR = 1e-3
 """Standard errors are at least this share of the root."""
 
-_TYPICAL = 0.05
-"""How fast the usual span, and the usual time between samples, follow what is seen."""
+SPAN_GAIN = 0.05
+"""Weight of a sample in the usual span, and in the usual time between samples."""
 
+MAX_PAUSE_RATIO = 3.0
+"""A pause counts as at most this many times the usual time between samples in that average."""
 
-class ForecastState(Frozen):
-    """What a :class:`Forecaster` remembers of one series: a value, opaque and small, that survives JSON."""
-
-    at_s: float
-    root: float = Field(ge=0)
-    zeros: float = Field(ge=0)
-    samples: float = Field(ge=0)
-    span_s: float = Field(gt=0)
-    every_s: float = Field(gt=0)
-    noise: float = Field(ge=0)
-    kinds: tuple[str, ...]
-    memories: tuple[Memory, ...]
-    tracks: tuple[Track, ...]
-
-    @model_validator(mode="after")
-    def _rows_match(self) -> Self:
-        experts, levels = len(self.kinds), len(self.tracks[0].scores) if self.tracks else 0
-        rows = [self.memories, *[rows for track in self.tracks for rows in (track.weights, track.spreads)]]
-        pending = [forecast for track in self.tracks for forecast in track.pending]
-        if (
-            any(len(row) != experts for row in rows)
-            or any(len(track.scores) != levels for track in self.tracks)
-            or any(len(forecast) != 3 + experts for forecast in pending)
-        ):
-            raise ValueError("the rows of the state are not of one number of experts and levels")
-        return self
+GAP_RATIO = 2.0
+"""After more than this many times the usual time between samples, a difference says nothing of count noise."""
 
 
 class Forecaster(Frozen):
-    """Forecasts a rate, with quantiles, from what was seen of it.
+    """Online forecasts of a rate, with calibrated quantiles.
 
     Pure: a state goes in with each sample, and a state comes out; ``None`` starts. Samples may come at any times and be
     missing; zeros at the very start count as not begun yet. A series is anything of at least 0 that is a mean over
     time: requests, tokens or prefill work per second.
 
-    Forecasts are calibrated for ``horizons_s`` and ``levels``, and interpolated elsewhere. ``judged_level`` is the
-    quantile that experts are compared by. The rates say how fast it learns, per forecast that comes due: how the
-    weights of experts follow their losses, the share of weight that is spread out evenly, and how standard errors and
-    scores (see :mod:`~dynamo_planner.forecasting.calibration`) follow outcomes.
+    Forecasts are calibrated at ``horizons_s`` and ``levels``, and interpolated elsewhere. The rates are per forecast
+    that comes due (:mod:`~dynamo_planner.forecasting.calibration`).
+
+    Args:
+        experts: the point forecasts to weigh. Default: two averages, a step detector, a damped trend, the time of day.
+        horizons_s: ascending horizons at which forecasts are calibrated. Default 30, 120 and 300 s.
+        levels: ascending quantile levels that are calibrated. Default 0.5, 0.9 and 0.99.
+        judged_level: the quantile level by which experts are compared. Default 0.9.
+        weight_rate: how fast weights follow losses, per standard error of loss. Default 3.
+        share: share of the weight that is spread out evenly. Default 0.0003.
+        spread_rate: weight of an outcome in standard errors and count noise. Default 0.02.
+        score_rate: step of a quantile's score, in standard errors. Default 0.0015.
     """
 
     experts: tuple[AnyExpert, ...] = Field(default=DEFAULT_EXPERTS, min_length=1)
@@ -117,14 +106,14 @@ class Forecaster(Frozen):
         A rate of ``None``, NaN or infinity is missing, and a sample that is not newer than the last one is ignored:
         both leave the state as it is. A state that this forecaster does not accept starts anew.
 
-        Raises ``ValueError`` for what is no sample (see :func:`~dynamo_planner.forecasting.experts.expert.checked`).
+        Raises ``ValueError`` for a negative rate, a time that is not finite, or a span that is not 1 ms to 1e9 s.
         """
-        at_s, rate, span_s = checked(at_s, rate_per_s, span_s)
+        at_s, rate, span_s = checked_sample(at_s, rate_per_s, span_s)
         if state is not None and not self.accepts(state):
             state = None
         if rate is None or (state is not None and at_s <= state.at_s):
             return state
-        root = math.sqrt(min(rate, MOST_PER_S))
+        root = math.sqrt(min(rate, MAX_RATE_PER_S))
         if state is None or not state.samples:
             return self._begun(at_s, root, span_s)
         return self._advanced(state, at_s, root, span_s)
@@ -140,10 +129,10 @@ class Forecaster(Frozen):
         """
         if state is None or not self.accepts(state):
             return None
-        ahead_s = _ahead(state, at_s, horizon_s)
+        ahead_s = seconds_ahead(state.at_s, at_s, horizon_s)
         if window_s is None:
             return self._expected(state, ahead_s, state.span_s)
-        forecast = self._expected(state, ahead_s, _window(window_s))
+        forecast = self._expected(state, ahead_s, checked_window(window_s))
         return over_window(forecast, state.noise, state.span_s, window_s)
 
     def accepts(self, state: ForecastState) -> bool:
@@ -153,12 +142,14 @@ class Forecaster(Frozen):
         return state.kinds == self._kinds and shape == self._shape
 
     @cached_property
-    def _learning(self) -> Learning:
-        return Learning(self.weight_rate, self.share, self.spread_rate, self.score_rate, self.judged_level, self.levels)
+    def _rates(self) -> LearningRates:
+        return LearningRates(
+            self.weight_rate, self.share, self.spread_rate, self.score_rate, self.judged_level, self.levels
+        )
 
     @cached_property
     def _kinds(self) -> tuple[str, ...]:
-        return tuple(str(getattr(expert, "kind", type(expert).__name__)) for expert in self.experts)
+        return tuple([expert.kind for expert in self.experts])
 
     @cached_property
     def _shape(self) -> tuple[int, ...]:
@@ -167,18 +158,18 @@ class Forecaster(Frozen):
     def _begun(self, at_s: float, root: float, span_s: float) -> ForecastState:
         """The state after the first sample; a zero counts for nothing yet."""
         memories = tuple([expert.update(expert.start(), at_s, span_s, span_s, root) for expert in self.experts])
-        tracks = (new_track(len(self.experts), self.levels),) * len(self.horizons_s)
-        return self._state(at_s, root, 0.0, float(root > 0), span_s, span_s, _POISSON, memories, tracks)
+        tracks = (uncalibrated(len(self.experts), self.levels),) * len(self.horizons_s)
+        return self._state(at_s, root, 0.0, float(root > 0), span_s, span_s, POISSON_NOISE, memories, tracks)
 
     def _advanced(self, state: ForecastState, at_s: float, root: float, span_s: float) -> ForecastState:
         """The state after one more sample."""
-        elapsed = min(at_s - state.at_s, _LONGEST_S)
-        every = state.every_s + _TYPICAL * (min(elapsed, 3 * state.every_s) - state.every_s)
-        span = state.span_s + _TYPICAL * (span_s - state.span_s)
+        elapsed = min(at_s - state.at_s, LONGEST_S)
+        every = state.every_s + SPAN_GAIN * (min(elapsed, MAX_PAUSE_RATIO * state.every_s) - state.every_s)
+        span = state.span_s + SPAN_GAIN * (span_s - state.span_s)
         samples, noise = state.samples + 1, state.noise
         zeros = 0.0 if root else state.zeros + 1
-        if elapsed <= 2 * every and zeros < 2:
-            between = (root - state.root) ** 2 / 2 * span_s * min(max(span_s / elapsed, 1.0), _OVERLAP)
+        if elapsed <= GAP_RATIO * every and zeros < 2:
+            between = (root - state.root) ** 2 / 2 * span_s * min(max(span_s / elapsed, 1.0), MAX_OVERLAP)
             noise += max(self.spread_rate, 1 / samples) * (between - noise)
         memories = tuple(
             [
@@ -187,10 +178,10 @@ class Forecaster(Frozen):
             ]
         )
         tracks = [
-            settle(track, at_s - span_s, every / 2, horizon_s, root, zeros > _IDLE, self._learning)
+            settle(track, at_s - span_s, every / 2, horizon_s, root, zeros > IDLE_SAMPLES, self._rates)
             for track, horizon_s in zip(state.tracks, self.horizons_s, strict=True)
         ]
-        tracks = self._foretold(tracks, memories, at_s, span, noise)
+        tracks = self._with_forecasts(tracks, memories, at_s, span, noise)
         return self._state(at_s, root, zeros, samples, span, every, noise, memories, tuple(tracks))
 
     def _state(self, *values: Any) -> ForecastState:
@@ -198,29 +189,31 @@ class Forecaster(Frozen):
         names = ("at_s", "root", "zeros", "samples", "span_s", "every_s", "noise", "memories", "tracks")
         return ForecastState.unchecked(kinds=self._kinds, **dict(zip(names, values, strict=True)))
 
-    def _foretold(
-        self, tracks: Sequence[Track], memories: Sequence[Memory], at_s: float, span_s: float, noise: float
-    ) -> list[Track]:
-        """The tracks with a forecast added to each that has room for one."""
+    def _with_forecasts(
+        self, tracks: Sequence[Calibration], memories: Sequence[Memory], at_s: float, span_s: float, noise: float
+    ) -> list[Calibration]:
+        """The calibrations, each with a pending forecast added where one is due."""
         due = [
             number
             for number, (track, horizon_s) in enumerate(zip(tracks, self.horizons_s, strict=True))
-            if has_room(track, at_s + horizon_s, horizon_s)
+            if is_due(track, at_s + horizon_s, horizon_s)
         ]
         ahead_s = [self.horizons_s[number] + span_s / 2 for number in due]
-        opinions = self._opinions(memories, at_s, ahead_s)
+        predictions = self._predictions(memories, at_s, ahead_s)
         variances = _variances(tracks)
-        foretold = list(tracks)
-        for number, points in zip(due, opinions, strict=True):
+        updated = list(tracks)
+        for number, points in zip(due, predictions, strict=True):
             track = tracks[number]
             root = sum(map(mul, track.weights, points))
             error = _error(variances[number], root, noise / span_s)
             pending = (at_s + self.horizons_s[number], root, error, *points)
-            foretold[number] = track._replace(pending=(*track.pending, pending))
-        return foretold
+            updated[number] = track._replace(pending=(*track.pending, pending))
+        return updated
 
-    def _opinions(self, memories: Sequence[Memory], at_s: float, ahead_s: Sequence[float]) -> list[tuple[float, ...]]:
-        """For each time ahead what each expert expects."""
+    def _predictions(
+        self, memories: Sequence[Memory], at_s: float, ahead_s: Sequence[float]
+    ) -> list[tuple[float, ...]]:
+        """The experts' point forecasts (columns) at each time ahead (rows)."""
         by_expert = [expert.ahead(memory, at_s, ahead_s) for expert, memory in zip(self.experts, memories, strict=True)]
         return list(zip(*by_expert, strict=True))
 
@@ -230,15 +223,15 @@ class Forecaster(Frozen):
         near, far = state.tracks[below], state.tracks[above]
         weights, scores = near.weights, near.scores
         if part:
-            weights = _mixed(weights, far.weights, part)
-            scores = _mixed(scores, far.scores, part)
+            weights = _interpolated(weights, far.weights, part)
+            scores = _interpolated(scores, far.scores, part)
         variances = _variances(state.tracks)
         variance = variances[below] + part * (variances[above] - variances[below])
-        beyond_s = min(ahead_s, _FURTHEST * self.horizons_s[-1]) - self.horizons_s[-1]
+        beyond_s = min(ahead_s, MAX_HORIZON_RATIO * self.horizons_s[-1]) - self.horizons_s[-1]
         if beyond_s > 0 and below:
             growth = (variances[below] - variances[below - 1]) / (self.horizons_s[below] - self.horizons_s[below - 1])
             variance += max(growth, 0.0) * beyond_s
-        (points,) = self._opinions(state.memories, state.at_s, (ahead_s + window_s / 2,))
+        (points,) = self._predictions(state.memories, state.at_s, (ahead_s + window_s / 2,))
         root = sum(map(mul, weights, points))
         return Forecast(root, _error(variance, root, state.noise / state.span_s), self.levels, scores)
 
@@ -254,11 +247,11 @@ class Forecaster(Frozen):
         return above - 1, above, math.log(ahead_s / low) / math.log(high / low)
 
 
-def _mixed(near: Memory, far: Memory, part: float) -> Memory:
+def _interpolated(near: Memory, far: Memory, part: float) -> Memory:
     return tuple([one + part * (other - one) for one, other in zip(near, far, strict=True)])
 
 
-def _variances(tracks: Sequence[Track]) -> list[float]:
+def _variances(tracks: Sequence[Calibration]) -> list[float]:
     """The mean squared error at each horizon; until one has settled, that of the shorter one."""
     variance, variances = 0.0, []
     for track in tracks:
@@ -268,19 +261,10 @@ def _variances(tracks: Sequence[Track]) -> list[float]:
 
 
 def _error(variance: float, root: float, noise: float) -> float:
-    """The standard error: never less than count noise, so that traffic that returns after a pause is no surprise."""
-    return math.sqrt(max(variance, min(noise, root * root), (_LEAST_ERROR * root) ** 2))
+    """The standard error of a root: never less than count noise, so that traffic that returns after a pause is no
+    surprise, nor than a share of the root.
 
-
-def _ahead(state: ForecastState, at_s: float, horizon_s: float) -> float:
-    if not 0 <= horizon_s <= _LONGEST_S:
-        raise ValueError(f"horizon_s must be 0 to {_LONGEST_S:g} seconds, got {horizon_s!r}")
-    if not math.isfinite(at_s):
-        raise ValueError(f"at_s must be a finite time, got {at_s!r}")
-    return min(max(at_s - state.at_s, 0.0), _LONGEST_S) + horizon_s
-
-
-def _window(window_s: float) -> float:
-    if not 0 < window_s <= _LONGEST_S:
-        raise ValueError(f"window_s must be positive and at most {_LONGEST_S:g} seconds, got {window_s!r}")
-    return window_s
+    >>> _error(0.0, root=3.0, noise=0.25), _error(0.0, root=0.2, noise=0.25), _error(0.0, root=3.0, noise=0.0)
+    (0.5, 0.2, 0.003)
+    """
+    return math.sqrt(max(variance, min(noise, root * root), (MIN_RELATIVE_ERROR * root) ** 2))

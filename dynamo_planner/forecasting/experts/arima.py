@@ -1,11 +1,11 @@
-"""ARIMA, by statsmodels (extra ``arima``)."""
+"""The ARIMA expert, by statsmodels (extra ``arima``)."""
 
 from __future__ import annotations
 
 import math
 import warnings
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -14,18 +14,20 @@ from dynamo_planner.forecasting.experts.refit import Refit
 
 Order = Annotated[int, Field(ge=0, le=5)]
 
-_ITERATIONS = 25
-"""Of the optimizer, at most; more make a fit several times as slow and hardly better."""
+MAX_ITERATIONS = 25
+"""Most iterations of the optimizer; more make a fit several times as slow and hardly better."""
 
 
-class Arima(Refit):
+class Arima(Refit, kind="arima"):
     """ARIMA(p, d, q) of the square roots, for those who come from Dynamo's ``arima`` predictor.
 
     Dynamo searches the order with ``auto_arima``; here it is fixed, which is steadier from fit to fit. Raises
     :class:`~dynamo_planner.core.extras.MissingExtraError` where statsmodels is not installed.
+
+    Args:
+        order: autoregressive order, differences and moving-average order, each 0 to 5. Default (2, 1, 1).
     """
 
-    kind: Literal["arima"] = "arima"
     order: tuple[Order, Order, Order] = (2, 1, 1)
 
     def model_post_init(self, _: Any) -> None:
@@ -39,7 +41,7 @@ class Arima(Refit):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # starting values, convergence: the ensemble judges by the outcome
             try:
-                fitted = ARIMA(series, order=self.order).fit(method_kwargs={"maxiter": _ITERATIONS}, cov_type="none")
+                fitted = ARIMA(series, order=self.order).fit(method_kwargs={"maxiter": MAX_ITERATIONS}, cov_type="none")
                 return list(fitted.forecast(self.steps))
             except (ValueError, ArithmeticError):  # numpy's LinAlgError is a ValueError
                 return ()

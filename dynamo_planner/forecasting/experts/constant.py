@@ -1,20 +1,22 @@
-"""Nothing changes: the level is the recent mean."""
+"""The constant expert: the level is the recent mean."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 from pydantic import Field
 
-from dynamo_planner.forecasting.experts.expert import Expert, Memory, decayed
+from dynamo_planner.forecasting.experts.base import Expert, Memory, decayed
 
 
-class Constant(Expert):
+class Constant(Expert, kind="constant"):
     """The exponentially weighted mean; with ``half_life_s=0`` the last value.
 
     Samples weigh by the time that they cover and by their age, ``w = covered * 2**(-age / half_life)``. A short
     history is thus a plain mean, and after a gap old evidence has faded but not vanished.
+
+    Args:
+        half_life_s: age at which a sample has half its weight. Default 60 s.
 
     >>> expert = Constant(half_life_s=60)
     >>> memory = expert.update(expert.start(), at_s=5, elapsed_s=5, span_s=5, root=3.0)
@@ -23,7 +25,6 @@ class Constant(Expert):
     [5.0]
     """
 
-    kind: Literal["constant"] = "constant"
     half_life_s: float = Field(default=60.0, ge=0, le=1e9)
 
     def start(self) -> Memory:

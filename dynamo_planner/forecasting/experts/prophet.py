@@ -1,15 +1,15 @@
-"""Prophet (extra ``prophet``)."""
+"""The Prophet expert (extra ``prophet``)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 from dynamo_planner.core.extras import needs_extra
 from dynamo_planner.forecasting.experts.refit import Refit
 
 
-class Prophet(Refit):
+class Prophet(Refit, kind="prophet"):
     """Prophet of the square roots, for those who come from Dynamo's ``prophet`` predictor, with that one's window of
     50.
 
@@ -17,8 +17,6 @@ class Prophet(Refit):
     but is not free of side effects; ``logging.getLogger("cmdstanpy").disabled = True`` quietens it. Raises
     :class:`~dynamo_planner.core.extras.MissingExtraError` where prophet is not installed.
     """
-
-    kind: Literal["prophet"] = "prophet"
 
     def model_post_init(self, _: Any) -> None:
         with needs_extra("prophet"):

@@ -1,4 +1,4 @@
-"""Models of other libraries as experts: fitted anew to a bounded window each time an interval closes."""
+"""Refitted experts: models of other libraries, fitted anew to a bounded window each time an interval closes."""
 
 from __future__ import annotations
 
@@ -9,23 +9,32 @@ from itertools import pairwise
 
 from pydantic import Field
 
-from dynamo_planner.forecasting.experts.expert import UNKNOWN, Expert, Memory, Seconds
+from dynamo_planner.forecasting.experts.base import UNKNOWN, Expert, Memory, Seconds
+
+MIN_INTERVALS = 5
+"""Fewer intervals than this are not fitted."""
+
+MAX_RATIO = 2.0
+"""No forecast exceeds this many times the largest root of the window."""
 
 _HEAD = 4
-_ENOUGH = 5
-_MOST = 2.0
 
 
 class Refit(Expert):
-    """Means over intervals of ``interval_s``, the last ``window`` of them, fitted anew when one closes.
+    """An expert that fits a model to the means over the last intervals, each time an interval closes.
 
-    A fit foretells the next ``steps`` intervals; beyond those the last one stands. Fewer than five intervals, all the
-    same value, or a fit that fails, make a constant forecast; none goes beyond twice the largest value of the window. A
-    fit takes milliseconds to seconds, while everything else here takes microseconds.
+    A fit forecasts the next ``steps`` intervals; beyond those the last one stands. Fewer than five intervals, all the
+    same value, or a fit that fails, make a constant forecast; none exceeds twice the largest root of the window. A
+    fit takes milliseconds to seconds, while every other expert takes microseconds.
+
+    Args:
+        interval_s: seconds of an interval. Default 60.
+        window: intervals that are fitted. Default 50.
+        steps: intervals that are forecast. Default 10.
     """
 
     interval_s: Seconds = 60.0
-    window: int = Field(default=50, ge=_ENOUGH, le=1000)
+    window: int = Field(default=50, ge=MIN_INTERVALS, le=1000)
     steps: int = Field(default=10, ge=1, le=1000)
 
     @abstractmethod
@@ -53,16 +62,16 @@ class Refit(Expert):
         return [self._along(path, (at_s + after - origin) / self.interval_s - 0.5) for after in ahead_s]
 
     def _path(self, history: Memory, here: float) -> Memory:
-        """What a fit foretells from interval number ``here`` on."""
+        """The forecast of a fit from interval number ``here`` on."""
         seen = [root for root in history if root >= 0]
-        if len(seen) < _ENOUGH or all(one == other for one, other in pairwise(seen)):
+        if len(seen) < MIN_INTERVALS or all(one == other for one, other in pairwise(seen)):
             return (seen[-1] if seen else 0.0,) * self.steps
         first = next(place for place, root in enumerate(history) if root >= 0)
         times = [(here - self.window + place + 0.5) * self.interval_s for place in range(first, self.window)]
         path = self.fit(times, [root if root >= 0 else None for root in history[first:]])
         if len(path) != self.steps or not all(map(math.isfinite, path)):
             return (seen[-1],) * self.steps
-        return tuple(min(max(float(root), 0.0), _MOST * max(seen)) for root in path)
+        return tuple(min(max(float(root), 0.0), MAX_RATIO * max(seen)) for root in path)
 
     @staticmethod
     def _along(path: Memory, place: float) -> float:

@@ -1,26 +1,36 @@
-"""Every day (or week) has the same shape: the profile of a period, moved to the present level."""
+"""The seasonal expert: the shape of a day (or week), moved to the present level."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 from pydantic import Field
 
-from dynamo_planner.forecasting.experts.expert import UNKNOWN, Expert, Memory, Seconds, decayed
+from dynamo_planner.forecasting.experts.base import UNKNOWN, Expert, Memory, Seconds, decayed
+
+MIN_RATIO, MAX_RATIO = 0.5, 2.0
+"""Range of the ratio between the shape then and now."""
+
+MIN_SLOT_COVERAGE = 0.5
+"""Share of a slot that samples must cover for its visit to count."""
 
 _HEAD = 5
-_LEAST, _MOST = 0.5, 2.0
 
 
-class Seasonal(Expert):
-    """The recent level, times what the profile of the period did from then on (seasonal naive with level transfer).
+class Seasonal(Expert, kind="seasonal"):
+    """The recent level times the change that the shape of the period predicts (seasonal naive with level transfer).
 
     The period is cut into ``slots``; each holds the mean root of its past visits, the latest weighing ``gain``. Between
-    the middles of slots the profile is a straight line. A forecast is ``level * profile(then) / profile(now)``, the
-    ratio kept within 0.5 to 2, where "now" is the mean age of what the level was made of. Where the profile is not
-    known yet the level stands. Slots are counted in Unix time: daylight saving shifts the profile by an hour for some
+    the middles of slots the shape is a straight line. A forecast is ``level * shape(then) / shape(now)``, the
+    ratio kept within 0.5 to 2, where "now" is the mean age of what the level was made of. Where the shape is not
+    known yet the level stands. Slots are counted in Unix time: daylight saving shifts the shape by an hour for some
     days. Keep slots longer than samples.
+
+    Args:
+        period_s: seconds of a period. Default a day.
+        slots: slots of a period. Default 96, of 15 minutes.
+        half_life_s: age at which a sample has half its weight in the level. Default 240 s.
+        gain: weight of the latest visit in a slot's mean. Default 0.3.
 
     >>> expert = Seasonal(period_s=86_400, slots=24, half_life_s=60)
     >>> memory = expert.start()
@@ -31,7 +41,6 @@ class Seasonal(Expert):
     [2.0, 2.12]
     """
 
-    kind: Literal["seasonal"] = "seasonal"
     period_s: Seconds = 86_400.0
     slots: int = Field(default=96, ge=2, le=672)
     half_life_s: Seconds = 240.0
@@ -54,7 +63,7 @@ class Seasonal(Expert):
 
     def _learned(self, profile: Memory, slot: int, values: float, visit: float) -> Memory:
         """The profile with a visit of a slot taken in, if at least half of the slot was seen."""
-        if slot < 0 or visit < 0.5 * self.period_s / self.slots:
+        if slot < 0 or visit < MIN_SLOT_COVERAGE * self.period_s / self.slots:
             return profile
         before, mean = profile[slot], values / visit
         after = mean if before == UNKNOWN else before + self.gain * (mean - before)
@@ -66,7 +75,7 @@ class Seasonal(Expert):
         if now <= 0:
             return [level] * len(ahead_s)
         thens = [self._profile(memory, at_s + after) for after in ahead_s]
-        return [level * min(max(then / now, _LEAST), _MOST) if then >= 0 else level for then in thens]
+        return [level * min(max(then / now, MIN_RATIO), MAX_RATIO) if then >= 0 else level for then in thens]
 
     def _profile(self, memory: Memory, at_s: float) -> float:
         """The profile at a time, or ``UNKNOWN``."""

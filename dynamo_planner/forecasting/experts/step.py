@@ -1,27 +1,33 @@
-"""Levels that change at once: the mean since the last change point."""
+"""The step expert: the mean since the last change point."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 from pydantic import Field
 
-from dynamo_planner.forecasting.experts.expert import Expert, Memory, Seconds, decayed
+from dynamo_planner.forecasting.experts.base import Expert, Memory, Seconds, decayed
 
-_LARGEST = 3.0
-"""Standard deviations that one sample counts at most, so that it takes several to make a change."""
+MAX_DEVIATION = 3.0
+"""Most standard deviations that one sample counts for, so that it takes several to make a change."""
 
-_SPREAD_HALF_LIFE_SAMPLES = 350.0
+SPREAD_HALF_LIFE_SAMPLES = 350.0
+"""Samples after which one has half its weight in the standard deviation."""
 
 
-class Step(Expert):
+class Step(Expert, kind="step"):
     """A slow mean that starts anew after a step, found by a two-sided CUSUM (Page, 1954).
 
     Deviations from the level, in standard deviations, are summed up less an allowance of ``slack`` each, never below
     zero. A sum over ``threshold`` is an alarm: the level becomes the mean of the samples since that sum last was
-    zero, which is when the change most likely began, and has no older memory. A single outlier is no change.
+    zero, which is when the change most likely began, and has no older memory. A single outlier is no change: it counts
+    for 3 standard deviations, less 0.75, of the 6 that make an alarm.
+
+    Args:
+        half_life_s: age at which a sample has half its weight in the level. Default 960 s.
+        slack: allowance of each sample, in standard deviations. Default 0.75.
+        threshold: sum that is an alarm, in standard deviations. Default 6.
 
     >>> expert, memory = Step(), Step().start()
     >>> for second in range(5, 905, 5):
@@ -31,7 +37,6 @@ class Step(Expert):
     3.7
     """
 
-    kind: Literal["step"] = "step"
     half_life_s: Seconds = 960.0
     slack: float = Field(default=0.75, ge=0)
     threshold: float = Field(default=6.0, gt=0)
@@ -45,9 +50,9 @@ class Step(Expert):
         error = root - level
         if seen == 0:
             return (root, new, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
-        size = min(abs(error) / (math.sqrt(spread) + 1e-9 * level + 1e-300), _LARGEST)
+        size = min(abs(error) / (math.sqrt(spread) + 1e-9 * level + 1e-300), MAX_DEVIATION)
         score = math.copysign(size, error)
-        spread += max(1 - decayed(1, _SPREAD_HALF_LIFE_SAMPLES), 1 / (seen + 1)) * (error * error - spread)
+        spread += max(1 - decayed(1, SPREAD_HALF_LIFE_SAMPLES), 1 / (seen + 1)) * (error * error - spread)
         seen += 1
         up, up_sum, up_weight = self._cusum(up + score, up_sum, up_weight, root, new)
         down, down_sum, down_weight = self._cusum(down - score, down_sum, down_weight, root, new)

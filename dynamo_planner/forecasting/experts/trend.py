@@ -1,21 +1,24 @@
-"""What rises goes on rising, for a while: a damped line through the recent past."""
+"""The trend expert: a damped line through the recent past."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
 
-from dynamo_planner.forecasting.experts.expert import Expert, Memory, Seconds, decayed
+from dynamo_planner.forecasting.experts.base import Expert, Memory, Seconds, decayed
 
 
-class Trend(Expert):
+class Trend(Expert, kind="trend"):
     """A line by discounted least squares, its slope fading into the future (damped trend; Gardner & McKenzie, 1985).
 
     The line is fitted with weights that halve every ``half_life_s``. At equal steps that is Brown's double exponential
     smoothing (Holt's method with one parameter); as sums over ages it also holds at unequal ones. The slope halves for
     every ``damping_s`` of horizon, and counts in full only once the samples span the memory of the fit: two samples
     make no trend.
+
+    Args:
+        half_life_s: age at which a sample has half its weight. Default 60 s.
+        damping_s: horizon over which the slope halves. Default 300 s.
 
     >>> expert, memory = Trend(half_life_s=60, damping_s=1e9), Trend().start()
     >>> for second in range(5, 1205, 5):
@@ -24,7 +27,6 @@ class Trend(Expert):
     [14.0, 15.0]
     """
 
-    kind: Literal["trend"] = "trend"
     half_life_s: Seconds = 60.0
     damping_s: Seconds = 300.0
 

@@ -6,7 +6,7 @@ import math
 from typing import NamedTuple
 
 from dynamo_planner.core.snapshot import PoolStatus, Replicas, Traffic
-from dynamo_planner.forecasting.experts.expert import decayed
+from dynamo_planner.forecasting.experts.base import decayed
 from dynamo_planner.policies.sla.burstiness import ArrivalWindow
 from dynamo_planner.profiles import Profile
 

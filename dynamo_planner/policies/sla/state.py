@@ -7,7 +7,7 @@ from pydantic import Field
 from dynamo_planner.core.snapshot import Snapshot
 from dynamo_planner.core.values import Frozen, FrozenMap, ReadOnly
 from dynamo_planner.forecasting import Forecaster, ForecastState
-from dynamo_planner.forecasting.experts.expert import decayed
+from dynamo_planner.forecasting.experts.base import decayed
 from dynamo_planner.policies.sla.burstiness import ArrivalWindow, Slots, counted, recent_rate, surge
 from dynamo_planner.policies.sla.capacity import Correction
 from dynamo_planner.policies.sla.startup import Startup

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 
@@ -14,10 +14,8 @@ from dynamo_planner.forecasting import Arima, Prophet
 from dynamo_planner.forecasting.experts.refit import Refit
 
 
-class Doubling(Refit):
+class Doubling(Refit, kind="doubling"):
     """Stands for a library's model: foretells twice the last interval, and records nothing."""
-
-    kind: Literal["doubling"] = "doubling"
 
     def fit(self, times_s: Sequence[float], roots: Sequence[float | None]) -> Sequence[float]:
         assert len(times_s) == len(roots)
@@ -25,9 +23,7 @@ class Doubling(Refit):
         return [1.5 * last] * self.steps
 
 
-class Failing(Refit):
-    kind: Literal["failing"] = "failing"
-
+class Failing(Refit, kind="failing"):
     def fit(self, times_s: Sequence[float], roots: Sequence[float | None]) -> Sequence[float]:
         return [math.nan] * self.steps
 
