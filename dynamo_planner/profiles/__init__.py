@@ -1,4 +1,4 @@
-"""Measured performance of engines: checking, interpolating, inverting.
+"""Measured engine performance: validation, interpolation and inversion.
 
 >>> profile = Profile.bundled("llama31-8b_h100_vllm_tp1")
 >>> limit = profile.decode.best(itl_ms=15, context=3000)

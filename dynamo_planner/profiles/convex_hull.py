@@ -1,4 +1,4 @@
-"""The region that measurements cover: whether a query lies among them or is extrapolated."""
+"""The convex hull of measurements: whether a query lies among them or is extrapolated."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 TOLERANCE = 1e-9
+"""Relative distance by which a point may lie outside an edge."""
 
 
-class Region:
-    """The convex hull of points in the plane; a segment or a single point where they are on a line or all the same.
+class ConvexHull:
+    """The convex hull of points in the plane: a segment where they are on a line, a point where all are the same.
 
     >>> x, y = np.array([1.0, 3.0]), np.array([1.0, 3.0])
-    >>> Region([(0, 0), (4, 0), (0, 4)]).has(x, y).tolist(), Region([(0, 0), (2, 2)]).has(x, y).tolist()
+    >>> ConvexHull([(0, 0), (4, 0), (0, 4)]).has(x, y).tolist(), ConvexHull([(0, 0), (2, 2)]).has(x, y).tolist()
     ([True, False], [True, False])
     """
 

@@ -1,4 +1,4 @@
-"""Decode: how long a token takes when so many requests are in flight, and how many of them keep an ITL target."""
+"""ITL and decode throughput over KV usage and context, and the largest batch that keeps an ITL target."""
 
 from __future__ import annotations
 
@@ -8,31 +8,37 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dynamo_planner.profiles.convex_hull import Region
+from dynamo_planner.profiles.convex_hull import ConvexHull
 from dynamo_planner.profiles.kriging import Fit, fit
 from dynamo_planner.profiles.points import DecodePoints, efficiency
 from dynamo_planner.profiles.surface import Surface
 from dynamo_planner.profiles.table import along, nodes
-from dynamo_planner.profiles.vectorize import Numbers, answer, last_under
+from dynamo_planner.profiles.vectorize import Numbers, evaluate, last_within
 
 Floats = NDArray[np.float64]
 
 BATCH_SCALE = 2.0
-"""How far step times correlate over batch sizes, in e-folds."""
+"""Correlation length of step times over batches, in e-folds."""
 
 CONTEXT_SCALES = (0.5, 1.0, 2.0, 4.0)
-"""How far they may correlate over contexts, in e-folds: each context a law of its own, or all much alike."""
+"""Correlation lengths over contexts to choose from, in e-folds: each context a law of its own, or all much alike."""
 
-CONSISTENT = 1e-3
-"""A measured throughput that is this close to requests / ITL / GPUs at every point says nothing more than the ITL."""
+THROUGHPUT_TOLERANCE = 1e-3
+"""A measured throughput that is this close to requests / ITL / GPUs at every point adds nothing to the ITL."""
 
 
 class Capacity(NamedTuple):
-    """The best that decoding can do under an ITL target: numbers, or arrays of the shape that was asked for.
+    """Decode capacity under an ITL target: numbers, or arrays of the shape of the query.
 
-    ``batch`` is the mean number of requests in flight (not rounded), ``throughput`` in tokens/s per GPU, and
-    ``extrapolated`` says that nothing was measured around there. Where a single request misses the target or does not
-    fit, ``batch``, ``kv_usage`` and ``throughput`` are 0 and ``itl_ms`` is the ITL of a single request.
+    Where a single request misses the target or does not fit, ``batch``, ``kv_usage`` and ``throughput`` are 0 and
+    ``itl_ms`` is the ITL of a single request.
+
+    Attributes:
+        batch: mean number of requests in flight, not rounded.
+        kv_usage: share (0 to 1) of the KV cache that they hold.
+        itl_ms: their ITL.
+        throughput: output tokens/s per GPU.
+        extrapolated: whether nothing was measured around there.
     """
 
     batch: Any
@@ -45,14 +51,24 @@ class Capacity(NamedTuple):
 class DecodeSurface:
     """ITL and throughput over KV usage and context.
 
-    A decode step reads the weights, works for each request, and reads the KV cache of all: ITL = a + b * batch +
-    c * batch**2 + d * batch * context, with the square for batches that are bound by arithmetic. What the points say
-    beyond that is interpolated in log(batch) and log(context); see :mod:`dynamo_planner.profiles.kriging`. The
-    points may be scattered, on a line, noisy, or not monotone. With no request in flight the ITL is that of a single
-    one. Beyond the largest batch and context it rises as the trend does, with the square going on as its tangent;
-    below the smallest context it stays.
+    ::
 
-    Throughput is batch / ITL / GPUs, times the share of that which was measured (less than 1 where requests wait).
+        ITL        = (a + b n + c n**2 + d n x) exp(correction(log n, log x))
+        throughput = 1000 n e / (ITL gpus)
+
+    ======  ==============================================================================================
+    symbol  meaning
+    ======  ==============================================================================================
+    n       batch, ``kv_usage max_kv_tokens / context``, at least 1; n**2 is for batches bound by arithmetic
+    x       context in tokens, at least 1
+    a..d    ms for the weights, per request, per squared request, and per KV token; none negative
+    e       share of the throughput that was measured; less than 1 where requests wait
+    ======  ==============================================================================================
+
+    The correction interpolates what the points say beyond the trend (:mod:`dynamo_planner.profiles.kriging`). The
+    points may be scattered, on a line, noisy, or not monotone. With no request in flight the ITL is that of a single
+    one. Beyond the largest batch and context it rises as the trend does, with the square continued as its tangent;
+    below the smallest context it stays constant.
 
     Queries are numbers or arrays; numbers give a number. A negative or NaN query raises ``ValueError``.
 
@@ -75,7 +91,7 @@ class DecodeSurface:
         self.max_kv_tokens = points.max_kv_tokens
         self._where = np.column_stack([points.batch, points.context])
         self._axes = nodes(np.append(self._where[:, 0], [1.0]).clip(min=1.0)), nodes(self._where[:, 1])
-        self._region = Region([tuple(point) for point in np.log(self._where).tolist()])
+        self._region = ConvexHull([tuple(point) for point in np.log(self._where).tolist()])
 
     @cached_property
     def _surface(self) -> Surface:
@@ -85,25 +101,25 @@ class DecodeSurface:
     def _efficiency(self) -> Surface | None:
         """The share of batch / ITL / GPUs that was measured, where it is not simply all of it."""
         share = efficiency(self.points, 1000 * self._where[:, 0] / np.asarray(self.points.itl_ms))
-        if np.all(np.abs(share - 1) < CONSISTENT):
+        if np.all(np.abs(share - 1) < THROUGHPUT_TOLERANCE):
             return None
         return Surface(fit(self._where, share, lambda points: np.ones((len(points), 1)), _SCALES, _OFFSETS), self._axes)
 
     def itl_ms(self, kv_usage: Numbers, context: Numbers) -> Any:
         """ITL in ms with ``kv_usage`` (0 to 1) of the KV cache held by requests of ``context`` tokens each."""
-        return answer(self._itls, self._itl, kv_usage=kv_usage, context=context)
+        return evaluate(self._itls, self._itl, kv_usage=kv_usage, context=context)
 
     def step_ms(self, num_decode: Numbers, context: Numbers) -> Any:
-        """The same with so many requests in flight: how long the step takes that gives each a token."""
-        return answer(self._steps, self._step, num_decode=num_decode, context=context)
+        """The time in ms of a decode step with ``num_decode`` requests in flight, of ``context`` tokens each."""
+        return evaluate(self._steps, self._step, num_decode=num_decode, context=context)
 
     def throughput(self, kv_usage: Numbers, context: Numbers) -> Any:
         """Output tokens per second per GPU with ``kv_usage`` of the KV cache held by requests of ``context`` tokens."""
-        return answer(self._throughputs, kv_usage=kv_usage, context=context)
+        return evaluate(self._throughputs, kv_usage=kv_usage, context=context)
 
     def extrapolated(self, kv_usage: Numbers, context: Numbers) -> Any:
         """Whether this is outside the convex hull of the points, in log(batch) and log(context)."""
-        return answer(self._outside, kv_usage=kv_usage, context=context)
+        return evaluate(self._outside, kv_usage=kv_usage, context=context)
 
     def best(self, itl_ms: Numbers, context: Numbers, max_kv_usage: Numbers = 1.0) -> Capacity:
         """The highest throughput per GPU that keeps the ITL at or under ``itl_ms`` with requests of ``context`` tokens.
@@ -111,7 +127,7 @@ class DecodeSurface:
         Every smaller batch keeps it too: an ITL that comes down again at a higher KV usage is no capacity. The batch
         is at most the largest that was measured at any context, and holds at most ``max_kv_usage`` of the KV cache.
         """
-        capacity: Capacity = answer(self._best, itl_ms=itl_ms, context=context, max_kv_usage=max_kv_usage)
+        capacity: Capacity = evaluate(self._best, itl_ms=itl_ms, context=context, max_kv_usage=max_kv_usage)
         return capacity
 
     def _itl(self, kv_usage: float, context: float) -> float:
@@ -144,12 +160,12 @@ class DecodeSurface:
         batches = self._axes[0]
         itl = self._surface.rows(context)
         share = np.ones_like(itl) if self._efficiency is None else self._efficiency.rows(context)
-        limit, found = last_under(batches, itl, itl_ms)
-        room = max_kv_usage * self.max_kv_tokens / context
-        found &= room >= 1
-        limit = np.minimum(limit, np.maximum(room, 1.0))
+        limit, found = last_within(batches, itl, itl_ms)
+        kv_batch = max_kv_usage * self.max_kv_tokens / context
+        found &= kv_batch >= 1
+        limit = np.minimum(limit, np.maximum(kv_batch, 1.0))
 
-        # Throughput may be higher before the limit than at it, so every node on the way is looked at.
+        # Throughput may be higher before the limit than at it, so every node on the way is compared.
         row = np.arange(len(context))
         rates = np.where(batches <= limit[:, None], batches * share / itl, 0.0)
         node = rates.argmax(axis=1)

@@ -8,8 +8,23 @@ the trend where there are none.
   suits the steps that kernels, tiles and schedulers leave in a step time.
 - Coefficients: non-negative generalised least squares on relative errors (Rasmussen and Williams, *Gaussian Processes
   for Machine Learning*, 2006, section 2.7). Neighbours share their weight, so a dense row of points does not rule.
-- How far points correlate: of several given scales the one with the smallest squared error when each point is left
-  out, in closed form (the same, equation 5.12). This is the only thing chosen per data set, and the data choose it.
+- Correlation length: of several given scales the one with the smallest squared error when each point is left
+  out, in closed form (the same, equation 5.12). It is the only choice made for each data set.
+
+::
+
+    f(x) = max(sum_k c[k] t[k](x), least) exp(sum_i w[i] exp(-|u(x) - u[i]|))
+    w    = (R + nugget I)**-1 log(y / trend)          R[i, j] = exp(-|u[i] - u[j]|)
+    u(x) = log(x + offsets) / scale
+
+======  ==================================================================================================
+symbol  meaning
+======  ==================================================================================================
+y       measurements at ``u[i]``
+t, c    terms of the trend and their coefficients, none negative
+least   ``MIN_TREND`` times the smallest measurement
+nugget  ``NUGGET``, the variance of the noise
+======  ==================================================================================================
 """
 
 from __future__ import annotations
@@ -28,7 +43,7 @@ Floats = NDArray[np.float64]
 NUGGET = 1e-5
 """Variance of the noise of a measurement, relative to that of the correction: next to none."""
 
-LEAST_TREND = 0.01
+MIN_TREND = 0.01
 """The trend never falls below this share of the smallest measurement."""
 
 
@@ -86,7 +101,7 @@ def _fit(
     target = solve_triangular(lower, np.ones(len(values)), lower=True)
     coefficients = nnls(solve_triangular(lower, relative / size, lower=True), target)[0] / size
 
-    least = LEAST_TREND * float(values.min())
+    least = MIN_TREND * float(values.min())
     correction = np.log(values / np.maximum(terms(points) @ coefficients, least))
     inverse = cho_solve((lower, True), np.eye(len(values)))
     weights = inverse @ correction

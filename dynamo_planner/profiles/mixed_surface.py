@@ -1,4 +1,4 @@
-"""Mixed steps: how long a step takes that computes prompts and decodes at once (chunked prefill)."""
+"""Step time of chunked prefill: steps that compute prompts and decode at once."""
 
 from __future__ import annotations
 
@@ -8,27 +8,38 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dynamo_planner.profiles.convex_hull import Region
+from dynamo_planner.profiles.convex_hull import ConvexHull
 from dynamo_planner.profiles.kriging import fit
 from dynamo_planner.profiles.points import MixedPoints
 from dynamo_planner.profiles.surface import Surface
 from dynamo_planner.profiles.table import nodes
-from dynamo_planner.profiles.vectorize import Numbers, answer
+from dynamo_planner.profiles.vectorize import Numbers, evaluate
 
 Floats = NDArray[np.float64]
 
 OFFSETS = (64.0, 1.0, 0.0)
-"""Added to prefill tokens, requests and context before their logarithms are taken, since two of them may be 0."""
+"""Added to prefill tokens, requests and context (tokens) before their logarithms, since two of them may be 0."""
 
 SCALES = ((2.0, 4.0, 4.0),)
-"""How far steps may correlate over the three, in e-folds; see :mod:`dynamo_planner.profiles.kriging`."""
+"""Correlation lengths of step times over the three, in e-folds; see :mod:`dynamo_planner.profiles.kriging`."""
 
 
 class MixedSteps:
     """Step time over prefill tokens, requests that decode, and the context of each.
 
-    The trend is a + b * prefill + c * prefill**2 + d * prefill * context + e * num_decode + f * num_decode * context:
-    the weights, the projections and attention of the prompts, and the work for each decoding request and its KV cache.
+    ::
+
+        trend = a + b p + c p**2 + d p x + e n + f n x      ms
+
+    ======  ==============================================================================================
+    symbol  meaning
+    ======  ==============================================================================================
+    p       prompt tokens of the step
+    n       requests that decode
+    x       context of each, in tokens
+    a..f    ms for the weights, the projections and attention of the prompts, each decoding request and its KV cache
+    ======  ==============================================================================================
+
     The rest is as in :class:`~dynamo_planner.profiles.decode_surface.DecodeSurface`.
 
     Queries are numbers or arrays; numbers give a number. A negative or NaN query raises ``ValueError``.
@@ -49,7 +60,7 @@ class MixedSteps:
         self._where = np.column_stack([points.prefill_tokens, points.num_decode, points.context])
         self._most = max(points.prefill_tokens)
         self._least = min(points.prefill_tokens)
-        self._region = Region([(x, y) for _, x, y in np.log(self._where + OFFSETS).tolist()])
+        self._region = ConvexHull([(x, y) for _, x, y in np.log(self._where + OFFSETS).tolist()])
 
     @cached_property
     def _surface(self) -> Surface:
@@ -58,11 +69,11 @@ class MixedSteps:
 
     def step_ms(self, prefill_tokens: Numbers, num_decode: Numbers, context: Numbers) -> Any:
         """The duration in ms of a step of ``prefill_tokens`` of prompts and ``num_decode`` requests of ``context``."""
-        return answer(self._steps, self._step, prefill_tokens=prefill_tokens, num_decode=num_decode, context=context)
+        return evaluate(self._steps, self._step, prefill_tokens=prefill_tokens, num_decode=num_decode, context=context)
 
     def extrapolated(self, prefill_tokens: Numbers, num_decode: Numbers, context: Numbers) -> Any:
         """Whether this is outside the range of ``prefill_tokens``, or the convex hull of the rest, in logarithms."""
-        return answer(self._outside, prefill_tokens=prefill_tokens, num_decode=num_decode, context=context)
+        return evaluate(self._outside, prefill_tokens=prefill_tokens, num_decode=num_decode, context=context)
 
     def _step(self, prefill_tokens: float, num_decode: float, context: float) -> float:
         return self._surface.at(prefill_tokens, num_decode, max(context, 1.0))

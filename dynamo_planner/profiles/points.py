@@ -1,4 +1,4 @@
-"""Measured points: the data that a profile is made of. Plain values in plain units, checked when they are made."""
+"""Measured points, the data of a profile: plain values in plain units, validated when they are made."""
 
 from __future__ import annotations
 
@@ -10,17 +10,27 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from dynamo_planner.core.values import Count, Frozen
-from dynamo_planner.profiles.validation import Column, PointsError, distinct, implied_gpus, in_range, same_length
-
-MAX_GPUS = 512
-"""GPUs of one worker at most."""
+from dynamo_planner.profiles.validation import (
+    MAX_GPUS,
+    Column,
+    PointsError,
+    distinct,
+    implied_gpus,
+    in_range,
+    same_length,
+)
 
 
 class PrefillPoints(Frozen):
-    """One prompt at a time on an engine that does nothing else.
+    """Measurements of one prompt at a time on an otherwise idle engine.
 
-    ``isl`` in tokens, ``ttft_ms`` in ms, ``throughput_per_gpu`` in tokens/s (left out: ISL / TTFT / GPUs), ``gpus`` of
-    a worker (0: what the throughput implies, else 1). At least two points, in any order, no ISL twice.
+    At least two points, in any order, no ISL twice.
+
+    Args:
+        isl: prompt lengths, 1 to 1e8 tokens.
+        ttft_ms: TTFT of each, 1 to 1e6 ms.
+        throughput_per_gpu: prompt tokens/s per GPU of each. Default: ISL / TTFT / GPUs.
+        gpus: GPUs of a worker. Default 0: what the throughput implies, else 1.
     """
 
     isl: Column
@@ -39,12 +49,17 @@ class PrefillPoints(Frozen):
 
 
 class DecodePoints(Frozen):
-    """Decoding at a constant number of requests in flight.
+    """Measurements of decoding at a constant number of requests in flight.
 
-    ``kv_usage`` is the share (0 to 1) of the ``max_kv_tokens`` of a worker that the requests hold: their number times
-    ``context``, the tokens that each attends to (ISL + OSL / 2 on average). ``itl_ms`` in ms, ``throughput_per_gpu``
-    in tokens/s (left out: requests / ITL / GPUs), ``gpus`` of a worker (0: what the throughput implies, else 1). At
-    least two points, in any order, scattered as they may be, none twice.
+    At least two points, in any order, however scattered, none twice.
+
+    Args:
+        max_kv_tokens: KV capacity of a worker, in tokens.
+        kv_usage: share (0 to 1) of it that the requests hold, their number times ``context``.
+        context: tokens that each request attends to, ISL + OSL / 2 on average.
+        itl_ms: ITL, 0.5 to 1e5 ms.
+        throughput_per_gpu: output tokens/s per GPU. Default: requests / ITL / GPUs.
+        gpus: GPUs of a worker. Default 0: what the throughput implies, else 1.
     """
 
     max_kv_tokens: float = Field(ge=100, le=1e11)
@@ -81,10 +96,15 @@ class DecodePoints(Frozen):
 
 
 class MixedPoints(Frozen):
-    """Single steps of an engine that computes prompts and decodes at once (chunked prefill).
+    """Measurements of single steps that compute prompts and decode at once (chunked prefill).
 
-    ``prefill_tokens`` of prompts are computed beside one token each of ``num_decode`` requests that attend to
-    ``context`` tokens each; either may be 0. ``step_ms`` in ms. At least two points, in any order, none twice.
+    At least two points, in any order, none twice.
+
+    Args:
+        prefill_tokens: prompt tokens of the step; may be 0.
+        num_decode: requests that get a token beside them; may be 0.
+        context: tokens that each of these requests attends to.
+        step_ms: duration of the step, 0.5 to 1e6 ms.
     """
 
     prefill_tokens: Column

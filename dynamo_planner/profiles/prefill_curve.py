@@ -1,4 +1,4 @@
-"""Prefill: how long a prompt takes until its first token, and how many prompt tokens a GPU computes per second."""
+"""TTFT and prefill throughput over ISL, for prompts that do not wait."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
 from dynamo_planner.profiles.points import PrefillPoints, efficiency
-from dynamo_planner.profiles.vectorize import Numbers, answer, last_under
+from dynamo_planner.profiles.vectorize import Numbers, evaluate, last_within
 
 Floats = NDArray[np.float64]
 
-FLATTEST, STEEPEST = 1.0, 2.0
-"""Beyond the longest prompt TTFT grows as a power of ISL between these: projections are linear, attention quadratic."""
+MIN_POWER, MAX_POWER = 1.0, 2.0
+"""Range of the power of ISL by which TTFT grows beyond the longest prompt: projections are linear, attention is
+quadratic."""
 
 PIECES = 32
-"""Straight pieces between two measured points, where a TTFT is given and the ISL is asked for."""
+"""Straight pieces between two measured points, where the ISL at a TTFT is computed."""
 
 
 class PrefillCurve:
@@ -49,25 +50,25 @@ class PrefillCurve:
         self._logs = np.log(isl)
         self._efficiency = efficiency(points, 1000 * np.asarray(points.isl) / np.asarray(points.ttft_ms))[order]
         self._cubic = PchipInterpolator(self._logs, np.log(ttft))
-        self._power = float(np.clip(self._cubic(self._logs[-1], 1), FLATTEST, STEEPEST))
+        self._power = float(np.clip(self._cubic(self._logs[-1], 1), MIN_POWER, MAX_POWER))
         self._knots: list[float] = self._logs.tolist()
         self._pieces: list[list[float]] = self._cubic.c.T.tolist()
 
     def ttft_ms(self, isl: Numbers) -> Any:
         """TTFT in ms of a prompt of ``isl`` tokens that does not wait."""
-        return answer(self._ttfts, self._ttft, isl=isl)
+        return evaluate(self._ttfts, self._ttft, isl=isl)
 
     def throughput(self, isl: Numbers) -> Any:
         """Prompt tokens per second per GPU, for prompts of ``isl`` tokens one after the other."""
-        return answer(self._throughputs, isl=isl)
+        return evaluate(self._throughputs, isl=isl)
 
     def extrapolated(self, isl: Numbers) -> Any:
         """Whether ``isl`` is shorter or longer than every prompt that was measured."""
-        return answer(self._outside, isl=isl)
+        return evaluate(self._outside, isl=isl)
 
     def max_isl(self, ttft_ms: Numbers) -> Any:
         """The longest prompt up to which every one has its first token within ``ttft_ms``; 0 where none has."""
-        return answer(self._max_isls, ttft_ms=ttft_ms)
+        return evaluate(self._max_isls, ttft_ms=ttft_ms)
 
     def _ttft(self, isl: float) -> float:
         log = math.log(max(isl, self._low))
@@ -99,6 +100,6 @@ class PrefillCurve:
     def _max_isls(self, ttft_ms: Floats) -> Floats:
         nodes, curve = self._fine
         target = np.log(np.maximum(ttft_ms, np.finfo(float).tiny))
-        log, found = last_under(nodes, np.broadcast_to(curve, (len(target), len(curve))), target)
+        log, found = last_within(nodes, np.broadcast_to(curve, (len(target), len(curve))), target)
         beyond = np.where(log >= nodes[-1], np.maximum(target - curve[-1], 0.0) / self._power, 0.0)
         return np.where(found, np.exp(log + beyond), 0.0)

@@ -1,4 +1,4 @@
-"""A profile: what was measured of one engine on one kind of worker, and the curves through it."""
+"""The measured performance of one engine on one kind of worker, and the curves through it."""
 
 from __future__ import annotations
 
@@ -31,9 +31,14 @@ class PathLike(Protocol):
 class Profile(Frozen):
     """The measured performance of an engine: an immutable value, equal by content, and plain data in JSON.
 
-    What was measured is in ``prefill_points``, ``decode_points`` and, where single steps were, ``mixed_points``;
-    ``about`` says of which model, GPU and engine, and from where. The curves through them are ``prefill``, ``decode``
-    and ``mixed``, fitted when they are first asked for.
+    The curves are :attr:`prefill`, :attr:`decode` and :attr:`mixed`, fitted when they are first used.
+
+    Args:
+        name: its name. Default ``profile``.
+        prefill_points: measurements of single prompts.
+        decode_points: measurements of decoding.
+        mixed_points: measurements of single steps with prompts. Default None: not measured.
+        about: model, GPU, engine and origin. Default empty.
 
     >>> profile = Profile.bundled("llama31-8b_h100_vllm_tp1")
     >>> round(profile.prefill.ttft_ms(isl=4000), 1), round(profile.decode.itl_ms(kv_usage=0.5, context=2000), 1)
@@ -120,7 +125,7 @@ class Profile(Frozen):
         return built(lambda: cls(name=name, prefill_points=prefill, decode_points=decode))
 
     def save(self, path: str | PathLike) -> None:
-        """Write one JSON file, a line for each column, so that it can live and be compared in git.
+        """Write one JSON file, a line for each column, so that it can be kept and compared in git.
 
         Raises :class:`ProfileError` where it cannot be written.
         """
@@ -152,7 +157,7 @@ class Profile(Frozen):
 
     @cached_property
     def costs(self) -> StepCosts:
-        """The four rates that come closest to both curves."""
+        """The linear step time that comes closest to both curves."""
         return step_costs(self.prefill_points, self.decode_points)
 
     def step_ms(self, prefill_tokens: Numbers, num_decode: Numbers, kv_tokens: Numbers) -> Any:

@@ -1,4 +1,4 @@
-"""How long any step of an engine takes, out of what was measured: for simulators and calibrations to start from."""
+"""Step times of an engine, from what was measured: for simulators and calibrations to start from."""
 
 from __future__ import annotations
 
@@ -14,15 +14,21 @@ from dynamo_planner.profiles.decode_surface import DecodeSurface
 from dynamo_planner.profiles.mixed_surface import MixedSteps
 from dynamo_planner.profiles.points import DecodePoints, PrefillPoints
 from dynamo_planner.profiles.prefill_curve import PrefillCurve
-from dynamo_planner.profiles.vectorize import Numbers, answer
+from dynamo_planner.profiles.vectorize import Numbers, evaluate
 
 Floats = NDArray[np.float64]
 
 
 class StepCosts(Frozen):
-    """Step time = ``base_ms`` + a rate for each prompt token, each decoding request, and each KV token they attend to.
+    """A linear step time: a base, and a rate for each prompt token, decoding request and KV token.
 
     Coarse, but a handful of numbers that formulas can be solved for and measurements can correct.
+
+    Args:
+        base_ms: ms of a step without work.
+        ms_per_prefill_token: ms for each prompt token.
+        ms_per_request: ms for each request that decodes.
+        ms_per_kv_token: ms for each KV token that they attend to.
     """
 
     base_ms: float = Field(ge=0)
@@ -32,7 +38,7 @@ class StepCosts(Frozen):
 
     def step_ms(self, prefill_tokens: Numbers, num_decode: Numbers, kv_tokens: Numbers) -> Any:
         """The duration in ms of a step; numbers give a number, arrays an array."""
-        return answer(
+        return evaluate(
             self._steps, self._steps, prefill_tokens=prefill_tokens, num_decode=num_decode, kv_tokens=kv_tokens
         )
 
@@ -88,7 +94,7 @@ class Steps:
     def step_ms(self, prefill_tokens: Numbers, num_decode: Numbers, kv_tokens: Numbers) -> Any:
         """The duration in ms of a step that computes ``prefill_tokens`` of prompts, and one token for each of
         ``num_decode`` requests that together attend to ``kv_tokens``; numbers give a number, arrays an array."""
-        return answer(
+        return evaluate(
             self._steps, self._step, prefill_tokens=prefill_tokens, num_decode=num_decode, kv_tokens=kv_tokens
         )
 

@@ -1,4 +1,4 @@
-"""A fitted surface with its table, defined everywhere."""
+"""A fitted surface, tabulated, and defined beyond its table."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 class Surface:
     """A fit, tabulated over the box of ``axes``, and defined everywhere.
 
-    Above the box in a coordinate it rises as its trend does; below it stays as it is on the edge.
+    Above the box in a coordinate it rises as its trend does; below it stays at its value on the edge.
     """
 
     def __init__(self, fit: Fit, axes: Sequence[Floats]) -> None:

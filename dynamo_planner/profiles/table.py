@@ -1,4 +1,4 @@
-"""A surface tabulated on a grid: cheap to look up, one point or many, and linear between the nodes."""
+"""A table on a grid: multilinear interpolation, of one point or many."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 MAX_NODES = 160
-"""Nodes along an axis at most; beyond that they no longer coincide with the measurements."""
+"""Most nodes along an axis; where more would be needed they no longer coincide with the measurements."""
 
-STEP, SAME = 0.2, 1e-4
+MAX_STEP, MIN_STEP = 0.2, 1e-4
 """Nodes are at most, and more than, this far apart in the logarithm of the coordinate."""
 
 
@@ -27,8 +27,8 @@ def nodes(values: Floats, offset: float = 0.0) -> Floats:
     logs = np.unique(np.log(values + offset))
     kept = logs[:1].tolist()
     for log in logs[1:].tolist():
-        pieces = math.ceil((log - kept[-1]) / STEP)
-        if log - kept[-1] > SAME:
+        pieces = math.ceil((log - kept[-1]) / MAX_STEP)
+        if log - kept[-1] > MIN_STEP:
             kept += np.linspace(kept[-1], log, pieces + 1)[1:].tolist()
     kept[-1] = float(logs[-1])
     if len(kept) > MAX_NODES:

@@ -1,4 +1,4 @@
-"""Checks of measured points: what is wrong is named, with the place, the value, and what to do about it."""
+"""Validation of measured points: messages name the place, the value, and what to do about it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,22 @@ from pydantic import BeforeValidator, ValidationError, ValidationInfo
 
 from dynamo_planner.core.values import Frozen, plain
 
-HUGE = 1e300
-"""What is not under this is as good as infinite."""
+MAX_VALUE = 1e300
+"""Values from here on count as infinite."""
 
 MAX_POINTS = 1000
-"""Points of one curve at most: the time of a fit grows with the cube of their number."""
+"""Most points of one curve: the time of a fit grows with the cube of their number."""
+
+
+MAX_GPUS = 512
+"""Most GPUs of one worker."""
+
+MIN_IMPLIED_GPUS = 0.1
+"""Times and throughput that imply fewer GPUs than this are in different units."""
 
 
 class ProfileError(ValueError):
-    """A profile cannot be used; the message names the place, the value and the mend."""
+    """A profile cannot be used; the message names the place, the value and the remedy."""
 
 
 class PointsError(ValueError):
@@ -55,7 +62,7 @@ def listed(values: Any, info: ValidationInfo) -> Any:
     if len(array) > MAX_POINTS:
         raise PointsError(name, f"has {len(array)} points: thin them to {MAX_POINTS} at most")
     for index, value in enumerate(map(plain, values)):
-        if not isinstance(value, float | int) or not abs(value) < HUGE:
+        if not isinstance(value, float | int) or not abs(value) < MAX_VALUE:
             raise PointsError(
                 name, f"is {value!r:.40}: it takes a number, so leave this point out of every column", index
             )
@@ -66,11 +73,11 @@ Column = Annotated[tuple[float, ...], BeforeValidator(listed)]
 """One number for each point."""
 
 
-def in_range(column: str, values: Sequence[float], low: float, high: float, mend: str) -> None:
+def in_range(column: str, values: Sequence[float], low: float, high: float, remedy: str) -> None:
     """Refuse a value that is not from ``low`` to ``high``."""
     for index, value in enumerate(values):
         if not low <= value <= high:
-            raise PointsError(column, f"is {value:g}, and {low:g} to {high:g} is plausible: {mend}", index)
+            raise PointsError(column, f"is {value:g}, and {low:g} to {high:g} is plausible: {remedy}", index)
 
 
 def same_length(columns: Mapping[str, Sequence[float] | None]) -> None:
@@ -99,12 +106,12 @@ def distinct(columns: Mapping[str, Sequence[float]]) -> None:
 
 
 def implied_gpus(column: str, ideal: Sequence[float], throughput: Sequence[float]) -> int:
-    """How many GPUs a worker has, from the tokens/s that its times give and the tokens/s per GPU that were measured.
+    """The GPUs of a worker, from the tokens/s that its times give and the measured tokens/s per GPU.
 
-    Refuses what no worker has: then one of the two is in another unit.
+    Refuses a number that no worker has: then one of the two is in another unit.
     """
     ratio = float(np.median(np.divide(ideal, throughput)))
-    if not 0.1 <= ratio <= 512:
+    if not MIN_IMPLIED_GPUS <= ratio <= MAX_GPUS:
         raise PointsError(
             column,
             f"and the times imply {ratio:g} GPUs per worker: times are in milliseconds, throughput in tokens/s per GPU",
@@ -116,7 +123,7 @@ M = TypeVar("M", bound=Frozen)
 
 
 def built(build: Callable[[], M], place: str = "", names: Mapping[str, str] | None = None) -> M:
-    """What ``build`` makes, with its first problem told as a :class:`ProfileError`.
+    """The result of ``build``, with its first problem raised as a :class:`ProfileError`.
 
     ``place`` is where the data come from, and ``names`` how the columns are called there.
     """

@@ -1,4 +1,4 @@
-"""What all curves share: queries that are numbers or arrays, and the largest value that keeps a curve under a limit."""
+"""Queries of curves by numbers or arrays, and the largest argument that keeps a curve within a limit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Numbers = float | np.number[Any] | Sequence[float] | NDArray[Any]
 """A number or an array; arrays are broadcast against each other."""
 
 
-def answer(many: Callable[..., Any], one: Callable[..., Any] | None = None, **query: Numbers) -> Any:
+def evaluate(many: Callable[..., Any], one: Callable[..., Any] | None = None, **query: Numbers) -> Any:
     """``many`` of flat arrays of one length, in the shape that they broadcast to, or ``one`` of plain numbers.
 
     Without ``one``, numbers are arrays of one entry. What ``many`` gives may be a tuple of arrays.
@@ -47,14 +47,14 @@ def _shaped(found: NDArray[Any], shape: tuple[int, ...]) -> Any:
     return found.reshape(shape) if shape else found.item()
 
 
-def last_under(axis: Floats, rows: Floats, limits: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+def last_within(axis: Floats, rows: Floats, limits: Floats) -> tuple[Floats, NDArray[np.bool_]]:
     """Up to where each row stays at or under its limit, going up the axis and never past a value above it.
 
     ``rows`` (m, n) are values at the nodes of ``axis`` (n,), with straight lines between; ``limits`` is (m,). Returns
-    the positions on the axis (m,), its first node where even that is above, and whether there is one (m,). What comes
-    down again further up is of no use: whoever stands there has to be able to get there.
+    the positions on the axis (m,), its first node where even that is above, and whether there is one (m,). A curve
+    that comes down again further up is not followed there: a batch would have to pass the values above the limit.
 
-    >>> last_under(np.array([1.0, 2.0, 3.0]), np.array([[5.0, 9.0, 6.0]]), np.array([7.0]))[0].tolist()
+    >>> last_within(np.array([1.0, 2.0, 3.0]), np.array([[5.0, 9.0, 6.0]]), np.array([7.0]))[0].tolist()
     [1.5]
     """
     under = np.logical_and.accumulate(rows <= limits[:, None], axis=1)

@@ -41,7 +41,7 @@ MIN_CHUNK_MS = 0.1
 """A chunk takes at least this long beside what its tokens take."""
 
 WAIT_BUDGETS = 12
-"""About this many of the times that prompts may wait are looked at."""
+"""Size of the sample of times that prompts may wait, about."""
 
 
 class AggregatedStage(BatchStage):

@@ -55,8 +55,8 @@ class Arrivals:
         return self.requests_per_s, self.dispersion, self.slot_s, self.path.size
 
     @classmethod
-    def seen(cls, counts: npt.ArrayLike, slot_s: float, requests_per_s: float | None = None) -> Arrivals:
-        """Arrivals like those counted in consecutive slots, at another mean rate if one is given.
+    def observed(cls, counts: npt.ArrayLike, slot_s: float, requests_per_s: float | None = None) -> Arrivals:
+        """Arrivals with the dispersion and path of counts in consecutive slots, at another mean rate if one is given.
 
         The dispersion is taken from the differences of consecutive counts (von Neumann 1941)::
 
@@ -64,7 +64,7 @@ class Arrivals:
 
         so that a rate that changes over longer times does not inflate it; that is in the path.
 
-        >>> Arrivals.seen([8, 12, 8, 12], slot_s=5)  # differences of 4 around a mean of 10
+        >>> Arrivals.observed([8, 12, 8, 12], slot_s=5)  # differences of 4 around a mean of 10
         Arrivals(requests_per_s=2.0, dispersion=0.8, slot_s=5, path=array([0.8, 1.2, 0.8, 1.2]))
         """
         counts = np.asarray(counts, float)

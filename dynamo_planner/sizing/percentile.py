@@ -45,7 +45,7 @@ class PercentileSizing:
 
     >>> sizing = PercentileSizing(Profile.bundled("llama31-8b_h100_vllm_tp1"))
     >>> load, sla = Load.of(requests_per_s=40, isl=3000, osl=300), Sla(ttft_ms=500, itl_ms=20)
-    >>> {role: need.replicas for role, need in sizing.replicas_for(load, sla).items()}
+    >>> {role: required.replicas for role, required in sizing.replicas_for(load, sla).items()}
     {'prefill': 4, 'decode': 3}
     >>> sizing.attainable(load, sla, {"prefill": [3, 4, 5], "decode": 3}).round(3).tolist()
     [0.738, 0.999, 1.0]

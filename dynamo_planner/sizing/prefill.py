@@ -73,12 +73,13 @@ MIN_IDLE_SHARE = 1e-3
 """Share of a replica's time that is free, at least, where waiting behind long prompts is divided by it."""
 
 WAIT_BUDGETS = 12
-"""Of the times that prompts may wait, this many are looked at."""
+"""Size of the sample of times that prompts may wait."""
 
 LAG_LEVELS = 32
 """Bins of how far replicas lag, and of service times."""
 
 MIN_SERVICE_S = 1e-6
+"""Shortest service time, in seconds."""
 
 FINE_LENGTHS = 256
 """Lengths in a sample that has to show the rare longest prompts."""
@@ -155,7 +156,7 @@ class PrefillQueue:
 
     @property
     def most_replicas(self) -> int:
-        """The most replicas that are asked for: where each has a queue of its own, the load and a spare that grows
+        """The upper limit of the search: where each replica has a queue of its own, the load and a spare that grows
         with its root."""
         if self.routing == "least_loaded":
             return MAX_REPLICAS

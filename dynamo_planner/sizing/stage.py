@@ -39,7 +39,7 @@ class Stage(ABC):
         """The limit that most of the requests that miss one exceed: ``waiting``, ``itl`` or ``kv``."""
 
     def most_replicas(self, arrivals: Arrivals) -> int:
-        """The most replicas that are asked for, however few requests meet the targets with them."""
+        """The upper limit of the search, however few requests meet the targets there."""
         return MAX_REPLICAS
 
     def replicas_for(self, arrivals: Arrivals, attainment: float, near: int | None = None) -> tuple[int, float]:

@@ -68,7 +68,7 @@ def _loads() -> Iterator[tuple[list[Any], Load]]:
     for rate in (0.0, 0.5, 5.0, 40.0, 300.0):
         for isl, osl in ((200.0, 50.0), (1000.0, 250.0), (6000.0, 400.0), (3000.0, 1.0)):
             yield [rate, isl, osl], Load.of(requests_per_s=rate, isl=isl, osl=osl)
-    slots = Arrivals.seen([30, 50, 20, 80, 45, 10, 60, 70], slot_s=5.0)
+    slots = Arrivals.observed([30, 50, 20, 80, 45, 10, 60, 70], slot_s=5.0)
     lengths = Dist(mean=800, quantiles={0.5: 500, 0.9: 1900, 0.99: 5000})
     yield ["slots", 800.0, 200.0], Load.of(slots, lengths, Dist(mean=200, cv2=0.6), 0.3, 25.0)
 

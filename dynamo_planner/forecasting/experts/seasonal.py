@@ -51,34 +51,34 @@ class Seasonal(Expert, kind="seasonal"):
 
     def update(self, memory: Memory, at_s: float, elapsed_s: float, span_s: float, root: float) -> Memory:
         level, weight, slot, values, visit = memory[:_HEAD]
-        profile = memory[_HEAD:]
+        shape = memory[_HEAD:]
         new = min(elapsed_s, span_s)
         here = (at_s - new / 2) % self.period_s // (self.period_s / self.slots)
         if here != slot:
-            profile = self._learned(profile, int(slot), values, visit)
+            shape = self._learned(shape, int(slot), values, visit)
             slot, values, visit = here, 0.0, 0.0
         weight = weight * decayed(elapsed_s, self.half_life_s) + new
         level += new / weight * (root - level)
-        return (level, weight, slot, values + new * root, visit + new, *profile)
+        return (level, weight, slot, values + new * root, visit + new, *shape)
 
-    def _learned(self, profile: Memory, slot: int, values: float, visit: float) -> Memory:
-        """The profile with a visit of a slot taken in, if at least half of the slot was seen."""
+    def _learned(self, shape: Memory, slot: int, values: float, visit: float) -> Memory:
+        """The shape after a visit of a slot, where samples covered enough of the slot."""
         if slot < 0 or visit < MIN_SLOT_COVERAGE * self.period_s / self.slots:
-            return profile
-        before, mean = profile[slot], values / visit
+            return shape
+        before, mean = shape[slot], values / visit
         after = mean if before == UNKNOWN else before + self.gain * (mean - before)
-        return (*profile[:slot], after, *profile[slot + 1 :])
+        return (*shape[:slot], after, *shape[slot + 1 :])
 
     def ahead(self, memory: Memory, at_s: float, ahead_s: Sequence[float]) -> list[float]:
         level, weight = memory[:2]
-        now = self._profile(memory, at_s - weight)
+        now = self._shape(memory, at_s - weight)
         if now <= 0:
             return [level] * len(ahead_s)
-        thens = [self._profile(memory, at_s + after) for after in ahead_s]
+        thens = [self._shape(memory, at_s + after) for after in ahead_s]
         return [level * min(max(then / now, MIN_RATIO), MAX_RATIO) if then >= 0 else level for then in thens]
 
-    def _profile(self, memory: Memory, at_s: float) -> float:
-        """The profile at a time, or ``UNKNOWN``."""
+    def _shape(self, memory: Memory, at_s: float) -> float:
+        """The shape at a time, or ``UNKNOWN``."""
         slots = self.slots
         place = at_s % self.period_s * slots / self.period_s + slots - 0.5
         whole = int(place)

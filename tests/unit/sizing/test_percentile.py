@@ -168,11 +168,11 @@ def test_lengths_are_through_the_quantiles_and_have_the_mean() -> None:
 
 def test_equal_loads_are_sized_once_and_no_array_can_change_under_the_cache(h100: Profile) -> None:
     sizing, counts = PercentileSizing(h100), np.array([30.0, 50, 20, 80])
-    one, other = [Load.of(Arrivals.seen(counts, slot_s=5), Dist(mean=800, cv2=0.5), 200) for _ in range(2)]
+    one, other = [Load.of(Arrivals.observed(counts, slot_s=5), Dist(mean=800, cv2=0.5), 200) for _ in range(2)]
     assert one == other
     assert hash(one) == hash(other)
     assert sizing.replicas_for(one, SLA)["decode"] is sizing.replicas_for(other, SLA)["decode"]
-    assert Load.of(Arrivals.seen(counts[::-1], slot_s=5), Dist(mean=800, cv2=0.5), 200) != one
+    assert Load.of(Arrivals.observed(counts[::-1], slot_s=5), Dist(mean=800, cv2=0.5), 200) != one
     own = np.ones(64)
     lengths = Lengths(1.0, 0.0, own)
     own[0] = 2.0

@@ -84,7 +84,7 @@ def test_the_count_suffices_and_one_fewer_does_not(family: str) -> None:
         given = case(family, seed)
         slot_s = max(given.within_s / 2, 2 / given.rate)
         counts = np.histogram(given.before_s, np.arange(given.before_s[0], given.before_s[-1], slot_s))[0]
-        queue = PrefillQueue(Arrivals.seen(counts, slot_s), given.quantiles_s, given.within_s)
+        queue = PrefillQueue(Arrivals.observed(counts, slot_s), given.quantiles_s, given.within_s)
         replicas = queue.replicas_for(ATTAINMENT)
         enough += in_time(given.arrival_s, given.service_s, given.within_s, replicas) >= ATTAINMENT
         if replicas >= 2:

@@ -141,7 +141,7 @@ def case(mode: Mode, family: str, seed: int) -> Case:
         arrival_s=arrivals(REQUESTS),
         isl=prompts[:REQUESTS],
         osl=answers[:REQUESTS],
-        load=Load.of(Arrivals.seen(counts, slot_s), seen(prompts[REQUESTS:]), seen(answers[REQUESTS:])),
+        load=Load.of(Arrivals.observed(counts, slot_s), seen(prompts[REQUESTS:]), seen(answers[REQUESTS:])),
     )
 
 
