@@ -146,19 +146,19 @@ def run(
 
     Example: `dynamo-planner run planner.yaml`
     """
-    from dynamo_planner.config.assemble import service_of  # noqa: PLC0415
+    from dynamo_planner.config.assemble import running_service  # noqa: PLC0415
     from dynamo_planner.config.reload import Reloader  # noqa: PLC0415  # loads what only `run` needs
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     with told_errors():
         running = load_config(config)
-        with service_of(running) as service:
+        with running_service(running) as service:
             service.planner.advisory = advisory or running.advisory
             if once:
                 typer.echo(service.planner.step().decision.explain())
             else:
                 reloader = Reloader(config, running, service, always_advisory=advisory)
-                service.run(between=reloader.look)
+                service.run(between=reloader.poll)
 
 
 @app.command()

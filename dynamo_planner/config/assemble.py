@@ -1,4 +1,4 @@
-"""What a configuration describes, running."""
+"""Start what a configuration describes: executor, source, page and planner."""
 
 from __future__ import annotations
 
@@ -21,14 +21,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Service:
-    """A planner, with the overrides that are in its policy and what watches it, where the configuration has them."""
+    """A planner with what belongs to it.
+
+    Attributes:
+        planner: the loop.
+        overrides: the overrides that are in its policy; ``None`` where the configuration has none.
+        monitor: its metrics and health; ``None`` where the configuration has no ``monitoring``.
+    """
 
     planner: Planner
     overrides: Override | None
     monitor: Monitor | None
 
     def run(self, between: Callable[[], None]) -> None:
-        """Step until a signal comes, and call ``between`` after each step."""
+        """Step until a signal arrives, and call ``between`` after each step."""
 
         def after(step: Step) -> None:
             if self.monitor is not None:
@@ -39,24 +45,27 @@ class Service:
 
 
 @contextmanager
-def service_of(config: RunConfig) -> Iterator[Service]:
-    """The planner of a configuration, with its executor and its page started; ends what it started."""
-    with ExitStack() as ends:
+def running_service(config: RunConfig) -> Iterator[Service]:
+    """Start the executor and the page of a configuration, and stop them at the end.
+
+    Raises :class:`ConfigError` where its parts do not fit together.
+    """
+    with ExitStack() as started:
         with problems_at("executor"):
-            acting = config.executor.build()
+            executor: Executor = config.executor.build()
         monitor = None
         if config.monitoring is not None:
-            monitor = _monitor(config.monitoring, config.interval_s, acting, ends)
-        if isinstance(acting, AbstractContextManager):
-            ends.enter_context(acting)
-        executor: Executor = acting
+            monitor = _monitor(config.monitoring, config.interval_s, executor, started)
+        if isinstance(executor, AbstractContextManager):
+            started.enter_context(executor)
+        endpoints = executor.endpoints if isinstance(executor, ReportsEndpoints) else dict
         if config.router is not None:
             with problems_at("router"):
-                executor = config.router.build(acting)
+                executor = config.router.build(executor)
         overrides = load_overrides(config.overrides, executor.pools) if config.overrides is not None else None
         roles = {name: spec.role for name, spec in executor.pools.items()}
         with problems_at("source"):
-            source = config.source.build(roles, acting.endpoints if isinstance(acting, ReportsEndpoints) else dict)
+            source = config.source.build(roles, endpoints)
         planner = Planner(
             with_overrides(config.policy, overrides),
             source,
@@ -69,7 +78,7 @@ def service_of(config: RunConfig) -> Iterator[Service]:
         yield Service(planner, overrides, monitor)
 
 
-def _monitor(config: MonitoringConfig, interval_s: float, executor: Executor, ends: ExitStack) -> Monitor:
+def _monitor(config: MonitoringConfig, interval_s: float, executor: Executor, started: ExitStack) -> Monitor:
     from dynamo_planner.runtime.monitor import Monitor  # noqa: PLC0415  # needs the extra prometheus
     from dynamo_planner.runtime.status_page import page  # noqa: PLC0415
 
@@ -77,5 +86,5 @@ def _monitor(config: MonitoringConfig, interval_s: float, executor: Executor, en
     monitor = Monitor(interval_s, None if elects is None else (lambda: bool(elects.leading)))
     if isinstance(executor, PublishesMetrics):
         monitor.metrics.registry.register(executor)
-    ends.enter_context(page(config.host, config.port, monitor.metrics.registry, monitor.health))
+    started.enter_context(page(config.host, config.port, monitor.metrics.registry, monitor.health))
     return monitor

@@ -1,7 +1,7 @@
-"""What people want for a while, in a file of its own: pins, floors and pauses, changed while the planner runs.
+"""Overrides by operators, in a file of its own: pins, floors and pauses, changed while the planner runs.
 
-The file has the fields of :class:`Override`, and an empty one asks for nothing. On Kubernetes it is a key of a
-ConfigMap that is mounted into the planner's pod.
+The file has the fields of :class:`Override`; an empty one overrides nothing. On Kubernetes it is a key of a ConfigMap
+that is mounted into the planner's pod.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from dynamo_planner.guards import Override
 
 
 def load_overrides(path: Path, pools: Collection[str]) -> Override:
-    """Read such a file for a planner of these pools. Raises :class:`ConfigError` with everything that is wrong."""
+    """Read the overrides of a planner of these pools. Raises :class:`ConfigError` with each problem."""
     data = read_data(path)
     try:
         overrides = validated(Override, {} if data is None else data, "")
     except ConfigError as error:
         raise ConfigError([f"{path}: {problem}" for problem in error.problems]) from error
-    strangers = [
+    unknown = [
         f"{path}: {where}: {name!r} is no pool; there are {', '.join(pools)}"
-        for where, name in _named(overrides)
+        for where, name in _pool_names(overrides)
         if name not in pools
     ]
-    if strangers:
-        raise ConfigError(strangers)
+    if unknown:
+        raise ConfigError(unknown)
     return overrides
 
 
-def _named(overrides: Override) -> Iterator[tuple[str, str]]:
+def _pool_names(overrides: Override) -> Iterator[tuple[str, str]]:
     yield from ((f"pins[{n}].pool", pin.pool) for n, pin in enumerate(overrides.pins))
     yield from ((f"floors[{n}].pool", floor.pool) for n, floor in enumerate(overrides.floors))
     for n, pause in enumerate(overrides.pauses):
@@ -40,7 +40,7 @@ def _named(overrides: Override) -> Iterator[tuple[str, str]]:
 
 
 def with_overrides(policy: Policy, overrides: Override | None) -> Policy:
-    """The policy with the overrides after its soft guards and before its hard ones, which keep the last word.
+    """Insert the overrides after the policy's soft guards and before its hard ones, which keep the last word.
 
     >>> from dynamo_planner import Bounds, LoadPolicy, StepLimit
     >>> overridden = with_overrides(LoadPolicy() | StepLimit(up_replicas=1) | Bounds(), Override())

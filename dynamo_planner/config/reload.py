@@ -1,7 +1,7 @@
-"""Taking over what changed in the configuration, or in the overrides, while the planner runs.
+"""Reload the configuration and the overrides while the planner runs.
 
-Files are told apart by what their path leads to, so that the way a ConfigMap changes (a symbolic link that is swapped)
-is seen as well as an edit. What does not hold is told, and the last good one stays.
+A file has changed when its path leads to another inode, size or modification time, which covers both an edit and a
+ConfigMap's update (a symbolic link is swapped). An invalid file is reported, and the last good one stays in effect.
 """
 
 from __future__ import annotations
@@ -18,13 +18,17 @@ from dynamo_planner.config.run import RunConfig, load_config
 logger = logging.getLogger(__name__)
 
 RELOADED = {"policy", "advisory", "allow_custom_kinds"}
-"""What takes effect while the planner runs; the rest needs a restart."""
+"""The fields that take effect while the planner runs; the others need a restart."""
 
 
 class Reloader:
-    """Takes over the files that changed, and keeps what was where they are bad.
+    """Reloads the files of a service when they change.
 
-    With ``always_advisory`` the planner stays advisory, whatever the file says.
+    Args:
+        path: the configuration.
+        config: what it held at the start.
+        service: the planner to update.
+        always_advisory: whether the planner stays advisory, whatever the file says.
     """
 
     def __init__(self, path: Path, config: RunConfig, service: Service, *, always_advisory: bool) -> None:
@@ -35,10 +39,10 @@ class Reloader:
         if config.overrides is not None:
             self._files.append(_File("overrides", config.overrides, self._reload_overrides))
         for file in self._files:
-            self._tell(file, successful=True)
+            self._report(file, successful=True)
 
-    def look(self) -> None:
-        """To be called between two steps."""
+    def poll(self) -> None:
+        """Reload what has changed; call it between two steps."""
         for file in self._files:
             if not file.changed():
                 continue
@@ -47,12 +51,12 @@ class Reloader:
             except ConfigError as error:
                 for problem in error.problems:
                     logger.error("%s not reloaded, the last good one stays: %s", file.name, problem)  # noqa: TRY400
-                self._tell(file, successful=False)
+                self._report(file, successful=False)
             else:
                 logger.info("%s is reloaded", file.path)
-                self._tell(file, successful=True)
+                self._report(file, successful=True)
 
-    def _tell(self, file: _File, *, successful: bool) -> None:
+    def _report(self, file: _File, *, successful: bool) -> None:
         if self._monitor is not None:
             self._monitor.metrics.reloaded(file.name, successful=successful)
 
@@ -75,19 +79,19 @@ class Reloader:
 
 
 class _File:
-    """A file that is read again when it changes."""
+    """A file, its version at the last call of :meth:`changed`, and what reloads it."""
 
     def __init__(self, name: str, path: Path, reload: Callable[[Path], None]) -> None:
         self.name, self.path, self.reload = name, path, reload
-        self._seen = self._stamp()
+        self._version = self._present_version()
 
     def changed(self) -> bool:
-        """Whether it is another one than at the last call; one that is gone has changed, too."""
-        stamp = self._stamp()
-        before, self._seen = self._seen, stamp
-        return stamp != before
+        """Whether it has changed since the last call; a file that is gone has."""
+        present = self._present_version()
+        before, self._version = self._version, present
+        return present != before
 
-    def _stamp(self) -> tuple[int, int, int] | None:
+    def _present_version(self) -> tuple[int, int, int] | None:
         try:
             status = self.path.stat()
         except OSError:

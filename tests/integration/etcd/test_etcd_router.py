@@ -232,7 +232,7 @@ def test_a_configuration_that_cannot_be_is_named(fields: dict[str, str], message
 
 
 def test_the_command_reads_it_from_its_configuration(etcd: Etcd, tmp_path: Path) -> None:
-    from dynamo_planner.config.assemble import service_of
+    from dynamo_planner.config.assemble import running_service
     from dynamo_planner.config.run import load_config
 
     put(etcd, f"/six/disagg_router/{LENGTH}", "1000")
@@ -242,6 +242,6 @@ def test_the_command_reads_it_from_its_configuration(etcd: Etcd, tmp_path: Path)
         "router": {"url": etcd.url, "namespace": "six"},
     }
     (tmp_path / "planner.json").write_text(json.dumps(config))
-    with service_of(load_config(tmp_path / "planner.json")) as service:
+    with running_service(load_config(tmp_path / "planner.json")) as service:
         step = service.planner.step()
     assert step.snapshot.knobs == {LENGTH: 1000}

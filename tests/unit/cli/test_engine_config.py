@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dynamo_planner.config.assemble import service_of
+from dynamo_planner.config.assemble import running_service
 from dynamo_planner.config.problems import ConfigError
 from dynamo_planner.config.run import config_schema, load_config
 from dynamo_planner.core.snapshot import Snapshot
@@ -48,7 +48,7 @@ source:
 
 def snapshots(path: Path, farm: Farm, turns: list[dict[str, str]]) -> list[Snapshot]:
     seen = []
-    with service_of(load_config(path)) as service:
+    with running_service(load_config(path)) as service:
         for turn in turns:
             farm.pages = dict(turn)
             seen.append(service.planner.step().snapshot)

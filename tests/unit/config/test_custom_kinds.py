@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from dynamo_planner import ConfigError, load_policy
-from dynamo_planner.config.assemble import service_of
+from dynamo_planner.config.assemble import running_service
 from dynamo_planner.config.kinds import KINDS, loading
 from dynamo_planner.config.problems import validated
 from dynamo_planner.config.run import RunConfig, load_config
@@ -189,7 +189,7 @@ def run_file(tmp_path: Path, executor: str = "fleet", source: str = "rate") -> P
 def test_an_executor_and_a_source(executor: str, source: str, tmp_path: Path) -> None:
     config = load_config(run_file(tmp_path, executor, source))
     log = importlib.import_module(OF).Fleet.log
-    with service_of(config) as service:
+    with running_service(config) as service:
         assert log == ["started"]
         step = service.planner.step()
     assert log == ["started", "ended"]
@@ -232,7 +232,7 @@ def test_what_does_not_build_is_told_as_of_the_executor(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("size: 2", "size: 9"))
     with (
         pytest.raises(ConfigError, match=r"^executor: size: 9 is more than the fleet has"),
-        service_of(load_config(path)),
+        running_service(load_config(path)),
     ):
         pass
 
