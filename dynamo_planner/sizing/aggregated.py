@@ -31,6 +31,7 @@ from dynamo_planner.sizing.arrivals import MIN_DISPERSION, Arrivals
 from dynamo_planner.sizing.concurrency import CLASSES, ResidenceTimes
 from dynamo_planner.sizing.decode import DecodeStage, context_in_flight
 from dynamo_planner.sizing.load import Lengths, Load
+from dynamo_planner.sizing.queueing import MAX_EXPONENT
 from dynamo_planner.sizing.stage import BatchStage
 from dynamo_planner.sizing.step_curves import MIN_PROMPT_TOKENS, DecodeCurves, MixedCurves
 
@@ -131,5 +132,5 @@ class AggregatedStage(BatchStage):
         fresh = max(arrivals.dispersion, MIN_DISPERSION) * (1 - flight.captured)
         dispersion = 1 + (fresh - 1) / np.maximum(counts, 1.0)
         pace = 2 * np.maximum(1 - busy, 0.0) / (mean_s * (dispersion + variation))[:, None]
-        tail = np.minimum(busy, 1.0)[..., None] * np.exp(-np.minimum(pace[..., None] * self._budgets_s, 700.0))
+        tail = np.minimum(busy, 1.0)[..., None] * np.exp(-np.minimum(pace[..., None] * self._budgets_s, MAX_EXPONENT))
         return np.asarray((tail.mean(axis=2) * flight.now_shares).sum(axis=1))

@@ -40,7 +40,7 @@ from dynamo_planner.profiles import PrefillCurve
 from dynamo_planner.sizing.arrays import Floats
 from dynamo_planner.sizing.arrivals import MIN_DISPERSION, Arrivals
 from dynamo_planner.sizing.load import Load
-from dynamo_planner.sizing.queueing import MAX_REPLICAS, erlang_c, smallest_count
+from dynamo_planner.sizing.queueing import MAX_EXPONENT, MAX_REPLICAS, erlang_c, smallest_count
 from dynamo_planner.sizing.stage import Stage
 
 SHARED_QUEUE_MISS_FACTOR = 1.6
@@ -232,7 +232,7 @@ class PrefillQueue:
         over_s = over_s + 1e-12
         variance = rate * over_s * self._served.mean_s**2 * (dispersion + self._served.variation)
         exponent = (servers * than_s + spare * over_s) ** 2 / (2 * variance)
-        waits = waits * np.exp(-np.minimum(exponent, 700.0))
+        waits = waits * np.exp(-np.minimum(exponent, MAX_EXPONENT))
         if self.routing != "least_loaded":
             # A single long prompt makes those behind it late by itself.
             overhang_s = np.interp(than_s, *self._served.overhangs)

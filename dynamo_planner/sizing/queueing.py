@@ -10,11 +10,14 @@ from scipy.special import gammaincc, gammaln
 
 from dynamo_planner.sizing.arrays import Floats
 
+MAX_EXPONENT = 700.0
+"""Larger exponents of a decaying exponential count as this: double precision holds no smaller one."""
+
 MAX_REPLICAS = 100_000
 """No sizing asks for more replicas."""
 
 COUNTS_AT_ONCE = 8
-"""Counts that one evaluation looks at: a vectorised one costs about as much for eight as for one."""
+"""Counts that one vectorised evaluation takes, which costs about as much for eight as for one."""
 
 STEP_SHARE = 40
 """The first bracketing step is a 40th of the smallest count that may do, and at least 1; each further one is
