@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from dynamo_planner.core.decision import Action, Decision, Outcome
+from dynamo_planner.core.lazy import lazy_exports
 from dynamo_planner.core.snapshot import PoolSpec, Replicas
 from dynamo_planner.core.values import KnobValue
+
+if TYPE_CHECKING:
+    from dynamo_planner.executors.config import ExecutorConfig
+
+__all__ = [
+    "ElectsLeader",
+    "Executor",
+    "ExecutorConfig",
+    "ExecutorError",
+    "PublishesMetrics",
+    "RecordsDecisions",
+    "ReportsEndpoints",
+    "ReportsKnobs",
+    "ReportsUnknown",
+]
+
+__getattr__ = lazy_exports(__name__, {"ExecutorConfig": "config"})
 
 
 class Executor(Protocol):

@@ -24,12 +24,21 @@ from dynamo_planner.core.lazy import lazy_exports
 from dynamo_planner.sources.source import Source, SourceError
 
 if TYPE_CHECKING:
+    from dynamo_planner.sources.config import SourceConfig
     from dynamo_planner.sources.history import HistorySource
     from dynamo_planner.sources.prometheus.source import PrometheusSource
     from dynamo_planner.sources.scraping.frontend import FrontendSource
     from dynamo_planner.sources.scraping.source import ScrapeSource
 
-__all__ = ["FrontendSource", "HistorySource", "PrometheusSource", "ScrapeSource", "Source", "SourceError"]
+__all__ = [
+    "FrontendSource",
+    "HistorySource",
+    "PrometheusSource",
+    "ScrapeSource",
+    "Source",
+    "SourceConfig",
+    "SourceError",
+]
 
 __getattr__ = lazy_exports(  # each needs an extra, or what needs one
     __name__,
@@ -38,5 +47,6 @@ __getattr__ = lazy_exports(  # each needs an extra, or what needs one
         "HistorySource": "history",
         "PrometheusSource": "prometheus.source",
         "ScrapeSource": "scraping.source",
+        "SourceConfig": "config",
     },
 )
