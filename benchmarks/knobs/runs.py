@@ -16,7 +16,7 @@ from dynamo_planner import KnobPolicy, Policy, SetKnob, Sla, SlaPolicy, together
 from dynamo_planner.engines import catalogue
 from dynamo_planner.engines.standard_knobs import CHUNK
 from dynamo_planner.evaluation.backtest import run_policy
-from dynamo_planner.evaluation.report import Run
+from dynamo_planner.evaluation.run import Run
 from dynamo_planner.simulator.results import Served
 
 PARTS = ("worth", "harm", "gap")

@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.shared import SHARED
 from dynamo_planner.core.snapshot import Sla
-from dynamo_planner.evaluation.work_floor import demand
+from dynamo_planner.evaluation.work_floor import pool_work
 from dynamo_planner.profiles import Profile
 from dynamo_planner.simulator.engine.step_time import ProfileTiming
 from dynamo_planner.simulator.setup import ClusterSetup, Faults, MetricsSetup, Outage
@@ -84,7 +84,9 @@ def stages(cell: Cell, train_s: float, test_s: float) -> tuple[Stage, Stage]:
 def _need(cell: Cell, trace: Trace) -> dict[str, float]:
     cluster = _cluster(cell, dict.fromkeys(_pools(cell), 1.0), dict.fromkeys(_pools(cell), 1.0))
     return {
-        name: float(demand(trace, pool.timing, pool.limits, pool.spec.role, cell.sla).work_s.sum() / trace.duration_s)
+        name: float(
+            pool_work(trace, pool.timing, pool.limits, pool.spec.role, cell.sla).work_s.sum() / trace.duration_s
+        )
         for name, pool in cluster.pools.items()
     }
 

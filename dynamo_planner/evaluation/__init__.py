@@ -1,9 +1,10 @@
 """How good decisions are: backtests, scores, lower bounds, and an environment to train policies in."""
 
 from dynamo_planner.evaluation.backtest import backtest
-from dynamo_planner.evaluation.gym_env import ScalingEnv
+from dynamo_planner.evaluation.gym_env import ArrayScalingEnv, ScalingEnv
 from dynamo_planner.evaluation.oracle import Oracle, oracle
-from dynamo_planner.evaluation.report import Report, Run
+from dynamo_planner.evaluation.report import Report
+from dynamo_planner.evaluation.run import Run
 from dynamo_planner.evaluation.score import Score, score
 
-__all__ = ["Oracle", "Report", "Run", "ScalingEnv", "Score", "backtest", "oracle", "score"]
+__all__ = ["ArrayScalingEnv", "Oracle", "Report", "Run", "ScalingEnv", "Score", "backtest", "oracle", "score"]

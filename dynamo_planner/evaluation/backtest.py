@@ -25,21 +25,22 @@ from typing import Any
 from dynamo_planner.core.decision import Decision
 from dynamo_planner.core.policy import PlainFunction, Policy, as_policy
 from dynamo_planner.core.snapshot import Sla
-from dynamo_planner.evaluation.report import Report, Run
+from dynamo_planner.evaluation.report import Report
+from dynamo_planner.evaluation.run import Run
 from dynamo_planner.evaluation.score import score
-from dynamo_planner.evaluation.work_floor import hopeless
+from dynamo_planner.evaluation.work_floor import unattainable
 from dynamo_planner.runtime.planner import Planner
 from dynamo_planner.simulator.cluster import SimulatedCluster
 from dynamo_planner.simulator.setup import ClusterSetup
 from dynamo_planner.workloads.trace import Trace
 
 DRAIN_S = 300.0
-"""How long after the trace requests may take to finish; what is not finished then has missed."""
+"""How long after the trace requests may take to finish; one that is not finished then has missed."""
 
 POLL_S = 0.2
 
 Progress = Callable[[str, float], None]
-"""Told of a policy by its name, and the share of the trace that it has been through."""
+"""Called with the name of a policy, and the share of the trace that it has been through."""
 
 
 def backtest(
@@ -53,7 +54,7 @@ def backtest(
     processes: int | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """Run each policy on the same requests and the same cluster, asked every ``interval_s``, and score them.
+    """Run each policy on the same requests and the same cluster, deciding every ``interval_s``, and score them.
 
     They run side by side in as many ``processes`` as there are cores; with ``processes=1``, or where a policy cannot be
     pickled, as a lambda cannot, one after the other in this one. The same ``seed`` gives the same report.
@@ -61,19 +62,29 @@ def backtest(
     GPUs are billed from the launch of a worker to its release, or to the end of the trace: a trace is taken for a part
     of traffic that goes on. Requests have 300 s after it to finish.
 
+    Args:
+        policies: the policies by name.
+        trace: the requests.
+        cluster: the cluster that serves them.
+        sla: the targets that runs are scored by.
+        interval_s: seconds between two decisions; 10 by default.
+        seed: decides all that is random in the cluster; 0 by default.
+        processes: how many processes to use; the number of cores by default.
+        progress: called while it runs.
+
     Raises ``ValueError`` where there is no policy, or ``interval_s`` is not a positive number.
     """
     if not policies:
         raise ValueError("policies: there are none; give one at least, by name")
     if not interval_s > 0:
         raise ValueError(f"interval_s must be a positive number of seconds, got {interval_s}")
-    asked = {name: as_policy(policy) for name, policy in policies.items()}
+    by_name = {name: as_policy(policy) for name, policy in policies.items()}
     task = partial(run_policy, trace=trace, cluster=cluster, sla=sla, interval_s=interval_s, seed=seed)
-    count = min(processes or os.cpu_count() or 1, len(asked))
-    if count > 1 and _can_be_sent(asked):
-        runs = _side_by_side(task, asked, count, progress)
+    count = min(processes or os.cpu_count() or 1, len(by_name))
+    if count > 1 and _can_be_pickled(by_name):
+        runs = _side_by_side(task, by_name, count, progress)
     else:
-        runs = {name: task(name, policy, progress=progress) for name, policy in asked.items()}
+        runs = {name: task(name, policy, progress=progress) for name, policy in by_name.items()}
     return Report(trace=trace.name, sla=sla, runs=runs)
 
 
@@ -102,7 +113,7 @@ def run_policy(
             billed_s = simulated.gpu_seconds()
         simulated.advance_to(next_s)
         decision = planner.step().decision
-        if not decisions or decision.actions or _told(decision) != _told(decisions[-1]):
+        if not decisions or decision.actions or _reason_codes(decision) != _reason_codes(decisions[-1]):
             decisions.append(decision.replace(state=None))
         if progress is not None:
             progress(name, min(simulated.elapsed_s / max(trace.duration_s, interval_s), 1.0))
@@ -121,16 +132,16 @@ def run_policy(
             gpu_s=billed_s or 0.0,
             starts=sum(0 < worker.launched_s < trace.duration_s for worker in simulated.workers),
             duration_s=trace.duration_s,
-            hopeless=hopeless(trace, cluster, sla),
+            unattainable=unattainable(trace, cluster, sla),
         ),
     )
 
 
-def _told(decision: Decision) -> tuple[tuple[str | None, str], ...]:
+def _reason_codes(decision: Decision) -> tuple[tuple[str | None, str], ...]:
     return tuple((reason.pool, reason.code) for reason in decision.reasons)
 
 
-def _can_be_sent(value: Any) -> bool:
+def _can_be_pickled(value: Any) -> bool:
     try:
         pickle.dumps(value)
     except (pickle.PicklingError, AttributeError, TypeError):
@@ -139,15 +150,15 @@ def _can_be_sent(value: Any) -> bool:
 
 
 _shares: Any = None
-"""In a process of a backtest: how far each policy is, shared with the one that asked."""
+"""In a process of a backtest: how far each policy is, shared with the process that started it."""
 
 
-def _begin(shares: Any) -> None:
+def _share(shares: Any) -> None:
     global _shares  # noqa: PLW0603  # how a process pool hands shared memory over
     _shares = shares
 
 
-def _sent(task: Callable[..., Run], number: int, name: str, policy: Policy) -> Run:
+def _in_process(task: Callable[..., Run], number: int, name: str, policy: Policy) -> Run:
     def progress(_: str, share: float) -> None:
         _shares[number] = share
 
@@ -159,9 +170,9 @@ def _side_by_side(
 ) -> dict[str, Run]:
     context = multiprocessing.get_context()
     shares = context.Array("d", len(policies), lock=False)
-    with ProcessPoolExecutor(processes, mp_context=context, initializer=_begin, initargs=(shares,)) as pool:
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=_share, initargs=(shares,)) as pool:
         futures: dict[str, Future[Run]] = {
-            name: pool.submit(_sent, task, number, name, policy)
+            name: pool.submit(_in_process, task, number, name, policy)
             for number, (name, policy) in enumerate(policies.items())
         }
         left = set(futures.values())

@@ -1,9 +1,9 @@
-"""The least replica time that any schedule needs, as a linear program: nobody can do better, whatever they know.
+"""A lower bound on the replica time of any schedule, by linear programming: no policy can go below it.
 
 >>> import numpy as np
 >>> every_second = np.arange(3600.0)
->>> demand = Demand(arrival_s=every_second, deadline_s=every_second + 10, work_s=np.full(3600, 2.5))
->>> bound = least_replica_time(demand, attainment=0.99, startup_s=60, start=4, slot_s=10)
+>>> work = PoolWork(arrival_s=every_second, deadline_s=every_second + 10, work_s=np.full(3600, 2.5))
+>>> bound = least_replica_time(work, attainment=0.99, startup_s=60, start=4, slot_s=10)
 >>> round(bound.replica_s / 3600, 2)  # 2.5 at a time, of which 1 % may be dropped
 2.48
 """
@@ -28,10 +28,13 @@ CLASSES = (0.0, 0.5, 0.9, 0.97, 0.99)
 """Requests are classed by their work at these quantiles: how much work goes with a dropped request."""
 
 
-class Demand(NamedTuple):
-    """What one pool has to do: for each request when it comes, until when its work must be done, and how much it is.
+class PoolWork(NamedTuple):
+    """The work of one pool; all arrays have the shape ``(requests,)``.
 
-    ``work_s`` is the replica time that it takes at the least. All three have the shape ``(requests,)``.
+    Args:
+        arrival_s: when each request arrives.
+        deadline_s: until when its work must be done.
+        work_s: the least replica time that its work takes.
     """
 
     arrival_s: Floats
@@ -39,8 +42,14 @@ class Demand(NamedTuple):
     work_s: Floats
 
 
-class Bound(NamedTuple):
-    """The least replica time, with that of starting, and the replicas of each slot that reach it (fractions)."""
+class LowerBound(NamedTuple):
+    """The least replica time, and the replicas that reach it.
+
+    Args:
+        replica_s: the least replica time in seconds, with that of starting.
+        replicas: the replicas of each slot that reach it, in fractions.
+        slot_s: the length of a slot in seconds.
+    """
 
     replica_s: float
     replicas: Floats
@@ -48,7 +57,7 @@ class Bound(NamedTuple):
 
 
 def least_replica_time(
-    demand: Demand,
+    work: PoolWork,
     *,
     attainment: float,
     startup_s: float,
@@ -57,27 +66,45 @@ def least_replica_time(
     min_replicas: int = 0,
     max_replicas: int | None = None,
     slot_s: float | None = None,
-) -> Bound:
+) -> LowerBound:
     """The least replica time with which the share ``attainment`` of the requests can be done in time.
 
-    Replicas are fractions, work can be split and done in any order, and is known beforehand. With the work that came,
-    ``A``, and that which is due, ``D``, up to the end of a slot, the work that was done, ``C``, and that of requests
-    which are given up, ``Z``, the program is::
+    Replicas are fractions, work can be split and done in any order, and is known beforehand. The program is::
 
         minimise  sum(n) * slot + startup * sum(v)
-        C[t] - C[t-1] <= n[t] * slot      what n replicas can do in a slot
-        D[t] - Z[t] <= C[t] <= A[t] - Z[t]
-        n[t] - n[t-1] <= v[t]             launches are paid from their start, n[-1] = start, none is ready sooner
+        C[t] - C[t-1] <= n[t] * slot          the capacity of n replicas in a slot
+        D[t] - Z[t] <= C[t] <= A[t] - Z[t]    work is done after it came and before it is due
+        n[t] - n[t-1] <= v[t]                 launches are paid from their start; n[-1] = start, none is ready sooner
 
-    A request that is given up counts as one of its class at the most work that there is in that class, so at most
-    ``(1 - attainment) * requests`` may go. Time that is billed for draining and for what ends late is not in it.
+    | symbol | meaning, up to the end of slot t |
+    |---|---|
+    | A[t] | work that came |
+    | D[t] | work that is due |
+    | C[t] | work that is done |
+    | Z[t] | work of requests that are given up |
+    | n[t], v[t] | replicas, and launches, in slot t |
+
+    A request that is given up counts as one of its class at the most work in that class, so at most
+    ``(1 - attainment) * requests`` may be. Time that is billed for draining and for what ends late is not in it.
+
+    Args:
+        work: the work of the pool.
+        attainment: the share of requests to be done in time.
+        startup_s: seconds from launch to readiness.
+        start: replicas at the beginning.
+        duration_s: the time to be covered; up to the last deadline by default.
+        min_replicas: the least replicas in any slot; 0 by default.
+        max_replicas: the most replicas in any slot; no limit by default.
+        slot_s: the length of a slot; by default such that there are at most :data:`MOST_SLOTS`.
+
+    Raises ``ValueError`` where no schedule is enough.
     """
-    duration_s = float(duration_s if duration_s is not None else demand.deadline_s.max())
+    duration_s = float(duration_s if duration_s is not None else work.deadline_s.max())
     slot_s = slot_s or max(SHORTEST_SLOT_S, duration_s / MOST_SLOTS)
     slots = max(int(np.ceil(duration_s / slot_s)), 1)
-    due_slot = np.ceil(demand.deadline_s / slot_s).astype(np.int64) - 1
-    due, heaviest = _due(demand, due_slot, slots)
-    came = _per_slot(demand.arrival_s, demand.work_s, slot_s, slots)
+    due_slot = np.ceil(work.deadline_s / slot_s).astype(np.int64) - 1
+    due, heaviest = _due(work, due_slot, slots)
+    came = _per_slot(work.arrival_s, work.work_s, slot_s, slots)
     ends_s = slot_s * (1 + np.arange(slots))
 
     each, change = eye_array(slots), diags_array([1.0, -1.0], offsets=[0, -1], shape=(slots, slots))
@@ -97,7 +124,7 @@ def least_replica_time(
         -np.cumsum(due.sum(axis=1)),
         np.cumsum(came),
         start * (np.arange(slots) == 0),
-        [_may_go(demand, attainment)],
+        [_may_miss(work, attainment)],
     ]
     nothing = csr_array((slots, slots))
     most = np.inf if max_replicas is None else max(max_replicas, min_replicas)
@@ -121,11 +148,11 @@ def least_replica_time(
         raise ValueError(
             f"no schedule is enough, with {start} replicas and {startup_s:g} s to start more: {result.message}"
         )
-    return Bound(replica_s=float(result.fun), replicas=result.x[:slots], slot_s=slot_s)
+    return LowerBound(replica_s=float(result.fun), replicas=result.x[:slots], slot_s=slot_s)
 
 
-def _may_go(demand: Demand, attainment: float) -> float:
-    return (1 - attainment) * len(demand.work_s)
+def _may_miss(work: PoolWork, attainment: float) -> float:
+    return (1 - attainment) * len(work.work_s)
 
 
 def _per_slot(at_s: Floats, values: Floats, slot_s: float, slots: int) -> Floats:
@@ -133,11 +160,11 @@ def _per_slot(at_s: Floats, values: Floats, slot_s: float, slots: int) -> Floats
     return np.asarray(np.bincount(slot, weights=values, minlength=slots), float)
 
 
-def _due(demand: Demand, due_slot: NDArray[np.int64], slots: int) -> tuple[Floats, Floats]:
+def _due(work: PoolWork, due_slot: NDArray[np.int64], slots: int) -> tuple[Floats, Floats]:
     """The work that is due in each slot by class, and the most work that a request of each class has."""
-    classes = np.searchsorted(np.quantile(demand.work_s, CLASSES[1:]), demand.work_s, side="right")
-    heaviest = np.array([demand.work_s[classes == c].max(initial=0.0) for c in range(len(CLASSES))])
+    classes = np.searchsorted(np.quantile(work.work_s, CLASSES[1:]), work.work_s, side="right")
+    heaviest = np.array([work.work_s[classes == c].max(initial=0.0) for c in range(len(CLASSES))])
     due = np.zeros((slots, len(CLASSES)))
     within = due_slot < slots
-    np.add.at(due, (due_slot[within], classes[within]), demand.work_s[within])
+    np.add.at(due, (due_slot[within], classes[within]), work.work_s[within])
     return due, heaviest

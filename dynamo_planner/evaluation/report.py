@@ -1,4 +1,4 @@
-"""What backtests return: each policy's run, side by side, as a table, as pictures, as JSON and as a page of HTML."""
+"""The report of a backtest: runs side by side, as a table, as pictures, as JSON and as a page of HTML."""
 
 from __future__ import annotations
 
@@ -7,12 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from dynamo_planner.core.decision import Decision
 from dynamo_planner.core.snapshot import Sla
+from dynamo_planner.evaluation.run import Run
 from dynamo_planner.evaluation.score import Score
-from dynamo_planner.simulator.results import ReplicaCounts, Served, WorkerLifecycle
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,44 +29,15 @@ COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Run:
-    """One policy on one trace: what became of requests and workers, and what was decided.
-
-    ``served`` has the requests, ``counts`` the replicas over time, and ``decisions`` those that changed something or
-    gave other reasons than the one before (without their states). Times are seconds of the trace, but ``at_s`` of a
-    decision, which counts from ``start_s``.
-    """
-
-    name: str
-    served: Served
-    counts: Sequence[ReplicaCounts]
-    workers: Sequence[WorkerLifecycle]
-    decisions: Sequence[Decision]
-    start_s: float
-    end_s: float
-    score: Score
-
-    def explain(self, from_s: float, to_s: float) -> str:
-        """The decisions between two times of the trace, with their reasons."""
-        told = []
-        for decision in self.decisions:
-            at_s = decision.at_s - self.start_s
-            if from_s <= at_s < to_s:
-                told.append(f"{at_s:.0f} s")
-                told.extend(f"  {line}" for line in decision.explain().splitlines())
-        return "\n".join(told) or f"nothing new was decided from {from_s:g} to {to_s:g} s"
-
-    def worst_minute(self, sla: Sla) -> float:
-        """The start, in seconds of the trace, of the minute with the most requests that missed a target."""
-        missed = self.served.arrival_s[~self.served.meets(sla)]
-        return float(np.bincount((missed // 60).astype(int)).argmax() * 60) if len(missed) else 0.0
-
-
-@dataclass(frozen=True)
 class Report:
-    """Backtests of several policies on one trace and one cluster; ``runs`` by name, in the order they were given.
+    """Backtests of several policies on one trace and one cluster.
 
-    ``oracle`` says what could be done at the least (GPU-hours), and what was found to be possible, where it was asked.
+    Args:
+        trace: the name of the trace.
+        sla: the targets.
+        runs: the runs by name, in the order in which the policies were given.
+        oracle: in GPU-hours, the ``bound`` below which no schedule can be and the cheapest ``feasible`` one that was
+            found; left out by default.
     """
 
     trace: str
@@ -107,7 +75,8 @@ class Report:
         """Write it as one page of HTML with the table, the picture and the worst minute of each (extra ``plot``)."""
         from dynamo_planner.evaluation.report_html import page  # noqa: PLC0415
 
-        Path(path).write_text(page(self), encoding="utf-8")
+        html = page(f"Backtest on {self.trace}", self.sla, self.table(), self.plot(), list(self.runs.values()))
+        Path(path).write_text(html, encoding="utf-8")
 
     def _cells(self, score: Score) -> list[str]:
         possible = "" if score.attainment_possible is None else f"{score.attainment_possible:.4f}"

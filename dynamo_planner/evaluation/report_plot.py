@@ -1,4 +1,4 @@
-"""The pictures of backtests: runs over time, and what attainment costs."""
+"""Plots of backtests: runs over time, and GPU-hours against attainment."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from dynamo_planner.core.extras import needs_extra
 from dynamo_planner.core.plot_style import INK, QUIET, plain
 from dynamo_planner.core.snapshot import Sla
-from dynamo_planner.evaluation.report import Run
+from dynamo_planner.evaluation.run import Run
 from dynamo_planner.evaluation.score import Score
 
 with needs_extra("plot"):
@@ -126,9 +126,9 @@ def _replicas(panel: Any, run: Run, pool: str) -> None:
 
 
 def _reasons(panel: Any, run: Run) -> None:
-    told = [(d.at_s - run.start_s, reason.code) for d in run.decisions for reason in d.reasons]
-    codes = sorted({code for _, code in told})
-    panel.scatter([at_s for at_s, _ in told], [codes.index(code) for _, code in told], marker="|", s=30, color=INK)
+    points = [(d.at_s - run.start_s, reason.code) for d in run.decisions for reason in d.reasons]
+    codes = sorted({code for _, code in points})
+    panel.scatter([at_s for at_s, _ in points], [codes.index(code) for _, code in points], marker="|", s=30, color=INK)
     for row, code in enumerate(codes):
         panel.annotate(code, (0.002, row), xycoords=("axes fraction", "data"), fontsize=7, color=QUIET, va="bottom")
     panel.set_yticks([])

@@ -1,4 +1,8 @@
-"""The cheapest schedule that a search finds good enough, with a simulator as the judge: what can be done."""
+"""A search for the cheapest schedule that attains an SLA, each candidate evaluated by simulation.
+
+A candidate takes a whole simulation, so about a hundred must do: a bisection of few steps over a factor for each shape,
+and a coordinate descent from the best. The optimisers of scipy need thousands, and know no integers.
+"""
 
 from __future__ import annotations
 
@@ -17,87 +21,98 @@ Plan: TypeAlias = Mapping[str, NDArray[np.int64]]
 LEAST_FACTOR, MOST_FACTOR = 0.7, 6.0
 FACTOR_STEPS = 6
 SCALING_SHARE = 0.7
-"""What of the budget may go into scaling shapes, before the best of them is trimmed."""
+"""The share of the budget for scaling shapes, before the best of them is trimmed."""
 
 TRIM_SHARE = 0.08
 BLOCKS = (1, 3, 8, 20)
 """The local search takes replicas away over all the time, then over a third of it, and so on."""
 
 
-class Judged(NamedTuple):
-    """The share of requests that a plan serves in time, and the GPU time that it is billed."""
+class PlanResult(NamedTuple):
+    """The result of a plan.
+
+    Args:
+        attainment: the share of requests that it serves in time.
+        gpu_s: the GPU seconds that it is billed.
+    """
 
     attainment: float
     gpu_s: float
 
 
-class Found(NamedTuple):
-    """A plan, what the judge said of it, and how many plans were judged."""
+class SearchResult(NamedTuple):
+    """The cheapest plan that a search found, and its result."""
 
     plan: Plan
-    judged: Judged
-    judgements: int
+    result: PlanResult
 
 
-class _Enough(Exception):  # noqa: N818  # it ends a search, and is no error
+class _BudgetSpent(Exception):  # noqa: N818  # it ends a search, and is no error
     pass
 
 
-class Search:
-    """A search for the cheapest plan with an attainment; ``budget`` is how many plans it may have judged."""
+class ScheduleSearch:
+    """A search for the cheapest plan with an attainment.
+
+    Args:
+        evaluate: evaluates a plan.
+        attainment: the share of requests that a plan has to serve in time.
+        budget: how many plans may be evaluated.
+        bounds: the least and the most replicas of each pool; ``None`` is no limit.
+    """
 
     def __init__(
         self,
-        judge: Callable[[Plan], Judged],
+        evaluate: Callable[[Plan], PlanResult],
         attainment: float,
         *,
         budget: int,
         bounds: Mapping[str, tuple[int, int | None]],
     ) -> None:
-        self._judge, self._attainment, self._budget, self._bounds = judge, attainment, budget, bounds
+        self._evaluate, self._attainment, self._budget, self._bounds = evaluate, attainment, budget, bounds
         self._limit = budget
-        self._known: dict[bytes, Judged] = {}
-        self._best: tuple[Plan, Judged] | None = None
+        self._known: dict[bytes, PlanResult] = {}
+        self._best: SearchResult | None = None
 
-    def run(self, shapes: Sequence[Mapping[str, Floats]]) -> Found | None:
-        """Scale each shape until it is good enough, take the cheapest, and take away what can be done without.
+    def run(self, shapes: Sequence[Mapping[str, Floats]]) -> SearchResult | None:
+        """Scale each shape until it is good enough, take the cheapest, and trim it.
 
-        A shape says for each pool what is needed over time, in replicas up to a factor. ``None`` where no plan that
-        was judged is good enough.
+        A shape gives the replicas of each pool over time, up to a factor. ``None`` where no plan that was evaluated is
+        good enough.
         """
         self._limit = round(SCALING_SHARE * self._budget)
-        with suppress(_Enough):
+        with suppress(_BudgetSpent):
             for shape in shapes:
                 self._scale(shape)
         self._limit = self._budget
-        with suppress(_Enough):
+        with suppress(_BudgetSpent):
             self._trim()
-        return None if self._best is None else Found(*self._best, judgements=len(self._known))
+        return self._best
 
     @property
-    def judged(self) -> int:
-        """How many plans were judged."""
+    def evaluated(self) -> int:
+        """How many plans were evaluated."""
         return len(self._known)
 
-    def _judged(self, plan: Plan) -> Judged:
+    def _result(self, plan: Plan) -> PlanResult:
         key = b"".join(plan[name].tobytes() for name in sorted(plan))
         if key not in self._known:
             if len(self._known) >= self._limit:
-                raise _Enough
-            judged = self._known[key] = self._judge(plan)
-            good = judged.attainment >= self._attainment
-            if good and (self._best is None or judged.gpu_s < self._best[1].gpu_s):
-                self._best = plan, judged
+                raise _BudgetSpent
+            result = self._known[key] = self._evaluate(plan)
+            good = result.attainment >= self._attainment
+            if good and (self._best is None or result.gpu_s < self._best.result.gpu_s):
+                self._best = SearchResult(plan, result)
         return self._known[key]
 
     def _good(self, plan: Plan) -> bool:
-        return self._judged(plan).attainment >= self._attainment
+        return self._result(plan).attainment >= self._attainment
 
     def _at(self, shape: Mapping[str, Floats], factors: Mapping[str, float]) -> Plan:
         plan = {}
-        for name, need in shape.items():
+        for name, replicas in shape.items():
             low, high = self._bounds[name]
-            plan[name] = np.clip(np.ceil(need * factors[name] - 1e-9), low, high).astype(np.int64)
+            plan[name] = np.clip(np.ceil(replicas * factors[name] - 1e-9), low, high).astype(np.int64)
         return plan
 
     def _scale(self, shape: Mapping[str, Floats]) -> None:
@@ -125,9 +140,9 @@ class Search:
         changed = True
         while changed and self._best is not None:
             changed = False
-            for plan in self._less(self._best[0]):
+            for plan in self._less(self._best.plan):
                 before = self._best
-                self._judged(plan)
+                self._result(plan)
                 changed |= self._best is not before
 
     def _less(self, start: Plan) -> Iterator[Plan]:
@@ -136,7 +151,7 @@ class Search:
             edges = np.linspace(0, slots, min(blocks, slots) + 1).astype(int)
             for name in start:
                 for first, last in pairwise(edges):
-                    best = self._best[0] if self._best else start
+                    best = self._best.plan if self._best else start
                     cut, lowest = best[name][first:last], self._bounds[name][0]
                     step = max(round(TRIM_SHARE * cut.max()), 1)
                     lowered, capped = np.maximum(cut - step, lowest), np.minimum(cut, max(cut.max() - step, lowest))
@@ -147,8 +162,8 @@ class Search:
                             yield {**best, name: counts}
 
 
-def needs(work_s_per_s: Floats, slots: int) -> list[Floats]:
-    """Shapes out of the work that comes in each slot: smoothed over some slots, and held as long before and after."""
+def work_shapes(work_s_per_s: Floats, slots: int) -> list[Floats]:
+    """Shapes from the work that comes in each slot: moving means, and their sliding-window maxima."""
     shapes = []
     for width in (1, 3, 9):
         kernel = np.ones(width) / width

@@ -1,4 +1,4 @@
-"""How well requests were served, and at what price: the numbers that policies are compared by."""
+"""Scores: how well requests were served, and at what cost."""
 
 from __future__ import annotations
 
@@ -21,19 +21,28 @@ QUANTILES = (0.5, 0.95, 0.99)
 class Score(Frozen):
     """A run in numbers.
 
-    - ``attainment``: the share of all requests that met both targets; a request that did not finish did not.
-    - ``attainment_possible``: the same without the ``hopeless`` ones, whose prompt alone takes longer than the target.
-    - ``ttft_attainment``, ``itl_attainment``: each target by itself.
-    - ``ttft_ms``, ``itl_ms``: quantiles over the requests that finished.
-    - ``gpu_hours`` from launch to release, ``goodput_per_gpu_hour`` in requests that met both targets.
-    - ``violation_share``: the share of minutes (of those in which requests came) with an attainment under the target.
-    - ``worst_5_min``: the least attainment of five minutes in a row.
-    - ``recovery_s``: the longest time from a minute under the target to the next at the target.
+    Args:
+        requests: how many arrived.
+        unfinished: how many of them did not finish.
+        unattainable: how many of them no cluster of this kind can serve in time: their prompt alone takes longer than
+            the TTFT target.
+        attainment: the share of all requests that met both targets; one that did not finish did not.
+        attainment_possible: the same without the unattainable ones; ``None`` where there are no others.
+        ttft_attainment: the share that met the TTFT target.
+        itl_attainment: the share that met the ITL target.
+        ttft_ms: quantiles of TTFT over the requests that finished.
+        itl_ms: quantiles of ITL over the requests that finished.
+        gpu_hours: GPU-hours billed, from launch to release.
+        goodput_per_gpu_hour: requests that met both targets per GPU-hour; ``None`` where none was billed.
+        starts: launches after the beginning.
+        violation_share: the share of minutes (of those in which requests came) with an attainment under the target.
+        worst_5_min: the least attainment of five minutes in a row.
+        recovery_s: the longest time from a minute under the target to the next at the target.
     """
 
     requests: int
     unfinished: int
-    hopeless: int
+    unattainable: int
     attainment: float
     attainment_possible: KnownShare
     ttft_attainment: float
@@ -55,19 +64,19 @@ def score(
     gpu_s: float,
     starts: int,
     duration_s: float,
-    hopeless: Flags | None = None,
+    unattainable: Flags | None = None,
 ) -> Score:
     """The numbers of a run; see :class:`Score`."""
     met = served.meets(sla)
     finished = np.isfinite(served.finished_s)
-    possible = np.ones(len(met), bool) if hopeless is None else ~hopeless
+    possible = np.ones(len(met), bool) if unattainable is None else ~unattainable
     minutes = _windows(served.arrival_s, met, WINDOW_S, duration_s)
     bad = minutes < sla.attainment
     known = np.isfinite(minutes)
     return Score(
         requests=len(met),
         unfinished=int((~finished).sum()),
-        hopeless=int((~possible).sum()),
+        unattainable=int((~possible).sum()),
         attainment=_mean(met),
         attainment_possible=float(met[possible].mean()) if possible.any() else None,
         ttft_attainment=_mean(served.ttft_ms <= sla.ttft_ms),

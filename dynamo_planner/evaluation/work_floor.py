@@ -1,7 +1,7 @@
-"""The least replica time that requests can take on an engine, whatever it is batched with.
+"""A lower bound on the replica time of a request on an engine, however it is batched.
 
 A step that computes p prompt tokens and a token each of d requests, which attend to k tokens of context, is taken to
-last at least ``base + x p + y d + z k`` (:func:`step_floor`). What that leaves a request to pay is
+last at least ``base + x p + y d + z k`` (:func:`step_floor`). A request then pays at least
 
 - for a prompt token ``x``, and its share of the base in the largest step there is;
 - for a decoded token ``y + z * context``, and of the base what the ITL target makes it pay, or a full KV cache, or a
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linprog
 
 from dynamo_planner.core.snapshot import Role, Sla
-from dynamo_planner.evaluation.lower_bound import Demand
+from dynamo_planner.evaluation.lower_bound import PoolWork
 from dynamo_planner.simulator.engine.engine import EngineLimits
 from dynamo_planner.simulator.engine.step_time import StepTiming
 from dynamo_planner.simulator.setup import ClusterSetup
@@ -31,14 +31,21 @@ from dynamo_planner.workloads.trace import Trace
 Floats = NDArray[np.float64]
 
 GRID = 16
-"""Steps are compared on a grid of so many values each of prompt tokens, requests and context."""
+"""Steps are compared on a grid of this many values each of prompt tokens, requests and context."""
 
 TRIALS = 500
 """Steps drawn at random to see that what holds on the grid holds between its points."""
 
 
 class StepFloor(NamedTuple):
-    """A step lasts at least ``base_ms + per_token * prompt tokens + per_request * requests + per_kv * context``."""
+    """A linear lower bound on step times, in ms.
+
+    Args:
+        base_ms: what each step takes.
+        per_token: what it takes more per prompt token.
+        per_request: what it takes more per request that decodes.
+        per_kv: what it takes more per token of context.
+    """
 
     base_ms: float
     per_token: float
@@ -112,8 +119,8 @@ def _weights(
     return weights
 
 
-def demand(trace: Trace, timing: StepTiming, limits: EngineLimits, role: Role, sla: Sla) -> Demand:
-    """What a trace asks of a pool of this role at the least.
+def pool_work(trace: Trace, timing: StepTiming, limits: EngineLimits, role: Role, sla: Sla) -> PoolWork:
+    """The least work of a pool of this role with a trace.
 
     A prompt is due within the TTFT target, decoded tokens within that and the ITL target for each. An aggregated pool
     has both as items of their own. Prompt tokens that an unbounded prefix cache would hold cost nothing.
@@ -125,16 +132,16 @@ def demand(trace: Trace, timing: StepTiming, limits: EngineLimits, role: Role, s
     decoded = (trace.osl - 1).astype(float) * (role != "prefill")
     prompt_ms, decode_ms = _least_ms(floor, limits, tokens, decoded, trace.isl.astype(float), sla.itl_ms)
     prompt_due_s = trace.arrival_s + sla.ttft_ms / 1000
-    prompts = Demand(trace.arrival_s, prompt_due_s, prompt_ms / 1000)
-    answers = Demand(trace.arrival_s, prompt_due_s + decoded * sla.itl_ms / 1000, decode_ms / 1000)
-    parts = {"prefill": (prompts,), "decode": (answers,), "aggregated": (prompts, answers)}[role]
-    return Demand(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+    prompts = PoolWork(trace.arrival_s, prompt_due_s, prompt_ms / 1000)
+    outputs = PoolWork(trace.arrival_s, prompt_due_s + decoded * sla.itl_ms / 1000, decode_ms / 1000)
+    parts = {"prefill": (prompts,), "decode": (outputs,), "aggregated": (prompts, outputs)}[role]
+    return PoolWork(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
 def _least_ms(
     floor: StepFloor, limits: EngineLimits, tokens: Floats, decoded: Floats, isl: Floats, itl_ms: float
 ) -> tuple[Floats, Floats]:
-    """The replica time of prompts of so many tokens, and of so many decoded ones, with their shares of the base.
+    """The replica time of prompts and of decoded tokens, with their shares of the base.
 
     Each way to share the base gives a step no more than the whole of it: by what is in the step as a part of the most
     that can be in it, by KV cache, or by places in the batch. The one that gives the most holds for all.
@@ -156,8 +163,8 @@ def _least_ms(
     return prompt + prompt_share, own + grown + own_share
 
 
-def hopeless(trace: Trace, cluster: ClusterSetup, sla: Sla) -> NDArray[np.bool_]:
-    """Which requests miss the TTFT target on an idle cluster already: their prompt alone takes longer."""
+def unattainable(trace: Trace, cluster: ClusterSetup, sla: Sla) -> NDArray[np.bool_]:
+    """Which requests miss the TTFT target even on an idle cluster, because their prompt alone takes longer."""
     pool = next(pool for pool in cluster.pools.values() if pool.spec.role != "decode")
     budget = pool.limits.max_num_batched_tokens
     cached = 0 if trace.prefix_hit is None else trace.prefix_hit

@@ -11,7 +11,7 @@ import pytest
 from dynamo_planner import LoadPolicy, Policy, Sla, Snapshot, StaticLaw, Traffic
 from dynamo_planner.core.policy import PlainFunction
 from dynamo_planner.evaluation.backtest import backtest, run_policy
-from dynamo_planner.evaluation.lower_bound import Bound
+from dynamo_planner.evaluation.lower_bound import LowerBound
 from dynamo_planner.evaluation.oracle import bound, oracle
 from dynamo_planner.evaluation.report import Report
 from dynamo_planner.evaluation.report_plot import plot_pareto
@@ -85,7 +85,7 @@ def test_nobody_gets_below_the_bound_and_the_schedule_does_what_it_says() -> Non
     assert best.bound_gpu_hours is not None and best.feasible_gpu_hours is not None and best.gap is not None
     assert 1.0 <= best.gap < 2.5
     assert best.attainment is not None and best.attainment >= SLA.attainment
-    assert best.schedule is not None and best.judgements <= 60
+    assert best.schedule is not None and best.evaluations <= 60
     run = run_policy("schedule", best.schedule, trace=TRACE, cluster=CLUSTER, sla=SLA)
     assert run.score.gpu_hours == pytest.approx(best.feasible_gpu_hours)
     assert run.score.attainment_possible == pytest.approx(best.attainment)
@@ -116,7 +116,7 @@ def test_what_local_prefill_may_take_over_is_not_in_the_bound_of_prefill() -> No
     def replica_s(cluster: ClusterSetup) -> float:
         found = bound(TRACE, cluster, SLA)
         assert found is not None
-        part: Bound = found["prefill"]
+        part: LowerBound = found["prefill"]
         return part.replica_s
 
     local = CLUSTER.replace(max_local_prefill=1000)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dynamo_planner import Sla
-from dynamo_planner.evaluation.lower_bound import Demand, least_replica_time
-from dynamo_planner.evaluation.work_floor import demand, step_floor
+from dynamo_planner.evaluation.lower_bound import PoolWork, least_replica_time
+from dynamo_planner.evaluation.work_floor import pool_work, step_floor
 from dynamo_planner.simulator.engine.engine import Engine, EngineLimits
 from dynamo_planner.simulator.engine.step_time import GridTiming, LinearTiming
 from dynamo_planner.workloads.generators import poisson
@@ -21,10 +21,10 @@ Floats = NDArray[np.float64]
 SLOT_S = 10.0
 
 
-def pulses(*spans: tuple[float, float], level: float = 1.0) -> Demand:
+def pulses(*spans: tuple[float, float], level: float = 1.0) -> PoolWork:
     """Work at this level from one time to another, due in the slot in which it comes."""
     at_s = np.concatenate([np.arange(start, end, SLOT_S) for start, end in spans])
-    return Demand(arrival_s=at_s, deadline_s=at_s + SLOT_S / 2, work_s=np.full(len(at_s), level * SLOT_S))
+    return PoolWork(arrival_s=at_s, deadline_s=at_s + SLOT_S / 2, work_s=np.full(len(at_s), level * SLOT_S))
 
 
 @pytest.mark.parametrize(
@@ -37,8 +37,8 @@ def pulses(*spans: tuple[float, float], level: float = 1.0) -> Demand:
 def test_between_two_pulses_a_replica_is_kept_where_that_is_cheaper_than_to_start_it_again(
     gap_s: float, cost: float
 ) -> None:
-    demanded = pulses((200, 300), (300 + gap_s, 400 + gap_s))
-    bound = least_replica_time(demanded, attainment=1 - 1e-9, startup_s=100, start=0, slot_s=SLOT_S, duration_s=1000)
+    work_due = pulses((200, 300), (300 + gap_s, 400 + gap_s))
+    bound = least_replica_time(work_due, attainment=1 - 1e-9, startup_s=100, start=0, slot_s=SLOT_S, duration_s=1000)
     assert bound.replica_s == pytest.approx(cost, rel=1e-6)
 
 
@@ -51,7 +51,7 @@ def test_what_there_is_at_the_start_need_not_be_started_and_nothing_is_ready_bef
 
 
 def test_work_that_may_wait_is_spread() -> None:
-    burst = Demand(arrival_s=np.zeros(10), deadline_s=np.full(10, 95.0), work_s=np.full(10, 10.0))
+    burst = PoolWork(arrival_s=np.zeros(10), deadline_s=np.full(10, 95.0), work_s=np.full(10, 10.0))
     bound = least_replica_time(burst, attainment=1 - 1e-9, startup_s=1000, start=9, slot_s=SLOT_S)
     assert bound.replica_s == pytest.approx(100)
     one_at_a_time = least_replica_time(burst, attainment=1 - 1e-9, startup_s=1000, start=1, slot_s=SLOT_S)
@@ -61,7 +61,9 @@ def test_work_that_may_wait_is_spread() -> None:
 def test_the_costliest_requests_may_go_and_no_more_than_attainment_allows() -> None:
     work = np.concatenate([np.full(90, 1.0), np.full(10, 20.0)])
     at_s = np.arange(0, 100 * SLOT_S, SLOT_S)
-    bound = least_replica_time(Demand(at_s, at_s + SLOT_S, work), attainment=0.95, startup_s=0, start=0, slot_s=SLOT_S)
+    bound = least_replica_time(
+        PoolWork(at_s, at_s + SLOT_S, work), attainment=0.95, startup_s=0, start=0, slot_s=SLOT_S
+    )
     assert bound.replica_s == pytest.approx(90 + 5 * 20)
 
 
@@ -83,25 +85,25 @@ def test_no_schedule_that_is_good_enough_costs_less(seed: int, startup_s: float,
     random = np.random.default_rng(seed)
     count = int(random.integers(20, 80))
     arrival_s = np.sort(random.uniform(0, 600, count))
-    demanded = Demand(arrival_s, arrival_s + random.uniform(1, 60, count), random.gamma(1.0, 15.0, count))
+    work_due = PoolWork(arrival_s, arrival_s + random.uniform(1, 60, count), random.gamma(1.0, 15.0, count))
     replicas = np.repeat(random.integers(1, 9, 7), 10)  # a change each 100 s, in slots of 10 s
-    on_time = _served(demanded, replicas)
+    on_time = _served(work_due, replicas)
     cost = SLOT_S * replicas.sum() + startup_s * np.maximum(np.diff(replicas), 0).sum()
     if on_time < attainment:
         return
     early = int(replicas[: int(startup_s // SLOT_S) + 1].max())  # none can come sooner, so they are there
-    bound = least_replica_time(demanded, attainment=attainment, startup_s=startup_s, start=early, slot_s=SLOT_S)
+    bound = least_replica_time(work_due, attainment=attainment, startup_s=startup_s, start=early, slot_s=SLOT_S)
     assert bound.replica_s <= cost * (1 + 1e-9)
 
 
-def _served(demanded: Demand, replicas: NDArray[np.int64], step_s: float = 0.5) -> float:
+def _served(work_due: PoolWork, replicas: NDArray[np.int64], step_s: float = 0.5) -> float:
     """The share of requests whose work is done in time, the earliest deadline first."""
-    left, late = demanded.work_s.copy(), np.zeros(len(demanded.work_s), bool)
+    left, late = work_due.work_s.copy(), np.zeros(len(work_due.work_s), bool)
     for step in range(int(len(replicas) * SLOT_S / step_s)):
         now_s, room = step * step_s, replicas[int(step * step_s // SLOT_S)] * step_s
-        late |= (left > 1e-9) & (demanded.deadline_s < now_s + step_s)
-        ready = np.flatnonzero((demanded.arrival_s <= now_s) & (left > 1e-9) & ~late)
-        for request in ready[np.argsort(demanded.deadline_s[ready])]:
+        late |= (left > 1e-9) & (work_due.deadline_s < now_s + step_s)
+        ready = np.flatnonzero((work_due.arrival_s <= now_s) & (left > 1e-9) & ~late)
+        for request in ready[np.argsort(work_due.deadline_s[ready])]:
             done = min(room, left[request])
             left[request] -= done
             room -= done
@@ -133,8 +135,8 @@ def _busy_enough(trace: Trace, timing: LinearTiming | GridTiming, role: str) -> 
     end_s = max(request.finished_s or 0.0 for request in requests)
     took = [((r.finished_s or 0) - (r.first_token_s or 0)) / max(r.osl - 1, 1) for r in requests]
     kept = 1000 * np.array(took) <= sla.itl_ms
-    demanded = demand(trace, timing, LIMITS, role, sla)  # type: ignore[arg-type]
-    parts = demanded.work_s.reshape(-1, len(trace))
+    work_due = pool_work(trace, timing, LIMITS, role, sla)  # type: ignore[arg-type]
+    parts = work_due.work_s.reshape(-1, len(trace))
     work_s = parts[0].sum() if role == "prefill" else parts.sum(axis=0)[kept].sum()
     assert work_s <= end_s - first_s
     if role == "prefill" and end_s > 1.02 * trace.duration_s:  # it was busy all the time, with full steps

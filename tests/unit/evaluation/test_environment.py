@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from dynamo_planner import Sla
-from dynamo_planner.evaluation.gym_env import ScalingEnv
+from dynamo_planner.evaluation.gym_env import POOL_NUMBERS, SERVICE_NUMBERS, ArrayScalingEnv, ScalingEnv
 from dynamo_planner.simulator.engine.step_time import LinearTiming
 from dynamo_planner.simulator.setup import ClusterSetup
 from dynamo_planner.workloads.generators import poisson
@@ -54,3 +55,23 @@ def test_another_episode_is_the_same_with_the_same_seed() -> None:
 def test_there_is_no_step_before_an_episode() -> None:
     with pytest.raises(RuntimeError, match=r"call reset\(\) first"):
         env().step({"workers": 1})
+
+
+def test_arrays_are_within_their_spaces_and_act_alike() -> None:
+    arrays, plain = ArrayScalingEnv(env()), env()
+    assert arrays.observation_space.shape == (len(SERVICE_NUMBERS) + len(POOL_NUMBERS),)
+    assert arrays.action_space.contains(np.array([1])) and not arrays.action_space.contains(np.array([4]))
+    observation, _ = arrays.reset(seed=1)
+    plain.reset(seed=1)
+    assert arrays.observation_space.contains(observation)
+    assert observation[0] == -1  # nothing has been measured yet
+    for _ in range(4):
+        observation, reward, *_ = arrays.step(np.array([3]))
+        snapshot, same_reward, *_ = plain.step({"workers": 3})
+        assert arrays.observation_space.contains(observation)
+        assert reward == same_reward
+    numbers = dict(zip(arrays.observation_space.names, observation.tolist(), strict=True))
+    assert snapshot.traffic.requests_per_s is not None and snapshot.traffic.isl is not None
+    assert numbers["requests_per_s"] == pytest.approx(snapshot.traffic.requests_per_s)
+    assert numbers["isl"] == pytest.approx(snapshot.traffic.isl.mean)
+    assert (numbers["workers.ready"], numbers["workers.target"]) == (3, 3)

@@ -7,7 +7,7 @@ import pytest
 
 from dynamo_planner import Profile, Sla
 from dynamo_planner.evaluation.score import score
-from dynamo_planner.evaluation.work_floor import hopeless
+from dynamo_planner.evaluation.work_floor import unattainable
 from dynamo_planner.simulator.engine.step_time import LinearTiming
 from dynamo_planner.simulator.results import Served
 from dynamo_planner.simulator.setup import ClusterSetup
@@ -47,8 +47,8 @@ def test_each_target_and_both() -> None:
 
 def test_requests_without_a_chance_are_counted_apart() -> None:
     run = served([0, 1, 2, 3], [100, 900, 200, 300])
-    result = score(run, SLA, gpu_s=0, starts=0, duration_s=60, hopeless=np.array([False, True, False, False]))
-    assert (result.attainment, result.attainment_possible, result.hopeless) == (0.75, 1.0, 1)
+    result = score(run, SLA, gpu_s=0, starts=0, duration_s=60, unattainable=np.array([False, True, False, False]))
+    assert (result.attainment, result.attainment_possible, result.unattainable) == (0.75, 1.0, 1)
     assert result.goodput_per_gpu_hour is None
 
 
@@ -67,16 +67,16 @@ def test_no_request_at_all_misses_nothing() -> None:
     assert (result.attainment, result.violation_share, result.worst_5_min, result.ttft_ms) == (1.0, 0.0, 1.0, {})
 
 
-def test_a_prompt_is_hopeless_where_it_takes_longer_than_the_target_by_itself() -> None:
+def test_a_prompt_is_unattainable_where_it_takes_longer_than_the_target_by_itself() -> None:
     # 10 ms and 0.1 ms a token, in steps of 2048: 4000 tokens take 20 + 400 ms, 5000 take 30 + 500 ms
     timing = LinearTiming(base_ms=10, prefill_ms_per_token=0.1, kv_ms_per_token=0)
     at_s, isl, osl = np.arange(3.0), np.array([100, 4000, 5000]), np.full(3, 5)
     trace = Trace(at_s, isl, osl)
     for cluster in (ClusterSetup.aggregated(timing, 1), ClusterSetup.disaggregated(timing, 1, 1)):
-        assert hopeless(trace, cluster, SLA).tolist() == [False, False, True]
+        assert unattainable(trace, cluster, SLA).tolist() == [False, False, True]
     far = ClusterSetup.disaggregated(timing, 1, 1, kv_transfer_s=0.1)
-    assert hopeless(trace, far, SLA).tolist() == [False, True, True]
+    assert unattainable(trace, far, SLA).tolist() == [False, True, True]
     cached = Trace(at_s, isl, osl, np.array([0, 0, 4990]))
-    assert not hopeless(cached, ClusterSetup.aggregated(timing, 1), SLA).any()
+    assert not unattainable(cached, ClusterSetup.aggregated(timing, 1), SLA).any()
     slow = ClusterSetup.disaggregated(Profile.bundled("llama31-8b_h100_vllm_tp1"), 1, 1)
-    assert hopeless(trace, slow, Sla(ttft_ms=1, itl_ms=25)).all()
+    assert unattainable(trace, slow, Sla(ttft_ms=1, itl_ms=25)).all()
