@@ -37,8 +37,8 @@ NOT_OF_A_FRONTEND: dict[Quantity, str] = {
     "kv_usage": OF_WORKERS.format("there is dynamo_frontend_model_total_kv_blocks only"),
     "kv_capacity_tokens": OF_WORKERS.format("dynamo_frontend_model_total_kv_blocks is of one worker"),
     "preemptions": OF_WORKERS.format("no metric of Dynamo counts them"),
-    "prefix_hits": "Dynamo tells shares (dynamo_component_router_kv_hit_rate)",
-    "prefix_queries": "Dynamo tells shares (dynamo_component_router_kv_hit_rate)",
+    "prefix_hits": "Dynamo reports shares (dynamo_component_router_kv_hit_rate)",
+    "prefix_queries": "Dynamo reports shares (dynamo_component_router_kv_hit_rate)",
 }
 
 DYNAMO_FRONTEND = Vocabulary(

@@ -1,9 +1,9 @@
-"""One knob of an engine, and what its values must be.
+"""One knob of an engine, and the check of its values.
 
 >>> chunk = Knob(name="max_num_batched_tokens", own_name="chunked_prefill_size", argument="--chunked-prefill-size",
 ...              roles=("aggregated",), minimum=256, maximum=65536, step=64, applied="restart",
 ...              trades="the TTFT of long prompts for the ITL beside them")
->>> chunk.turned(2048, up=True), chunk.turned(2048, up=False), chunk.turned(65536, up=True)
+>>> chunk.neighbor(2048, up=True), chunk.neighbor(2048, up=False), chunk.neighbor(65536, up=True)
 (4096, 1024, None)
 >>> chunk.check(100)
 Traceback (most recent call last):
@@ -32,13 +32,22 @@ class KnobError(ValueError):
 
 
 class Knob(Frozen):
-    """A knob: its standard ``name``, the engine's ``own_name``, and the command-line ``argument`` or environment
-    variable ``variable`` that sets it.
+    """A setting of an engine that a policy may change.
 
-    Values go from ``minimum`` to ``maximum`` in steps of ``step``, whole numbers where that is one. A tuner moves by
-    ``notch``: a factor where it is above 1, or one step where it is 1. ``roles`` are the pools that have the knob; none
-    means that it is one of the service. The value must be ``at_least`` that of the other knob named there. ``trades``
-    says what it trades, and ``settles_s`` how long after a change its effect can be seen, on top of a restart.
+    Args:
+        name: its standard name, under which policies know it.
+        own_name: its name in the engine.
+        argument: the command-line argument that sets it, if one does.
+        variable: the environment variable that sets it, if one does.
+        roles: of the pools that have it; none, the default, means that it is a knob of the service.
+        minimum: its smallest value.
+        maximum: its largest value.
+        step: the distance of its values from ``minimum`` on, by default 1; values are whole where both are.
+        notch: how far a tuner moves it at a time, by default 2: a factor where it is above 1, one step where it is 1.
+        applied: how a value takes effect, by default by a ``"restart"``.
+        at_least: the name of another knob, whose value this one must not be below; by default none.
+        trades: what a larger value trades for what, in words.
+        settles_s: seconds until the effect of a change can be measured, after the restart; by default 30.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
@@ -78,19 +87,19 @@ class Knob(Frozen):
         return value
 
     def nearest(self, value: float) -> int | float:
-        """The value nearest to a number that the knob can have."""
+        """The permitted value nearest to a number."""
         steps = round((min(max(value, self.minimum), self.maximum) - self.minimum) / self.step)
         found = min(self.minimum + steps * self.step, self.maximum)
         return round(found) if self.whole else round(found, 12)
 
     def below(self, value: float) -> int | float:
-        """The largest value that is not above a number; the smallest where all are."""
+        """The largest permitted value not above a number; ``minimum`` where all are."""
         steps = math.floor((min(max(value, self.minimum), self.maximum) - self.minimum) / self.step + 1e-9)
         found = self.minimum + steps * self.step
         return round(found) if self.whole else round(found, 12)
 
-    def turned(self, value: float, *, up: bool) -> int | float | None:
-        """One notch up or down, or ``None`` at the end of the range."""
+    def neighbor(self, value: float, *, up: bool) -> int | float | None:
+        """The value one notch up or down; ``None`` at the end of the range."""
         if self.notch == 1:
             wished = value + self.step if up else value - self.step
         else:

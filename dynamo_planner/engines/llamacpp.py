@@ -37,12 +37,12 @@ LLAMACPP = Vocabulary(
     cannot_tell={
         "arrivals": "llama.cpp counts tokens (llamacpp:tokens_predicted_total) and no requests: ask a frontend",
         "completions": "llama.cpp counts tokens (llamacpp:tokens_predicted_total) and no requests: ask a frontend",
-        "inside": "llama.cpp tells running and waiting requests apart (llamacpp:requests_processing, "
+        "inside": "llama.cpp reports running and waiting requests separately (llamacpp:requests_processing, "
         "llamacpp:requests_deferred)",
         "queued": "only a frontend knows of requests that are in no pool yet",
-        "rejections": "llama.cpp turns no request away (llamacpp:requests_deferred has no limit)",
+        "rejections": "llama.cpp refuses no request (llamacpp:requests_deferred has no limit)",
         "preemptions": "llama.cpp preempts no request",
-        "prefix_hit_rate": "llama.cpp tells tokens instead (llamacpp:prompt_tokens_cached_total)",
+        "prefix_hit_rate": "llama.cpp reports tokens instead (llamacpp:prompt_tokens_cached_total)",
         "ttft_ms": "llama.cpp has no metric of it (llamacpp:prompt_seconds_total is without the time in the queue, "
         "and of no known number of requests)",
         "isl": "llama.cpp counts prompt tokens (llamacpp:prompt_tokens_total) and no requests",

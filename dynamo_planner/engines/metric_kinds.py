@@ -4,7 +4,7 @@ A name is that of a sample in the Prometheus text format. One that begins with `
 colon, and where it is there (``/slots:n_ctx``, ``/metrics:kvCacheStats.usedNumBlocks``; of a list, in each item).
 
 Several series of one name (label sets) are one quantity. ``where`` picks some by their labels: a label must have one of
-the values, and ``""`` stands for having none. Series that differ only in the labels ``copies`` tell the same thing
+the values, and ``""`` stands for having none. Series that differ only in the labels ``copies`` report the same value
 several times, say from each rank of a tensor parallel engine, and the largest counts. What is left is summed.
 """
 
@@ -23,19 +23,33 @@ def _as_tuple(value: object) -> object:
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
-"""The names that a metric has had, newest first; the first one that is on a page is read. One needs no list."""
+"""The names that a metric has had, newest first; the first one on a page is read. A single name needs no list."""
 
 Scale = Annotated[float, Field(gt=0)]
 """What a value is multiplied by to be in the quantity's unit: 1000 from seconds to milliseconds."""
 
 
 class _Series(Frozen):
+    """What metrics out of series have in common.
+
+    Args:
+        names: the names that the metric has had, newest first.
+        where: values of labels that a series must have; by default every series counts.
+        copies: labels in which series of the same value differ; by default none.
+    """
+
     names: Names
     where: ReadOnly[str, Names] = Field(default_factory=FrozenMap)
     copies: tuple[str, ...] = ()
 
 
 class _Sum(_Series):
+    """A metric to which others are added.
+
+    Args:
+        plus: the names of further metrics that are added; every one of them must be on the page.
+    """
+
     plus: tuple[Names, ...] = ()
 
     def samples(self) -> Iterator[str]:
@@ -45,11 +59,14 @@ class _Sum(_Series):
 
 
 class Gauge(_Sum):
-    """A value as it is now. ``plus`` are further metrics that are added, ``minus`` such that are taken away; every one
-    of them must be on the page.
+    """A present value.
 
-    ``across`` says what several label sets (say, one for each engine of a worker) are together: their ``sum``, their
-    ``mean``, or, for items of a JSON list, the ``last`` one.
+    Args:
+        names, where, copies, plus: as for every sum of series.
+        minus: the names of metrics that are subtracted; every one of them must be on the page.
+        across: what several label sets (say, one for each engine of a worker) make together: their ``sum``, their
+            ``mean``, or, for items of a JSON list, the ``last`` one.
+        scale: what the value is multiplied by, by default 1.
     """
 
     kind: Literal["gauge"] = "gauge"
@@ -65,10 +82,12 @@ class Gauge(_Sum):
 
 
 class Counter(_Sum):
-    """A number that only grows while its process lives. ``plus`` is as in :class:`Gauge`.
+    """A number that only grows while its process lives.
 
-    With ``numbered`` it is what happened since the page was last read, by whomever, in items of a JSON list with
-    consecutive numbers: where one is left out, the count is unknown.
+    Args:
+        names, where, copies, plus: as for every sum of series.
+        numbered: the name of consecutive numbers in a JSON list that each reader empties; the counter is then what
+            happened since the last read, and unknown where a number is skipped. By default there is no such list.
     """
 
     kind: Literal["counter"] = "counter"
@@ -82,7 +101,12 @@ class Counter(_Sum):
 
 
 class Histogram(_Series):
-    """A Prometheus histogram: ``name_count``, ``name_sum`` and, where there are any, ``name_bucket``."""
+    """A Prometheus histogram: ``name_count``, ``name_sum`` and, where there are any, ``name_bucket``.
+
+    Args:
+        names, where, copies: as for every series.
+        scale: what observed values are multiplied by, by default 1.
+    """
 
     kind: Literal["histogram"] = "histogram"
     scale: Scale = 1.0
@@ -93,7 +117,13 @@ class Histogram(_Series):
 
 
 class Mean(Frozen):
-    """A mean out of two counters: the sum of what was observed, and how often. It has no quantiles."""
+    """A mean out of two counters, without quantiles.
+
+    Args:
+        total: the sum of what was observed.
+        count: how often it was observed.
+        scale: what the mean is multiplied by, by default 1.
+    """
 
     kind: Literal["mean"] = "mean"
     total: Counter
@@ -107,7 +137,12 @@ class Mean(Frozen):
 
 
 class Info(Frozen):
-    """A number that stands in labels: the product of these ones, summed over several label sets."""
+    """A number in labels: the product of these labels, summed over label sets.
+
+    Args:
+        names: the names that the metric has had, newest first.
+        labels: the labels that are multiplied.
+    """
 
     kind: Literal["info"] = "info"
     names: Names
@@ -119,7 +154,12 @@ class Info(Frozen):
 
 
 class Ratio(Frozen):
-    """One gauge divided by another, each first summed over its label sets."""
+    """One gauge divided by another, each first summed over its label sets.
+
+    Args:
+        part: the dividend.
+        whole: the divisor.
+    """
 
     kind: Literal["ratio"] = "ratio"
     part: Gauge
@@ -132,7 +172,11 @@ class Ratio(Frozen):
 
 
 class Product(Frozen):
-    """Gauges multiplied with each other, such as blocks and tokens per block."""
+    """A product of gauges, such as blocks and tokens per block.
+
+    Args:
+        factors: two gauges or more.
+    """
 
     kind: Literal["product"] = "product"
     factors: Annotated[tuple[Gauge, ...], Field(min_length=2)]

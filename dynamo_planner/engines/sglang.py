@@ -65,10 +65,11 @@ SGLANG = Vocabulary(
     },
     cannot_tell={
         "arrivals": "SGLang counts requests when they end (sglang:num_requests_total)",
-        "inside": "SGLang tells running and waiting requests apart (sglang:num_running_reqs, sglang:num_queue_reqs)",
+        "inside": "SGLang reports running and waiting requests separately (sglang:num_running_reqs, "
+        "sglang:num_queue_reqs)",
         "queued": "only a frontend knows of requests that are in no pool yet",
-        "rejections": "SGLang has no counter of requests that were turned away (sglang:num_aborted_requests_total "
-        "counts those that clients gave up)",
+        "rejections": "SGLang has no counter of refused requests (sglang:num_aborted_requests_total "
+        "counts those that clients cancelled)",
         "prefix_hit_rate": "SGLang's own share, sglang:cache_hit_rate, is of the last prefill batch only",
     },
     with_first_request=(

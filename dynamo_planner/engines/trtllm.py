@@ -85,7 +85,7 @@ TRTLLM = Vocabulary(
     },
     cannot_tell={
         "arrivals": "TensorRT-LLM counts requests when they end (trtllm_request_success_total)",
-        "inside": "TensorRT-LLM tells running and waiting requests apart (trtllm_num_requests_running, "
+        "inside": "TensorRT-LLM reports running and waiting requests separately (trtllm_num_requests_running, "
         "trtllm_num_requests_waiting)",
         "queued": "only a frontend knows of requests that are in no pool yet",
         "prefix_hit_rate": "TensorRT-LLM's own share, trtllm_kv_cache_hit_rate, is since its start, not of a window",

@@ -41,7 +41,7 @@ VLLM = Vocabulary(
     },
     cannot_tell={
         "arrivals": "vLLM counts requests when they end (vllm:request_success_total)",
-        "inside": "vLLM tells running and waiting requests apart (vllm:num_requests_running, "
+        "inside": "vLLM reports running and waiting requests separately (vllm:num_requests_running, "
         "vllm:num_requests_waiting)",
         "queued": "only a frontend knows of requests that are in no pool yet",
     },

@@ -1,4 +1,4 @@
-"""An engine's metrics as data: which of them gives which quantity, in which unit, under which older names.
+"""An engine's metrics as data: the metric for each quantity, its unit and its older names.
 
 A vocabulary is one small file, or a mapping in a user's configuration:
 
@@ -32,14 +32,24 @@ CounterName = Literal["arrivals", "completions", "rejections", "preemptions", "p
 DistributionName = Literal["ttft_ms", "itl_ms", "isl", "osl", "request_duration_s", "prefix_hit_rate"]
 
 Quantity = GaugeName | CounterName | DistributionName
-"""What a vocabulary can tell of a worker or a frontend.
+"""A quantity that a worker or a frontend may report.
 
-``running`` and ``waiting`` requests, and where an engine only tells them together, or a frontend, those ``inside``;
-``queued``: accepted by a frontend and not yet given to a worker; ``kv_usage`` 0 to 1. ``arrivals``: requests that were
-taken in; ``completions``: that ended, however they ended; ``rejections``: that were turned away because of the load;
-``preemptions``: how often one lost its place in the batch. ``prefix_hits`` of ``prefix_queries`` prompt tokens came
-from the prefix cache; ``prefix_hit_rate`` is for engines that observe the share itself. The others are as in
-:class:`dynamo_planner.Traffic`.
+========================  ==============================================================================================
+``running``, ``waiting``  requests in the batch, and in the worker's own queue
+``inside``                both together, where an engine does not report them separately, or of a frontend
+``queued``                requests that a frontend accepted and did not yet give to a worker
+``kv_usage``              share of the KV cache in use, 0 to 1
+``kv_capacity_tokens``    size of the KV cache, in tokens
+``arrivals``              requests that were accepted
+``completions``           requests that ended, however they ended
+``rejections``            requests that were refused because of the load
+``preemptions``           how often a request lost its place in the batch
+``prefix_queries``        prompt tokens that were looked up in the prefix cache
+``prefix_hits``           those of them that were found
+``prefix_hit_rate``       the share of them, where an engine observes the share itself
+========================  ==============================================================================================
+
+The others are as in :class:`dynamo_planner.Traffic`.
 """
 
 GAUGES: tuple[Quantity, ...] = get_args(GaugeName)
@@ -53,7 +63,7 @@ def _as_tuple(value: object) -> object:
 
 
 Metrics = Annotated[tuple[Metric, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
-"""The metrics that can give a quantity, best first: the first one that is on the page does. One needs no list."""
+"""The metrics that can give a quantity, best first: the first one on the page does. A single one needs no list."""
 
 Quantities = ReadOnly[Quantity, Metrics]
 
@@ -61,16 +71,23 @@ PagePath = Annotated[str, Field(pattern="^/")]
 
 
 class Vocabulary(Frozen):
-    """What an engine calls things. A quantity that is not in ``quantities`` is one that the engine cannot tell;
-    ``cannot_tell`` says why.
+    """The metrics of one engine.
 
-    ``by_role`` has what is different where prefill and decode are apart. ``pages`` are where a worker serves its
-    metrics: each is Prometheus text or JSON, and one of them is enough. ``started_at`` is the gauge with the Unix time
-    at which the process began, by which a restart is told from a counter that did not move. ``with_first_request``
-    are quantities whose metrics come onto the page with the first request: where none of them is there, there was
-    none yet. ``known_by`` are names that show a page to be the engine's and give no quantity. ``model_label`` says
-    which model a series is of. ``start_with`` is how the engine is made to tell its metrics, and ``switches`` what
-    single quantities take beyond that.
+    Args:
+        engine: its name, for messages.
+        quantities: the metrics for each quantity that it reports.
+        by_role: those that differ for workers of a role, where prefill and decode are apart; none by default.
+        cannot_tell: for quantities that it does not report, why; none by default.
+        pages: the paths at which a worker serves metrics, each in Prometheus text or JSON; one of them is enough. By
+            default ``/metrics``.
+        started_at: the gauge with the Unix time at which the process began, which shows a restart; by default
+            ``process_start_time_seconds``.
+        with_first_request: quantities whose metrics appear with the first request: where none of them is on the page,
+            there was no request yet. None by default.
+        known_by: names that identify a page as the engine's and give no quantity; none by default.
+        model_label: the label that has the name of the model; by default there is none.
+        start_with: what the engine must be started with to report its metrics; by default nothing.
+        switches: what it must be started with besides, for single quantities.
     """
 
     engine: str
@@ -108,18 +125,18 @@ class Vocabulary(Frozen):
         return self
 
     def for_role(self, role: Role) -> Vocabulary:
-        """What workers of this role call things."""
+        """The vocabulary of workers of this role."""
         if role not in self.by_role:
             return self
         quantities = FrozenMap({**self.quantities, **self.by_role[role]})
         return self.replace(quantities=quantities, by_role=FrozenMap())
 
     def names(self) -> frozenset[str]:
-        """Every sample name that is worth reading on a page, whatever the role."""
+        """Every sample name to read on a page, whatever the role."""
         return self.own_names().union(self.started_at)
 
     def own_names(self) -> frozenset[str]:
-        """Those of them that other engines do not have."""
+        """The sample names that other engines do not have."""
         return frozenset(self.known_by).union(name for metric in self._every() for name in metric.samples())
 
     def _every(self) -> Iterator[Metric]:

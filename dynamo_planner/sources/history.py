@@ -1,4 +1,4 @@
-"""What a served model was like in the past, as snapshots: from a recording, or asked of Prometheus.
+"""``HistorySource``: the past of a served model as snapshots, from a recording or from Prometheus.
 
 >>> from dynamo_planner.core.snapshot import Traffic
 >>> past = HistorySource(lambda: iter([Snapshot(at_s=t, traffic=Traffic(requests_per_s=t)) for t in (0, 10, 20)]))
@@ -23,17 +23,20 @@ from dynamo_planner.sources.source import SourceError
 
 
 class RemembersThePast(Protocol):
-    """A source that can be asked about earlier times, as ``PrometheusSource`` can."""
+    """A source that can report earlier times, as ``PrometheusSource`` can."""
 
     def history(self, pools: Mapping[str, PoolSpec], start_s: float, step_s: float, length: int) -> Iterator[Snapshot]:
         """``length`` snapshots, the first at ``start_s``, ``step_s`` seconds apart."""
 
 
 class HistorySource:
-    """Snapshots of the past, oldest first; iterate over it as often as you like, or let ``policy.replay`` do it.
+    """Snapshots of the past, oldest first, to iterate over as often as you like, or for ``policy.replay``.
 
-    ``read`` gives them anew each time; ``length`` is how many there are, where that is known beforehand. As a
-    source it observes, at any time, what the newest snapshot up to then saw.
+    As a source it observes, at any time, the newest snapshot up to then.
+
+    Args:
+        read: returns an iterator over the snapshots, anew at each call.
+        length: how many there are; by default unknown.
     """
 
     def __init__(self, read: Callable[[], Iterator[Snapshot]], length: int | None = None) -> None:
@@ -65,8 +68,8 @@ class HistorySource:
     ) -> HistorySource:
         """What ``source`` would have reported every ``step_s`` from ``start_s`` to ``end_s``, both included.
 
-        The replicas of a pool are the workers that were seen. Raises :class:`ValueError` where there is no such time;
-        reading raises :class:`SourceError`.
+        The replicas of a pool are the workers that were observed. Raises :class:`ValueError` where there is no such
+        time; reading raises :class:`SourceError`.
         """
         if not (math.isfinite(start_s) and math.isfinite(end_s) and start_s <= end_s):
             raise ValueError(f"start_s ({start_s}) must not be after end_s ({end_s})")
@@ -80,7 +83,7 @@ class HistorySource:
         return self._read()
 
     def observe(self, at_s: float) -> Observation:
-        """What the newest snapshot up to ``at_s`` saw. Raises :class:`SourceError` where all of them are later."""
+        """The newest snapshot up to ``at_s``, as an observation. Raises :class:`SourceError` where all are later."""
         if self._now is not None and at_s < self._now.at_s:
             self._now = self._next = None
         if self._now is None:

@@ -1,6 +1,6 @@
 """Log files that are rotated by number: ``path`` is the newest, ``path.1`` the one before it, and so on.
 
-Used by whoever writes such a log and by whoever reads lines of JSON back from it.
+The decision log is written so; recordings and decision logs are read back from it, a line of JSON at a time.
 """
 
 from __future__ import annotations

@@ -158,7 +158,7 @@ def _sequences(knob: Knob, before: float, pool: PoolStatus, work: Work | None, w
     batch = pool.running / ready
     best = largest_batch(wishes.profile, work, wishes.sla, pool) if wishes.profile and work else None
     if pool.queued and batch >= FULL * before and up:
-        value = knob.turned(before, up=True) if best is None else knob.below(min(best, knob.notch**2 * before))
+        value = knob.neighbor(before, up=True) if best is None else knob.below(min(best, knob.notch**2 * before))
         if value is not None and value > before and _differs(value, before):
             yield value, "requests wait before full batches, and ITL bears larger ones", value / before - 1
     elif best is not None and best < batch and not up:
@@ -168,7 +168,7 @@ def _sequences(knob: Knob, before: float, pool: PoolStatus, work: Work | None, w
 
 
 def _notches(knob: Knob, before: float, *, up: bool) -> Tried:
-    value = knob.turned(before, up=up)
+    value = knob.neighbor(before, up=up)
     if value is not None:
         yield value, "a notch towards the target that binds", 0.0
 

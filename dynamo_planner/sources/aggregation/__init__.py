@@ -1,4 +1,4 @@
-"""From samples of single workers to the metrics of pools and of the service, whoever took the samples.
+"""From samples of single workers to the metrics of pools and of the service, scraped or from Prometheus.
 
 In the order of the data:
 

@@ -20,7 +20,7 @@ EMPTY_HISTOGRAM = HistogramData(count=0.0, total=0.0, buckets={})
 
 
 @dataclass(frozen=True, slots=True)
-class Interval:
+class WorkerInterval:
     """What one worker did between two samples.
 
     A counter or histogram that is not there is unknown.
@@ -43,14 +43,14 @@ class Interval:
     histograms: Mapping[str, HistogramData]
 
 
-def interval_between(before: WorkerSample, after: WorkerSample) -> Interval:
+def interval_between(before: WorkerSample, after: WorkerSample) -> WorkerInterval:
     """The interval from one sample of a worker to the next."""
     if _restarted(before, after):
         before = _at_start(after, before.at_s)
     return _interval(before, after, since_start=False)
 
 
-def interval_since_start(first: WorkerSample, started_s: float) -> Interval:
+def interval_since_start(first: WorkerSample, started_s: float) -> WorkerInterval:
     """The interval from the beginning of a process to its first sample: all that it has counted."""
     return _interval(_at_start(first, started_s), first, since_start=True)
 
@@ -100,7 +100,7 @@ def _at_start(sample: WorkerSample, at_s: float) -> WorkerSample:
     )
 
 
-def _interval(before: WorkerSample, after: WorkerSample, *, since_start: bool) -> Interval:
+def _interval(before: WorkerSample, after: WorkerSample, *, since_start: bool) -> WorkerInterval:
     counters = {
         quantity: _increase(before.counters.get(quantity, {}), series)
         for quantity, series in after.counters.items()
@@ -112,7 +112,7 @@ def _interval(before: WorkerSample, after: WorkerSample, *, since_start: bool) -
         for quantity, series in after.histograms.items()
         if _comparable(before, after, quantity, before.histograms)
     }
-    return Interval(
+    return WorkerInterval(
         start_s=before.at_s,
         end_s=after.at_s,
         since_start=since_start,

@@ -120,7 +120,7 @@ def _items(page: Page, names: tuple[str, ...], where: Where) -> Series:
     if every is None:
         raise AbsentError(names)
     if not every:
-        raise NoNewItemsError(f"{name} has not been told since the page was last read")
+        raise NoNewItemsError(f"{name} has no new items since the page was last read")
     matching = _where(name, every, where)
     values = page.get(name, {})
     if matching.keys() - values.keys():

@@ -15,7 +15,7 @@ from dynamo_planner.sources.aggregation.window import WindowTotals, WorkerHistor
 NOTHING_FINISHED = "no request finished in the window"
 FIRST_SCRAPE = "rates and means need two scrapes of a worker, and there was one"
 NO_WORKERS = "there are no workers to scrape"
-NO_DISPERSION = "counters do not tell when in the window requests came"
+NO_DISPERSION = "counters do not show when in the window requests came"
 
 ARRIVALS_NEED: tuple[str, ...] = ("completions", "running", "waiting")
 PREFIX_HITS_NEED: tuple[str, ...] = ("prefix_hits", "prefix_queries")

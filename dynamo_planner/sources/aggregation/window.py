@@ -14,7 +14,7 @@ from typing import Self
 from dynamo_planner.core.snapshot import Dist
 from dynamo_planner.engines.vocabulary import COUNTERS, DISTRIBUTIONS
 from dynamo_planner.sources.aggregation.increase import (
-    Interval,
+    WorkerInterval,
     carried_over,
     interval_between,
     interval_since_start,
@@ -30,7 +30,7 @@ class WorkerHistory:
 
     Attributes:
         name: the worker's name.
-        listed: whether it was there to be asked at the last turn.
+        listed: whether it was among the workers to observe at the last turn.
         observed: whether it answered at the last turn.
         last: its last sample, ``None`` before the first.
     """
@@ -41,10 +41,10 @@ class WorkerHistory:
         self.listed = True
         self.last: WorkerSample | None = None
         self._window_s = window_s
-        self._intervals: list[Interval] = []
+        self._intervals: list[WorkerInterval] = []
 
     @classmethod
-    def unlisted(cls, name: str, window_s: float, interval: Interval) -> Self:
+    def unlisted(cls, name: str, window_s: float, interval: WorkerInterval) -> Self:
         """A worker that is not listed any more, and whose last interval this is."""
         history = cls(name, window_s)
         history.listed = False
@@ -71,7 +71,7 @@ class WorkerHistory:
             self._intervals = []
         self.last = sample
 
-    def recent(self, at_s: float) -> list[Interval]:
+    def recent(self, at_s: float) -> list[WorkerInterval]:
         """The intervals in the window that ends at ``at_s``."""
         twice_horizon_s = 2 * (at_s - self._window_s)
         return [
@@ -127,7 +127,9 @@ def window_totals(workers: Iterable[WorkerHistory], at_s: float) -> WindowTotals
     return WindowTotals(span_s=at_s - start_s, rates=rates, counters=counters, histograms=histograms)
 
 
-def _rate(name: str, worker: WorkerHistory, intervals: list[Interval], start_s: float, at_s: float) -> float | None:
+def _rate(
+    name: str, worker: WorkerHistory, intervals: list[WorkerInterval], start_s: float, at_s: float
+) -> float | None:
     """Events per second at one worker, over the time for which they are known.
 
     Before its process began and after it was taken off the list it had none, which is known as well.

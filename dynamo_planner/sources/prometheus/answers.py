@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from dynamo_planner.engines.metric_kinds import Gauge, Histogram, Info
 from dynamo_planner.engines.vocabulary import COUNTERS, DISTRIBUTIONS, GAUGES, QUANTITIES, Quantity, Vocabulary
-from dynamo_planner.sources.aggregation.increase import EMPTY_HISTOGRAM, Interval
+from dynamo_planner.sources.aggregation.increase import EMPTY_HISTOGRAM, WorkerInterval
 from dynamo_planner.sources.aggregation.sample import SHARE_TOLERANCE, SHARES, HistogramData, WorkerSample, start_hint
 from dynamo_planner.sources.aggregation.selection import is_plausible
 from dynamo_planner.sources.aggregation.window import WorkerHistory
@@ -93,7 +93,7 @@ class _PoolReader:
         sampled_s = {worker: time_s for worker, time_s in times_s.items() if oldest_s <= time_s < math.inf}
         if "" in sampled_s:
             raise UnlabelledError(
-                f"its series have no label {self._scope.worker_label!r} to tell workers by (worker_label)"
+                f"its series have no label {self._scope.worker_label!r} to distinguish workers by (worker_label)"
             )
         up = {worker: value for worker, value in self._by_worker(QueryKey(UP)).items() if worker}
         interval = self._interval()
@@ -167,7 +167,7 @@ class _PoolReader:
 
     # What all of them did over the window
 
-    def _interval(self) -> Interval:
+    def _interval(self) -> WorkerInterval:
         """What the workers did over the window, as far as it is known."""
         counters: dict[str, float] = {}
         histograms: dict[str, HistogramData] = {}
@@ -180,7 +180,7 @@ class _PoolReader:
                 self._set(counters, quantity, self._increase(quantity))
             elif quantity in DISTRIBUTIONS:
                 self._set(histograms, quantity, self._observed(quantity))
-        return Interval(
+        return WorkerInterval(
             start_s=self._at_s - self._scope.window_s,
             end_s=self._at_s,
             since_start=False,

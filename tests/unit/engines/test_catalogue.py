@@ -35,7 +35,7 @@ def test_the_nearest_value_is_one_that_it_can_have(knob: Knob, value: float) -> 
 def test_turning_ends_at_the_ends(knob: Knob, value: float, up: bool) -> None:
     value = knob.nearest(value)
     seen = [value]
-    while (turned := knob.turned(seen[-1], up=up)) is not None:
+    while (turned := knob.neighbor(seen[-1], up=up)) is not None:
         assert (turned > seen[-1]) == up
         seen.append(turned)
         assert len(seen) < 2000
@@ -73,7 +73,7 @@ def test_users_add_knobs_as_data() -> None:
         ' "minimum": 0, "maximum": 8, "notch": 1, "applied": "live", "trades": "compute for ITL"}'
     )
     assert catalogue(None, [mine]) == {"spec_len": mine}
-    assert [mine.turned(value, up=True) for value in (0, 7, 8)] == [1, 8, None]
+    assert [mine.neighbor(value, up=True) for value in (0, 7, 8)] == [1, 8, None]
     assert Knob.model_validate_json(mine.model_dump_json()) == mine
 
 
