@@ -42,7 +42,7 @@ from dynamo_planner.demo.stage import AGGREGATED, circus_pools, load_policy
 from dynamo_planner.executors.circus import CircusExecutor
 from dynamo_planner.executors.circus.pool import MARK
 from dynamo_planner.executors.circus.processes import marked
-from dynamo_planner.executors.circus.records import Worker
+from dynamo_planner.executors.circus.records import WorkerRecord
 from dynamo_planner.executors.circus.store import Store
 from dynamo_planner.runtime.planner import Planner
 from dynamo_planner.sources.scraping.source import ScrapeSource
@@ -88,7 +88,7 @@ class NotingRouter(Router):
         return {url: count for url, count in self._load.items() if count}
 
 
-def url_of(worker: Worker) -> str:
+def url_of(worker: WorkerRecord) -> str:
     """Where a worker listens."""
     return f"http://127.0.0.1:{worker.port}"
 
@@ -169,7 +169,7 @@ class Soak:
                 self._crash([worker for worker in workers if worker.phase == "ready"])
             self.crash_at_s = now_s + self.chance.uniform(0.5, 1.5) * self.crash_every_s
 
-    def _crash(self, ready: Sequence[Worker]) -> None:
+    def _crash(self, ready: Sequence[WorkerRecord]) -> None:
         if not ready:
             return
         victim = self.chance.choice(ready)

@@ -59,7 +59,7 @@ def test_what_a_killed_planner_left_is_told_and_ended(tmp_path: Path, started: P
         process.wait(10)
         shown = planner("status", "run", "--state-dir", state)
         assert shown.returncode == 1
-        assert "no planner runs it, so nobody looks after its workers" in shown.stdout
+        assert "no planner runs it, so its workers are not supervised" in shown.stdout
         left = workers_of(status_of(tmp_path))
         assert all(psutil.pid_exists(pid) for pid in left)
         done = planner(*command, "--state-dir", state)

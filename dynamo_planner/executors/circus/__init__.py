@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dynamo_planner.executors.circus.pool import CircusPool
-from dynamo_planner.executors.circus.status import WorkerInfo
+from dynamo_planner.executors.circus.records import WorkerInfo
 
 if TYPE_CHECKING:
     from dynamo_planner.executors.circus.executor import CircusExecutor

@@ -22,7 +22,7 @@ from dynamo_planner.executors import ExecutorError
 from dynamo_planner.executors.circus import launch
 from dynamo_planner.executors.circus.client import ArbiterClient, ArbiterError, ArbiterSilentError
 from dynamo_planner.executors.circus.processes import alive, find_by_arguments, identify, send
-from dynamo_planner.executors.circus.records import ArbiterRecord, Process, Worker
+from dynamo_planner.executors.circus.records import ArbiterRecord, Process, WorkerRecord
 from dynamo_planner.executors.circus.store import Store
 
 logger = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ def check_endpoint(endpoint: str) -> str:
 
 
 class Arbiter:
-    """One arbiter. ``remember`` is called with its record before it is started, so that it is never lost."""
+    """One arbiter. ``remember`` is called with its record before it starts, so that it is never lost."""
 
     def __init__(self, endpoint: str | None, store: Store, remember: Callable[[ArbiterRecord], None]) -> None:
         self._given = endpoint
@@ -142,7 +142,7 @@ class Arbiter:
             raise ExecutorError(f"circusd did not come up within {STARTS_WITHIN_S:g} s: see {log}")
 
     def _answers(self) -> bool:
-        """Whether it answers in time; no longer waited for once it is gone, as one is that was told to quit."""
+        """Whether it answers in time; the wait ends when its process does, as after a command to quit."""
         deadline = time.monotonic() + STARTS_WITHIN_S
         while time.monotonic() < deadline and not self.gone():
             with suppress(ArbiterSilentError):
@@ -157,7 +157,7 @@ class Arbiter:
         return self._child.poll() is not None if self._child is not None else not alive(self._process)
 
     def ready(self) -> ArbiterClient:
-        """The connection to an arbiter that runs: one that was started by this planner and ended is started anew."""
+        """The connection to a running arbiter; one that this planner started and that ended is restarted."""
         if self.gone() and self._record is not None and self._record.directory is not None:
             logger.warning("the arbiter of namespace %s has ended and is started anew", self._store.namespace)
             shutil.rmtree(self._record.directory, ignore_errors=True)
@@ -168,10 +168,10 @@ class Arbiter:
         """The names of all watchers, in lower case."""
         return set(self.ready().call("list").get("watchers", ()))
 
-    def add(self, worker: Worker, environment: dict[str, str]) -> Process | None:
-        """Have a worker started; returns its process, or ``None`` where the arbiter did not get it started.
+    def add(self, worker: WorkerRecord, environment: dict[str, str]) -> Process | None:
+        """Start a worker; returns its process, or ``None`` where the arbiter could not start it.
 
-        The worker's end is not made good by Circus, whose retries know no end: that is for the one who keeps records.
+        Circus does not restart it, since its retries have no backoff: the supervisor does.
         """
         answer = self.ready().call(
             "add",
@@ -201,7 +201,7 @@ class Arbiter:
         return identify(started[0]) if started else None
 
     def remove(self, name: str) -> None:
-        """Have a watcher forgotten whose process is gone; that it is not there is fine."""
+        """Remove a watcher whose process has ended; one that does not exist is fine."""
         if self.gone():
             return
         try:
@@ -212,8 +212,8 @@ class Arbiter:
             if "not found" not in str(error):
                 raise
 
-    def leftovers(self, workers: set[str]) -> list[str]:
-        """Watchers that were added for this state file and are none of these workers'."""
+    def stale_watchers(self, workers: set[str]) -> list[str]:
+        """Watchers that were added for this state file and belong to none of these workers."""
         prefix, kept = f"{self._store.namespace}_".lower(), {name.lower() for name in workers}
         return [name for name in self.names() if name.startswith(prefix) and name not in kept and self._is_ours(name)]
 

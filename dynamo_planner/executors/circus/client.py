@@ -1,4 +1,4 @@
-"""Talking to a Circus arbiter: a refusal is an answer, a conflict is worth another try, and silence proves nothing."""
+"""Commands to a Circus arbiter: a refusal is an answer, a conflict is retried, and a timeout proves nothing."""
 
 from __future__ import annotations
 
@@ -19,17 +19,20 @@ _CONFLICT = "already running"  # the arbiter does one command at a time; "errno"
 
 
 class ArbiterError(ExecutorError):
-    """The arbiter did not do what it was asked to."""
+    """The arbiter refused a command."""
 
 
 class ArbiterSilentError(ArbiterError):
-    """The arbiter did not answer. The command may have been done all the same, or may be done later: read back."""
+    """The arbiter did not answer. The command may take effect all the same, or later: read back."""
 
 
 class ArbiterClient:
-    """Sends commands to the arbiter at ``endpoint``, one at a time.
+    """Sends commands to an arbiter, one at a time.
 
-    Waits ``timeout_s`` for each answer, and goes on for ``conflict_s`` while another command is in the way.
+    Args:
+        endpoint: Its ZeroMQ endpoint.
+        timeout_s: Seconds to wait for each answer (5).
+        conflict_s: Seconds for which a command is retried while another is being executed (3).
     """
 
     def __init__(self, endpoint: str, timeout_s: float = 5.0, conflict_s: float = 3.0) -> None:
@@ -43,7 +46,7 @@ class ArbiterClient:
         give_up = time.monotonic() + self.conflict_s
         pause_s = 0.02
         while True:
-            answer = self._ask(command, properties, timeout_s or self.timeout_s)
+            answer = self._send(command, properties, timeout_s or self.timeout_s)
             if answer.get("status") == "ok":
                 return answer
             reason = _short(str(answer.get("reason")))
@@ -52,7 +55,7 @@ class ArbiterClient:
             time.sleep(pause_s)
             pause_s *= 2
 
-    def _ask(self, command: str, properties: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+    def _send(self, command: str, properties: dict[str, Any], timeout_s: float) -> dict[str, Any]:
         if self._client is None:
             self._client = CircusClient(endpoint=self.endpoint)
         self._client.timeout = timeout_s * 1000
@@ -63,12 +66,12 @@ class ArbiterClient:
             self.close()
             raise ArbiterSilentError(
                 f"the arbiter at {self.endpoint} did not answer {command!r} within {timeout_s:g} s: "
-                "see whether its circusd runs"
+                "check that its circusd runs"
             ) from error
         return answer
 
     def close(self) -> None:
-        """Drop the connection, and whatever was not sent over it."""
+        """Drop the connection, with what was not sent over it."""
         if self._client is not None:
             self._client.stop()
             self._client = None

@@ -16,16 +16,15 @@ from dynamo_planner.core.snapshot import PoolSpec, Replicas
 from dynamo_planner.core.values import FrozenMap, KnobValue
 from dynamo_planner.executors import ExecutorError
 from dynamo_planner.executors.circus.arbiter import Arbiter, check_endpoint
-from dynamo_planner.executors.circus.fleet import Fleet
-from dynamo_planner.executors.circus.gpu_leases import Grants
+from dynamo_planner.executors.circus.gpu_leases import GpuLeases
 from dynamo_planner.executors.circus.gpus import check_gpus, detect_gpus
-from dynamo_planner.executors.circus.ledger import Ledger
 from dynamo_planner.executors.circus.names import check_components, check_namespace
 from dynamo_planner.executors.circus.pool import CircusPool
 from dynamo_planner.executors.circus.processes import alive, identify
-from dynamo_planner.executors.circus.rolling_restart import Roller
-from dynamo_planner.executors.circus.status import WorkerInfo
-from dynamo_planner.executors.circus.store import Store, default_state_dir
+from dynamo_planner.executors.circus.records import WorkerInfo
+from dynamo_planner.executors.circus.rolling_restart import RollingRestart
+from dynamo_planner.executors.circus.store import Ledger, Store, default_state_dir
+from dynamo_planner.executors.circus.supervisor import Supervisor
 
 logger = logging.getLogger(__name__)
 
@@ -35,17 +34,22 @@ _UNKILLABLE_AFTER_S = 10.0
 class CircusExecutor:
     """Keeps pools of local worker processes at their targets: one Circus watcher per worker, GPUs of its own each.
 
-    With ``endpoint`` it uses the arbiter that listens there (on TCP, Circus lets every user of the machine read the
-    workers' environment and run commands); without, it starts circusd on unix sockets in a private directory, and again
-    if that ends. Its records are in ``NAMESPACE.json`` of ``state_dir`` (left out:
-    ``DYN_LOCAL_STATE_DIR``, else ``~/.dynamo/state``), and the workers' logs beside it. ``gpus`` are the GPUs that it
-    may give out; left out, what ``nvidia-ml-py`` finds, or none.
+    As a context manager it ends all workers at the end. After a kill of any process, this one included, the next
+    :meth:`start` of the same namespace adopts the workers that live and replaces the others.
 
-    Used as a context manager, it ends all workers at the end. Whatever is killed meanwhile, this process included:
-    the next :meth:`start` of the same namespace takes over the workers that live and mends the rest.
+    It has no thread. :meth:`observe` and :meth:`apply` reconcile: they find workers that became ready or ended, kill
+    those that drain too long, and restart those that crashed. All of that is as prompt as they are called.
 
-    There is no thread behind it. :meth:`observe` and :meth:`apply` do the housekeeping: noticing what became ready or
-    ended, killing what drains too long, starting again what crashed. All of that is as prompt as they are called.
+    Args:
+        namespace: Name of this set of pools; one planner at a time has it.
+        pools: The pools, by name.
+        endpoint: Endpoint of a running arbiter. On TCP, Circus lets every user of the machine read the workers'
+            environment and run commands. ``None`` (the default) starts circusd on unix sockets in a private directory,
+            and again if it ends.
+        state_dir: Directory of the records (``NAMESPACE.json``) and of the logs. ``None`` is ``DYN_LOCAL_STATE_DIR``,
+            else ``~/.dynamo/state``.
+        gpus: Numbers of the GPUs to assign. ``None`` is all that ``nvidia-ml-py`` finds, or none.
+        clock: Gives Unix seconds.
     """
 
     def __init__(
@@ -67,7 +71,7 @@ class CircusExecutor:
         self._store = Store(state_dir or default_state_dir(), check_namespace(namespace))
         self._ledger = Ledger(self._store)
         self._arbiter = Arbiter(self._endpoint, self._store, self._ledger.remember)
-        self._fleet: Fleet | None = None
+        self._fleet: Supervisor | None = None
         self._lock = threading.RLock()
         check_components(pool.component or name for name, pool in pools.items())
         if self._gpus is not None:
@@ -80,14 +84,14 @@ class CircusExecutor:
 
     @property
     def knobs(self) -> Mapping[str | None, Mapping[str, KnobValue]]:
-        """What the knobs of each pool are set to. Raises :class:`ExecutorError` before the start."""
-        return self._roller(self._started()).knobs
+        """The knobs of each pool. Raises :class:`ExecutorError` before the start."""
+        return self._rolling_restart(self._started()).knobs
 
-    def _roller(self, fleet: Fleet) -> Roller:
-        return Roller(self._pools, self._ledger, fleet, self._clock)
+    def _rolling_restart(self, supervisor: Supervisor) -> RollingRestart:
+        return RollingRestart(self._pools, self._ledger, supervisor, self._clock)
 
     def start(self) -> Self:
-        """Take over what the last planner of this namespace left, and bring each pool to its minimum.
+        """Adopt what the last planner of this namespace left, and start the minimum of each pool.
 
         Raises :class:`ExecutorError`, with nothing left behind that was not there, where the state directory cannot
         be written, the state file not be trusted, the arbiter not be reached, a command or enough GPUs are not there,
@@ -99,57 +103,57 @@ class CircusExecutor:
             if identify(os.getpid()) is None:
                 raise ExecutorError("/proc does not show this process: the Circus executor needs Linux")
             self._store.open()
-            fleet: Fleet | None = None
+            supervisor: Supervisor | None = None
             try:
                 self._ledger.open()
                 found = bool(self._ledger.records.workers)
-                fleet = self._assembled()
-                self._check_commands(fleet)
+                supervisor = self._assembled()
+                self._check_commands(supervisor)
                 self._ledger.commit(planner=identify(os.getpid()))
-                Roller.begin(self._pools, self._ledger)
+                RollingRestart.adopt_knobs(self._pools, self._ledger)
                 self._arbiter.open(self._ledger.records.arbiter)
-                fleet.recover()
-                self._reach_minimums(fleet)
+                supervisor.recover()
+                self._reach_minimums(supervisor)
             except BaseException:
-                if fleet is not None and not found:
-                    self._undo(fleet)
-                self._let_go()
+                if supervisor is not None and not found:
+                    self._undo(supervisor)
+                self._release()
                 raise
-            self._fleet = fleet
+            self._fleet = supervisor
             return self
 
-    def _assembled(self) -> Fleet:
+    def _assembled(self) -> Supervisor:
         gpus = self._gpus if self._gpus is not None else detect_gpus()
         try:
             check_gpus(gpus, self._pools)
         except ValueError as error:
             raise ExecutorError(str(error)) from error
-        return Fleet(self._pools, self._ledger, self._arbiter, Grants(gpus, self._store), self._clock)
+        return Supervisor(self._pools, self._ledger, self._arbiter, GpuLeases(gpus, self._store), self._clock)
 
-    def _check_commands(self, fleet: Fleet) -> None:
+    def _check_commands(self, supervisor: Supervisor) -> None:
         for name in self._pools:
-            problem = fleet.why_not_runnable(name)
+            problem = supervisor.why_not_runnable(name)
             if problem is not None:
                 raise ExecutorError(f"pools.{name}.{problem}")
 
-    def _reach_minimums(self, fleet: Fleet) -> None:
+    def _reach_minimums(self, supervisor: Supervisor) -> None:
         for name, pool in self._pools.items():
             missing = pool.spec.min_replicas - len(self._ledger.records.wanted(name))
             if missing > 0:
-                _, shortage = fleet.rise(name, missing)
+                _, shortage = supervisor.scale_up(name, missing)
                 if shortage:
                     raise ExecutorError(f"pools.{name}: {shortage}")
 
-    def _undo(self, fleet: Fleet) -> None:
-        """End what a start that failed has begun."""
+    def _undo(self, supervisor: Supervisor) -> None:
+        """End the workers and the arbiter of a start that failed."""
         try:
-            self._end_all(fleet, graceful_timeout_s=0.0)
+            self._end_all(supervisor, graceful_timeout_s=0.0)
             self._arbiter.quit()
             self._store.delete()
         except (ExecutorError, OSError) as error:
             logger.warning("%s is left for the next start: %s", self._store.file, error)
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         self._arbiter.close()
         self._store.close()
         self._fleet = None
@@ -167,22 +171,24 @@ class CircusExecutor:
                 self._arbiter.quit()
                 self._store.delete()
             finally:
-                self._let_go()
+                self._release()
 
     def detach(self) -> None:
-        """Let go of the namespace and leave everything as it runs, for the next :meth:`start` to take over."""
+        """Release the namespace and leave all workers running, for the next :meth:`start` to adopt."""
         with self._lock:
             if self._fleet is not None:
-                self._let_go()
+                self._release()
 
-    def _end_all(self, fleet: Fleet, graceful_timeout_s: float | None = None) -> None:
-        fleet.drain_all(graceful_timeout_s)
-        while fleet.workers:
-            fleet.tend()
-            latest = max((worker.kill_at_s or 0.0 for worker in fleet.workers), default=0.0)
-            if fleet.workers and self._clock() > latest + _UNKILLABLE_AFTER_S:
-                pids = ", ".join(f"{worker.name} ({worker.process.pid})" for worker in fleet.workers if worker.process)
-                raise ExecutorError(f"these workers outlive SIGKILL, look what holds them: {pids}")
+    def _end_all(self, supervisor: Supervisor, graceful_timeout_s: float | None = None) -> None:
+        supervisor.drain_all(graceful_timeout_s)
+        while supervisor.workers:
+            supervisor.reconcile()
+            latest = max((worker.kill_at_s or 0.0 for worker in supervisor.workers), default=0.0)
+            if supervisor.workers and self._clock() > latest + _UNKILLABLE_AFTER_S:
+                pids = ", ".join(
+                    f"{worker.name} ({worker.process.pid})" for worker in supervisor.workers if worker.process
+                )
+                raise ExecutorError(f"these workers outlive SIGKILL, find what holds them: {pids}")
             time.sleep(0.05)
 
     def __enter__(self) -> Self:
@@ -193,17 +199,17 @@ class CircusExecutor:
     ) -> None:
         self.close()
 
-    def _started(self) -> Fleet:
+    def _started(self) -> Supervisor:
         if self._fleet is None:
             raise ExecutorError("the Circus executor is not started: call start() or use it in a with statement")
         return self._fleet
 
     def observe(self) -> Mapping[str, Replicas | None]:
-        """The replicas of each pool, after the housekeeping. Raises :class:`ExecutorError` before the start."""
+        """The replicas of each pool, after reconciling. Raises :class:`ExecutorError` before the start."""
         with self._lock:
-            fleet = self._started()
-            fleet.tend()
-            self._roller(fleet).tend()
+            supervisor = self._started()
+            supervisor.reconcile()
+            self._rolling_restart(supervisor).reconcile()
             return {name: self._replicas(name) for name in self._pools}
 
     def _replicas(self, pool: str) -> Replicas:
@@ -220,25 +226,25 @@ class CircusExecutor:
         )
 
     def apply(self, actions: Sequence[Action]) -> tuple[Outcome, ...]:
-        """Begin each action and say what became of it; waits for no drain, and for no worker to be ready.
+        """Begin each action and report its outcome; waits for no drain, and for no worker to be ready.
 
-        A rise is ``failed`` where not all of its workers could be started or one ended at once; those that did start
+        A scale-up is ``failed`` where not all of its workers could be started or one ended at once; those that started
         stay. Raises :class:`ExecutorError` before the start only.
         """
         with self._lock:
-            fleet = self._started()
-            fleet.tend()
-            began = [self._begin(fleet, action) for action in actions]
-            fleet.tend()
+            supervisor = self._started()
+            supervisor.reconcile()
+            began = [self._begin(supervisor, action) for action in actions]
+            supervisor.reconcile()
             started = [name for _, names in began for name in names]
-            died = fleet.died_at_once(started) if started else {}
+            died = supervisor.died_at_once(started) if started else {}
             return tuple(
                 _revised(outcome, {name: died[name] for name in names if name in died}) for outcome, names in began
             )
 
-    def _begin(self, fleet: Fleet, action: Action) -> tuple[Outcome, list[str]]:
+    def _begin(self, supervisor: Supervisor, action: Action) -> tuple[Outcome, list[str]]:
         if isinstance(action, SetKnob):
-            return self._roller(fleet).turn(action), []
+            return self._rolling_restart(supervisor).set_knob(action), []
         if action.pool not in self._pools:
             message = f"there is no pool {action.pool!r}; there are {', '.join(self._pools)}"
             return Outcome(action=action, status="refused", message=message), []
@@ -253,22 +259,22 @@ class CircusExecutor:
             message = f"{action.pool} has a target of {target} and not of {action.expected}, which this was decided for"
             return Outcome(action=action, status="refused", message=message), []
         try:
-            return self._scaled(fleet, action, target)
+            return self._scaled(supervisor, action, target)
         except ExecutorError as error:
             return Outcome(action=action, status="failed", message=str(error)), []
 
-    def _scaled(self, fleet: Fleet, action: ScaleTo, target: int) -> tuple[Outcome, list[str]]:
+    def _scaled(self, supervisor: Supervisor, action: ScaleTo, target: int) -> tuple[Outcome, list[str]]:
         message = f"{action.pool}: {target} -> {action.replicas} replicas"
         if action.replicas < target:
-            fleet.shrink(action.pool, target - action.replicas)
+            supervisor.scale_down(action.pool, target - action.replicas)
             return Outcome(action=action, status="applied", message=message), []
-        names, shortage = fleet.rise(action.pool, action.replicas - target)
+        names, shortage = supervisor.scale_up(action.pool, action.replicas - target)
         if shortage:
             message = f"{action.pool}: {target} -> {target + len(names)} replicas and not {action.replicas}: {shortage}"
         return Outcome(action=action, status="failed" if shortage else "applied", message=message), names
 
     def endpoints(self) -> dict[str, dict[str, str]]:
-        """The base URLs of the workers that are ready, by pool and name. Can be called while others wait."""
+        """The base URLs of the ready workers, by pool and name. Safe to call from other threads."""
         urls: dict[str, dict[str, str]] = {name: {} for name in self._pools}
         for worker in self._ledger.records.workers:
             if worker.phase == "ready" and worker.port is not None and worker.pool in urls and alive(worker.process):
@@ -276,12 +282,12 @@ class CircusExecutor:
         return urls
 
     def workers(self) -> tuple[WorkerInfo, ...]:
-        """Every worker, the draining ones too, as the last housekeeping found it. Can be called while others wait."""
+        """Every worker, as of the last reconciliation, draining ones included. Safe to call from other threads."""
         return tuple(WorkerInfo.of(worker, self._store.log(worker.name)) for worker in self._ledger.records.workers)
 
 
 def _revised(outcome: Outcome, died: Mapping[str, str]) -> Outcome:
-    """The outcome of a rise after its workers were watched for a moment."""
+    """The outcome of a scale-up after its workers were watched for a moment."""
     if not died:
         return outcome
     ends = "\n".join(f"{name} {message}" for name, message in died.items())

@@ -1,4 +1,4 @@
-"""Who holds which GPU: each is given to one worker at a time, across all namespaces of a state directory."""
+"""Leases of GPUs: each belongs to one worker at a time, across all namespaces of a state directory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dynamo_planner.core.extras import needs_extra
 from dynamo_planner.executors import ExecutorError
 from dynamo_planner.executors.circus.processes import alive, descendants
-from dynamo_planner.executors.circus.records import Records, Worker
+from dynamo_planner.executors.circus.records import Records, WorkerRecord
 from dynamo_planner.executors.circus.store import Store
 
 with needs_extra("circus"):
@@ -18,9 +18,15 @@ with needs_extra("circus"):
 logger = logging.getLogger(__name__)
 
 
-class Grants:
-    """Gives out ``gpus``. A GPU is held while a record of this namespace has it, and so until nothing is left of the
-    worker that had it; and while a living planner or worker of another namespace has it.
+class GpuLeases:
+    """Assigns GPUs to workers.
+
+    A GPU is leased while a record of this namespace has it, and so until no process of its worker remains; and while a
+    living planner or worker of another namespace has it.
+
+    Args:
+        gpus: Numbers of the GPUs to assign.
+        store: The state files, of which those of other namespaces are read.
     """
 
     def __init__(self, gpus: Sequence[int], store: Store) -> None:
@@ -30,7 +36,7 @@ class Grants:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keep other namespaces from choosing, from before one looks what is free to after one has written it down."""
+        """Lock the choice of GPUs against other namespaces, from reading which are free to recording the lease."""
         if not self.gpus:
             yield
             return
@@ -43,15 +49,13 @@ class Grants:
         finally:
             self._lock.release()
 
-    def free(self, workers: Iterable[Worker]) -> list[int]:
-        """The GPUs that nobody holds, where these are the workers of this namespace."""
+    def free(self, workers: Iterable[WorkerRecord]) -> list[int]:
+        """The GPUs without a lease, given the workers of this namespace."""
         held = {gpu for worker in workers for gpu in worker.gpus} | self._held_elsewhere()
         return [gpu for gpu in self.gpus if gpu not in held]
 
-    def again(self, worker: Worker, count: int, workers: Iterable[Worker]) -> tuple[int, ...] | None:
-        """The GPUs for another start of a worker: the ones that it had where it still can; ``None`` if there are not
-        enough.
-        """
+    def renew(self, worker: WorkerRecord, count: int, workers: Iterable[WorkerRecord]) -> tuple[int, ...] | None:
+        """The GPUs for another start of a worker: those that it had, if they are free; ``None`` if too few are."""
         free = self.free(other for other in workers if other.name != worker.name)
         if len(worker.gpus) == count and set(worker.gpus) <= set(free):
             return worker.gpus

@@ -1,4 +1,4 @@
-"""Which GPUs there are, and whether they are enough."""
+"""Detection of GPUs, and the check that they suffice for the minimums."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Looking at a namespace from outside, without taking it: what is written, what runs, and where the two disagree."""
+"""Inspection of a namespace from outside, without locking it: its records, its processes, and where they disagree."""
 
 from __future__ import annotations
 
@@ -10,18 +10,24 @@ from dynamo_planner.executors import ExecutorError
 from dynamo_planner.executors.circus.client import ArbiterClient, ArbiterError
 from dynamo_planner.executors.circus.pool import MARK
 from dynamo_planner.executors.circus.processes import alive, marked, with_arguments, writes_into
-from dynamo_planner.executors.circus.records import Process, Records, Worker
-from dynamo_planner.executors.circus.status import WorkerInfo
+from dynamo_planner.executors.circus.records import Process, Records, WorkerInfo, WorkerRecord
 from dynamo_planner.executors.circus.store import Store, default_state_dir
 
 
 class NamespaceStatus(Frozen):
     """One namespace as it is now.
 
-    ``planner`` is the pid of the planner that runs it, ``arbiter`` where its arbiter listens and ``watchers`` what that
-    has, ``None`` where it does not answer. ``orphans`` are processes of its workers (and, where the state file is
-    damaged, of its arbiter) that no record knows, as far as they still write into its logs.
-    ``disagreements`` say in words what does not fit together; ``damaged`` is why the state file cannot be trusted.
+    Args:
+        namespace: Its name.
+        state_file: Path of its state file.
+        planner: Pid of the planner that runs it, or ``None``.
+        arbiter: Endpoint of its arbiter, or ``None``.
+        watchers: Watchers of the arbiter; ``None`` where it does not answer.
+        workers: Its workers, by the records.
+        orphans: Processes of its workers (and, if the state file is damaged, of its arbiter) without a record, as far
+            as they still write into its logs.
+        disagreements: What does not fit together, in words.
+        damaged: Why the state file cannot be trusted, or ``None``.
     """
 
     namespace: str
@@ -42,7 +48,7 @@ def namespaces(state_dir: Path | str | None = None) -> list[str]:
 
 
 def inspect(namespace: str, state_dir: Path | str | None = None) -> NamespaceStatus:
-    """Look at a namespace. Changes nothing, and can be done while a planner runs it."""
+    """Inspect a namespace. Changes nothing, and can be called while a planner runs it."""
     store = Store(state_dir or default_state_dir(), namespace)
     running = [
         (process, mark)
@@ -96,24 +102,22 @@ def _watchers(records: Records) -> tuple[str, ...] | None:
 def _disagreements(records: Records, watchers: tuple[str, ...] | None, orphans: tuple[Process, ...]) -> list[str]:
     found = []
     if records.workers and not alive(records.planner):
-        found.append("no planner runs it, so nobody looks after its workers")
+        found.append("no planner runs it, so its workers are not supervised")
     if records.arbiter is not None and watchers is None:
         found.append(f"its arbiter at {records.arbiter.endpoint} does not answer")
     for worker in records.workers:
         if worker.phase in {"starting", "ready"} and not alive(worker.process):
-            found.append(f"{worker.name} is written down as {worker.phase}, and its process is gone")
+            found.append(f"{worker.name} is recorded as {worker.phase}, and its process has ended")
         elif watchers is not None and alive(worker.process) and worker.name.lower() not in watchers:
             found.append(f"{worker.name} runs without a watcher of the arbiter, as after the arbiter was killed")
     names = {worker.name.lower() for worker in records.workers}
-    found += [
-        f"the arbiter has a watcher {name}, which no record knows" for name in watchers or () if name not in names
-    ]
+    found += [f"the arbiter has a watcher {name}, which has no record" for name in watchers or () if name not in names]
     found += [f"GPU {gpu} is given to {' and '.join(users)}" for gpu, users in _shared_gpus(records.workers).items()]
-    found += [f"process {process.pid} is of a worker that no record knows" for process in orphans]
+    found += [f"process {process.pid} belongs to a worker without a record" for process in orphans]
     return found
 
 
-def _shared_gpus(workers: tuple[Worker, ...]) -> dict[int, list[str]]:
+def _shared_gpus(workers: tuple[WorkerRecord, ...]) -> dict[int, list[str]]:
     users: dict[int, list[str]] = {}
     for worker in workers:
         for gpu in worker.gpus:

@@ -1,10 +1,10 @@
-"""What Circus really starts: it becomes the worker, after leaving a note of which process that is.
+"""Launcher that Circus starts: it notes its process for the planner and becomes the worker by ``exec``.
 
 Run as a script with nothing but the standard library, by an interpreter without site packages. In this order:
 
 1. the log file becomes standard output and error;
 2. pid, start and boot are noted in ``TOKEN.pid``, so that a planner that was killed meanwhile still finds the process;
-3. the state file is asked whether this start is still wanted: a planner withdraws a start by changing the state
+3. the state file says whether this start is still wanted: a planner withdraws a start by changing the state
    first and looking for the note second, so one of the two always sees the other;
 4. the command of the state file is executed in place of this one, with the environment that Circus was given for it.
 

@@ -1,4 +1,4 @@
-"""How workers are called: ``{namespace}_{component}``, then ``{namespace}_{component}_1``, ``_2``, ...
+"""Names of workers: ``{namespace}_{component}``, then ``{namespace}_{component}_1``, ``_2``, ...
 
 Circus tells watchers apart without regard to upper and lower case, and so do these functions.
 """
@@ -23,7 +23,7 @@ def check_namespace(namespace: str) -> str:
 
 
 def free_name(namespace: str, component: str, taken: Collection[str]) -> str:
-    """The name with the lowest number that nobody has.
+    """The free name with the lowest number.
 
     >>> free_name("dynamo", "decode", {"dynamo_decode", "dynamo_decode_2"})
     'dynamo_decode_1'

@@ -1,4 +1,4 @@
-"""Filling in what differs from worker to worker: ``{port}``, ``{name}``, ``{namespace}``, ``{pool}``, ``{gpus}``, and
+"""Placeholders for what differs between workers: ``{port}``, ``{name}``, ``{namespace}``, ``{pool}``, ``{gpus}``, and
 the pool's knobs by their names.
 
 A placeholder is a bare lower-case word between single braces. Every other brace is literal, so JSON passes unchanged,

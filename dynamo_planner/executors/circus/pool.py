@@ -1,4 +1,4 @@
-"""What a pool of local workers is and how one of them is started."""
+"""Configuration of a pool of local workers, and the command and environment of one of them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from dynamo_planner.executors.circus.names import COMPONENT
 from dynamo_planner.executors.circus.placeholders import check, fill, words
 
 INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
-"""What every worker gets of the planner's environment."""
+"""The variables of the planner's environment that every worker inherits."""
 
 MARK = "DYN_PLANNER_WORKER"
-"""The environment variable that tells which worker a process belongs to: ``namespace/name/start``."""
+"""The environment variable that names the worker of a process: ``namespace/name/start``."""
 
 
 def _no_shell_string(value: Any) -> Any:
@@ -45,24 +45,33 @@ VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 class CircusPool(Frozen):
     """A pool of identical local workers.
 
-    ``command`` is an argument list. In it and in the values of ``env``, ``{port}`` (a free port of the worker's own),
-    ``{name}``, ``{namespace}``, ``{pool}`` and ``{gpus}`` (``0,1``) are filled in; all other braces are literal.
-    ``component`` is the name in the names of its workers; the pool's own where it is left out.
-
-    ``knobs`` are what its engine's knobs are set to at first, by the standard names of the catalogue of ``engine`` and
-    of ``more_knobs``; each is filled in where ``command`` or ``env`` has it in braces, as in
-    ``--parallel {max_num_seqs}``. When one is set to another value, the workers are replaced one after the other.
+    In ``command`` and in the values of ``env``, ``{port}`` (a free port of the worker's own), ``{name}``,
+    ``{namespace}``, ``{pool}``, ``{gpus}`` (``0,1``) and the knobs are filled in, as in ``--parallel {max_num_seqs}``;
+    all other braces are literal. When a knob is set to another value, the workers are replaced one after the other.
 
     A worker's environment is a few harmless variables of the planner's (``PATH``, ``HOME``, locale, ...), those named
-    in ``inherit_env``, and ``env``; nothing else of the planner's environment reaches it. With GPUs it gets
+    in ``inherit_env``, and ``env``; nothing else of the planner's environment reaches it. With GPUs it has
     ``CUDA_VISIBLE_DEVICES``, in PCI order. Secrets belong into ``inherit_env``: a command is in the state file and in
     every process list.
 
-    A worker is ready once ``health``, a path on its own port at 127.0.0.1, answers 200; with ``health=None`` once it
-    has lived for ``ready_after_s``. One that is not ready after ``startup_timeout_s`` is killed. One that is drained
-    gets SIGTERM, and SIGKILL ``graceful_timeout_s`` later. One that ends unasked is started again after
-    ``restart_backoff_s``, twice that the next time, and so on up to ``restart_backoff_max_s``; having been ready for
-    that long, it begins anew. Its log is rotated at ``log_max_bytes``.
+    Args:
+        spec: What a replica is.
+        command: Argument list of a worker.
+        component: Middle part of the names of its workers; ``None`` is the name of the pool.
+        env: Environment variables.
+        engine: Engine whose catalogue the knobs are from; ``None`` is none.
+        knobs: First values of knobs, by the names of the catalogue of ``engine`` and of ``more_knobs``.
+        more_knobs: Knobs beside those of the catalogue.
+        inherit_env: Names of variables that are passed on from the planner.
+        working_dir: Where a worker runs; ``None`` is where the planner does.
+        health: Path on the worker's port at 127.0.0.1 that answers 200 once it is ready (``/health``); with ``None``
+            it is ready after ``ready_after_s``.
+        ready_after_s: Seconds after which a worker without a health check is ready (1).
+        startup_timeout_s: Seconds after which a worker that is not ready is killed (1800).
+        graceful_timeout_s: Seconds from SIGTERM to SIGKILL when a worker is drained (600).
+        restart_backoff_s: Seconds to the restart of a worker that crashed; doubled with each crash (1).
+        restart_backoff_max_s: Most seconds to a restart; a worker that was ready for as long begins anew (300).
+        log_max_bytes: Size at which the log of a worker is rotated (10 MB).
 
     >>> pool = CircusPool(spec=PoolSpec(role="decode"), command=["serve", "--port={port}"])
     >>> pool.arguments({"port": "8001"})
@@ -102,7 +111,7 @@ class CircusPool(Frozen):
             raise ValueError(f"knobs: {unused[0]} changes nothing: put {{{unused[0]}}} into command or env")
         if self.health is not None and not self.needs_port:
             raise ValueError(
-                f"health {self.health!r} is asked on the worker's own port, which it cannot know: "
+                f"health {self.health!r} is requested on the worker's own port, which it does not have: "
                 "put {port} into command or env, or set health to null"
             )
         reserved = {MARK} | ({"CUDA_VISIBLE_DEVICES"} if self.spec.gpus else set())
@@ -113,12 +122,12 @@ class CircusPool(Frozen):
 
     @property
     def catalogue(self) -> Catalogue:
-        """The knobs that its engine has."""
+        """The knobs of its engine."""
         return catalogue(self.engine, self.more_knobs)
 
     @property
     def needs_port(self) -> bool:
-        """Whether a worker is told a port."""
+        """Whether its workers have a port."""
         return any("port" in words(text) for text in (*self.command, *self.env.values()))
 
     def arguments(self, values: Mapping[str, str]) -> tuple[str, ...]:
@@ -135,11 +144,11 @@ class CircusPool(Frozen):
         return {"CUDA_VISIBLE_DEVICES": "", **inherited, **own}
 
     def directory(self) -> Path:
-        """Where a worker runs: ``working_dir``, or where the planner does."""
+        """The working directory of a worker: ``working_dir``, or that of the planner."""
         return (self.working_dir or Path()).absolute()
 
     def why_not_runnable(self, values: Mapping[str, str], planner: Mapping[str, str]) -> str | None:
-        """Why a worker cannot be started at all, or ``None``: a program or a directory that does not exist."""
+        """Why no worker can start, or ``None``: a program or a directory that does not exist."""
         directory, program = self.directory(), fill(self.command[0], values)
         if not directory.is_dir():
             return f"working_dir: {directory} is not a directory"

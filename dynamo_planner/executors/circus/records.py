@@ -1,7 +1,8 @@
-"""What the state file holds: the workers that are meant to be there, and those that are on their way out."""
+"""Records of the state file: processes, workers, their arbiter, and the knobs of pools."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -22,13 +23,28 @@ class Process(Frozen):
     boot_id: str
 
 
-class Worker(Frozen):
-    """One worker, from before its start until nothing is left of it.
+class WorkerRecord(Frozen):
+    """One worker, from before its start until no process of it remains. While the record exists its GPUs are leased.
 
-    ``token`` names one start: it is new each time the worker is started again. ``since_s`` is when it came to its
-    phase (Unix seconds). ``asked`` are the pids that SIGTERM was sent to. ``crashes`` counts ends that nobody asked
-    for since it last ran well. ``knobs`` are the values that it was started with. One that ``comes_back`` is started
-    again once it is drained. While the record exists its GPUs are held.
+    Args:
+        name: Its name, which is that of its watcher.
+        pool: The pool that it belongs to.
+        token: Identifies one start: it is new for each restart.
+        phase: ``starting``, ``ready``, ``failed`` or ``draining``.
+        since_s: When it came to its phase (Unix seconds).
+        command: Its command line.
+        working_dir: Where it runs.
+        port: Its port, if it has one.
+        gpus: Numbers of its GPUs.
+        process: Its process, once that is known.
+        graceful_timeout_s: Seconds from SIGTERM to SIGKILL.
+        kill_at_s: When it is killed, if it drains (Unix seconds).
+        asked: The pids that SIGTERM was sent to.
+        crashes: Number of ends without a request, since it last ran well (0).
+        retry_at_s: When it is restarted, if it failed (Unix seconds).
+        message: Why it failed.
+        knobs: The values that it was started with.
+        comes_back: Whether it is restarted once it is drained (false).
     """
 
     name: str
@@ -52,14 +68,17 @@ class Worker(Frozen):
 
 
 class ArbiterRecord(Frozen):
-    """The arbiter of these workers. ``directory`` holds its sockets where this planner started it."""
+    """The arbiter of these workers; ``directory`` holds its sockets if this planner started it."""
 
     endpoint: str
     directory: str | None = None
 
 
-class FailedTurn(Frozen):
-    """Values with which a worker did not become ready, until when they are not tried again, and how it ended."""
+class FailedRollout(Frozen):
+    """Values with which a worker did not become ready, until when they are not tried again, and how it ended.
+
+    ``until_s`` is in Unix seconds.
+    """
 
     knobs: ReadOnly[str, KnobValue]
     until_s: float
@@ -67,38 +86,71 @@ class FailedTurn(Frozen):
 
 
 class PoolKnobs(Frozen):
-    """The knobs of a pool: as configured (``given``), and as its workers are to have them (``target``).
+    """The knobs of a pool.
 
-    While workers are replaced, ``before`` is what to go back to where that fails, and ``successor`` the name of the one
-    that starts in addition and takes the place of another once it is ready.
+    Args:
+        given: Values of the configuration.
+        target: Values that its workers are to have.
+        before: While workers are replaced, the values to roll back to.
+        successor: While workers are replaced, the name of the one that starts in place of another.
+        failed: The last values that failed, and until when they are not tried again.
     """
 
     given: ReadOnly[str, KnobValue]
     target: ReadOnly[str, KnobValue]
     before: ReadOnly[str, KnobValue] | None = None
     successor: str | None = None
-    failed: FailedTurn | None = None
+    failed: FailedRollout | None = None
 
 
 class Records(Frozen):
-    """The whole of a state file. Workers are in the order in which they were first started."""
+    """The contents of a state file. Workers are in the order in which they were first started."""
 
     version: int = VERSION
     namespace: str
     planner: Process | None = None
     arbiter: ArbiterRecord | None = None
-    workers: tuple[Worker, ...] = Field(default=())
+    workers: tuple[WorkerRecord, ...] = Field(default=())
     knobs: ReadOnly[str, PoolKnobs] = Field(default_factory=FrozenMap)
 
-    def mark(self, worker: Worker) -> str:
-        """The environment entry that the processes of this start of the worker have."""
+    def mark(self, worker: WorkerRecord) -> str:
+        """The environment entry of the processes of this start of a worker."""
         return f"{MARK}={self.namespace}/{worker.name}/{worker.token}"
 
-    def wanted(self, pool: str) -> tuple[Worker, ...]:
-        """The workers of a pool that are meant to be there; one that starts in place of another counts once it does."""
+    def wanted(self, pool: str) -> tuple[WorkerRecord, ...]:
+        """The workers of a pool that count towards its target; a successor counts once it has replaced another."""
         successor = self.knobs[pool].successor if pool in self.knobs else None
         return tuple(
             worker
             for worker in self.workers
             if worker.pool == pool and (worker.phase != "draining" or worker.comes_back) and worker.name != successor
+        )
+
+
+class WorkerInfo(Frozen):
+    """One worker as users see it: ``state`` since ``since_s`` (Unix seconds), and why, where it failed."""
+
+    name: str
+    pool: str
+    state: Literal["starting", "ready", "draining", "failed"]
+    since_s: float
+    pid: int | None
+    port: int | None
+    gpus: tuple[int, ...]
+    log: Path
+    message: str = ""
+
+    @classmethod
+    def of(cls, worker: WorkerRecord, log: Path) -> WorkerInfo:
+        """The public view of a record."""
+        return cls(
+            name=worker.name,
+            pool=worker.pool,
+            state=worker.phase,
+            since_s=worker.since_s,
+            pid=worker.process.pid if worker.process else None,
+            port=worker.port,
+            gpus=worker.gpus,
+            log=log,
+            message=worker.message,
         )

@@ -1,11 +1,11 @@
-"""Setting knobs: the workers of a pool are replaced one after the other, with no less capacity meanwhile.
+"""Rolling restart for new knob values: workers are replaced one after the other, without a loss of capacity.
 
 A knob is a number in the command or the environment of a worker, so a worker that was started with other values than
-its pool is to have is out of date. One at a time is replaced: a successor starts beside it, and once that is ready the
-oldest one out of date drains. Without a GPU for a successor the old one drains first and is then started again, where
-others serve meanwhile. What is to be is written down before it is begun, so whoever reads the records goes on.
+the target of its pool is outdated. One at a time is replaced: a successor starts beside it, and once that is ready the
+oldest outdated one drains. Without a GPU for a successor the old one drains first and is then restarted, if others
+serve meanwhile. Each step is recorded before it is taken, so the next planner goes on where the last one stopped.
 
-A successor that does not become ready takes all back to the values before, and those are not tried again for a while.
+If a successor does not become ready, the values are rolled back, and not tried again for a while.
 """
 
 from __future__ import annotations
@@ -19,33 +19,33 @@ from dynamo_planner.core.values import FrozenMap, KnobValue
 from dynamo_planner.engines import KnobError, check_knobs
 from dynamo_planner.executors import ExecutorError
 from dynamo_planner.executors.circus import lifecycle
-from dynamo_planner.executors.circus.fleet import Fleet
-from dynamo_planner.executors.circus.ledger import Ledger
 from dynamo_planner.executors.circus.pool import CircusPool
-from dynamo_planner.executors.circus.records import FailedTurn, PoolKnobs, Worker
+from dynamo_planner.executors.circus.records import FailedRollout, PoolKnobs, WorkerRecord
+from dynamo_planner.executors.circus.store import Ledger
+from dynamo_planner.executors.circus.supervisor import Supervisor
 
 logger = logging.getLogger(__name__)
 
-FEWEST_TO_SPARE_ONE = 2
-"""So many replicas there must be for one to be drained before its successor is there."""
+MIN_REPLICAS_TO_DRAIN_FIRST = 2
+"""The number of replicas from which on one may be drained before its successor starts."""
 
 
-class Roller:
-    """The knobs of these pools, and the replacing of workers when one is set."""
+class RollingRestart:
+    """The knobs of the pools, and the replacement of their workers when one is set."""
 
     def __init__(
-        self, pools: Mapping[str, CircusPool], ledger: Ledger, fleet: Fleet, clock: Callable[[], float]
+        self, pools: Mapping[str, CircusPool], ledger: Ledger, supervisor: Supervisor, clock: Callable[[], float]
     ) -> None:
         self._pools = pools
         self._ledger = ledger
-        self._fleet = fleet
+        self._fleet = supervisor
         self._clock = clock
 
     @staticmethod
-    def begin(pools: Mapping[str, CircusPool], ledger: Ledger) -> None:
-        """Take over the knobs that were set before, where the configuration is as it was; else what it says now.
+    def adopt_knobs(pools: Mapping[str, CircusPool], ledger: Ledger) -> None:
+        """Adopt the knobs that were set before, unless the configuration changed since; then its values count.
 
-        Raises :class:`NotBegunError` where that cannot be written down.
+        Raises :class:`NotBegunError` where that cannot be recorded.
         """
         knobs = {}
         for name, pool in pools.items():
@@ -57,11 +57,11 @@ class Roller:
 
     @property
     def knobs(self) -> Mapping[str | None, Mapping[str, KnobValue]]:
-        """What the knobs of each pool are set to."""
+        """The knobs of each pool."""
         return {name: self._ledger.records.knobs[name].target for name in self._pools}
 
-    def turn(self, action: SetKnob) -> Outcome:
-        """Begin to replace the workers of a pool, and say what became of it."""
+    def set_knob(self, action: SetKnob) -> Outcome:
+        """Begin to replace the workers of a pool, and report the outcome."""
         refusal = self._why_not(action)
         if refusal is not None:
             return Outcome(action=action, status="refused", message=refusal)
@@ -93,8 +93,8 @@ class Roller:
         target = FrozenMap({**known.target, action.knob: action.value})
         try:
             check_knobs(pool.catalogue, target)
-            alone = len(self._ledger.records.wanted(action.pool or "")) < FEWEST_TO_SPARE_ONE
-            if target != known.target and alone and not self._fleet.has_room(action.pool or ""):
+            alone = len(self._ledger.records.wanted(action.pool or "")) < MIN_REPLICAS_TO_DRAIN_FIRST
+            if target != known.target and alone and not self._fleet.has_free_gpus(action.pool or ""):
                 return f"{action.pool} has one replica, and no GPU is free for a second that takes its place"
         except (KnobError, ExecutorError) as error:
             return str(error)
@@ -103,8 +103,8 @@ class Roller:
             return f"{failed.message}; it is not tried again for {failed.until_s - self._clock():.0f} s"
         return None
 
-    def tend(self) -> None:
-        """Take the next step of every pool whose workers are being replaced: the housekeeping of every tick."""
+    def reconcile(self) -> None:
+        """Take the next step of every pool whose workers are being replaced; called in every tick."""
         for name in self._pools:
             try:
                 self._step(name, self._ledger.records.knobs[name])
@@ -120,54 +120,54 @@ class Roller:
         new = [worker for worker in wanted if worker.knobs == known.target]
         old = [worker for worker in wanted if worker.knobs != known.target and worker.phase == "ready"]
         if known.before is not None and (failed := [worker for worker in new if worker.phase == "failed"]):
-            self._go_back(pool, known, failed[0])
+            self._roll_back(pool, known, failed[0])
         elif len(new) == len(wanted):
             if known.before is not None:
                 logger.info("all workers of %s have %s", pool, dict(known.target))
                 self._change(pool, before=None)
         elif old and not any(worker.phase in {"starting", "draining"} for worker in workers):
             serving = sum(worker.phase == "ready" for worker in wanted)
-            self._replace(pool, known, old[0], spare=serving >= FEWEST_TO_SPARE_ONE)
+            self._replace(pool, known, old[0], spare=serving >= MIN_REPLICAS_TO_DRAIN_FIRST)
 
-    def _replace(self, pool: str, known: PoolKnobs, worker: Worker, *, spare: bool) -> None:
-        if self._fleet.has_room(pool):
+    def _replace(self, pool: str, known: PoolKnobs, worker: WorkerRecord, *, spare: bool) -> None:
+        if self._fleet.has_free_gpus(pool):
             (name,) = self._fleet.new_names(pool, 1)
             self._change(pool, successor=name)
-            self._fleet.rise_as(pool, [name])
+            self._fleet.scale_up_as(pool, [name])
         elif spare:
             leaving = lifecycle.draining(worker, self._clock(), comes_back=True)
             self._ledger.commit(workers=self._ledger.replace(leaving))
         else:
             logger.warning("%s waits for a GPU for another worker, to set %s", pool, dict(known.target))
 
-    def _with_successor(self, pool: str, known: PoolKnobs, successor: Worker | None) -> None:
+    def _with_successor(self, pool: str, known: PoolKnobs, successor: WorkerRecord | None) -> None:
         if successor is None or successor.phase == "draining":
             self._change(pool, successor=None)
         elif successor.phase == "failed":
-            self._go_back(pool, known, successor)
+            self._roll_back(pool, known, successor)
         elif successor.phase == "ready":
             old = [worker for worker in self._ledger.records.wanted(pool) if worker.knobs != known.target]
             leaving = lifecycle.draining(old[0] if old else successor, self._clock())
             self._change(pool, successor=None, workers=self._ledger.replace(leaving))
 
-    def _go_back(self, pool: str, known: PoolKnobs, failed: Worker) -> None:
-        """All workers get the values before again; where there are none, that one is started again as any other is."""
+    def _roll_back(self, pool: str, known: PoolKnobs, failed: WorkerRecord) -> None:
+        """Roll all workers back to the values before; without any, that worker is restarted as any other is."""
         if known.before is None:
             self._change(pool, successor=None)
             return
         changed = {name: value for name, value in known.target.items() if known.before.get(name) != value}
         message = f"a worker with {changed} did not become ready: {failed.message}"
         logger.warning("%s goes back to %s: %s", pool, dict(known.before), message)
-        turn = FailedTurn(
+        rollout = FailedRollout(
             knobs=known.target, until_s=self._clock() + self._pools[pool].restart_backoff_max_s, message=message
         )
         workers = self._ledger.records.workers
         if failed.name == known.successor:
             workers = self._ledger.replace(lifecycle.draining(failed, self._clock()))
-        self._change(pool, target=known.before, before=None, successor=None, failed=turn, workers=workers)
+        self._change(pool, target=known.before, before=None, successor=None, failed=rollout, workers=workers)
 
-    def _change(self, pool: str, workers: tuple[Worker, ...] | None = None, **changes: Any) -> None:
-        """Write down the knobs of a pool, and workers with them, at once."""
+    def _change(self, pool: str, workers: tuple[WorkerRecord, ...] | None = None, **changes: Any) -> None:
+        """Record the knobs of a pool, and workers with them, at once."""
         knobs = self._ledger.records.knobs
         changed = FrozenMap({**knobs, pool: knobs[pool].replace(**changes)})
         self._ledger.commit(knobs=changed, **({} if workers is None else {"workers": workers}))

@@ -1,4 +1,4 @@
-"""Starting workers: what is written down of a start, and handing it to the arbiter."""
+"""Starting workers: the record of a start, and the command to the arbiter."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from dynamo_planner.core.values import KnobValue
 from dynamo_planner.executors.circus import lifecycle, logs
 from dynamo_planner.executors.circus.arbiter import Arbiter
 from dynamo_planner.executors.circus.client import ArbiterError, ArbiterSilentError
-from dynamo_planner.executors.circus.ledger import Ledger
 from dynamo_planner.executors.circus.pool import CircusPool
 from dynamo_planner.executors.circus.ports import free_port
-from dynamo_planner.executors.circus.records import Worker
+from dynamo_planner.executors.circus.records import WorkerRecord
+from dynamo_planner.executors.circus.store import Ledger
 
-_REMOVE_AGAIN_S = 5.0  # not at every housekeeping, which would wait for a silent arbiter each time
+_REMOVE_AGAIN_S = 5.0  # not in every tick, which would wait for a silent arbiter each time
 
 logger = logging.getLogger(__name__)
 
 
 class Starter:
-    """Starts workers of these pools, and has their watchers forgotten afterwards."""
+    """Starts workers of these pools, and removes their watchers afterwards."""
 
     def __init__(self, pools: Mapping[str, CircusPool], ledger: Ledger, arbiter: Arbiter) -> None:
         self._pools = pools
@@ -34,7 +34,7 @@ class Starter:
         self._remove_after = 0.0
 
     def why_not_runnable(self, pool: str, name: str) -> str | None:
-        """Why no worker of a pool can be started, or ``None``."""
+        """Why no worker of a pool can start, or ``None``."""
         values = self._values(name, pool, None, (), self._pools[pool].knobs)
         return self._pools[pool].why_not_runnable(values, os.environ)
 
@@ -50,10 +50,12 @@ class Starter:
             "gpus": ",".join(map(str, gpus)),
         }
 
-    def new(self, name: str, pool: str, gpus: tuple[int, ...], others: Iterable[Worker], now_s: float) -> Worker:
-        """The record of a new worker, to be written before it is started, as those of ``others`` are."""
+    def new_record(
+        self, name: str, pool: str, gpus: tuple[int, ...], others: Iterable[WorkerRecord], now_s: float
+    ) -> WorkerRecord:
+        """The record of a new worker, to be written before it starts; ``others`` are written with it."""
         about = self._pools[pool]
-        worker = Worker(
+        worker = WorkerRecord(
             name=name,
             pool=pool,
             token="",
@@ -64,9 +66,9 @@ class Starter:
             gpus=gpus,
             graceful_timeout_s=about.graceful_timeout_s,
         )
-        return self.again(worker, others, now_s)
+        return self.restart_record(worker, others, now_s)
 
-    def again(self, worker: Worker, others: Iterable[Worker], now_s: float) -> Worker:
+    def restart_record(self, worker: WorkerRecord, others: Iterable[WorkerRecord], now_s: float) -> WorkerRecord:
         """The record of another start of a worker, with a port and a token of its own."""
         pool = self._pools[worker.pool]
         taken = {other.port for other in (*self._ledger.records.workers, *others) if other.port}
@@ -75,8 +77,8 @@ class Starter:
         command = pool.arguments(self._values(worker.name, worker.pool, port, worker.gpus, knobs))
         return lifecycle.restarted(worker, secrets.token_hex(8), port, command, knobs, now_s)
 
-    def start(self, worker: Worker) -> Worker:
-        """Have a worker started whose record is written. Raises :class:`ArbiterError` where it was not."""
+    def start(self, worker: WorkerRecord) -> WorkerRecord:
+        """Start a worker whose record is written. Raises :class:`ArbiterError` where the arbiter did not."""
         if worker.name in self._stale:
             self._arbiter.remove(worker.name)
             self._stale.discard(worker.name)
@@ -95,12 +97,12 @@ class Starter:
         logger.info("%s is started with pid %d", worker.name, process.pid)
         return worker.replace(process=process)
 
-    def is_gone(self, name: str) -> None:
-        """Take down that a watcher is of no use any more."""
+    def mark_stale(self, name: str) -> None:
+        """Mark the watcher of a worker that ended, to be removed."""
         self._stale.add(name)
 
     def remove_stale(self) -> None:
-        """Have the arbiter forget watchers of no use; where it does not answer, another time."""
+        """Remove stale watchers from the arbiter; where it does not answer, later."""
         if time.monotonic() < self._remove_after:
             return
         in_use = {worker.name for worker in self._ledger.records.workers}
@@ -114,6 +116,6 @@ class Starter:
             self._stale.discard(name)
 
     def find_stale(self) -> None:
-        """Find what an earlier planner of this namespace added to the arbiter and no record knows any more."""
+        """Find watchers that an earlier planner of this namespace added and that have no record."""
         in_use = {worker.name for worker in self._ledger.records.workers}
-        self._stale.update(self._arbiter.leftovers(in_use))
+        self._stale.update(self._arbiter.stale_watchers(in_use))

@@ -1,12 +1,14 @@
-"""The state file of a namespace: read with suspicion, written atomically, by one planner at a time."""
+"""The state file of a namespace: validated when read, written atomically, by one planner at a time."""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -15,10 +17,12 @@ from dynamo_planner.executors import ExecutorError
 from dynamo_planner.executors.circus.names import check_namespace
 from dynamo_planner.executors.circus.pool import MARK
 from dynamo_planner.executors.circus.processes import alive
-from dynamo_planner.executors.circus.records import VERSION, Process, Records, Worker
+from dynamo_planner.executors.circus.records import VERSION, ArbiterRecord, Process, Records, WorkerRecord
 
 with needs_extra("circus"):
     from filelock import FileLock, Timeout
+
+logger = logging.getLogger(__name__)
 
 
 def default_state_dir() -> Path:
@@ -77,8 +81,8 @@ class Store:
         )
 
     def load(self) -> Records:
-        """What the state file says; empty records where there is none. Raises :class:`ExecutorError` where it cannot
-        be trusted: starting anew would leave its workers, and their GPUs, to nobody.
+        """The records of the state file; empty ones where there is none. Raises :class:`ExecutorError` where it cannot
+        be trusted: a fresh start would leave its workers, and their GPUs, without a planner.
         """
         try:
             _check_private(self.file)
@@ -133,31 +137,85 @@ class Store:
         """The log file of a worker."""
         return self.directory / f"{name}.log"
 
-    def noted(self, worker: Worker) -> Process | None:
-        """The process that a start of a worker led to, by its own note; ``None`` where it did not come so far."""
+    def noted(self, worker: WorkerRecord) -> Process | None:
+        """The process of a worker's start, by its own note; ``None`` where the start did not come so far."""
         try:
             return Process.model_validate_json(self._note(worker).read_bytes())
         except (OSError, ValidationError):
             return None
 
-    def forget(self, worker: Worker) -> None:
+    def forget(self, worker: WorkerRecord) -> None:
         """Remove the note of a start that is over."""
         with suppress(OSError):
             self._note(worker).unlink()
 
-    def keep_notes(self, workers: Iterable[Worker]) -> None:
+    def keep_notes(self, workers: Iterable[WorkerRecord]) -> None:
         """Remove the notes of all starts but the present ones of these workers."""
         kept = {self._note(worker) for worker in workers}
         for note in self.directory.glob("*.pid*"):
             if note not in kept:
                 note.unlink(missing_ok=True)
 
-    def _note(self, worker: Worker) -> Path:
+    def _note(self, worker: WorkerRecord) -> Path:
         return self.directory / f"{worker.token}.pid"
 
 
+class NotBegunError(ExecutorError):
+    """An action was not begun, and nothing was changed."""
+
+
+class Ledger:
+    """The records in memory and in the state file, kept alike.
+
+    Intents go through :meth:`commit` before they are begun, observations through :meth:`note`. ``records`` is replaced
+    as a whole, so that it can be read from another thread at any time.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.records = Records(namespace=store.namespace)
+        self._written: Records | None = None
+
+    def open(self) -> None:
+        """Read what the last planner left. Raises :class:`ExecutorError` where it cannot be trusted."""
+        self.records = self._written = self.store.load()
+
+    def commit(self, **changes: Any) -> None:
+        """Write an intent. Raises :class:`NotBegunError` where it cannot be written."""
+        records = self.records.replace(**changes)
+        try:
+            self.store.write(records)
+        except OSError as error:
+            raise NotBegunError(
+                f"nothing was begun: state file {self.store.file} cannot be written ({error.strerror})"
+            ) from error
+        self.records = self._written = records
+
+    def note(self, workers: Iterable[WorkerRecord]) -> None:
+        """Record observations. They count from now on, even if the disk takes them only later."""
+        self.records = self.records.replace(workers=tuple(workers))
+        if self.records == self._written:
+            return
+        try:
+            self.store.write(self.records)
+        except OSError as error:
+            logger.warning("state file %s lags behind: %s", self.store.file, error.strerror)
+        else:
+            self._written = self.records
+
+    def replace(self, *changed: WorkerRecord) -> tuple[WorkerRecord, ...]:
+        """All workers, with these in place of those of the same name."""
+        named = {worker.name: worker for worker in changed}
+        return tuple(named.get(worker.name, worker) for worker in self.records.workers)
+
+    def remember(self, arbiter: ArbiterRecord) -> None:
+        """Record which arbiter the workers have or are about to have."""
+        if arbiter != self.records.arbiter:
+            self.commit(arbiter=arbiter)
+
+
 def _check_private(path: Path) -> None:
-    """Refuse what somebody else could have written: it says which processes to end."""
+    """Refuse a path that another user could have written: its contents say which processes to end."""
     status = path.stat()
     if status.st_uid != os.geteuid():
         raise ExecutorError(

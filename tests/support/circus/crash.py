@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from dynamo_planner.executors.circus import arbiter, fleet
+from dynamo_planner.executors.circus import arbiter, supervisor
 from dynamo_planner.executors.circus.client import ArbiterClient
 from dynamo_planner.executors.circus.store import Store
 
@@ -23,9 +23,9 @@ POINTS = tuple(f"{when}-{what}" for what in ("write", "command", "signal") for w
 
 _WRAPPED: tuple[tuple[Any, str, str], ...] = (
     (Store, "write", "write"),
-    (ArbiterClient, "_ask", "command"),
+    (ArbiterClient, "_send", "command"),
     (arbiter, "send", "signal"),
-    (fleet, "send", "signal"),
+    (supervisor, "send", "signal"),
 )
 
 

@@ -1,7 +1,7 @@
-"""Bringing the processes to what the records say: starting, watching, draining and ending workers.
+"""Supervision of worker processes: starting, watching, draining and ending them, to match the records.
 
-Each step is written down before it is taken, and every step can be taken twice. So recovery after a crash is no case
-of its own: whoever reads the records goes on where the other stopped.
+Each step is recorded before it is taken, and every step can be taken twice. So recovery after a crash is no case of its
+own: the next planner reads the records and goes on where the last one stopped.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dynamo_planner.executors import ExecutorError
 from dynamo_planner.executors.circus import lifecycle, logs
 from dynamo_planner.executors.circus.arbiter import Arbiter
-from dynamo_planner.executors.circus.gpu_leases import Grants
+from dynamo_planner.executors.circus.gpu_leases import GpuLeases
 from dynamo_planner.executors.circus.health import HealthChecks
-from dynamo_planner.executors.circus.ledger import Ledger, NotBegunError
 from dynamo_planner.executors.circus.names import free_name
 from dynamo_planner.executors.circus.pool import CircusPool
 from dynamo_planner.executors.circus.processes import alive, descendants, send
-from dynamo_planner.executors.circus.records import Process, Worker
+from dynamo_planner.executors.circus.records import Process, WorkerRecord
 from dynamo_planner.executors.circus.starter import Starter
+from dynamo_planner.executors.circus.store import Ledger, NotBegunError
 
 logger = logging.getLogger(__name__)
 
 DIES_AT_ONCE_S = 0.3
-"""How long new workers are watched before their start is called good."""
+"""How long new workers are watched before their start counts as successful."""
 
 _LAUNCHES_WITHIN_S = 3.0
 _ARBITER_LOG_MAX_BYTES = 1_000_000
 
 
-class Fleet:
+class Supervisor:
     """The workers of one namespace."""
 
     def __init__(
@@ -40,42 +40,42 @@ class Fleet:
         pools: Mapping[str, CircusPool],
         ledger: Ledger,
         arbiter: Arbiter,
-        grants: Grants,
+        leases: GpuLeases,
         clock: Callable[[], float],
     ) -> None:
         self._pools = pools
         self._ledger = ledger
         self._store = ledger.store
         self._arbiter = arbiter
-        self._grants = grants
+        self._leases = leases
         self._starter = Starter(pools, ledger, arbiter)
         self._health = HealthChecks()
         self._clock = clock
 
     @property
-    def workers(self) -> tuple[Worker, ...]:
-        """All workers that there are records of."""
+    def workers(self) -> tuple[WorkerRecord, ...]:
+        """All workers with a record."""
         return self._ledger.records.workers
 
     def recover(self) -> None:
-        """Go on where the last planner stopped; workers of pools that are no longer there are drained.
+        """Go on where the last planner stopped; workers of pools that no longer exist are drained.
 
-        Raises :class:`ExecutorError` where that cannot be written down, or the arbiter not be read.
+        Raises :class:`ExecutorError` where the records cannot be written, or the arbiter cannot be read.
         """
         staying = (worker for worker in self.workers if worker.phase != "draining" or worker.comes_back)
         self._drain([worker for worker in staying if worker.pool not in self._pools])
         self._store.keep_notes(self.workers)
         self._starter.find_stale()
-        self.tend()
+        self.reconcile()
 
-    def tend(self) -> None:
-        """See how the workers are and take the next step of each: the housekeeping of every tick.
+    def reconcile(self) -> None:
+        """Observe the workers and take the next step of each; called in every tick.
 
         Waits for no drain; for a second at most on workers that do not answer whether they are ready, and for two on
         an arbiter that is silent when a watcher is to be removed.
         """
         now_s = self._clock()
-        self._ledger.note(self._seen(now_s))
+        self._ledger.note(self._observed(now_s))
         self._ledger.note(self._ended(now_s))
         self._restart_due(now_s)
         self._starter.remove_stale()
@@ -91,8 +91,8 @@ class Fleet:
             except OSError as error:
                 logger.warning("%s is not rotated: %s", self._store.log(name), error.strerror)
 
-    def _seen(self, now_s: float) -> Iterator[Worker]:
-        """All workers after a look at their processes, and at the answers of those that are starting."""
+    def _observed(self, now_s: float) -> Iterator[WorkerRecord]:
+        """All workers, updated by their processes and by the health checks of those that are starting."""
         answered = self._health.healthy(
             {
                 worker.name: (worker.port, path)
@@ -107,18 +107,18 @@ class Fleet:
             process = worker.process or self._store.noted(worker)
             runs = alive(process)
             log = "" if runs and worker.phase == "ready" else logs.tail(self._store.log(worker.name))
-            seen = lifecycle.Seen(process, runs, worker.name in answered, log)
-            after = lifecycle.advance(worker, seen, self._pools[worker.pool], now_s)
+            observed = lifecycle.WorkerObservation(process, runs, worker.name in answered, log)
+            after = lifecycle.advance(worker, observed, self._pools[worker.pool], now_s)
             if after.phase == "failed":
                 logger.warning("%s failed: %s", after.name, after.message)
             elif after.phase != worker.phase:
                 logger.info("%s is %s", after.name, after.phase)
             yield after
 
-    def _ended(self, now_s: float) -> Iterator[Worker]:
-        """Signals what is to end; all workers but those of which nothing is left.
+    def _ended(self, now_s: float) -> Iterator[WorkerRecord]:
+        """Signal the workers that are to end; all workers but those of which no process remains.
 
-        That a start is not wanted any more was written before this looks for what it may still have led to.
+        The withdrawal of a start is recorded before this searches for the process that it may still have led to.
         """
         for worker in self.workers:
             if worker.phase not in {"draining", "failed"}:
@@ -126,7 +126,7 @@ class Fleet:
                 continue
             by_force = worker.phase == "failed" or now_s >= (worker.kill_at_s or 0.0)
             process = worker.process or self._store.noted(worker)
-            left = self._left(worker, process, with_children=by_force)
+            left = self._remaining(worker, process, with_children=by_force)
             for one in left:
                 if by_force:
                     send(one, signal.SIGKILL)
@@ -137,7 +137,7 @@ class Fleet:
                 yield worker.replace(process=process, asked=asked)
                 continue
             self._store.forget(worker)
-            self._starter.is_gone(worker.name)
+            self._starter.mark_stale(worker.name)
             if worker.phase == "failed":
                 yield worker.replace(process=None, asked=())
             elif worker.comes_back:
@@ -145,8 +145,8 @@ class Fleet:
             else:
                 logger.info("%s is gone", worker.name)
 
-    def _left(self, worker: Worker, process: Process | None, *, with_children: bool) -> tuple[Process, ...]:
-        """What is left of a worker: only itself while it may end its children in its own way."""
+    def _remaining(self, worker: WorkerRecord, process: Process | None, *, with_children: bool) -> tuple[Process, ...]:
+        """The remaining processes of a worker: only itself while it may end its children in its own way."""
         if process is None:
             return ()
         if alive(process) and not with_children:
@@ -157,32 +157,33 @@ class Fleet:
         due = [worker for worker in self.workers if lifecycle.due(worker, now_s)]
         if not due:
             return
-        again: list[Worker] = []
+        again: list[WorkerRecord] = []
         try:
-            with self._grants.held():
+            with self._leases.held():
                 for worker in due:
                     others = self._ledger.replace(*again)
-                    gpus = self._grants.again(worker, self._pools[worker.pool].spec.gpus, others)
+                    gpus = self._leases.renew(worker, self._pools[worker.pool].spec.gpus, others)
                     if gpus is None:
                         self._not_started([worker], "no GPU is free for it", now_s)
                     else:
-                        again.append(self._starter.again(worker.replace(gpus=gpus), again, now_s))
+                        again.append(self._starter.restart_record(worker.replace(gpus=gpus), again, now_s))
                 self._ledger.commit(workers=self._ledger.replace(*again))
         except ExecutorError as error:
-            logger.warning("%d workers are not started again: %s", len(due), error)
+            logger.warning("%d workers are not restarted: %s", len(due), error)
             return
         unstarted, why = self._start(again)
         self._not_started(unstarted, why, now_s)
 
-    def _not_started(self, workers: Sequence[Worker], why: str, now_s: float) -> None:
+    def _not_started(self, workers: Sequence[WorkerRecord], why: str, now_s: float) -> None:
         for worker in workers:
-            logger.warning("%s is not started again: %s", worker.name, why)
+            logger.warning("%s is not restarted: %s", worker.name, why)
             failed = lifecycle.unstarted(worker, why, self._pools[worker.pool], now_s)
             self._ledger.note(self._ledger.replace(failed))
 
-    def _start(self, workers: Sequence[Worker]) -> tuple[Sequence[Worker], str]:
-        """Start workers whose records are written; those that were not started, and why. After a first failure no
-        other is tried: an arbiter that does not answer would be waited for each time.
+    def _start(self, workers: Sequence[WorkerRecord]) -> tuple[Sequence[WorkerRecord], str]:
+        """Start workers whose records are written; returns those that were not started, and why.
+
+        After a first failure no other is tried: each would wait for an arbiter that does not answer.
         """
         for position, worker in enumerate(workers):
             try:
@@ -191,15 +192,15 @@ class Fleet:
                 return workers[position:], str(error)
         return (), ""
 
-    def rise(self, pool: str, count: int) -> tuple[list[str], str]:
+    def scale_up(self, pool: str, count: int) -> tuple[list[str], str]:
         """Start ``count`` workers; returns their names, and why there are fewer where there are.
 
         Raises :class:`ExecutorError` where none was begun.
         """
-        return self.rise_as(pool, self.new_names(pool, count))
+        return self.scale_up_as(pool, self.new_names(pool, count))
 
-    def rise_as(self, pool: str, names: list[str]) -> tuple[list[str], str]:
-        """Start workers of these names; otherwise as :meth:`rise`."""
+    def scale_up_as(self, pool: str, names: list[str]) -> tuple[list[str], str]:
+        """Start workers of these names; otherwise as :meth:`scale_up`."""
         now_s = self._clock()
         problem = self.why_not_runnable(pool)
         if problem is not None:
@@ -213,11 +214,11 @@ class Fleet:
         return [worker.name for worker in new[: len(new) - len(unstarted)]], why or shortage
 
     def why_not_runnable(self, pool: str) -> str | None:
-        """Why no worker of a pool can be started, or ``None``: a program or a directory that does not exist."""
+        """Why no worker of a pool can start, or ``None``: a program or a directory that does not exist."""
         return self._starter.why_not_runnable(pool, f"{self._store.namespace}_{self._pools[pool].component or pool}")
 
     def new_names(self, pool: str, count: int) -> list[str]:
-        """Names that no worker has. Raises :class:`ExecutorError` where the arbiter does not answer."""
+        """Free names for workers. Raises :class:`ExecutorError` where the arbiter does not answer."""
         component = self._pools[pool].component or pool
         taken = self._arbiter.names() | {worker.name for worker in self.workers}
         names: list[str] = []
@@ -225,54 +226,54 @@ class Fleet:
             names.append(free_name(self._store.namespace, component, taken | set(names)))
         return names
 
-    def _recorded(self, pool: str, names: list[str], now_s: float) -> tuple[list[Worker], str]:
-        """New workers, all written down at once, as many as there are GPUs for."""
+    def _recorded(self, pool: str, names: list[str], now_s: float) -> tuple[list[WorkerRecord], str]:
+        """New workers, recorded at once, as many as there are GPUs for; and why there are fewer where there are."""
         each, shortage = self._pools[pool].spec.gpus, ""
-        with self._grants.held():
-            free = self._grants.free(self.workers) if each else []
+        with self._leases.held():
+            free = self._leases.free(self.workers) if each else []
             if each and len(free) < each * len(names):
                 shortage = (
                     f"no GPU is free for {len(names) - len(free) // each} of {len(names)} new replicas: "
-                    f"each needs {each}, and {len(free)} of {len(self._grants.gpus)} are free"
+                    f"each needs {each}, and {len(free)} of {len(self._leases.gpus)} are free"
                 )
                 names = names[: len(free) // each]
             if not names:
                 raise NotBegunError(shortage)
-            new: list[Worker] = []
+            new: list[WorkerRecord] = []
             for position, name in enumerate(names):
                 gpus = tuple(free[position * each : (position + 1) * each])
-                new.append(self._starter.new(name, pool, gpus, new, now_s))
+                new.append(self._starter.new_record(name, pool, gpus, new, now_s))
             self._ledger.commit(workers=(*self.workers, *new))
         return new, shortage
 
-    def has_room(self, pool: str) -> bool:
-        """Whether there are GPUs for one more worker of a pool. Raises :class:`ExecutorError` where none can say."""
+    def has_free_gpus(self, pool: str) -> bool:
+        """Whether one more worker of a pool has free GPUs. Raises :class:`ExecutorError` if the leases are locked."""
         each = self._pools[pool].spec.gpus
         if not each:
             return True
-        with self._grants.held():
-            return len(self._grants.free(self.workers)) >= each
+        with self._leases.held():
+            return len(self._leases.free(self.workers)) >= each
 
-    def shrink(self, pool: str, count: int) -> None:
-        """Begin to drain ``count`` workers. Raises :class:`NotBegunError` where that cannot be written down."""
-        self._drain(lifecycle.leave_first(self._ledger.records.wanted(pool), count))
+    def scale_down(self, pool: str, count: int) -> None:
+        """Begin to drain ``count`` workers. Raises :class:`NotBegunError` where that cannot be recorded."""
+        self._drain(lifecycle.drain_first(self._ledger.records.wanted(pool), count))
 
     def drain_all(self, graceful_timeout_s: float | None = None) -> None:
-        """Begin to drain every worker. Raises :class:`NotBegunError` where that cannot be written down."""
+        """Begin to drain every worker. Raises :class:`NotBegunError` where that cannot be recorded."""
         staying = [worker for worker in self.workers if worker.phase != "draining" or worker.comes_back]
         self._drain(staying, graceful_timeout_s)
 
-    def _drain(self, workers: Collection[Worker], graceful_timeout_s: float | None = None) -> None:
+    def _drain(self, workers: Collection[WorkerRecord], graceful_timeout_s: float | None = None) -> None:
         now_s = self._clock()
         if workers:
             leaving = (lifecycle.draining(worker, now_s, graceful_timeout_s) for worker in workers)
             self._ledger.commit(workers=self._ledger.replace(*leaving))
 
     def died_at_once(self, names: Collection[str]) -> dict[str, str]:
-        """Watch new workers for a moment; those that ended, and how."""
+        """Watch new workers for a moment; returns those that ended, and how."""
         self._watch(names)
         if any(worker.name in names and not alive(worker.process) for worker in self.workers):
-            self.tend()
+            self.reconcile()
         return {
             worker.name: worker.message for worker in self.workers if worker.name in names and worker.phase == "failed"
         }
