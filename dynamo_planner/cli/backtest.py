@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dynamo_planner.config.kinds import loading
+from dynamo_planner.config.kinds import loading_context
 from dynamo_planner.config.policies import load_policy
 from dynamo_planner.config.problems import ConfigError
 from dynamo_planner.core.policy import Policy
@@ -145,7 +145,7 @@ def _trace(path: Path, trace_format: str | None, allow_custom: bool) -> Any:
     from dynamo_planner.workloads import TRACE_FORMATS, Trace  # noqa: PLC0415
 
     try:
-        form = TRACE_FORMATS.find(trace_format, loading(allow_custom=allow_custom)) if trace_format else None
+        form = TRACE_FORMATS.find(trace_format, loading_context(allow_custom=allow_custom)) if trace_format else None
     except KindError as error:
         raise ConfigError([f"--trace-format: {error}"]) from error
     return Trace.load(path, trace_format=form)

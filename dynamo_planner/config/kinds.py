@@ -32,6 +32,6 @@ class InstalledKinds:
         return sorted(entry_points(group=group).names)
 
 
-def loading(*, allow_custom: bool) -> Mapping[str, Any]:
+def loading_context(*, allow_custom: bool) -> Mapping[str, Any]:
     """The validation context of a file: paths of profiles are read, and custom kinds are imported where allowed."""
     return {READ_FILES: True, **({CUSTOM_KINDS: InstalledKinds()} if allow_custom else {})}

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dynamo_planner.config.files import read_data
-from dynamo_planner.config.kinds import loading
+from dynamo_planner.config.kinds import loading_context
 from dynamo_planner.config.problems import ConfigError, validated
 from dynamo_planner.config.schema import definitions
 from dynamo_planner.core.policy import AnyPolicy, Policy
@@ -39,7 +39,7 @@ def load_policy(source: str | Path | Mapping[str, Any] | Sequence[Any], *, allow
     Raises :class:`ConfigError` with the path of each field that is wrong.
     """
     data = read_data(source) if isinstance(source, str | Path) else source
-    policy: Policy = validated(AnyPolicy, data, "policy", loading(allow_custom=allow_custom))
+    policy: Policy = validated(AnyPolicy, data, "policy", loading_context(allow_custom=allow_custom))
     return policy
 
 

@@ -84,7 +84,7 @@ class _Walk:
     def _step(self, expected: Any, value: Any, step: str | int) -> tuple[Any, bool]:
         """The type at the next step, and whether the step is one of the data rather than a tag of a union."""
         expected = self._class_of(expected, value)
-        if isinstance(step, int) and expected in {None, Policy}:  # a list is a policy and its guards
+        if isinstance(step, int) and expected is Policy:  # a list is a policy and its guards
             return (Guard if step else Policy), True
         if isinstance(expected, type) and issubclass(expected, BaseModel):
             field = expected.model_fields.get(str(step))

@@ -8,7 +8,7 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from dynamo_planner.config.files import read_data
-from dynamo_planner.config.kinds import KINDS, loading
+from dynamo_planner.config.kinds import KINDS, loading_context
 from dynamo_planner.config.problems import ConfigError, validated
 from dynamo_planner.config.schema import definitions
 from dynamo_planner.core.policy import AnyPolicy
@@ -58,7 +58,7 @@ def load_config(path: Path) -> RunConfig:
     if not isinstance(data, dict):
         raise ConfigError([f"{path}: expected a mapping, got {type(data).__name__}"])
     try:
-        return validated(RunConfig, data, "", loading(allow_custom=data.get("allow_custom_kinds") is True))
+        return validated(RunConfig, data, "", loading_context(allow_custom=data.get("allow_custom_kinds") is True))
     except ConfigError as error:
         raise ConfigError([f"{path}: {problem}" for problem in error.problems]) from error
 

@@ -8,13 +8,14 @@ from pydantic import TypeAdapter
 
 from dynamo_planner.core.component import Kinds
 from dynamo_planner.core.policy import Pipeline
+from dynamo_planner.core.registry import CUSTOM_KIND
 
 _VALIDATION: Literal["validation"] = "validation"
 
 CUSTOM = {
     "type": "object",
     "description": "a kind of another package, where those are allowed",
-    "properties": {"kind": {"type": "string", "pattern": r"^[\w.]+:[\w.]+$"}},
+    "properties": {"kind": {"type": "string", "pattern": CUSTOM_KIND}},
     "required": ["kind"],
 }
 

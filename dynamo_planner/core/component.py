@@ -54,9 +54,11 @@ class Component(Frozen):
     def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         reference = handler(core_schema)
         schema = handler.resolve_ref_schema(reference)
-        if not isabstract(cls):
-            schema["properties"] = {"kind": {"const": cls.kind}, **schema.get("properties", {})}
-            schema["required"] = ["kind", *schema.get("required", [])]
+        kind = {"type": "string"} if isabstract(cls) else {"const": cls.kind}
+        schema["properties"] = {"kind": kind, **schema.get("properties", {})}
+        schema["required"] = ["kind", *schema.get("required", [])]
+        if isabstract(cls):  # a field of this type holds any kind, with the fields of that kind
+            schema["additionalProperties"] = True
         return reference
 
 

@@ -26,6 +26,9 @@ CUSTOM_KINDS = "custom_kinds"
 READ_FILES = "read_files"
 """The key of a validation context that lets a path stand for what is in its file, where it is true."""
 
+CUSTOM_KIND = r"^[\w.]+:[\w.]+$"
+"""What ``package.module:Name`` looks like, for a JSON Schema."""
+
 MEND = (
     "allow_custom_kinds: true in a configuration, --allow-custom-kinds on the command line or allow_custom=True in "
     "Python lets it run code of other packages"

@@ -6,22 +6,27 @@ Names are those of the registry, and where the validation context allows it an `
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, GetJsonSchemaHandler, ValidationInfo
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from dynamo_planner.core.registry import KindError
+from dynamo_planner.core.registry import CUSTOM_KIND, KindError
 from dynamo_planner.engines.registry import ENGINES, frontend_vocabularies, worker_vocabularies
 from dynamo_planner.engines.vocabulary import Vocabulary
 
 
+@dataclass(frozen=True)
 class _Named:
-    @classmethod
-    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return {"anyOf": [{"type": "string", "description": "the name of an engine"}, handler(core_schema)]}
+    vocabularies: Callable[[], Mapping[str, Vocabulary]]
+
+    def __get_pydantic_json_schema__(self, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        shipped = {"enum": list(self.vocabularies()), "description": "the name of an engine"}
+        custom = {"type": "string", "pattern": CUSTOM_KIND, "description": "one of another package"}
+        return {"anyOf": [shipped, custom, handler(core_schema)]}
 
 
 def _of_workers(value: Any, info: ValidationInfo) -> Any:
@@ -34,19 +39,21 @@ def _of_workers(value: Any, info: ValidationInfo) -> Any:
 
 
 def _of_frontend(value: Any, info: ValidationInfo) -> Any:
+    if not isinstance(value, str):
+        return value
     known = frontend_vocabularies()
-    if not isinstance(value, str) or value in known:
-        return known.get(value, value) if isinstance(value, str) else value
+    if value in known:
+        return known[value]
     frontends = ENGINES.find(value, info.context).frontends if ":" in value else {}
     if len(frontends) != 1:
         raise ValueError(f"{value!r} is no frontend; there are {', '.join(known)}")
     return next(iter(frontends.values()))
 
 
-WorkerVocabulary = Annotated[Vocabulary, BeforeValidator(_of_workers), _Named()]
+WorkerVocabulary = Annotated[Vocabulary, BeforeValidator(_of_workers), _Named(worker_vocabularies)]
 """The vocabulary of workers' metrics: an engine's name, or a vocabulary of one's own."""
 
-FrontendVocabulary = Annotated[Vocabulary, BeforeValidator(_of_frontend), _Named()]
+FrontendVocabulary = Annotated[Vocabulary, BeforeValidator(_of_frontend), _Named(frontend_vocabularies)]
 """The vocabulary of what stands before the workers: the name of one, an engine of another package that has a single
 one, or a vocabulary of one's own."""
 

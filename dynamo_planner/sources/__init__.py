@@ -21,6 +21,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dynamo_planner.core.lazy import lazy_exports
+from dynamo_planner.sources.config import SourceConfig
 from dynamo_planner.sources.source import Source, SourceError
 
 if TYPE_CHECKING:

@@ -9,13 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
+import yaml
 
 from dynamo_planner import ConfigError, load_policy
 from dynamo_planner.config.assemble import running_service
-from dynamo_planner.config.kinds import KINDS, loading
+from dynamo_planner.config.kinds import KINDS, loading_context
 from dynamo_planner.config.problems import validated
-from dynamo_planner.config.run import RunConfig, load_config
+from dynamo_planner.config.run import RunConfig, config_schema, load_config
 from dynamo_planner.executors.circus import CircusPool
 from dynamo_planner.sources.scraping.config import FrontendConfig, ScrapeConfig
 
@@ -25,9 +27,9 @@ FRONT = {"urls": ["http://127.0.0.1:1"]}
 CODE = """
 from dynamo_planner import Guard, Observation, Policy, PoolSpec, Proposal, Replicas, Traffic, Want
 from dynamo_planner.engines import EngineSpec, Knob, Vocabulary
-from dynamo_planner.executors.config import ExecutorConfig
+from dynamo_planner.executors import ExecutorConfig
 from dynamo_planner.executors.dry_run import DryRunExecutor
-from dynamo_planner.sources.config import SourceConfig
+from dynamo_planner.sources import SourceConfig
 
 class Fixed(Policy):
     replicas: int
@@ -197,7 +199,7 @@ def test_an_executor_and_a_source(executor: str, source: str, tmp_path: Path) ->
     assert [outcome.message for outcome in step.outcomes] == ["dry run: would scale workers from 2 to 3 replicas"]
     described = config.model_dump(mode="json")
     assert described["executor"]["kind"] == f"{OF}:FleetConfig"
-    assert validated(RunConfig, described, "", loading(allow_custom=True)) == config
+    assert validated(RunConfig, described, "", loading_context(allow_custom=True)) == config
 
 
 @pytest.mark.parametrize(
@@ -239,7 +241,7 @@ def test_what_does_not_build_is_told_as_of_the_executor(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("engine", ["acme", f"{OF}:ENGINE"])
 def test_an_engine(engine: str) -> None:
-    allowed = loading(allow_custom=True)
+    allowed = loading_context(allow_custom=True)
     scrape = validated(ScrapeConfig, {"engine": engine, "frontend": FRONT | {"engine": f"{OF}:ENGINE"}}, "", allowed)
     assert scrape.engine is not None and scrape.engine.engine == "Acme"
     assert scrape.frontend is not None and scrape.frontend.engine is not None
@@ -265,6 +267,25 @@ def test_an_engine_is_refused_without_permission() -> None:
     with pytest.raises(ConfigError, match="engine: 'dynamo' has no workers of its own; those that have are vllm, "):
         validated(ScrapeConfig, {"engine": "dynamo"}, "")
     assert "acme_scaling" not in sys.modules
+
+
+def test_the_schema_of_a_configuration_knows_every_kind(tmp_path: Path) -> None:
+    schema = config_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    accepts = jsonschema.Draft202012Validator(schema).is_valid
+    data = yaml.safe_load(run_file(tmp_path, f"{OF}:FleetConfig", f"{OF}:RateConfig").read_text())
+    assert accepts(data)
+    assert accepts({**data, "source": {"engine": "vllm", "frontend": FRONT | {"engine": f"{OF}:ENGINE"}}})
+    mine = {"engine": "Mine", "quantities": {}}
+    assert accepts({**data, "source": {"kind": "prometheus", "url": "http://prometheus", "engine": mine}})
+    for field, wrong in (
+        ("policy", {"kind": "lod"}),
+        ("executor", {"kind": "dry"}),
+        ("source", {"kind": "prometheus"}),
+        ("source", {"engine": "tgi"}),
+        ("source", {"engine": "dynamo_frontend"}),
+    ):
+        assert not accepts({**data, field: wrong}), wrong
 
 
 def test_every_shipped_kind_is_there_under_its_own_name() -> None:

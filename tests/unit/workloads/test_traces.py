@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
-from dynamo_planner.config.kinds import loading
+from dynamo_planner.config.kinds import loading_context
 from dynamo_planner.core.registry import KindError
 from dynamo_planner.workloads.formats import npz
 from dynamo_planner.workloads.formats.csv_table import CsvTable
@@ -117,7 +117,7 @@ def test_a_format_is_found_by_its_name_and_one_of_another_package_where_that_is_
     mine = f"{__name__}:MINE"
     with pytest.raises(KindError, match="a kind of your own, which is not allowed here"):
         TRACE_FORMATS.find(mine)
-    assert TRACE_FORMATS.find(mine, loading(allow_custom=True)) == MINE
+    assert TRACE_FORMATS.find(mine, loading_context(allow_custom=True)) == MINE
 
 
 @pytest.mark.parametrize(
