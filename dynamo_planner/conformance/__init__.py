@@ -1,11 +1,11 @@
-"""The laws that every policy keeps, for everybody's policies (extra ``testing``).
+"""Conformance: the laws that every policy keeps, as a check for policies of your own (extra ``testing``).
 
 In a test or a script, for a policy or for a plain function:
 
 >>> from dynamo_planner import PoolSpec
 >>> check_policy(lambda snapshot: {"workers": 3}, modes=["aggregated"], examples=5)
 
-What breaks a law is told with its name, and with a snapshot that :mod:`hypothesis` made as simple as it can be:
+A broken law is reported with its name, and with a snapshot that :mod:`hypothesis` made as simple as it can be:
 
 >>> def hopeful(snapshot):
 ...     return {"decode": round(snapshot.traffic.requests_per_s or 0)}
@@ -20,7 +20,7 @@ The laws, in the order in which they are checked:
 never-raises          whatever is missing from the snapshot, there is a decision
 input-unchanged       neither the snapshot nor the state is changed
 within-bounds         the targets are within the specs
-within-budget         no rise that needs more GPUs than a ``GpuBudget`` in the chain allows, at the peak of the move
+within-budget         no rise to more GPUs than a guard in the chain allows (``gpu_limit``), at the peak of the move
 actions               they are exactly what differs, with what was there as ``expected``; what is held has a reason
 same-input            the same again: no random numbers, no memory of its own
 no-clock              the same at another time of day, in another year

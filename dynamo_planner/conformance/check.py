@@ -1,4 +1,4 @@
-"""check_policy: hypothesis looks for a case in which a policy breaks a law."""
+"""check_policy: search for a case in which a policy breaks a law, by hypothesis."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ with needs_extra("testing"):
 T = TypeVar("T")
 
 TIMELINES = (1, 6)
-"""The most snapshots of a timeline, in the order in which they are tried."""
+"""The largest numbers of snapshots in a timeline, in the order in which they are tried."""
 
 SIMPLIFICATIONS = 100
-"""How many simpler cases are tried once one has failed."""
+"""Simpler cases that are tried once one has failed."""
 
 EXAMPLES_PER_PAIR = 5
-"""A pair of loads, each run until it settles, takes as long as several timelines."""
+"""Timelines for each pair of loads that is tried: each is run until it settles, which takes as long as several."""
 
 
 def check_policy(
@@ -42,20 +42,24 @@ def check_policy(
 ) -> None:
     """Look for a case in which a policy, or a plain function, breaks one of the laws.
 
-    By default it is asked about a pool ``workers`` (aggregated) and about ``prefill`` and ``decode`` (disaggregated),
-    with specs of any kind. ``pools`` are those of your own service instead: their specs by name, or a snapshot, of
-    which specs and knobs are taken. ``plant`` is what its replicas can do; loads from none to 12 times its own are
-    tried. ``examples`` is how many timelines are tried for each mode.
-
     It is deterministic, and no examples are stored. Raises :class:`ConformanceError`, an ``AssertionError``, for the
     first law that is found broken.
+
+    Args:
+        policy: The policy, or a plain function.
+        modes: ``aggregated`` has a pool ``workers``, ``disaggregated`` has ``prefill`` and ``decode``, with specs of
+            any kind. Default both.
+        pools: The pools of your own service instead: their specs by name, or a snapshot, of which specs and knobs are
+            taken.
+        plant: What the replicas can do; loads from none to 12 times its own are tried.
+        examples: Timelines that are tried for each mode. Default 40.
     """
     policy = as_policy(policy)
     plant = plant or Plant()
     monotone = _is_monotone(policy)
-    for asked in _services(modes, pools):
-        _check_decisions(policy, asked, examples)
-        service = as_service(_typical(asked) if isinstance(asked, str) else asked)
+    for given in _services(modes, pools):
+        _check_decisions(policy, given, examples)
+        service = as_service(_typical(given) if isinstance(given, str) else given)
         check_state_size(policy, service, plant)
         if monotone:
             _check_loads(policy, service, plant, max(examples // EXAMPLES_PER_PAIR, 1))
@@ -64,13 +68,13 @@ def check_policy(
 def _services(modes: Collection[Mode] | Mode, pools: Mapping[str, PoolSpec] | Snapshot | None) -> list[Pools]:
     if pools is not None:
         if not pool_names(pools):
-            raise ValueError("pools: there are none, and a policy is asked about one at least")
+            raise ValueError("pools: there are none, and a policy decides on one at least")
         return [pools]
-    asked: list[Mode] = [modes] if isinstance(modes, str) else list(modes)
-    for mode in asked:
+    chosen: list[Mode] = [modes] if isinstance(modes, str) else list(modes)
+    for mode in chosen:
         if mode not in POOLS:
             raise ValueError(f"modes: {mode!r} is no mode; allowed: {', '.join(POOLS)}")
-    return [*asked]
+    return [*chosen]
 
 
 def _typical(mode: Mode) -> dict[str, PoolSpec]:
@@ -81,7 +85,7 @@ def _is_monotone(policy: Policy) -> bool:
     for node in nodes(policy):
         if isinstance(node, Policy) and not node.monotone:
             if not node.monotone_reason.strip():
-                message = f"{node.kind!r} says monotone = False and not why: set monotone_reason"
+                message = f"{node.kind!r} declares monotone = False without a reason: set monotone_reason"
                 raise ConformanceError("monotone", policy, message)
             return False
     return True
@@ -97,7 +101,7 @@ def _check_decisions(policy: Policy, pools: Pools, examples: int) -> None:
             case = Case(policy, surroundings, timeline[:number], state, snapshot, hidden)
             state = judged(case, only).state
 
-    for ticks in TIMELINES:  # what is found on a single snapshot is told of a single snapshot
+    for ticks in TIMELINES:  # what fails on a single snapshot is reported with a single snapshot
         _search(st.tuples(timelines(pools, ticks=ticks, unknown=False), some_fields(pools)), check, examples // 2)
 
 
@@ -114,7 +118,7 @@ class _EnoughError(BaseException):
 def _search(cases: st.SearchStrategy[T], check: Callable[[T, str | None], None], examples: int) -> None:
     """Check many cases, and raise for the simplest that is found to fail, of the law that fails first.
 
-    A policy that is not deterministic need not fail again on the same case; then what was seen counts.
+    A policy that is not deterministic need not fail again on the same case; then what was observed counts.
     """
     broken: list[ConformanceError] = []
     simpler = iter(range(SIMPLIFICATIONS))

@@ -1,4 +1,4 @@
-"""The laws about one decision: each is a function that says what is wrong with it, or ``None``."""
+"""The laws about one decision: each is a function that returns what is wrong with it, or ``None``."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from pydantic_core import PydanticSerializationError
 
 from dynamo_planner.conformance.strategies import FRESH_S, measured
 from dynamo_planner.conformance.surroundings import ELSEWHEN_S, Surroundings
-from dynamo_planner.core.decision import Decision, ScaleTo, SetKnob, State
-from dynamo_planner.core.policy import Guarded, Policy, present_value
+from dynamo_planner.core.decision import Decision, ScaleTo, SetKnob, State, present_value
+from dynamo_planner.core.policy import Policy, guards_of
 from dynamo_planner.core.snapshot import Snapshot
 from dynamo_planner.core.values import FrozenMap
 
 SEEDS = (1, 2, 3)
+"""Seeds of the random generators under which a decision is repeated."""
 
 RETRIES = 10
+"""How often a decision is repeated to tell chance from a clock."""
 
-SHOWN = 300
-"""Characters that are shown of a field that differs."""
+SHOWN_CHARACTERS = 300
+"""The length to which a field that differs is cut."""
 
 
 class ConformanceError(AssertionError):
@@ -70,9 +72,9 @@ class Case(NamedTuple):
                 yield f"{name!r} goes from {pool.replicas.target} to {wanted}, and otherwise to {otherwise}"
 
     def over_budget(self) -> bool:
-        """Whether the pools hold more than a GPU budget allows, so that one may be lowered for another."""
+        """Whether the pools hold more than a GPU limit allows, so that one may be lowered for another."""
         held = sum(pool.gpus_held() or 0 for pool in self.snapshot.pools.values())
-        return any(held > max_gpus for max_gpus in budgets(self.policy))
+        return any(held > limit for limit in gpu_limits(self.policy, self.snapshot))
 
     def over_bounds(self) -> bool:
         """Whether a pool has more replicas than it may."""
@@ -85,7 +87,7 @@ class Case(NamedTuple):
 
 
 def decided(policy: Policy, snapshot: Snapshot, state: State | None, history: Sequence[Snapshot] = ()) -> Decision:
-    """A decision. That there is one, and that nothing is raised, is the first law."""
+    """A decision of the policy. That there is one, and that nothing is raised, is the first law."""
     try:
         decision = policy.decide(snapshot, state)
     except Exception as error:
@@ -100,9 +102,9 @@ def judged(case: Case, only: str | None = None) -> Decision:
     """The decision of a case. Raises :class:`ConformanceError` for the first law, or for the ``only`` one, that it
     breaks."""
     given = case.snapshot.model_copy(deep=True)
-    before = _told(case.snapshot, case.state)
+    before = _content(case.snapshot, case.state)
     decision = case.decide(case.snapshot, case.state)
-    if _told(case.snapshot, case.state) != before:
+    if _content(case.snapshot, case.state) != before:
         changed = "decide changed the snapshot or the state that it was given"
         raise case._replace(snapshot=given).broken("input-unchanged", changed)
     for name, complaint in LAWS:
@@ -112,19 +114,18 @@ def judged(case: Case, only: str | None = None) -> Decision:
     return decision
 
 
-def _told(snapshot: Snapshot, state: State | None) -> str:
-    """Everything that is in a snapshot and a state."""
+def _content(snapshot: Snapshot, state: State | None) -> str:
+    """The content of a snapshot and a state."""
     try:
         return snapshot.model_dump_json() + (state.model_dump_json() if state else "")
     except (PydanticSerializationError, ValueError, TypeError, AttributeError) as error:
         return f"not JSON any more: {error}"
 
 
-def budgets(policy: Policy) -> Iterator[int]:
-    """The ``max_gpus`` of every GPU budget that has the last word on a policy."""
-    while isinstance(policy, Guarded):
-        yield from (guard.max_gpus for guard in policy.guards if guard.kind == "gpu_budget")  # type: ignore[attr-defined]
-        policy = policy.policy
+def gpu_limits(policy: Policy, snapshot: Snapshot) -> list[int]:
+    """The GPU limits of the guards that a policy is under."""
+    limits = [guard.gpu_limit(snapshot) for guard in guards_of(policy)]
+    return [limit for limit in limits if limit is not None]
 
 
 Law = Callable[[Case, Decision], str | None]
@@ -164,9 +165,9 @@ def _within_budget(case: Case, decision: Decision) -> str | None:
         there = max(replicas.target, replicas.ready + replicas.starting)
         peak += pool.spec.gpus * (max(there, wanted) + replicas.draining)
         raised += [name] if wanted > there else []
-    for max_gpus in budgets(case.policy):
-        if raised and peak > max_gpus:
-            return f"{', '.join(raised)} raised, for up to {peak} GPUs of {max_gpus}"
+    for limit in gpu_limits(case.policy, case.snapshot):
+        if raised and peak > limit:
+            return f"{', '.join(raised)} raised, for up to {peak} GPUs of {limit}"
     return None
 
 
@@ -214,7 +215,7 @@ def _same_input_same_output(case: Case, decision: Decision) -> str | None:
 
 @law("no-clock")
 def _no_clock(case: Case, decision: Decision) -> str | None:
-    """What differs may differ by chance; so the first is asked for again before it is said."""
+    """What differs may differ by chance, so the first decision is repeated before a clock is blamed."""
 
     def output(clock_s: float) -> str:
         called = case.surroundings.call(lambda: case.decide(case.snapshot, case.state), clock_s=clock_s)
@@ -232,10 +233,10 @@ def _no_clock(case: Case, decision: Decision) -> str | None:
 
 
 def _change(before: str, after: str) -> str:
-    """What differs between two decisions as JSON."""
+    """The difference between two decisions as JSON."""
     first, last = json.loads(before), json.loads(after)
     field = next(field for field in first if first[field] != last[field])
-    return f"{field} is first {str(first[field])[:SHOWN]} and then {str(last[field])[:SHOWN]}"
+    return f"{field} is first {str(first[field])[:SHOWN_CHARACTERS]} and then {str(last[field])[:SHOWN_CHARACTERS]}"
 
 
 @law("state-json")
@@ -257,7 +258,7 @@ def _not_newer_changes_nothing(case: Case, decision: Decision) -> str | None:
         again = case.decide(case.snapshot.replace(at_s=at_s), decision.state)
         same = (again.targets, again.actions, again.reasons) == (decision.targets, decision.actions, decision.reasons)
         if not same or again.state != decision.state:
-            return f"asked again at {at_s}, not after {case.snapshot.at_s}, it decides otherwise, or changes its state"
+            return f"again at {at_s}, not after {case.snapshot.at_s}, it decides otherwise, or changes its state"
     return None
 
 
@@ -266,7 +267,7 @@ def _missing_never_lowers(case: Case, decision: Decision) -> str | None:
     """Measurements that are hidden never take a pool below what it has and what it would get with them.
 
     Each is hidden by itself, and those of the case together. Where pools must be lowered whatever is seen, because they
-    hold more than a budget or have more replicas than they may, one may be lowered for another.
+    hold more than a GPU limit or have more replicas than they may, one may be lowered for another.
     """
     case.decide(_without(case.snapshot, case.hidden), case.state)
     if case.over_budget() or case.over_bounds():

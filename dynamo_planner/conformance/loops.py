@@ -1,4 +1,4 @@
-"""The laws about many decisions: what a state grows to, and what constant loads settle on."""
+"""The laws about many decisions: the size of the state in a long run, and monotone targets under constant loads."""
 
 from __future__ import annotations
 
@@ -6,21 +6,29 @@ import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from dynamo_planner.conformance.laws import ConformanceError, budgets, decided
+from dynamo_planner.conformance.laws import ConformanceError, decided, gpu_limits
 from dynamo_planner.conformance.plant import Plant, Step, run
 from dynamo_planner.core.policy import Policy
 from dynamo_planner.core.snapshot import Snapshot
 
-STATE_BYTES = 64 * 1024
+MAX_STATE_BYTES = 64 * 1024
+"""The largest state, as JSON."""
+
 GROWTH_BYTES = 256
 """A state that is larger by more than this after twice the time grows."""
 
 PHASES = ((60.0, 400), (300.0, 400), (3600.0, 3000))
-"""Ticks, and how many: a later phase only for a state that still grows, as one with a long but bounded history does."""
+"""The interval of ticks in seconds, and how many: a later phase only for a state that still grows, as one with a
+long but bounded history does."""
 
 TICK_S = 60.0
+"""The interval of ticks under a constant load, in seconds."""
+
 QUIET_TICKS = 45
-LONGEST_TICKS = 600
+"""Ticks without an action after which a policy has settled."""
+
+MAX_TICKS = 600
+"""Ticks after which a policy that still acts is taken as it is."""
 
 
 def check_state_size(policy: Policy, service: Snapshot, plant: Plant) -> None:
@@ -38,8 +46,8 @@ def check_state_size(policy: Policy, service: Snapshot, plant: Plant) -> None:
 
 def _size(policy: Policy, step: Step) -> int:
     size = len(step.decision.state.model_dump_json()) if step.decision.state else 0
-    if size > STATE_BYTES:
-        message = f"the state has {size} bytes as JSON, and {STATE_BYTES} are allowed"
+    if size > MAX_STATE_BYTES:
+        message = f"the state has {size} bytes as JSON, and {MAX_STATE_BYTES} are allowed"
         raise ConformanceError("state-size", policy, message, [step.snapshot])
     return size
 
@@ -60,7 +68,7 @@ def check_monotone(
     """Of two constant loads, each run until it settles, the higher never has fewer replicas.
 
     A policy that goes on moving is taken at the most that it has under the higher load, and at the fewest under the
-    lower one. Where a GPU budget may bind, nothing is asked.
+    lower one. Where a GPU limit may bind, the law does not apply.
     """
     low, high = (plant.times(factor) for factor in sorted(factors))
     lower, higher = (_settled(policy, service, load, start) for load in (low, high))
@@ -77,14 +85,14 @@ def check_monotone(
 
 
 def _settled(policy: Policy, service: Snapshot, load: Plant, start: Mapping[str, int]) -> Sequence[Step] | None:
-    """The last ticks, in which nothing changed any more if it settled; ``None`` where a GPU budget may have bound."""
+    """The last ticks, in which nothing changed any more if it settled; ``None`` where a GPU limit may have bound."""
     last: deque[Step] = deque(maxlen=QUIET_TICKS)
     quiet = 0
-    for step in run(lambda *given: decided(policy, *given), [(TICK_S, load)] * LONGEST_TICKS, service, start):
+    for step in run(lambda *given: decided(policy, *given), [(TICK_S, load)] * MAX_TICKS, service, start):
         quiet = 0 if step.decision.actions else quiet + 1
         last.append(step)
         if quiet == QUIET_TICKS:
             break
     one_more = max(pool.spec.gpus for pool in service.pools.values())
     gpus = sum(pool.spec.gpus * last[-1].wanted(name) for name, pool in service.pools.items()) + one_more
-    return None if any(gpus > max_gpus for max_gpus in budgets(policy)) else last
+    return None if any(gpus > limit for limit in gpu_limits(policy, last[-1].snapshot)) else last

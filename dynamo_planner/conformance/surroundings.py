@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dynamo_planner.core.extras import needs_extra
-from dynamo_planner.core.policy import FunctionPolicy, Node
+from dynamo_planner.core.node import Node
+from dynamo_planner.core.policy import FunctionPolicy
 
 with needs_extra("testing"):
     import time_machine

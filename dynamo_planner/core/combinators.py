@@ -1,4 +1,4 @@
-"""Policies made of policies: the largest of several, and knobs beside replicas.
+"""Combinators: the highest of several policies, and a knob policy beside a replica policy.
 
 >>> from dynamo_planner import PoolSpec, PoolStatus
 >>> pool = PoolStatus(spec=PoolSpec(role="aggregated"), replicas=4)
@@ -11,12 +11,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from dynamo_planner.core.decision import Hold, Proposal, SetKnob, State, Want
-from dynamo_planner.core.policy import AnyPolicy, PlainFunction, Policy, advance, align, as_policy, present_value
+from dynamo_planner.core.decision import Hold, Proposal, SetKnob, State, Want, present_value
+from dynamo_planner.core.node import check_names, matched_states
+from dynamo_planner.core.policy import AnyPolicy, PlainFunction, Policy, advance, as_policy
 from dynamo_planner.core.snapshot import Replicas, Snapshot
 from dynamo_planner.core.values import Frozen, FrozenMap, KnobValue, ReadOnly
 
@@ -25,16 +26,24 @@ class Highest(Policy, kind="highest"):
     """Per pool the largest target of several policies: the Kubernetes HPA's rule for several metrics.
 
     A hold counts as the present target: the others may raise the pool, never lower it.
+
+    Args:
+        policies: At least one. Two of one kind keep their states apart by their ``name``, or else by their order.
     """
 
     policies: tuple[AnyPolicy, ...] = Field(min_length=1)
 
     state_type: ClassVar[Any] = tuple[State | None, ...]
 
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        check_names(self.policies)
+        return self
+
     def propose(self, snapshot: Snapshot, state: Any) -> tuple[Proposal, Any]:
         results = [
             advance(policy, snapshot, own)
-            for policy, own in zip(self.policies, align(self.policies, state), strict=True)
+            for policy, own in zip(self.policies, matched_states(self.policies, state), strict=True)
         ]
         proposals = [proposal for proposal, _ in results]
         pools = {
@@ -61,7 +70,7 @@ def _highest_of(snapshot: Snapshot, name: str, entries: Sequence[Want | Hold]) -
 
 
 class TogetherMemory(Frozen):
-    """The states of both policies, and the knobs of each pool when none of its replicas came or went."""
+    """The states of both policies, and the knobs that each pool had when none of its replicas came or went."""
 
     knobs: State | None
     replicas: State | None
@@ -75,6 +84,10 @@ class Together(Policy, kind="together"):
     replicas. While replicas of a pool come and go, as they do where workers are replaced for a knob, the second sees
     the knobs that the pool had before: it is sized for new ones once all workers have them. Knobs come from the first
     and replicas from the second.
+
+    Args:
+        knobs: The knob policy.
+        replicas: The replica policy.
     """
 
     knobs: AnyPolicy
@@ -91,8 +104,8 @@ class Together(Policy, kind="together"):
             name: known.get(name, pool.knobs) if _moves(pool.replicas) else pool.knobs
             for name, pool in snapshot.pools.items()
         }
-        seen = _with_knobs(snapshot, tuned.knobs, settled)
-        scaled, for_replicas = advance(self.replicas, seen, before.replicas)
+        intended = _with_knobs(snapshot, tuned.knobs, settled)
+        scaled, for_replicas = advance(self.replicas, intended, before.replicas)
         changing = {
             knob.pool: knob for knob in tuned.knobs if knob.pool and present_value(snapshot, knob) != knob.value
         }
@@ -113,7 +126,7 @@ def _moves(replicas: Replicas | None) -> bool:
 def _with_knobs(
     snapshot: Snapshot, knobs: Sequence[SetKnob], settled: Mapping[str, Mapping[str, KnobValue]]
 ) -> Snapshot:
-    """What the replica policy sees: the knobs that are intended, but of a pool whose replicas come and go."""
+    """The snapshot for the replica policy: with the intended knobs, but for pools whose replicas come and go."""
     service = {knob.knob: knob.value for knob in knobs if knob.pool is None}
     pools = {
         name: pool.replace(

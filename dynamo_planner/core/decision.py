@@ -1,4 +1,4 @@
-"""What a policy says: proposals on the way through the guards, and the decision that comes out.
+"""Proposals, decisions, actions and reasons: the output of a policy, on its way through the guards and final.
 
 >>> Proposal(pools={"decode": Want(3, load=2.4), "prefill": Hold("traffic.isl is unknown")}).pools["decode"].load
 2.4
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 from pydantic.dataclasses import dataclass
 
 from dynamo_planner.core.snapshot import Snapshot
@@ -17,9 +17,12 @@ from dynamo_planner.core.values import Count, Frozen, FrozenMap, KnobValue, Know
 
 
 class ScaleTo(Frozen):
-    """Give a pool this many replicas. Absolute: applying it twice changes nothing more.
+    """An action: set the replicas of a pool. It is absolute: applying it twice changes nothing more.
 
-    ``expected`` is the target that the pool had when this was decided; an executor that finds another one refuses.
+    Args:
+        pool: The name of the pool.
+        replicas: The target.
+        expected: The target that the pool had when this was decided; an executor that finds another one refuses.
     """
 
     kind: Literal["scale_to"] = Field(default="scale_to", repr=False)
@@ -29,7 +32,14 @@ class ScaleTo(Frozen):
 
 
 class SetKnob(Frozen):
-    """Set an engine knob of a pool, or of the service where ``pool`` is ``None``; otherwise as :class:`ScaleTo`."""
+    """An action: set an engine knob. It is absolute, as :class:`ScaleTo` is.
+
+    Args:
+        knob: The name of the knob.
+        value: The value to set.
+        pool: The name of the pool; ``None`` for a knob of the whole service.
+        expected: The value that was there when this was decided.
+    """
 
     kind: Literal["set_knob"] = Field(default="set_knob", repr=False)
     knob: str
@@ -42,7 +52,13 @@ Action = Annotated[ScaleTo | SetKnob, Field(discriminator="kind")]
 
 
 class Outcome(Frozen):
-    """What became of an action. ``refused``: somebody else owns the target, or it is not what was expected."""
+    """The result of an action.
+
+    Args:
+        action: The action.
+        status: ``refused`` where something else owns the target, or where it is not what was expected.
+        message: Why, for people.
+    """
 
     action: Action
     status: Literal["applied", "unchanged", "refused", "failed"]
@@ -50,10 +66,13 @@ class Outcome(Frozen):
 
 
 class Reason(Frozen):
-    """One step of how a number came to be.
+    """One step in the explanation of a number.
 
-    ``code`` is CamelCase and, where the Kubernetes HPA has a code for it, the HPA's. ``message`` is a sentence that
-    can be read at night; ``values`` are the numbers in it, for machines.
+    Args:
+        code: CamelCase and, where the Kubernetes HPA has a code for it, the HPA's.
+        message: A sentence that can be read at night.
+        pool: The name of the pool; ``None`` where it concerns the service.
+        values: The numbers in the message, for machines.
     """
 
     code: str = Field(pattern=r"^[A-Z][A-Za-z0-9]*$")
@@ -72,7 +91,12 @@ def _short(value: Any) -> str:
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Want:
-    """A pool should have this many replicas. ``load`` is the fractional need in replicas, which guards use to share."""
+    """A proposed target of a pool.
+
+    Args:
+        replicas: The target.
+        load: The load in fractional replicas, by which guards share scarce GPUs; ``None`` where it is unknown.
+    """
 
     replicas: Count
     load: Known = None
@@ -80,9 +104,12 @@ class Want:
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Hold:
-    """A pool should stay as it is, because of this; ``code`` as in :class:`Reason`.
+    """A proposal to leave a pool as it is.
 
-    A ``firm`` one is not brought inside the bounds of the spec either: a hard guard has the last word.
+    Args:
+        reason: Why, for people.
+        code: As in :class:`Reason`. Default ``Held``.
+        firm: Not even brought inside the bounds of the spec: a hard guard has the last word. Default false.
     """
 
     reason: str
@@ -98,10 +125,13 @@ def _want_or_hold(value: Any) -> Any:
 
 
 class Proposal(Frozen):
-    """What a policy would have, per pool and for knobs, and what guards make of it.
+    """Proposed targets and knobs, from a policy and through its guards.
 
-    A bare number of replicas stands for ``Want(number)`` and ``None`` for a hold. A pool that is left out is one that
-    the policy has no opinion on. ``expected`` of a knob is filled in when the proposal becomes a decision.
+    Args:
+        pools: Per pool a :class:`Want` or a :class:`Hold`. A bare number of replicas stands for ``Want(number)`` and
+            ``None`` for a hold; a pool that is left out is one that the policy has no opinion on.
+        knobs: The knobs to set; ``expected`` is filled in when the proposal becomes a decision.
+        reasons: Why, in order.
     """
 
     pools: ReadOnly[str, Annotated[Want | Hold, BeforeValidator(_want_or_hold)]] = Field(default_factory=FrozenMap)
@@ -137,21 +167,40 @@ class Proposal(Frozen):
 
 
 class State(Frozen):
-    """What a policy or guard remembers between two decisions: opaque to everyone but the node of that kind and version.
+    """The memory of a policy or guard between two decisions: opaque to everyone but the node that it belongs to.
 
     It holds observations and recommendations, never that an action happened.
+
+    Args:
+        kind: The kind of the node.
+        version: The version of its state; another one is reset.
+        data: Its own value.
+        name: The name of the node, where it has one; left out of JSON where it has none.
     """
 
     kind: str
     version: int
     data: Any = None
+    name: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_no_name(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        data: dict[str, Any] = fields(self)
+        if self.name is None:
+            del data["name"]
+        return data
 
 
 class Decision(Frozen):
-    """What is to be done, and why.
+    """A scaling decision, with its reasons.
 
-    ``targets`` has the replicas of every pool that is not held, also where nothing changes; ``actions`` only what
-    differs from the snapshot, reductions first. Hand ``state`` back with the next snapshot.
+    Args:
+        at_s: The time of the snapshot, in Unix seconds.
+        targets: The replicas of every pool that is not held, also where nothing changes.
+        knobs: The knobs that are meant, also where they are set already.
+        actions: What differs from the snapshot, reductions first.
+        reasons: Why, in order.
+        state: The memory to hand back with the next snapshot.
     """
 
     at_s: float
@@ -162,7 +211,7 @@ class Decision(Frozen):
     state: State | None = Field(default=None, repr=False)
 
     def explain(self) -> str:
-        """A few lines for the person on call: per pool what changes, then each rule that bore on it, in order.
+        """The decision in a few lines for the person on call: per pool the change, then each rule behind it, in order.
 
         >>> print(Decision(
         ...     at_s=0,
@@ -192,3 +241,46 @@ class Decision(Frozen):
             if isinstance(action, SetKnob):
                 lines.append(f"{action.pool or 'service'}: {action.knob} {action.expected} -> {action.value}")
         return "\n".join(lines)
+
+
+def present_value(snapshot: Snapshot, knob: SetKnob) -> Any:
+    """The present value of a knob, or ``None`` where it is unknown."""
+    if knob.pool is None:
+        return snapshot.knobs.get(knob.knob)
+    return snapshot.pools[knob.pool].knobs.get(knob.knob) if knob.pool in snapshot.pools else None
+
+
+def conclude(snapshot: Snapshot, proposal: Proposal, state: State | None) -> Decision:
+    """The decision that follows from a final proposal in this snapshot."""
+    targets: dict[str, int] = {}
+    scale: list[ScaleTo] = []
+    reasons = list(proposal.reasons)
+    for name, pool in snapshot.pools.items():
+        entry = proposal.pools.get(name)
+        present = pool.replicas.target if pool.replicas else None
+        if isinstance(entry, Want) and present is not None:
+            targets[name] = entry.replicas
+            if entry.replicas != present:
+                scale.append(ScaleTo(pool=name, replicas=entry.replicas, expected=present))
+        elif isinstance(entry, Hold):
+            reasons.append(Reason(code=entry.code, pool=name, message=entry.reason, values={"target": present}))
+    scale.sort(key=lambda action: action.replicas > (action.expected or 0))
+    moving = {action.pool for action in scale}
+    knobs = tuple(knob.replace(expected=present_value(snapshot, knob)) for knob in proposal.knobs)
+    actions: list[Action] = [*scale]
+    for knob in knobs:
+        if knob.value == knob.expected:
+            continue
+        if knob.pool in moving:
+            message = f"knob {knob.knob!r} waits, because the pool's replicas change in this decision"
+            reasons.append(Reason(code="KnobDeferred", pool=knob.pool, message=message))
+        else:
+            actions.append(knob)
+    return Decision.unchecked(
+        at_s=snapshot.at_s,
+        targets=FrozenMap(targets),
+        knobs=knobs,
+        actions=tuple(actions),
+        reasons=tuple(reasons),
+        state=state,
+    )

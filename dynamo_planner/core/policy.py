@@ -1,7 +1,7 @@
-"""Policies and guards: how to write one, and how they compose.
+"""Policies and guards: base classes, plain functions as policies, and chains ``policy | guard | guard``.
 
-A policy is a pure function from a snapshot and what it remembered to a decision. Users call :meth:`Policy.decide`;
-authors implement :meth:`Policy.propose`:
+A policy is a pure function from a snapshot and a state to a decision. Users call :meth:`Policy.decide`; authors
+implement :meth:`Policy.propose`:
 
 >>> import math
 >>> from dynamo_planner import PoolSpec, PoolStatus, Traffic
@@ -38,7 +38,6 @@ from pydantic import (
     GetCoreSchemaHandler,
     SerializeAsAny,
     TypeAdapter,
-    ValidationError,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
     WrapValidator,
@@ -47,58 +46,21 @@ from pydantic import (
 from pydantic_core import CoreSchema
 from pydantic_core.core_schema import tuple_schema
 
-from dynamo_planner.core.component import Component, Kinds
-from dynamo_planner.core.decision import Action, Decision, Hold, Proposal, Reason, ScaleTo, SetKnob, State, Want
+from dynamo_planner.core.component import Kinds
+from dynamo_planner.core.decision import Decision, Proposal, Reason, State, conclude
 from dynamo_planner.core.invariants import within_specs
+from dynamo_planner.core.node import Node, as_state, check_names, matched_states
 from dynamo_planner.core.snapshot import Snapshot
-from dynamo_planner.core.values import Frozen, FrozenMap
+from dynamo_planner.core.values import Frozen
 
 PlainFunction = Callable[[Snapshot], Mapping[str, int | None]]
 """A policy without memory: replicas per pool, ``None`` to hold."""
 
 
-class Node(Component):
-    """A policy or a guard: parameters that are data, and a state that is a value.
-
-    ``state_type`` is what the state validates as when it comes back from JSON, anything that pydantic knows; a state
-    that does not, or that has another ``state_version``, is reset. ``kind`` names the class in the state, too.
-    """
-
-    state_type: ClassVar[Any] = Any
-    state_version: ClassVar[int] = 1
-
-    def remember(self, value: Any) -> State | None:
-        """The node's own value as a state."""
-        return None if value is None else State.unchecked(kind=self.kind, version=self.state_version, data=value)
-
-    def recall(self, state: State | None) -> tuple[Any, tuple[Reason, ...]]:
-        """The node's own value out of a state, or ``None`` and a reason where the state is not its own."""
-        if state is None:
-            return None, ()
-        if (state.kind, state.version) != (self.kind, self.state_version):
-            found, mine = f"{state.kind!r} version {state.version}", f"{self.kind!r} version {self.state_version}"
-            return None, (_reset(f"its state is of {found}, not of {mine}"),)
-        try:
-            return _state_adapter(type(self)).validate_python(state.data), ()
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            return None, (_reset(f"the state of {self.kind!r} does not read: {where}: {first['msg']}"),)
-
-
-@cache
-def _state_adapter(node: type[Node]) -> TypeAdapter[Any]:
-    return TypeAdapter(node.state_type)
-
-
-def _reset(message: str) -> Reason:
-    return Reason(code="StateReset", message=f"{message}; it starts anew")
-
-
 class Policy(Node):
-    """Decides from a snapshot how many replicas there should be and how knobs should be set.
+    """A scaling policy: from a snapshot, how many replicas each pool should have and how knobs should be set.
 
-    ``monotone`` says that, of two constant loads, the higher never settles on fewer replicas; a policy that breaks
+    ``monotone`` declares that, of two constant loads, the higher never settles on fewer replicas; a policy that breaks
     this on purpose says ``monotone = False`` and why in ``monotone_reason``.
     """
 
@@ -107,7 +69,7 @@ class Policy(Node):
 
     @abstractmethod
     def propose(self, snapshot: Snapshot, state: Any) -> tuple[Proposal, Any]:
-        """What this policy would have, and what it wants to remember.
+        """The proposal of this policy, and its new state.
 
         ``state`` is what it returned last time, or ``None`` at the start; then it must decide as if the present
         targets had been recommended all along. Pure: no clock, no I/O, no randomness, no change of the arguments.
@@ -119,17 +81,17 @@ class Policy(Node):
         A snapshot that is not newer than the last one gets the same decision again and leaves the state unchanged.
         A state, or a part of one, that is not this policy's is reset with a reason; it never raises.
         """
-        state, reset = _as_state(state)
+        state, reset = as_state(state)
         memory, not_mine = _DECIDER.recall(state)
         if memory is not None and snapshot.at_s <= memory.at_s:
-            return _conclude(snapshot, memory.proposal, state)
+            return conclude(snapshot, memory.proposal, state)
         proposal, remembered = advance(self, snapshot, memory.policy if memory else None)
         proposal = within_specs(snapshot, proposal.because(*reset, *not_mine))
         memory = _Memory.unchecked(at_s=snapshot.at_s, proposal=proposal, policy=remembered)
-        return _conclude(snapshot, proposal, _DECIDER.remember(memory))
+        return conclude(snapshot, proposal, _DECIDER.remember(memory))
 
     def replay(self, snapshots: Iterable[Snapshot], state: State | None = None) -> Iterator[Decision]:
-        """What it would have recommended in the states that were (open loop), one decision for each snapshot."""
+        """The decisions on recorded snapshots, in an open loop: one for each."""
         for snapshot in snapshots:
             decision = self.decide(snapshot, state)
             state = decision.state
@@ -142,17 +104,25 @@ class Policy(Node):
 
 
 class Guard(Node):
-    """Limits what a policy proposes.
+    """A limit on the proposal of a policy.
 
-    ``rank`` says who must have the later word: 0 for a soft guard, 1 and more for hard ones, which come after all soft
-    ones and in the order of their ranks (bounds 1, a GPU budget 2).
+    ``rank`` orders guards: 0 for a soft guard, 1 and more for hard ones, which come after all soft ones and in the
+    order of their ranks (bounds 1, a GPU budget 2).
     """
 
     rank: ClassVar[int] = 0
 
     @abstractmethod
     def limit(self, snapshot: Snapshot, proposal: Proposal, state: Any) -> tuple[Proposal, Any]:
-        """The proposal with a reason for each number that this guard changed, and what it wants to remember."""
+        """The proposal with a reason for each number that this guard changed, and its new state."""
+
+    def gpu_limit(self, snapshot: Snapshot) -> int | None:
+        """The GPUs that the pools may hold at most under this guard; ``None`` where it limits no GPUs.
+
+        A guard that limits GPUs implements this, so that
+        :func:`~dynamo_planner.conformance.check_policy` holds it to its limit.
+        """
+        return None
 
     def __ror__(self, policy: PlainFunction) -> Guarded:
         return as_policy(policy) | self
@@ -230,8 +200,13 @@ class Guarded(Policy, kind="guarded"):
     state_type: ClassVar[Any] = tuple[State | None, ...]
 
     @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        check_names((self.policy, *self.guards))
+        return self
+
+    @model_validator(mode="after")
     def _hard_guards_come_last(self) -> Self:
-        guards = (*_guards_of(self.policy), *self.guards)
+        guards = guards_of(self)
         for before, guard in pairwise(guards):
             if guard.rank < before.rank:
                 kind = "a soft guard" if guard.rank == 0 else "a guard"
@@ -247,13 +222,13 @@ class Guarded(Policy, kind="guarded"):
         return Guarded(policy=self.policy, guards=(*self.guards, guard))
 
     def recall(self, state: State | None) -> tuple[Any, tuple[Reason, ...]]:
-        """As of any node; the state of the policy alone is taken over, so that it may be given its first guard."""
+        """As of any node; the state of the policy alone is taken over, so that a policy can get its first guard."""
         if state is not None and state.kind == self.policy.kind != self.kind:
             return (state,), ()
         return super().recall(state)
 
     def propose(self, snapshot: Snapshot, state: Any) -> tuple[Proposal, Any]:
-        own, *others = align((self.policy, *self.guards), state)
+        own, *others = matched_states((self.policy, *self.guards), state)
         proposal, own = advance(self.policy, snapshot, own)
         states = [own]
         for guard, remembered in zip(self.guards, others, strict=True):
@@ -263,8 +238,9 @@ class Guarded(Policy, kind="guarded"):
         return proposal, tuple(states)
 
 
-def _guards_of(policy: Policy) -> tuple[Guard, ...]:
-    return (*_guards_of(policy.policy), *policy.guards) if isinstance(policy, Guarded) else ()
+def guards_of(policy: Policy) -> tuple[Guard, ...]:
+    """The guards that a policy is under, in their order."""
+    return (*guards_of(policy.policy), *policy.guards) if isinstance(policy, Guarded) else ()
 
 
 def advance(policy: Policy, snapshot: Snapshot, state: State | None) -> tuple[Proposal, State | None]:
@@ -274,20 +250,8 @@ def advance(policy: Policy, snapshot: Snapshot, state: State | None) -> tuple[Pr
     return proposal.because(*reset), policy.remember(value)
 
 
-def align(nodes: Sequence[Node], states: Sequence[State | None] | None) -> list[State | None]:
-    """The states of these nodes, matched by kind in order, so that adding or removing a node resets no other."""
-    left = [state for state in states or () if state is not None]
-    matched: list[State | None] = []
-    for node in nodes:
-        own = next((state for state in left if state.kind == node.kind), None)
-        if own is not None:
-            left.remove(own)
-        matched.append(own)
-    return matched
-
-
 class _Memory(Frozen):
-    """What the decision itself remembers: when and what it last recommended, and the state of the policy."""
+    """The state of a decision: when and what it last recommended, and the state of the policy."""
 
     at_s: float
     proposal: Proposal
@@ -299,55 +263,3 @@ class _Decider(Node, kind="decision"):
 
 
 _DECIDER = _Decider()
-
-
-def _as_state(state: State | Mapping[str, Any] | None) -> tuple[State | None, tuple[Reason, ...]]:
-    if state is None or isinstance(state, State):
-        return state, ()
-    try:
-        return State.model_validate(dict(state)), ()
-    except (ValidationError, TypeError, ValueError):
-        return None, (_reset("the state is not a {kind, version, data} mapping"),)
-
-
-def present_value(snapshot: Snapshot, knob: SetKnob) -> Any:
-    """What a knob is set to now, or ``None`` where that is unknown."""
-    if knob.pool is None:
-        return snapshot.knobs.get(knob.knob)
-    return snapshot.pools[knob.pool].knobs.get(knob.knob) if knob.pool in snapshot.pools else None
-
-
-def _conclude(snapshot: Snapshot, proposal: Proposal, state: State | None) -> Decision:
-    """The decision that a final proposal makes in this snapshot."""
-    targets: dict[str, int] = {}
-    scale: list[ScaleTo] = []
-    reasons = list(proposal.reasons)
-    for name, pool in snapshot.pools.items():
-        entry = proposal.pools.get(name)
-        present = pool.replicas.target if pool.replicas else None
-        if isinstance(entry, Want) and present is not None:
-            targets[name] = entry.replicas
-            if entry.replicas != present:
-                scale.append(ScaleTo(pool=name, replicas=entry.replicas, expected=present))
-        elif isinstance(entry, Hold):
-            reasons.append(Reason(code=entry.code, pool=name, message=entry.reason, values={"target": present}))
-    scale.sort(key=lambda action: action.replicas > (action.expected or 0))
-    moving = {action.pool for action in scale}
-    knobs = tuple(knob.replace(expected=present_value(snapshot, knob)) for knob in proposal.knobs)
-    actions: list[Action] = [*scale]
-    for knob in knobs:
-        if knob.value == knob.expected:
-            continue
-        if knob.pool in moving:
-            message = f"knob {knob.knob!r} waits, because the pool's replicas change in this decision"
-            reasons.append(Reason(code="KnobDeferred", pool=knob.pool, message=message))
-        else:
-            actions.append(knob)
-    return Decision.unchecked(
-        at_s=snapshot.at_s,
-        targets=FrozenMap(targets),
-        knobs=knobs,
-        actions=tuple(actions),
-        reasons=tuple(reasons),
-        state=state,
-    )

@@ -1,4 +1,4 @@
-"""GpuBudget: never more GPUs than there are, not even on the way from one number of replicas to another.
+"""GpuBudget: a limit on the GPUs of all pools, kept even on the way from one number of replicas to another.
 
 >>> from dynamo_planner import PoolSpec, PoolStatus, Snapshot
 >>> snapshot = Snapshot(
@@ -47,29 +47,35 @@ class GpuBudget(Guard, kind="gpu_budget"):
     - Where the replicas of a pool could not be read the GPUs in use are unknown, and nothing is raised.
 
     Put it last.
+
+    Args:
+        max_gpus: GPUs that the pools may hold together, 0 to 1,000,000.
     """
 
     max_gpus: Annotated[Count, Field(le=1_000_000)]
 
     rank: ClassVar[int] = 2
 
+    def gpu_limit(self, snapshot: Snapshot) -> int:
+        return self.max_gpus
+
     def limit(self, snapshot: Snapshot, proposal: Proposal, state: Any) -> tuple[Proposal, Any]:
         proposal = within_service(snapshot, proposal)
-        asked = [
+        requested = [
             _claim(name, pool, pool.replicas, proposal.pools[name])
             for name, pool in snapshot.pools.items()
             if pool.replicas is not None
         ]
         unread = [name for name, pool in snapshot.pools.items() if pool.replicas is None and pool.spec.gpus > 0]
-        ways = list(_ways(snapshot, asked))[2 if unread else 0 :]
+        ways = list(_ways(snapshot, requested))[2 if unread else 0 :]
         claims = next((way for way in ways if least_gpus(way) <= self.max_gpus), ways[-1])
         goal = share(claims, self.max_gpus)
         granted = _stages_together(snapshot, claims, step(claims, goal, self.max_gpus))
 
         reasons = [] if claims is ways[0] else [self._too_small(ways[0])]
         changes: dict[str, Want | Hold] = {}
-        held_gpus = peak(asked, {claim.name: claim.present for claim in asked})
-        for claim in asked:
+        held_gpus = peak(requested, {claim.name: claim.present for claim in requested})
+        for claim in requested:
             name, replicas = claim.name, granted[claim.name]
             if replicas == claim.wanted:
                 continue
@@ -115,7 +121,7 @@ class GpuBudget(Guard, kind="gpu_budget"):
 
 
 def _claim(name: str, pool: PoolStatus, replicas: Replicas, entry: Want | Hold) -> Claim:
-    """What a pool asks for; a held one must have what it has."""
+    """The claim of a pool; a held one must have what it has."""
     wanted = entry.replicas if isinstance(entry, Want) else replicas.target
     load = entry.load if isinstance(entry, Want) else None
     return Claim(
@@ -131,21 +137,21 @@ def _claim(name: str, pool: PoolStatus, replicas: Replicas, entry: Want | Hold) 
 
 
 def _fewest(spec: PoolSpec, wanted: int) -> int:
-    """What a pool keeps however scarce GPUs are: its minimum, and one replica where any are wanted."""
+    """The replicas that a pool keeps however scarce GPUs are: its minimum, and one where any are wanted."""
     return min(wanted, max(spec.min_replicas, 1))
 
 
-def _ways(snapshot: Snapshot, asked: Sequence[Claim]) -> Iterator[Sequence[Claim]]:
-    """The claims, and what is left of them in ever tighter budgets; the first of which the least fits is served."""
-    specs = {claim.name: snapshot.pools[claim.name].spec for claim in asked}
-    yield asked
+def _ways(snapshot: Snapshot, requested: Sequence[Claim]) -> Iterator[Sequence[Claim]]:
+    """The claims, and ever smaller ones for tighter budgets; the first whose least fits is served."""
+    specs = {claim.name: snapshot.pools[claim.name].spec for claim in requested}
+    yield requested
     yield [
         claim._replace(least=0, wanted=0) if claim.present == 0 and specs[claim.name].min_replicas == 0 else claim
-        for claim in asked
+        for claim in requested
     ]
     unraised = [
         claim._replace(least=min(claim.least, claim.present), wanted=min(claim.wanted, claim.present))
-        for claim in asked
+        for claim in requested
     ]
     yield unraised
     yield [claim._replace(least=_fewest(specs[claim.name], claim.wanted)) for claim in unraised]

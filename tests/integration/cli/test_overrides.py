@@ -48,7 +48,7 @@ def test_a_file_has_the_fields_of_the_guard_and_dates_as_people_write_them(tmp_p
         ),
         (f"pauses: [{{pools: [pre], until_s: {LATER}, reason: x}}]", "pauses[0].pools: 'pre' is no pool"),
         ("pins: [{pool: decode, replicas: 1, until_s: 5}]", "pins[0].reason: Field required"),
-        ("pin: []", "pin: unknown field, did you mean 'pins'? allowed: floors, pauses, pins"),
+        ("pin: []", "pin: unknown field, did you mean 'pins'? allowed: floors, name, pauses, pins"),
         ("pins: [{pool: decode, replicas: 1, until_s: 2100-01-01 00:00:00, reason: x}]", "has no time zone"),
         ("pins: [{pool: decode, replicas: 1, until_s: tomorrow, reason: x}]", "is no date and time"),
         ("pins: [", "not YAML"),

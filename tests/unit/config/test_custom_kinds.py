@@ -165,7 +165,10 @@ def test_nothing_is_imported_without_permission(kind: str) -> None:
         ({"kind": "never"}, "policy.kind: 'never' is no kind of policy; allowed: load, "),
         ({"kind": "fixd"}, "together, broken, fixed, not_one"),
         ({"kind": "fixed"}, "policy.replicas: Field required"),
-        ({"kind": "fixed", "replica": 3}, "policy.replica: unknown field, did you mean 'replicas'? allowed: replicas"),
+        (
+            {"kind": "fixed", "replica": 3},
+            "policy.replica: unknown field, did you mean 'replicas'? allowed: name, replicas",
+        ),
         ({"kind": "acme_scaling.kinds:Fixed", "replicas": "x"}, "policy.replicas: Input should be a valid integer"),
     ],
 )

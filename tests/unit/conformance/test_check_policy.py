@@ -6,7 +6,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -129,15 +129,31 @@ def test_all_guards_together_keep_the_laws(policy: Policy) -> None:
     check_policy(guarded(policy, *ALL_GUARDS))
 
 
-@pytest.mark.slow
-def test_a_budget_that_is_not_kept_is_found() -> None:
-    class Generous(GpuBudget, kind="gpu_budget"):
-        def limit(self, snapshot: Snapshot, proposal: Proposal, state: Any) -> tuple[Proposal, Any]:
-            return proposal, state
+class RackLimit(Guard, kind="tests:rack_limit"):
+    """A guard of another package that limits GPUs, and keeps its limit or does not."""
 
+    gpus: int
+    kept: bool
+
+    rank: ClassVar[int] = 2
+
+    def gpu_limit(self, snapshot: Snapshot) -> int:
+        return self.gpus
+
+    def limit(self, snapshot: Snapshot, proposal: Proposal, state: Any) -> tuple[Proposal, Any]:
+        return GpuBudget(max_gpus=self.gpus).limit(snapshot, proposal, state) if self.kept else (proposal, state)
+
+
+@pytest.mark.slow
+def test_a_gpu_limit_of_another_package_that_is_not_kept_is_found() -> None:
     with pytest.raises(ConformanceError, match=r"of 4") as caught:
-        check_policy(ByRate() | Generous(max_gpus=4))
+        check_policy(ByRate() | RackLimit(gpus=4, kept=False))
     assert caught.value.law == "within-budget"
+
+
+@pytest.mark.slow
+def test_a_gpu_limit_of_another_package_that_is_kept_passes() -> None:
+    check_policy(ByRate() | RackLimit(gpus=4, kept=True), examples=16)
 
 
 # Services of one's own
