@@ -2,7 +2,8 @@
 
 Which file to open:
 
-- :mod:`~dynamo_planner.sources.source` -- what a source is (``Source``, ``SourceError``).
+- :mod:`~dynamo_planner.sources.source` -- what a source is (``Source``, ``SourceError``);
+  :mod:`~dynamo_planner.sources.config` -- a source as data, and the sources that a configuration can name.
 - :mod:`~dynamo_planner.sources.config` -- sources as data, and the registry of those that a configuration can name.
 - :mod:`~dynamo_planner.sources.scraping` -- ``ScrapeSource`` and ``FrontendSource``: reads the metrics pages of workers
   and frontends over HTTP.

@@ -2,6 +2,7 @@
 
 In the order in which a turn goes through them:
 
+- ``config`` -- the source as data, which builds it.
 - ``source`` -- ``PrometheusSource``: the scrape targets of each pool, a turn, and the past.
 - ``scope`` -- the label matchers of a pool, and the PromQL selectors that they make.
 - ``promql`` -- an engine's vocabulary as PromQL queries.
@@ -10,7 +11,7 @@ In the order in which a turn goes through them:
 - ``answers`` -- the answers about one pool as histories of its workers, handed on to ``aggregation``.
 - ``moment`` -- the observation, or a snapshot of the past, from the answers about all pools.
 
-``scope``, ``promql`` and ``access`` need no extra, so that a configuration can be read and queries printed without one.
+``config``, ``scope``, ``promql`` and ``access`` need no extra, so that a configuration can be read without one.
 """
 
 from __future__ import annotations

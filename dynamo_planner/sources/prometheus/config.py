@@ -21,11 +21,19 @@ if TYPE_CHECKING:
 class PrometheusConfig(SourceConfig, kind="prometheus"):
     """Query a Prometheus server (extra ``prometheus``).
 
-    ``labels`` are what all scrape targets of the model have, ``pools`` what those of each pool have besides,
-    ``frontend`` what those before the pools have; ``model`` is its name where targets serve several. A label's value
-    may begin with an operator of PromQL: ``{pod: "=~llama-decode-.*"}``. ``worker_label`` tells workers apart.
-    ``engine`` is the name of one, or a vocabulary of your own; left out, it is detected. ``window_s`` is to be four
-    scrape intervals or more.
+    A label's value may begin with an operator of PromQL: ``{pod: "=~llama-decode-.*"}``.
+
+    Args:
+        url: the base URL of the server.
+        engine: the name of one, or a vocabulary of your own; by default it is detected for each pool.
+        model: the model this is about, where targets serve several.
+        labels: what all scrape targets of the model have; none by default.
+        pools: what those of each pool have besides; nothing by default.
+        frontend: what those of the frontends have; without it there is no frontend.
+        worker_label: the label that distinguishes workers.
+        window_s: seconds over which rates and means are, four scrape intervals or more.
+        timeout_s: seconds for all queries of a turn together.
+        access: credentials, certificates and parameters; none by default.
     """
 
     url: str

@@ -2,6 +2,7 @@
 
 In the order in which a turn goes through them:
 
+- ``config`` -- the source as data, which builds it.
 - ``source`` -- ``ScrapeSource``: the workers of a served model, by pool, and their observation.
 - ``frontend`` -- ``FrontendSource``: what clients saw, from a Dynamo frontend or router.
 - ``scraper`` -- one turn: fetch every page, detect each worker's engine, keep each worker's history.

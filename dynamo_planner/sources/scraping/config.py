@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 
 
 class FrontendConfig(Frozen):
-    """Scrape what stands before the workers, for what clients saw.
+    """Scrape the frontends, for what clients saw.
 
-    ``urls`` are all of them. ``engine`` is the name of one, or a vocabulary of your own; left out, it is detected.
+    Args:
+        urls: the base URLs of all of them.
+        engine: the name of one, or a vocabulary of your own; by default it is detected.
     """
 
     urls: list[str] = Field(min_length=1)
@@ -30,8 +32,13 @@ class FrontendConfig(Frozen):
 class ScrapeConfig(SourceConfig, kind="scrape"):
     """Scrape each worker's metrics (extra ``scrape``).
 
-    ``engine`` is the name of one, or a vocabulary of your own; left out, it is detected from each worker's page. Where
-    workers or frontends serve several models, ``model`` says which of them this is about.
+    Args:
+        engine: the name of one, or a vocabulary of your own; by default it is detected from each worker's page.
+        model: the model this is about, where workers or frontends serve several.
+        timeout_s: seconds for one page.
+        window_s: seconds over which rates and means are.
+        workers: base URLs by pool and worker name; by default the executor reports where its workers are.
+        frontend: the frontends; without it, what clients saw is made out of what the workers report.
     """
 
     engine: WorkerVocabulary | None = None
@@ -39,7 +46,6 @@ class ScrapeConfig(SourceConfig, kind="scrape"):
     timeout_s: float = Field(default=2.0, gt=0)
     window_s: float = Field(default=30.0, gt=0)
     workers: dict[str, dict[str, str]] | None = None
-    """Base URLs by pool and worker name; left out, the executor reports where its workers are."""
     frontend: FrontendConfig | None = None
 
     def build(self, roles: Mapping[str, Role], endpoints: Endpoints | Urls) -> ScrapeSource:
