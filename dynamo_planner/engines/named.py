@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, GetJsonSchemaHandler, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, GetJsonSchemaHandler, ValidationInfo
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
@@ -56,6 +56,16 @@ WorkerVocabulary = Annotated[Vocabulary, BeforeValidator(_of_workers), _Named(wo
 FrontendVocabulary = Annotated[Vocabulary, BeforeValidator(_of_frontend), _Named(frontend_vocabularies)]
 """The vocabulary of what stands before the workers: the name of one, an engine of another package that has a single
 one, or a vocabulary of one's own."""
+
+
+def _with_workers(name: str) -> str:
+    if name not in worker_vocabularies():
+        raise ValueError(f"{name!r} is no engine with workers; those are {', '.join(worker_vocabularies())}")
+    return name
+
+
+WorkerEngine = Annotated[str, AfterValidator(_with_workers)]
+"""The name of an engine that has workers."""
 
 
 def with_custom_knobs(data: Any, context: Any, more: str) -> Any:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from pydantic import Field, ValidationInfo, model_validator
 
@@ -16,7 +16,7 @@ from dynamo_planner.core.policy import Policy
 from dynamo_planner.core.snapshot import Sla, Snapshot
 from dynamo_planner.core.values import FrozenMap
 from dynamo_planner.engines import Catalogue, Knob, catalogue
-from dynamo_planner.engines.named import with_custom_knobs
+from dynamo_planner.engines.named import WorkerEngine, with_custom_knobs
 from dynamo_planner.policies.knobs.candidates import Candidate, Wishes, candidates, over_the_gap
 from dynamo_planner.policies.knobs.looking import interval_s, pools_of, present_value, ready, ready_of, shape_of
 from dynamo_planner.policies.knobs.memory import Failure, KnobMemory, Trial
@@ -86,7 +86,7 @@ class KnobPolicy(Policy, kind="knobs"):
 
     sla: Sla
     profile: NamedProfile | None = None
-    engine: Literal["vllm", "sglang", "trtllm", "llamacpp"] | None = "vllm"
+    engine: WorkerEngine | None = "vllm"
     more: tuple[Knob, ...] = ()
     knobs: tuple[str, ...] | None = None
     gap_ms: float | None = Field(default=None, gt=0)
