@@ -16,7 +16,7 @@ from dynamo_planner.runtime.decision_log import Step
 from dynamo_planner.runtime.planner import Planner
 
 if TYPE_CHECKING:
-    from dynamo_planner.runtime.monitor import Monitor
+    from dynamo_planner.runtime.status_page import Monitor
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,7 @@ def running_service(config: RunConfig) -> Iterator[Service]:
 
 
 def _monitor(config: MonitoringConfig, interval_s: float, executor: Executor, started: ExitStack) -> Monitor:
-    from dynamo_planner.runtime.monitor import Monitor  # noqa: PLC0415  # needs the extra prometheus
-    from dynamo_planner.runtime.status_page import page  # noqa: PLC0415
+    from dynamo_planner.runtime.status_page import Monitor, page  # noqa: PLC0415  # needs the extra prometheus
 
     elects = executor if isinstance(executor, ElectsLeader) and executor.leading is not None else None
     monitor = Monitor(interval_s, None if elects is None else (lambda: bool(elects.leading)))

@@ -1,4 +1,4 @@
-"""What the loop did: a step, the log that a line of it goes to, and reading that log back."""
+"""The decision log: one line of JSON for each step of the loop, written and read back."""
 
 from __future__ import annotations
 
@@ -16,10 +16,16 @@ PRIVATE = 0o600
 
 
 class Step(Frozen):
-    """One turn of the loop: what was seen, what was decided, and what became of it.
+    """One turn of the loop.
 
-    ``advisory``: it was decided and recorded without acting, so there are no ``outcomes``. ``took_s`` is the time from
-    looking to the outcomes.
+    Args:
+        at_s: When it began (Unix seconds).
+        name: Name of the planner.
+        snapshot: What was observed.
+        decision: What was decided.
+        outcomes: The outcomes of its actions.
+        advisory: Whether it was recorded without acting, so that there are no outcomes (false).
+        took_s: Seconds from observing to the outcomes.
     """
 
     at_s: float

@@ -1,4 +1,4 @@
-"""Whether a planner's loop turns, and whether it sees and acts: what probes and people ask.
+"""Liveness and readiness of a planner, for probes and people.
 
 >>> health = Health(interval_s=10, clock=lambda: 100.0)
 >>> health.alive().ok, health.ready().ok
@@ -26,8 +26,16 @@ TROUBLES = {
 """The codes of a step in which the planner could not do its work, in words."""
 
 
-class Answer(Frozen):
-    """The answer to a probe, and what there is to say of it. Ages are in seconds; unknown ones are ``None``."""
+class ProbeResult(Frozen):
+    """The result of a probe.
+
+    Args:
+        ok: Whether the probe succeeds.
+        message: Why.
+        leader: Whether this planner leads; ``None`` without an election.
+        last_step_age_s: Seconds since the last step; ``None`` before the first.
+        last_successful_step_age_s: Seconds since the last step that succeeded; ``None`` before the first.
+    """
 
     ok: bool
     message: str
@@ -37,13 +45,17 @@ class Answer(Frozen):
 
 
 class Health:
-    """Fed with each step by :meth:`record`; asked from other threads.
+    """Liveness and readiness, from the steps given to :meth:`record`; read from other threads.
 
     *Alive* while steps are finished, whatever they find: a restart would not bring a metrics server back.
-    *Ready* while steps succeed, which is when source, executor and policy could all be asked, not all actions failed,
-    and the policy's state is in its file. Where several planners elect a leader, ``leading`` tells whether this one
-    leads. One that stands by observes and decides as the leader does, and is ready by the same rule, so that a rolling
-    update can wait for it. ``clock`` is monotonic.
+    *Ready* while steps succeed: source, executor and policy could all be called, not all actions failed, and the
+    policy's state is in its file. A planner that stands by observes and decides as the leader does, and is ready by the
+    same rule, so that a rolling update can wait for it.
+
+    Args:
+        interval_s: Seconds from one step to the next.
+        leading: Returns whether this planner leads, where several elect a leader.
+        clock: A monotonic clock, in seconds.
     """
 
     def __init__(
@@ -61,7 +73,7 @@ class Health:
         self._codes: tuple[str, ...] = ()
 
     def record(self, step: Step) -> None:
-        """Take a step in."""
+        """Record a step."""
         now_s = self._clock()
         codes = {reason.code for reason in step.decision.reasons} & TROUBLES.keys()
         if step.outcomes and all(outcome.status == "failed" for outcome in step.outcomes):
@@ -71,15 +83,15 @@ class Health:
         if not codes:
             self._succeeded_s = now_s
 
-    def alive(self) -> Answer:
+    def alive(self) -> ProbeResult:
         """Whether the loop turns, for ``/healthz``."""
         age_s = self._clock() - (self._began_s if self._stepped_s is None else self._stepped_s)
         if age_s > self._patience_s:
             return self._answer(False, f"no step was finished for {age_s:.0f} s: the loop is stuck")
         return self._answer(True, "the loop turns")
 
-    def ready(self) -> Answer:
-        """Whether it sees and acts, for ``/readyz``."""
+    def ready(self) -> ProbeResult:
+        """Whether steps succeed, for ``/readyz``."""
         since_s = self._succeeded_s
         if since_s is None:
             return self._answer(False, f"no step has succeeded yet{self._why()}")
@@ -89,12 +101,12 @@ class Health:
         return self._answer(True, f"the last step had trouble{self._why()}" if self._codes else "steps succeed")
 
     def _why(self) -> str:
-        told = ", ".join([f"{TROUBLES[code]} ({code})" for code in self._codes])
-        return f": {told}; the log says more" if told else ""
+        failed = ", ".join([f"{TROUBLES[code]} ({code})" for code in self._codes])
+        return f": {failed}; the log says more" if failed else ""
 
-    def _answer(self, ok: bool, message: str) -> Answer:
+    def _answer(self, ok: bool, message: str) -> ProbeResult:
         now_s = self._clock()
-        return Answer(
+        return ProbeResult(
             ok=ok,
             message=message,
             leader=self._leading() if self._leading is not None else None,

@@ -1,4 +1,4 @@
-"""The planner's own metrics for Prometheus: what it decided, why it held, what became of it, how long it took.
+"""The planner's own metrics for Prometheus: decisions, holds, reasons, outcomes and step durations.
 
 Counters and gauges are by pool. A held pool has no ``dynamo_planner_wanted_replicas``, and one that could not be read
 no ``dynamo_planner_replicas``: unknown is absent, never 0.
@@ -27,7 +27,7 @@ with needs_extra("prometheus"):
     from prometheus_client.process_collector import ProcessCollector
 
 STATES = ("ready", "starting", "failed", "draining", "target")
-"""The fields of :class:`Replicas` that ``dynamo_planner_replicas`` tells, as its label ``state``."""
+"""The fields of :class:`Replicas` that ``dynamo_planner_replicas`` has, as its label ``state``."""
 
 SERVICE = ""
 """The label ``pool`` of what is about the service as a whole."""
@@ -38,7 +38,7 @@ STEP_BUCKETS_S = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 class PlannerMetrics:
     """Metrics of one planner in a registry of its own, filled by :meth:`record` after each step.
 
-    ``leading`` tells whether this planner leads, where several elect a leader.
+    ``leading`` returns whether this planner leads, where several elect a leader.
     """
 
     def __init__(self, leading: Callable[[], bool] | None = None) -> None:
@@ -57,9 +57,7 @@ class PlannerMetrics:
         self._reasons = Counter(
             f"{prefix}reasons", "Reasons that bore on decisions, by code", ["pool", "code"], registry=own
         )
-        self._outcomes = Counter(
-            f"{prefix}outcomes", "What became of actions", ["pool", "kind", "status"], registry=own
-        )
+        self._outcomes = Counter(f"{prefix}outcomes", "Outcomes of actions", ["pool", "kind", "status"], registry=own)
         self._wanted = Gauge(
             f"{prefix}wanted_replicas",
             "Replicas that the last decision wants; absent while held",
@@ -68,12 +66,12 @@ class PlannerMetrics:
         )
         self._replicas = Gauge(
             f"{prefix}replicas",
-            "Replicas as the executor saw them; absent while unknown",
+            "Replicas as the executor observed them; absent while unknown",
             ["pool", "state"],
             registry=own,
         )
         self._took = Histogram(
-            f"{prefix}step_duration_seconds", "From looking to the outcomes", buckets=STEP_BUCKETS_S, registry=own
+            f"{prefix}step_duration_seconds", "From observing to the outcomes", buckets=STEP_BUCKETS_S, registry=own
         )
         self._last_step = Gauge(f"{prefix}last_step_timestamp_seconds", "When the last step began", registry=own)
         self._advisory = Gauge(f"{prefix}advisory", "1 while it decides without acting", registry=own)
@@ -89,7 +87,7 @@ class PlannerMetrics:
             leader.set_function(lambda: float(leading()))
 
     def record(self, step: Step) -> None:
-        """Take a step in."""
+        """Record a step."""
         snapshot, decision = step.snapshot, step.decision
         self._last_step.set(step.at_s)
         self._advisory.set(step.advisory)
@@ -117,12 +115,12 @@ class PlannerMetrics:
                 self._replicas.labels(pool, state).set(getattr(replicas, state))
 
     def reloaded(self, file: str, *, successful: bool) -> None:
-        """A file was read again, and taken over or not."""
+        """Record that a file was read again, and whether it was taken over."""
         self._reloads.labels(file).set(successful)
 
 
 def change_of(pool: str, decision: Decision) -> str:
-    """What a decision does to a pool's replicas: ``up``, ``down``, ``none`` or ``held``."""
+    """The change of a pool's replicas by a decision: ``up``, ``down``, ``none`` or ``held``."""
     for action in decision.actions:
         if isinstance(action, ScaleTo) and action.pool == pool:
             return "up" if action.expected is None or action.replicas > action.expected else "down"
@@ -130,5 +128,5 @@ def change_of(pool: str, decision: Decision) -> str:
 
 
 def held_because(pool: str, decision: Decision) -> str:
-    """The code of why a pool is held: that of the last reason about it."""
+    """The code of the last reason about a held pool."""
     return next((reason.code for reason in reversed(decision.reasons) if reason.pool == pool), "NoOpinion")

@@ -1,7 +1,7 @@
 """The loop: observe, decide, apply, record.
 
-It holds no rules of its own: a source and an executor say what is, a policy says what should be, and the loop keeps
-going whatever becomes of them. Whoever has a loop already calls :meth:`Planner.step` from it; under asyncio, as
+It has no rules of its own: a source and an executor report what is, a policy decides what should be, and the loop goes
+on when one of them fails. A program with a loop of its own calls :meth:`Planner.step` from it; under asyncio, as
 ``await asyncio.to_thread(planner.step)``.
 
 >>> from dynamo_planner.executors.dry_run import DryRunExecutor
@@ -35,16 +35,15 @@ from dynamo_planner.core.values import KnobValue
 from dynamo_planner.executors import Executor, ExecutorError, RecordsDecisions, ReportsKnobs, ReportsUnknown
 from dynamo_planner.runtime.decision_log import DecisionLog, Step
 from dynamo_planner.runtime.files import PlannerFiles
-from dynamo_planner.runtime.snapshot_builder import blind, merge
+from dynamo_planner.runtime.snapshot_builder import merge, without_metrics
 from dynamo_planner.runtime.state_file import DamagedStateError
-from dynamo_planner.runtime.ticker import Ticks, noting_signals
+from dynamo_planner.runtime.ticker import TickSchedule, stop_signals
 from dynamo_planner.sources import Source, SourceError
 
 logger = logging.getLogger(__name__)
 
 CLOCK_BACK_S = 60.0
-"""A clock that was set back by more than this has the policy start anew; by less, time stands still until it is made
-up for."""
+"""A clock that is set back by more resets the policy's state; by less, time stands still until the clock catches up."""
 
 LONGEST_MESSAGE = 500
 
@@ -52,22 +51,29 @@ LONGEST_MESSAGE = 500
 class Planner:
     """Every ``interval_s``: observe the source and the executor, let the policy decide, apply, record.
 
-    - ``log`` takes a line for each step (see :class:`DecisionLog`), ``state_file`` what the policy remembers, so that
-      a restart goes on from there. One that cannot be written is logged, and the loop goes on.
-    - ``advisory`` decides and records without acting.
-    - ``clock`` gives Unix seconds, ``sleep`` waits; ``name`` stands in the records and log lines.
+    A failure is a hold with a reason and a log line, never the end of the loop:
 
-    What goes wrong is a hold with a reason and a log line, never the end of the loop:
-
-    - ``SourceFailed``, ``ExecutorFailed``: one of them could not be read. The policy is not asked and every pool is
-      held; the guards that were put on it with ``|`` still have their say, so that a pin or a bound holds on a night
-      without metrics. What the policy remembers stays as it was.
-    - ``PolicyFailed``: the policy or a guard raised. Nothing is done.
+    - ``SourceFailed``, ``ExecutorFailed``: one of them could not be read. The policy does not decide and every pool is
+      held; the guards that were put on it with ``|`` still apply, so that a pin or a bound holds on a night without
+      metrics. The policy's state stays as it was.
+    - ``PolicyFailed``: the policy or a guard raised. No action is taken.
     - ``StateReset``: the state file was damaged (it is set aside under another name), or the clock was set back.
-    - ``StateFileFailed``, ``LogFailed``: what the policy remembers could not be written in this step, or the decision
-      log in the step before. The loop goes on; a planner that is started again would go on from an older state.
+    - ``StateFileFailed``, ``LogFailed``: the policy's state could not be written in this step, or the decision log in
+      the step before. The loop goes on; a planner that is restarted would go on from an older state.
 
     An executor that raises while it acts makes the outcome of each action ``failed``.
+
+    Args:
+        policy: Decides; a plain function of a snapshot will do.
+        source: Observes the metrics.
+        executor: Observes the replicas and acts.
+        interval_s: Seconds from one step to the next (10).
+        clock: Gives Unix seconds.
+        sleep: Waits for a number of seconds.
+        log: Takes a line for each step, see :class:`DecisionLog` (``None``: no log).
+        state_file: Keeps the policy's state, so that a restart goes on from there (``None``: in memory only).
+        advisory: Decide and record without acting (false).
+        name: Stands in the records and log lines.
     """
 
     def __init__(
@@ -98,7 +104,7 @@ class Planner:
         self._stepping = threading.Lock()
         self._state: State | None = None
         self._at_s: float | None = None
-        self._to_tell: list[Reason] = []
+        self._pending_reasons: list[Reason] = []
         self._continue_from_file()
 
     @property
@@ -114,16 +120,16 @@ class Planner:
         self._policy = as_policy(policy)
 
     def step(self) -> Step:
-        """One turn of the loop, now. Steps called at once from several threads follow one another."""
+        """One turn of the loop, now. Calls from several threads run one after the other."""
         with self._stepping:
             began_s = float(self._clock())
-            at_s = self._onward(began_s)
-            snapshot, troubles = self._look(at_s)
-            decision = self._decide(snapshot, troubles)
+            at_s = self._monotonic(began_s)
+            snapshot, failures = self._observe(at_s)
+            decision = self._decide(snapshot, failures)
             outcomes = self._act(decision.actions)
             self._at_s, self._state = at_s, decision.state
             decision = _because(decision, self._files.save(at_s, decision.state))
-            self._tell(decision, outcomes)
+            self._record_decision(decision, outcomes)
             step = Step(
                 at_s=at_s,
                 name=self.name,
@@ -133,7 +139,7 @@ class Planner:
                 advisory=self.advisory,
                 took_s=max(0.0, float(self._clock()) - began_s),
             )
-            self._to_tell.extend(self._files.log(step))
+            self._pending_reasons.extend(self._files.log(step))
             return step
 
     def run(self, stop: threading.Event | None = None, *, after: Callable[[Step], None] | None = None) -> None:
@@ -142,12 +148,12 @@ class Planner:
         The step in progress is finished; a second signal does what it would do without the planner. ``after`` is
         called with each step, between it and the next: to show it, or to set another policy.
         """
-        with noting_signals() as signalled:
+        with stop_signals() as signalled:
 
             def ended() -> bool:
                 return signalled() or (stop is not None and stop.is_set())
 
-            ticks = Ticks(self.interval_s, self._clock, self._sleep)
+            ticks = TickSchedule(self.interval_s, self._clock, self._sleep)
             while not ended():
                 step = self.step()
                 if after is not None:
@@ -159,12 +165,12 @@ class Planner:
             saved = self._files.load()
         except DamagedStateError as error:
             logger.error("%s: %s", self.name, error)  # noqa: TRY400  # the cause is in the message
-            self._to_tell.append(Reason(code="StateReset", message=f"{error}; the policy starts anew"))
+            self._pending_reasons.append(Reason(code="StateReset", message=f"{error}; the policy starts anew"))
         else:
             self._at_s, self._state = (saved.at_s, saved.state) if saved else (None, None)
 
-    def _onward(self, now_s: float) -> float:
-        """The clock, or the time of the last step where that is a little later: time goes one way for a policy."""
+    def _monotonic(self, now_s: float) -> float:
+        """The clock, or the time of the last step where that is a little later: no policy sees time go back."""
         last_s = self._at_s
         if last_s is None or now_s >= last_s:
             return now_s
@@ -172,18 +178,16 @@ class Planner:
         if last_s - now_s <= CLOCK_BACK_S:
             logger.warning("%s: %s: time stands still until that is made up for", self.name, back)
             return last_s
-        reason = Reason(
-            code="StateReset", message=f"{back}: what the policy remembers is of the future; it starts anew"
-        )
+        reason = Reason(code="StateReset", message=f"{back}: the policy's state is of the future; it starts anew")
         logger.warning("%s: %s", self.name, reason)
-        self._to_tell.append(reason)
+        self._pending_reasons.append(reason)
         self._state = None
         return now_s
 
-    def _look(self, at_s: float) -> tuple[Snapshot, tuple[Reason, ...]]:
-        """What there is to be seen, and what went wrong. The source is asked even where the executor failed, so that
-        its windows have no gap."""
-        troubles: list[Reason] = []
+    def _observe(self, at_s: float) -> tuple[Snapshot, tuple[Reason, ...]]:
+        """The snapshot, and the failures. The source is observed even if the executor failed, so that its windows have
+        no gap."""
+        failures: list[Reason] = []
         specs: Mapping[str, PoolSpec] = {}
         replicas: Mapping[str, Replicas | None] = {}
         unknown: Mapping[str, str] = {}
@@ -196,29 +200,29 @@ class Planner:
             if isinstance(self.executor, ReportsKnobs):
                 knobs = self.executor.knobs
         except Exception as error:
-            troubles.append(self._trouble("ExecutorFailed", "the executor could not be read", error))
+            failures.append(self._failure("ExecutorFailed", "the executor could not be read", error))
         try:
             snapshot = merge(at_s, specs, replicas, self.source.observe(at_s), unknown, knobs)
         except Exception as error:
-            trouble = self._trouble("SourceFailed", "the source could not be read", error)
-            snapshot = blind(at_s, specs, replicas, trouble.message, unknown)
-            troubles.append(trouble)
-        return snapshot, tuple(troubles)
+            failure = self._failure("SourceFailed", "the source could not be read", error)
+            snapshot = without_metrics(at_s, specs, replicas, failure.message, unknown)
+            failures.append(failure)
+        return snapshot, tuple(failures)
 
-    def _decide(self, snapshot: Snapshot, troubles: tuple[Reason, ...]) -> Decision:
+    def _decide(self, snapshot: Snapshot, failures: tuple[Reason, ...]) -> Decision:
         state, policy = self._state, self._policy
         try:
-            if troubles:
-                decision = _without_policy(policy, troubles).decide(snapshot)
+            if failures:
+                decision = _without_policy(policy, failures).decide(snapshot)
                 decision = decision.replace(state=state)
             else:
                 decision = _decision(policy.decide(snapshot, state))
         except Exception as error:
-            trouble = self._trouble("PolicyFailed", "the policy could not decide", error)
-            holds = (trouble.replace(pool=pool) for pool in snapshot.pools)
-            decision = Decision(at_s=snapshot.at_s, reasons=(*troubles, trouble, *holds), state=state)
-        told, self._to_tell = tuple(self._to_tell), []
-        return _because(decision, told)
+            failure = self._failure("PolicyFailed", "the policy could not decide", error)
+            holds = (failure.replace(pool=pool) for pool in snapshot.pools)
+            decision = Decision(at_s=snapshot.at_s, reasons=(*failures, failure, *holds), state=state)
+        pending, self._pending_reasons = tuple(self._pending_reasons), []
+        return _because(decision, pending)
 
     def _act(self, actions: Sequence[Action]) -> tuple[Outcome, ...]:
         if self.advisory or not actions:
@@ -227,35 +231,35 @@ class Planner:
             return ()
         try:
             outcomes = tuple(self.executor.apply(actions))
-            strangers = [outcome for outcome in outcomes if not isinstance(outcome, Outcome)]
-            if strangers:
-                raise TypeError(f"apply returned {strangers[0]!r}, which is no Outcome")
+            unexpected = [outcome for outcome in outcomes if not isinstance(outcome, Outcome)]
+            if unexpected:
+                raise TypeError(f"apply returned {unexpected[0]!r}, which is no Outcome")
         except Exception as error:
-            trouble = self._trouble("ExecutorFailed", "the executor could not act", error)
-            outcomes = tuple(Outcome(action=action, status="failed", message=trouble.message) for action in actions)
+            failure = self._failure("ExecutorFailed", "the executor could not act", error)
+            outcomes = tuple(Outcome(action=action, status="failed", message=failure.message) for action in actions)
         for outcome in outcomes:
             level = logging.INFO if outcome.status in {"applied", "unchanged"} else logging.WARNING
             logger.log(level, "%s: %s: %r %s", self.name, outcome.status, outcome.action, outcome.message)
         return outcomes
 
-    def _tell(self, decision: Decision, outcomes: tuple[Outcome, ...]) -> None:
+    def _record_decision(self, decision: Decision, outcomes: tuple[Outcome, ...]) -> None:
         if isinstance(self.executor, RecordsDecisions):
             try:
                 self.executor.tell(decision, outcomes)
             except Exception:
-                logger.exception("%s: the executor could not tell why it acted", self.name)
+                logger.exception("%s: the executor could not record the decision", self.name)
 
-    def _trouble(self, code: str, what: str, error: Exception) -> Reason:
-        """A reason for what was raised, which is logged: with its traceback where it is no documented error."""
+    def _failure(self, code: str, what: str, error: Exception) -> Reason:
+        """The reason for an exception, which is logged: with its traceback unless it is a documented error."""
         expected = isinstance(error, SourceError | ExecutorError)
-        said = str(error) if expected else f"{type(error).__name__}: {error}"
-        said = said if len(said) <= LONGEST_MESSAGE else f"{said[:LONGEST_MESSAGE]}..."
-        logger.error("%s: %s: %s", self.name, what, said, exc_info=None if expected else error)
-        return Reason(code=code, message=f"{what}: {said}")
+        detail = str(error) if expected else f"{type(error).__name__}: {error}"
+        detail = detail if len(detail) <= LONGEST_MESSAGE else f"{detail[:LONGEST_MESSAGE]}..."
+        logger.error("%s: %s: %s", self.name, what, detail, exc_info=None if expected else error)
+        return Reason(code=code, message=f"{what}: {detail}")
 
 
 def _mapping(what: str, value: Any, *types: type) -> Any:
-    """What an executor has returned, if it is a mapping from names to values of these types."""
+    """A mapping that an executor returned, checked to be from names to values of these types."""
     for name, entry in value.items():
         if not isinstance(name, str) or not isinstance(entry, types):
             raise TypeError(f"{what} of the executor has {name!r}: {entry!r}, which is no {types[0].__name__}")
@@ -273,17 +277,17 @@ def _decision(value: Any) -> Decision:
     return value
 
 
-class _Unasked(Policy, kind="unasked"):
-    """Stands in for a policy that cannot be asked, since there is nothing to ask it about: holds every pool."""
+class _HoldEveryPool(Policy, kind="unasked"):
+    """Holds every pool, in place of a policy that has no complete snapshot to decide on."""
 
-    troubles: tuple[Reason, ...]
+    failures: tuple[Reason, ...]
 
     def propose(self, snapshot: Snapshot, state: Any) -> tuple[Proposal, Any]:
-        why = "it could not be seen, so the policy was not asked"
-        return Proposal.hold(snapshot.pools, why, self.troubles[0].code).because(*self.troubles), state
+        why = "it could not be observed, so the policy did not decide"
+        return Proposal.hold(snapshot.pools, why, self.failures[0].code).because(*self.failures), state
 
 
-def _without_policy(policy: Policy, troubles: tuple[Reason, ...]) -> Policy:
+def _without_policy(policy: Policy, failures: tuple[Reason, ...]) -> Policy:
     """The guards of a policy around one that holds every pool."""
-    unasked = _Unasked(troubles=troubles)
-    return Guarded(policy=unasked, guards=policy.guards) if isinstance(policy, Guarded) else unasked
+    holding = _HoldEveryPool(failures=failures)
+    return Guarded(policy=holding, guards=policy.guards) if isinstance(policy, Guarded) else holding

@@ -1,7 +1,7 @@
-"""One snapshot out of what an executor knows (specs and replicas) and what a source saw (metrics).
+"""One snapshot from the specs and replicas of an executor and the metrics of a source.
 
->>> seen = Observation(pools={"decode": PoolMetrics(queued=3)})
->>> snapshot = merge(0.0, {"decode": PoolSpec(role="decode")}, {"decode": Replicas(ready=2)}, seen)
+>>> observation = Observation(pools={"decode": PoolMetrics(queued=3)})
+>>> snapshot = merge(0.0, {"decode": PoolSpec(role="decode")}, {"decode": Replicas(ready=2)}, observation)
 >>> snapshot.pools["decode"].replicas.ready, snapshot.pools["decode"].queued
 (2, 3.0)
 """
@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from dynamo_planner.core.snapshot import Observation, PoolMetrics, PoolSpec, PoolStatus, Replicas, Snapshot, Traffic
 from dynamo_planner.core.values import FrozenMap, KnobValue
 
-UNSEEN = PoolMetrics(observed_at_s=None)
-"""A pool that a source said nothing of: all of it unknown, and its age too."""
+UNREPORTED = PoolMetrics(observed_at_s=None)
+"""The metrics of a pool that a source did not report: all unknown, and their age too."""
 
-EMPTY = {"queued": 0.0, "running": 0.0, "kv_usage": 0.0, "coverage": 1.0}
-"""What is known of a pool without replicas."""
+IDLE = {"queued": 0.0, "running": 0.0, "kv_usage": 0.0, "coverage": 1.0}
+"""The metrics of a pool without replicas, which are known."""
 
 
 def merge(
@@ -30,41 +30,47 @@ def merge(
 ) -> Snapshot:
     """The snapshot of a model at ``at_s``: every pool of ``specs``, and none else.
 
-    A pool that was meant to have no replicas and has none ready is not unknown: nothing is queued, running or cached
-    in it, unless the source says otherwise. ``missing`` is the source's, with the pools and replicas that nobody told;
-    ``unknown`` is why, by pool, the executor could not tell the replicas, and ``knobs`` how those of each pool, and of
-    the service (``None``), are set.
+    A pool with a target of 0 and no ready replica is not unknown: nothing is queued, running or cached in it, unless
+    the source reports otherwise.
+
+    Args:
+        at_s: Time of the snapshot (Unix seconds).
+        specs: The pools.
+        replicas: Their replicas; ``None`` where they are unknown.
+        observation: The metrics. Its ``missing`` is complemented by the pools and replicas that were not reported.
+        unknown: Why replicas are unknown, by pool.
+        knobs: Values of the knobs, by pool; under ``None``, those of the service.
     """
     missing = dict(observation.missing)
     pools = {}
     for name, spec in specs.items():
-        present, seen = replicas.get(name), observation.pools.get(name, UNSEEN)
+        present, reported = replicas.get(name), observation.pools.get(name, UNREPORTED)
         asleep = present is not None and present.target == 0 and present.ready == 0
         if present is None:
             why = (unknown or {}).get(name, "the executor could not read them")
             missing.setdefault(f"pools.{name}.replicas", why)
         if asleep:
-            seen = _empty(at_s, seen)
-            missing = {field: why for field, why in missing.items() if not _is_told(name, field)}
+            reported = _idle(at_s, reported)
+            missing = {field: why for field, why in missing.items() if not _is_known_idle(name, field)}
         elif name not in observation.pools:
-            missing.setdefault(f"pools.{name}", "the source said nothing of this pool")
-        told = {field: getattr(seen, field) for field in seen.model_fields_set}
+            missing.setdefault(f"pools.{name}", "the source reported nothing of this pool")
+        metrics = {field: getattr(reported, field) for field in reported.model_fields_set}
         set_to = FrozenMap((knobs or {}).get(name, {}))
-        pools[name] = PoolStatus(spec=spec, replicas=present, knobs=set_to, **told)
+        pools[name] = PoolStatus(spec=spec, replicas=present, knobs=set_to, **metrics)
     service = (knobs or {}).get(None, {})
     return Snapshot(at_s=at_s, traffic=observation.traffic, pools=pools, knobs=service, missing=missing)
 
 
-def _is_told(pool: str, field: str) -> bool:
-    return field == f"pools.{pool}" or field in {f"pools.{pool}.{known}" for known in EMPTY}
+def _is_known_idle(pool: str, field: str) -> bool:
+    return field == f"pools.{pool}" or field in {f"pools.{pool}.{known}" for known in IDLE}
 
 
-def _empty(at_s: float, seen: PoolMetrics) -> PoolMetrics:
-    filled = {field: value for field, value in EMPTY.items() if getattr(seen, field) is None}
-    return seen.replace(**filled, observed_at_s=at_s)
+def _idle(at_s: float, reported: PoolMetrics) -> PoolMetrics:
+    filled = {field: value for field, value in IDLE.items() if getattr(reported, field) is None}
+    return reported.replace(**filled, observed_at_s=at_s)
 
 
-def blind(
+def without_metrics(
     at_s: float,
     specs: Mapping[str, PoolSpec],
     replicas: Mapping[str, Replicas | None],

@@ -1,4 +1,4 @@
-"""What the policy remembers, in a file, so that a loop that is started again goes on where it was."""
+"""The policy's state in a file, so that a planner that is restarted goes on where it stopped."""
 
 from __future__ import annotations
 

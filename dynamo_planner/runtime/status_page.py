@@ -1,7 +1,7 @@
-"""The planner's HTTP page: ``/metrics`` for Prometheus, ``/healthz`` and ``/readyz`` for probes.
+"""Monitoring of one planner, and its HTTP page: ``/metrics`` for Prometheus, ``/healthz`` and ``/readyz`` for probes.
 
-It has no authentication and says nothing secret; it listens on loopback unless told otherwise, as in a pod, where
-kubelet and Prometheus come from outside.
+The page has no authentication and shows nothing secret. It listens on loopback unless another host is given, as in a
+pod, where kubelet and Prometheus come from outside.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from dynamo_planner.core.extras import needs_extra
-from dynamo_planner.runtime.health import Answer, Health
+from dynamo_planner.runtime.decision_log import Step
+from dynamo_planner.runtime.health import Health, ProbeResult
+from dynamo_planner.runtime.metrics import PlannerMetrics
 
 with needs_extra("prometheus"):
     from prometheus_client import CollectorRegistry, make_wsgi_app
@@ -24,10 +26,26 @@ with needs_extra("prometheus"):
 logger = logging.getLogger(__name__)
 
 CLIENT_TIMEOUT_S = 10.0
-"""A client that says nothing for so long is hung up on."""
+"""The connection of a client that is silent for longer is closed (seconds)."""
 
 StartResponse = Callable[..., Any]
 App = Callable[[dict[str, Any], StartResponse], Iterable[bytes]]
+
+
+class Monitor:
+    """Metrics and health of a planner that steps every ``interval_s``.
+
+    ``leading`` returns whether this planner leads, where several elect a leader; it is called from other threads.
+    """
+
+    def __init__(self, interval_s: float, leading: Callable[[], bool] | None = None) -> None:
+        self.metrics = PlannerMetrics(leading)
+        self.health = Health(interval_s, leading)
+
+    def record(self, step: Step) -> None:
+        """Record a step."""
+        self.metrics.record(step)
+        self.health.record(step)
 
 
 class _Server(ThreadingMixIn, WSGIServer):
@@ -47,7 +65,7 @@ class _Handler(WSGIRequestHandler):
 
 @contextmanager
 def page(host: str, port: int, registry: CollectorRegistry, health: Health) -> Iterator[str]:
-    """Serve the page from a thread of its own; gives its URL. A ``port`` of 0 takes a free one.
+    """Serve the page from a thread of its own; gives its URL. With a ``port`` of 0 it takes a free one.
 
     Raises :class:`OSError` where it cannot listen there.
     """
@@ -76,13 +94,13 @@ def _app(registry: CollectorRegistry, health: Health) -> App:
         if path == "/metrics":
             return metrics(environ, start_response)
         if path in probes:
-            return _told(probes[path](), start_response)
+            return _respond(probes[path](), start_response)
         start_response("404 Not Found", [("Content-Type", "text/plain")])
         return [b"there are /metrics, /healthz and /readyz\n"]
 
     return app
 
 
-def _told(answer: Answer, start_response: StartResponse) -> Iterable[bytes]:
-    start_response("200 OK" if answer.ok else "503 Service Unavailable", [("Content-Type", "application/json")])
-    return [answer.model_dump_json().encode() + b"\n"]
+def _respond(result: ProbeResult, start_response: StartResponse) -> Iterable[bytes]:
+    start_response("200 OK" if result.ok else "503 Service Unavailable", [("Content-Type", "application/json")])
+    return [result.model_dump_json().encode() + b"\n"]

@@ -1,4 +1,4 @@
-"""When the loop turns, and what ends it."""
+"""The schedule of the loop's ticks, and the signals that end it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from types import FrameType
 
 SLICE_S = 0.1
-"""The longest sleep at a time, so that whoever asks for the end is heard."""
+"""The longest sleep at a time (seconds), so that a request to stop takes effect soon."""
 
 _LEFT_ALONE = (None, signal.SIG_IGN)
 """Handlers that stay: one that Python did not set and could not put back, and what ``nohup`` asks for."""
 
 
-class Ticks:
+class TickSchedule:
     """A schedule without drift: due every ``interval_s`` from the start on; what a long step missed is skipped."""
 
     def __init__(self, interval_s: float, clock: Callable[[], float], sleep: Callable[[float], None]) -> None:
@@ -40,8 +40,8 @@ class Ticks:
 
 
 @contextmanager
-def noting_signals() -> Iterator[Callable[[], bool]]:
-    """Whether SIGTERM or SIGINT has come. The second one does what it would have done without this.
+def stop_signals() -> Iterator[Callable[[], bool]]:
+    """Notice SIGTERM and SIGINT: gives a function that returns whether one came. A second one has its usual effect.
 
     Handlers are set in the main thread only, where Python allows it, and put back at the end.
     """

@@ -1,4 +1,4 @@
-"""State files and decision logs that version 0.1 wrote still load, and go on as they would have then."""
+"""State files, decision logs and records of local workers that version 0.1 wrote still load, and go on as then."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dynamo_planner.executors.circus.store import Store
 from dynamo_planner.runtime.decision_log import read_log
 from tests.golden.saved import KINDS, LOG, MORE, STATES, TICKS, Loop, after, policy_of, run
 
@@ -39,3 +40,13 @@ def test_a_decision_log_of_0_1_reads_and_replays() -> None:
         assert decision.targets == step.decision.targets
         assert decision.actions == step.decision.actions
         assert [reason.code for reason in decision.reasons] == [reason.code for reason in step.decision.reasons]
+
+
+def test_records_of_local_workers_of_0_1_load_and_are_written_alike(tmp_path: Path) -> None:
+    written = Path(__file__).with_name("circus_state_0_1.json").read_text()
+    store = Store(tmp_path, "saved")
+    store.file.touch(mode=0o600)
+    store.file.write_text(written)
+    records = store.load()
+    assert [worker.phase for worker in records.workers] == ["ready", "ready"]
+    assert json.loads(records.model_dump_json()) == json.loads(written)

@@ -14,8 +14,7 @@ import pytest
 
 from dynamo_planner import Planner
 from dynamo_planner.runtime.health import Health
-from dynamo_planner.runtime.monitor import Monitor
-from dynamo_planner.runtime.status_page import page
+from dynamo_planner.runtime.status_page import Monitor, page
 from tests.support.loop_parts import Clock, Cluster, Metrics, per_ten
 
 

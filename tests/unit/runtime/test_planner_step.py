@@ -276,7 +276,7 @@ def test_what_nobody_told_is_said_to_be_missing(clock: Clock, cluster: Cluster) 
     snapshot = Planner(lambda snapshot: {}, metrics, cluster, clock=clock).step().snapshot
     assert set(snapshot.pools) == {"workers", "others"}
     assert snapshot.pools["others"].observed_at_s is None
-    assert snapshot.missing["pools.others"] == "the source said nothing of this pool"
+    assert snapshot.missing["pools.others"] == "the source reported nothing of this pool"
     assert snapshot.missing["pools.others.replicas"] == "the executor could not read them"
 
 
