@@ -192,7 +192,7 @@ class _Fetch:
             raise FetchError(f"{self.name}: it answered {response.status}, not 200", body)
         encoding = response.headers.get("Content-Encoding", "identity")
         if encoding != "identity":
-            raise FetchError(f"{self.name}: the page is encoded as {encoding[:40]!r}, which was not asked for")
+            raise FetchError(f"{self.name}: the page is encoded as {encoding[:40]!r}, which was not requested")
         page = bytearray()
         while chunk := response.read(65_536, decode_content=False):
             page += chunk

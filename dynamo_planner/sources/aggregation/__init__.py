@@ -8,4 +8,22 @@ In the order of the data:
 - ``window`` -- the last seconds of each worker, and rates and distributions over several of them.
 - ``traffic`` -- a ``Traffic`` out of that: of a pool, of a frontend, of a service without a frontend.
 - ``pools`` -- the ``PoolMetrics`` of a pool: gauges, coverage, workers.
+
+From two pages of a worker to the metrics of its pool:
+
+>>> from dynamo_planner.engines.vllm import VLLM
+>>> from dynamo_planner.sources.aggregation.pools import pool_metrics
+>>> from dynamo_planner.sources.aggregation.sample import read_page
+>>> from dynamo_planner.sources.aggregation.window import WorkerHistory
+>>> worker = WorkerHistory("w0", window_s=30)
+>>> for at_s, running, ended in ((0, 4, 100), (10, 6, 150)):
+...     page = {"vllm:num_requests_running": {(): running}, "vllm:num_requests_waiting": {(): 0},
+...             "vllm:request_success_total": {(("finished_reason", "stop"),): ended}}
+...     worker.add(read_page(page, VLLM, at_s), previous_s=None)
+...     worker.observed = True
+>>> metrics, missing = pool_metrics([worker], at_s=10)
+>>> metrics.running, metrics.traffic.requests_per_s  # 50 ended and 2 more are running, in 10 s
+(6.0, 5.2)
+>>> missing["traffic", "isl"]
+'vllm:request_prompt_tokens is not on its page (w0)'
 """

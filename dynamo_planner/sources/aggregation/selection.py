@@ -58,14 +58,14 @@ def gauge_value(page: Page, metric: Gauge | Ratio | Product | Info) -> float:
         metric.names[0],
         metric.scale
         * (
-            _gauge_sum(page, metric, metric.names)
-            + sum(_gauge_sum(page, metric, names) for names in metric.plus)
-            - sum(_gauge_sum(page, metric, names) for names in metric.minus)
+            _across_series(page, metric, metric.names)
+            + sum(_across_series(page, metric, names) for names in metric.plus)
+            - sum(_across_series(page, metric, names) for names in metric.minus)
         ),
     )
 
 
-def _gauge_sum(page: Page, metric: Gauge, names: tuple[str, ...]) -> float:
+def _across_series(page: Page, metric: Gauge, names: tuple[str, ...]) -> float:
     name, series = _series(page, names, metric.where)
     values = list(_without_copies(name, series, metric.copies).values())
     if metric.across == "last" and values:

@@ -9,7 +9,7 @@ In the order in which a turn goes through them:
 - ``api`` -- the HTTP API: instant and range queries, errors and warnings.
 - ``access`` -- tokens, passwords, certificates.
 - ``answers`` -- the answers about one pool as histories of its workers, handed on to ``aggregation``.
-- ``moment`` -- the observation, or a snapshot of the past, from the answers about all pools.
+- ``model_answers`` -- the observation, or a snapshot of the past, from the answers about all pools.
 
 ``config``, ``scope``, ``promql`` and ``access`` need no extra, so that a configuration can be read without one.
 """

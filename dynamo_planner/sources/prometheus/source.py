@@ -16,12 +16,12 @@ from dynamo_planner.sources.aggregation.pools import WorkerNotes, notes_of
 from dynamo_planner.sources.prometheus.access import Access
 from dynamo_planner.sources.prometheus.answers import PoolAnswers, UnlabelledError, read_answers
 from dynamo_planner.sources.prometheus.api import PrometheusApi, QueryError, Vector
-from dynamo_planner.sources.prometheus.moment import FRONTEND, Moment
+from dynamo_planner.sources.prometheus.model_answers import FRONTEND, ModelAnswers
 from dynamo_planner.sources.prometheus.promql import QueryKey, presence_names, queries_of
 from dynamo_planner.sources.prometheus.scope import LabelMatchers, Scope
 
 MAX_STEPS_PER_QUERY = 500
-"""Moments of the past that are asked for in one range query; a server refuses more than 11,000."""
+"""Moments of the past in one range query; a server refuses more than 11,000."""
 
 
 @dataclass(frozen=True)
@@ -113,9 +113,9 @@ class PrometheusSource:
         """Observe the model as it was at ``at_s``. Raises :class:`SourceError` where no query is answered."""
         groups = self._detected(at_s)
         answers = self._api.instant(_queries(groups), at_s)
-        moment = self._moment(groups, answers, at_s)
-        self._last = {name: moment.answers[name] for name in self._roles if name in moment.answers}
-        return moment.observation(self._roles, at_s)
+        model = self._read(groups, answers, at_s)
+        self._last = {name: model.by_name[name] for name in self._roles if name in model.by_name}
+        return model.observation(self._roles, at_s)
 
     def history(self, pools: Mapping[str, PoolSpec], start_s: float, step_s: float, length: int) -> Iterator[Snapshot]:
         """Snapshots of ``length`` moments from ``start_s`` on, ``step_s`` apart; see :class:`HistorySource`."""
@@ -129,7 +129,7 @@ class PrometheusSource:
                     key: answer if isinstance(answer, QueryError) else answer.get(at_s, {})
                     for key, answer in answers.items()
                 }
-                yield self._moment(groups, then, at_s).snapshot(self._roles, pools, at_s)
+                yield self._read(groups, then, at_s).snapshot(self._roles, pools, at_s)
 
     def notes(self) -> dict[str, dict[str, WorkerNotes]]:
         """The engine of each worker of the last turn, and why it does not report what it does not, by pool and name."""
@@ -180,7 +180,7 @@ class PrometheusSource:
             scope = scope.replace(metric_labels=FrozenMap(own))
         return replace(group, vocabulary=vocabulary.for_role(role) if role else vocabulary, scope=scope)
 
-    def _moment(self, groups: Iterable[_TargetGroup], answers: GroupAnswers, at_s: float) -> Moment:
+    def _read(self, groups: Iterable[_TargetGroup], answers: GroupAnswers, at_s: float) -> ModelAnswers:
         read: dict[str, PoolAnswers] = {}
         missing: dict[str, str] = {}
         for group in groups:
@@ -194,7 +194,7 @@ class PrometheusSource:
                 read[group.name] = read_answers(own, group.vocabulary, group.scope, at_s)
             except UnlabelledError as error:
                 missing[field] = str(error)
-        return Moment(read, missing)
+        return ModelAnswers(read, missing)
 
 
 def _queries(groups: Iterable[_TargetGroup]) -> dict[tuple[str, QueryKey], str]:

@@ -1,4 +1,4 @@
-"""A fast parser of the Prometheus text format that reads only the samples asked for.
+"""A fast parser of the Prometheus text format that reads only the samples requested.
 
 Lines are selected by name. The labels of a series are parsed once and cached, since the same series is on every page of
 a worker. Unusual ones (escapes, for example) are left to the parser of ``prometheus_client``, which takes about 20
@@ -73,7 +73,7 @@ def parse_page(text: str, names: Set[str]) -> Page:
                 continue
         count += 1
         if count > MAX_SERIES:
-            raise ValueError(f"it has more than {MAX_SERIES} samples of the metrics asked for")
+            raise ValueError(f"it has more than {MAX_SERIES} samples of the metrics requested")
         series = page.get(name)
         if series is None:
             series = page[name] = {}

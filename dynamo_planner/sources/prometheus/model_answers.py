@@ -1,4 +1,4 @@
-"""A served model at one moment, from the answers about its pools and its frontends."""
+"""The answers of Prometheus about a whole model at one moment, as an observation or a snapshot."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ FRONTEND = "frontend"
 
 
 @dataclass(frozen=True)
-class Moment:
+class ModelAnswers:
     """The answers about a model at one moment.
 
     Args:
-        answers: by pool, and for the frontends.
+        by_name: by pool, and for the frontends.
         missing: for those that could not be read, why, by field of the observation.
     """
 
-    answers: Mapping[str, PoolAnswers]
+    by_name: Mapping[str, PoolAnswers]
     missing: Mapping[str, str]
 
     def observation(self, roles: Mapping[str, Role], at_s: float) -> Observation:
-        """The moment as a source observes it."""
+        """The model as a source observes it."""
         pools: dict[str, PoolMetrics] = {}
         missing = dict(self.missing)
         for name in roles:
@@ -48,20 +48,20 @@ class Moment:
         return Observation(traffic=traffic, pools=pools, missing=missing)
 
     def snapshot(self, roles: Mapping[str, Role], specs: Mapping[str, PoolSpec], at_s: float) -> Snapshot:
-        """The moment as a snapshot of the past; the workers with a recent sample are its ready replicas."""
+        """The model as a snapshot of the past; the workers with a recent sample are its ready replicas."""
         observation = self.observation(roles, at_s)
         pools = {}
         for name, spec in specs.items():
             metrics = observation.pools.get(name, PoolMetrics(observed_at_s=None))
-            replicas = Replicas(ready=len(self.answers[name].observed)) if name in self.answers else None
+            replicas = Replicas(ready=len(self.by_name[name].observed)) if name in self.by_name else None
             reported = {field: getattr(metrics, field) for field in PoolMetrics.model_fields}
             pools[name] = PoolStatus(spec=spec, replicas=replicas, **reported)
         return Snapshot(at_s=at_s, traffic=observation.traffic, pools=pools, missing=observation.missing)
 
     def _pool(self, name: str, at_s: float) -> tuple[PoolMetrics, MissingByPath]:
-        if name not in self.answers:
+        if name not in self.by_name:
             return PoolMetrics(observed_at_s=None), {}
-        pool = self.answers[name]
+        pool = self.by_name[name]
         metrics, missing = pool_metrics(pool.workers, at_s)
         changes: dict[str, Any] = {"observed_at_s": pool.observed_at_s}
         if metrics.traffic is not None:
@@ -74,12 +74,12 @@ class Moment:
 
     def _traffic(self, roles: Mapping[str, Role], at_s: float) -> tuple[Traffic, dict[str, str]]:
         """What clients saw: as the frontends report it, and what they do not report, as the workers do."""
-        workers = {name: self.answers[name].workers if name in self.answers else [] for name in roles}
+        workers = {name: self.by_name[name].workers if name in self.by_name else [] for name in roles}
         partial = service_traffic(workers, roles, at_s)
         missing = dict(partial.missing)
-        times = [self.answers[name].observed_at_s for name in roles if name in self.answers]
+        times = [self.by_name[name].observed_at_s for name in roles if name in self.by_name]
         traffic = partial.as_traffic(min((time for time in times if time is not None), default=None))
-        frontend = self.answers.get(FRONTEND)
+        frontend = self.by_name.get(FRONTEND)
         if frontend is None or not frontend.observed:
             return traffic, missing
         at_front = frontend_traffic(frontend.workers, at_s)
