@@ -13,10 +13,10 @@ ORDINARY = 100
 
 def examples(count: int = ORDINARY, suppress: Iterable[HealthCheck] = (), **options: Any) -> settings:
     """So many examples in the ordinary profile; in ``fast`` a tenth of them, in ``long`` ten times as many."""
-    profile = settings.default
-    assert profile is not None
-    return settings(
-        max_examples=max(5, round(count * profile.max_examples / ORDINARY)),
-        suppress_health_check=[*profile.suppress_health_check, *suppress],
-        **options,
-    )
+    checks = [*settings.default.suppress_health_check, *suppress] if settings.default else [*suppress]
+    return settings(max_examples=max(5, scaled(count)), suppress_health_check=checks, **options)
+
+
+def scaled(count: int) -> int:
+    """A count that grows and shrinks with the profile, for searches that are no hypothesis test themselves."""
+    return max(1, round(count * settings.default.max_examples / ORDINARY)) if settings.default else count

@@ -27,7 +27,7 @@ def files(tmp_path: Path) -> Path:
 @pytest.mark.slow
 def test_policies_are_compared_and_reported(files: Path) -> None:
     arguments = ["backtest", "--profile", PROFILE, "--trace", str(files / "trace.npz"), "--processes", "1"]
-    arguments += ["--policy", str(files / "static.json"), "--policy", str(files / "load.json"), "--oracle", "5"]
+    arguments += ["--policy", str(files / "static.json"), "--policy", str(files / "load.json"), "--oracle", "1"]
     arguments += ["--report", str(files / "out.html"), "--json", str(files / "out.json")]
     result = RUNNER.invoke(app, arguments)
     assert result.exit_code == 0, result.output

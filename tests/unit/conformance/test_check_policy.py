@@ -30,6 +30,7 @@ from dynamo_planner.guards import Bounds, GpuBudget, Override, Pending, Stabiliz
 from dynamo_planner.guards.bounds import PoolBounds
 from dynamo_planner.guards.override import Floor, Pause, Pin
 from dynamo_planner.policies import LoadPolicy
+from tests.support.laws import scaled
 
 LOAD = LoadPolicy()
 QUICK = LoadPolicy(adjustment_interval_s=10, decode_grace_intervals=0, prefill_trend_intervals=0)
@@ -94,7 +95,7 @@ def guarded(policy: Policy, *guards: Guard) -> Policy:
     ],
 )
 def test_what_keeps_the_laws_passes(policy: Any) -> None:
-    check_policy(policy)
+    check_policy(policy, examples=scaled(15))
 
 
 @pytest.mark.slow
@@ -120,13 +121,13 @@ def test_what_keeps_the_laws_passes(policy: Any) -> None:
     ids=lambda guard: guard.kind,
 )
 def test_each_guard_keeps_the_laws_after_policies_that_do(guard: Guard) -> None:
-    check_policy(highest(QUICK, ByRate()) | guard, examples=16)
+    check_policy(highest(QUICK, ByRate()) | guard, examples=scaled(6))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("policy", [LOAD, ByRate()])
 def test_all_guards_together_keep_the_laws(policy: Policy) -> None:
-    check_policy(guarded(policy, *ALL_GUARDS))
+    check_policy(guarded(policy, *ALL_GUARDS), examples=scaled(15))
 
 
 class RackLimit(Guard, kind="tests:rack_limit"):

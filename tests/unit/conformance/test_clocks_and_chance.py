@@ -23,6 +23,12 @@ from dynamo_planner.conformance import ConformanceError, check_policy
 pytestmark = pytest.mark.slow  # each is a search
 
 
+@pytest.fixture(autouse=True)
+def few_simplifications(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A law that is broken is found as surely; only the case that is shown is less simple."""
+    monkeypatch.setattr("dynamo_planner.conformance.check.SIMPLIFICATIONS", 5)
+
+
 class Reads(Policy, kind="reads"):
     """Replicas by requests per second, and by a number that it gets from elsewhere."""
 

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from dynamo_planner import (
     Dist,
-    KnobPolicy,
     LoadPolicy,
     PoolSpec,
     PoolStatus,
@@ -28,7 +27,7 @@ from dynamo_planner import (
 from dynamo_planner.conformance import check_policy
 from dynamo_planner.policies.knobs.analytic import largest_batch, largest_chunk, longest_local_prompt, work_of
 from tests.support.knob_service import LIVE, SLA, TICK_S, Latencies, Service, knob, restarting, tuner
-from tests.support.laws import examples
+from tests.support.laws import examples, scaled
 
 CHUNK, SEQS = "max_num_batched_tokens", "max_num_seqs"
 
@@ -260,16 +259,26 @@ def test_sla_policy_sizes_for_the_knobs_that_are_set() -> None:
     assert replicas(max_num_seqs=8) > replicas(max_num_seqs=64) == replicas()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("mode", ["aggregated", "disaggregated"])
-def test_it_keeps_the_laws(mode: str) -> None:
+def with_knobs(mode: str) -> Snapshot:
     roles = ("aggregated",) if mode == "aggregated" else ("prefill", "decode")
     knobs = {CHUNK: 2048, SEQS: 64}
     pools = {role: PoolStatus(spec=PoolSpec.model_validate({"role": role}), knobs=knobs) for role in roles}
-    service = Snapshot(at_s=0, pools=pools, knobs={} if len(roles) == 1 else {"max_local_prefill_length": 512})
+    return Snapshot(at_s=0, pools=pools, knobs={} if len(roles) == 1 else {"max_local_prefill_length": 512})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["aggregated", "disaggregated"])
+def test_it_keeps_the_laws(mode: str) -> None:
     profile = Profile.bundled("llama31-8b_h100_vllm_tp1")
-    check_policy(tuner(profile=profile), pools=service, examples=20)
-    check_policy(together(KnobPolicy(sla=SLA, profile=profile), LoadPolicy()), pools=service, examples=10)
+    check_policy(tuner(profile=profile), pools=with_knobs(mode), examples=scaled(10))
+    check_policy(together(tuner(), LoadPolicy()), pools=with_knobs(mode), examples=scaled(10))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("mode", ["aggregated", "disaggregated"])
+def test_restarts_keep_the_laws(mode: str) -> None:
+    """What a restart saves is sized anew at each tick: minutes, over all ticks that the check of the state takes."""
+    check_policy(together(restarting(), LoadPolicy()), pools=with_knobs(mode), examples=10)
 
 
 COSTS = st.lists(st.floats(50, 3000), min_size=11, max_size=11)

@@ -24,6 +24,7 @@ from dynamo_planner import (
 )
 from dynamo_planner.conformance import check_policy
 from dynamo_planner.policies.laws.hpa import HpaMetric
+from tests.support.laws import scaled
 
 SLA = Sla(ttft_ms=2000, itl_ms=50)
 RATE = (HpaMetric(name="requests_per_s", target=5), HpaMetric(name="requests", target=8))
@@ -46,7 +47,7 @@ LAWS: dict[str, Policy] = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LAWS)
 def test_the_laws_keep_the_laws(name: str) -> None:
-    check_policy(LAWS[name], examples=20)
+    check_policy(LAWS[name], examples=scaled(8))
 
 
 @pytest.mark.parametrize("name", LAWS)

@@ -6,6 +6,7 @@ import pytest
 
 from dynamo_planner import Profile, Sla, SlaPolicy
 from dynamo_planner.conformance import check_policy
+from tests.support.laws import scaled
 
 pytestmark = pytest.mark.slow  # a search
 
@@ -13,4 +14,4 @@ PROFILE = Profile.bundled("llama31-8b_h100_vllm_tp1")
 
 
 def test_it_keeps_the_laws_in_both_modes() -> None:
-    check_policy(SlaPolicy(sla=Sla(ttft_ms=1000, itl_ms=40), profile=PROFILE), examples=4)
+    check_policy(SlaPolicy(sla=Sla(ttft_ms=1000, itl_ms=40), profile=PROFILE), examples=scaled(2))

@@ -14,11 +14,12 @@ from scipy.stats import norm
 
 from dynamo_planner.sizing import Arrivals, PrefillQueue
 from dynamo_planner.sizing.queueing import erlang_c
+from tests.support.laws import scaled
 from tests.support.traffic import FAMILIES, mmpp, renewal
 
 Floats = npt.NDArray[np.float64]
 
-REQUESTS, CASES, ATTAINMENT = 100_000, 200, 0.99
+REQUESTS, CASES, ATTAINMENT = 100_000, min(scaled(60), 200), 0.99
 
 
 @njit(cache=True)

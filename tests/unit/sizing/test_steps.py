@@ -1,13 +1,12 @@
 """The number of decode and of aggregated replicas, judged by the exact simulation of :mod:`tests.support.steps`.
 
-A family has 200 cases with fixed seeds. ``SIZING_CASES`` says how many of them are run: 200 take about three minutes a
-family and mode on a core, so by default it is the first few, whose shares are coarse and held to less.
+A family has 200 cases with fixed seeds, which take about three minutes a family and mode on a core. ``tests/run long``
+runs them all; otherwise it is the first few, whose shares are coarse and held to less.
 """
 
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,12 +18,13 @@ from dynamo_planner import Profile, Sla
 from dynamo_planner.core.snapshot import Dist
 from dynamo_planner.profiles import MixedPoints
 from dynamo_planner.sizing import Arrivals, Load, PercentileSizing
+from tests.support.laws import scaled
 from tests.support.steps import Engine, Ints, serve
 from tests.support.traffic import FAMILIES, Floats, lognormal, mmpp, renewal
 
 REQUESTS, ATTAINMENT = 100_000, 0.99
 ALL = 200
-CASES = int(os.environ.get("SIZING_CASES", "8"))
+CASES = ALL if scaled(1) > 1 else 8
 
 Mode = Literal["decode", "aggregated"]
 MODES: tuple[Mode, ...] = ("decode", "aggregated")
