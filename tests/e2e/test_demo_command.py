@@ -162,7 +162,7 @@ def test_a_worker_killed_with_requests_fails_the_demo_and_it_says_which_failed(
     assert left_over(process, began) == []
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_it_with_nothing_left(
     start_demo: StartDemo, long_answers: Path, tmp_path: Path, number: signal.Signals, code: int
@@ -172,14 +172,14 @@ def test_a_signal_ends_it_with_nothing_left(
     began = family(process)
     assert len(began) >= 3  # the demo, its arbiter, a worker
     process.send_signal(number)
-    _, errors = process.communicate(timeout=40)
+    _, errors = process.communicate(timeout=120)
     assert process.returncode == code, errors
     assert f"ended by {number.name}" in errors
     assert not (tmp_path / "out/demo.png").exists()
     assert left_over(process, began) == []
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(180)
 def test_a_crash_in_between_leaves_nothing(start_demo: StartDemo, long_answers: Path) -> None:
     process = start_demo("--trace", str(long_answers))
     until(lambda: workers(process))
@@ -187,7 +187,7 @@ def test_a_crash_in_between_leaves_nothing(start_demo: StartDemo, long_answers: 
     assert process.stdout is not None
     process.stdout.close()  # what it prints next raises
     process.stdout = None
-    process.communicate(timeout=40)
+    process.communicate(timeout=120)
     assert process.returncode == 1
     assert left_over(process, began) == []
 

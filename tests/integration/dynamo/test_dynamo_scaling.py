@@ -26,14 +26,14 @@ from dynamo_planner.sources.scraping.frontend import FrontendSource
 from dynamo_planner.sources.scraping.source import ScrapeSource
 from tests.support.dynamo.service import Service
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(900)
 
 ISL, OSL = 100, 60
 CALM_S, BURST_S = 3.0, 6.0
 CALM_PER_S, BURST_PER_S = 2.0, 12.0
 STEPS_EVERY_S = 0.5
 SLOTS = 4
-SETTLES_WITHIN_S = 100.0
+SETTLES_WITHIN_S = 240.0
 
 ENGINE: dict[str, str | int | float] = {
     "max-num-seqs": SLOTS,

@@ -77,8 +77,8 @@ def test_answers_in_one_piece(start_worker: StartWorker, client: Client) -> None
 
 def test_latencies_are_those_of_the_engine_model(start_worker: StartWorker, client: Client) -> None:
     """The same requests through the engine alone, at the times when they were sent. One that comes a moment later may
-    wait for another step, so that single TTFTs differ by up to a step; means must agree. (They do to 5 ms on an idle
-    machine; on a busy one the client reads late, so that the best of three runs counts.)"""
+    wait for another step, so that single TTFTs differ by up to a step; a busy machine stalls some of them, but makes
+    none early. So the median is compared."""
     timing = LinearTiming(base_ms=20, prefill_ms_per_token=0.1, kv_ms_per_token=0.001)
     random = np.random.default_rng(2)
     arrivals = np.cumsum(random.exponential(0.05, 60))
@@ -95,24 +95,19 @@ def test_latencies_are_those_of_the_engine_model(start_worker: StartWorker, clie
             return await asyncio.gather(*jobs)
 
     worker = start_worker(timing)
+    answers = asyncio.run(scenario())
+    assert [len(answer.times) for answer in answers] == [osl for _, osl in lengths]
+    engine = Engine(EngineLimits(), timing)
+    order = sorted(zip(answers, lengths, strict=True), key=lambda sent: sent[0].sent_s)
+    modelled = [(answer, engine.submit(isl, osl, answer.sent_s)) for answer, (isl, osl) in order]
+    engine.advance(1e9)
     late_s, itl_ratio = [], []
-    for _ in range(3):
-        answers = asyncio.run(scenario())
-        engine = Engine(EngineLimits(), timing)
-        order = sorted(zip(answers, lengths, strict=True), key=lambda sent: sent[0].sent_s)
-        modelled = [engine.submit(isl, osl, answer.sent_s) for answer, (isl, osl) in order]
-        engine.advance(1e9)
-        assert [len(answer.times) for answer in answers] == [osl for _, osl in lengths]
-        ttft = np.mean([(request.first_token_s or 0) - request.arrival_s for request in modelled])
-        itl = np.mean(
-            [((request.finished_s or 0) - (request.first_token_s or 0)) / (request.osl - 1) for request in modelled]
-        )
-        late_s.append(np.mean([answer.ttft_s for answer in answers]) - ttft)
-        itl_ratio.append(np.mean([answer.itl_s for answer in answers]) / itl)
-        if late_s[-1] < 0.15 and itl_ratio[-1] < 1.15:
-            break
-    assert -0.02 < late_s[-1] < 0.15
-    assert itl_ratio[-1] == pytest.approx(1.0, abs=0.15)
+    for answer, request in modelled:
+        first_s, last_s = request.first_token_s or 0, request.finished_s or 0
+        late_s.append(answer.ttft_s - (first_s - request.arrival_s))
+        itl_ratio.append(answer.itl_s * (request.osl - 1) / (last_s - first_s))
+    assert -0.02 < np.median(late_s) < 0.05
+    assert np.median(itl_ratio) == pytest.approx(1.0, abs=0.1)
 
 
 def test_metrics_are_what_the_client_saw(start_worker: StartWorker, client: Client) -> None:

@@ -42,7 +42,7 @@ def test_a_signal_ends_a_process_after_its_step_and_a_restart_goes_on(number: si
                 assert process.stdout is not None
                 assert process.stdout.readline() == "looking\n"
                 process.send_signal(number)
-                rest, _ = process.communicate(timeout=20)
+                rest, _ = process.communicate(timeout=60)
             finally:
                 process.kill()
         assert (process.returncode, rest) == (0, "ended in good order\n")
@@ -67,7 +67,10 @@ def test_a_second_signal_ends_a_process_at_once(tmp_path: Path) -> None:
             process.send_signal(signal.SIGTERM)
             time.sleep(0.2)
             assert process.poll() is None
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(timeout=10) == -signal.SIGTERM
+            # Of two signals that are pending at once the system keeps one: the first may not have been handled yet.
+            while process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+                time.sleep(0.1)
+            assert process.returncode == -signal.SIGTERM
         finally:
             process.kill()

@@ -22,7 +22,7 @@ from dynamo_planner.executors.circus import CircusPool
 from dynamo_planner.executors.circus.ports import free_port
 from tests.support.model import write_model
 
-READY_WITHIN_S = 30.0
+READY_WITHIN_S = 120.0
 
 
 @dataclass(frozen=True)
