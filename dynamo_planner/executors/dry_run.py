@@ -1,4 +1,4 @@
-"""Acting on nothing: for trying out a policy and a source before anything may move."""
+"""Dry run: for trying out a policy and a source before anything is changed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ from dynamo_planner.executors.config import ExecutorConfig
 
 
 class DryRunExecutor:
-    """Says what it would do and does nothing; replicas stay as they were given.
+    """Reports what it would do and does nothing; replicas stay as they were given.
+
+    Args:
+        pools: What a replica of each pool is.
+        replicas: Replicas by pool; ``min_replicas`` where left out.
 
     >>> executor = DryRunExecutor({"decode": PoolSpec(role="decode")}, {"decode": 2})
     >>> executor.apply([ScaleTo(pool="decode", replicas=3, expected=2)])[0].message

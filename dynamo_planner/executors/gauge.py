@@ -1,7 +1,7 @@
-"""Publishing what is wanted as a gauge, for an HPA, KEDA or KServe to act upon (extra ``prometheus``).
+"""Desired replicas published as a gauge, for an HPA, KEDA or KServe to act upon (extra ``prometheus``).
 
-``dynamo_planner_desired_replicas{namespace,target,pool}`` is a number of replicas, so whoever reads it asks for a value
-of 1 per replica. What is unknown, or older than ``valid_s``, is absent and never 0: then who acts holds.
+``dynamo_planner_desired_replicas{namespace,target,pool}`` is a number of replicas, so the autoscaler's target is 1 per
+replica. What is unknown, or older than ``valid_s``, is absent and never 0: then the autoscaler holds.
 """
 
 from __future__ import annotations
@@ -32,24 +32,29 @@ class _Published(NamedTuple):
 
 
 class GaugeExecutor:
-    """Publishes wanted replicas in ``registry``, and leaves it to others to reach them.
+    """Publishes desired replicas, and leaves it to an autoscaler to reach them.
 
-    Without a ``registry`` it is registered by whoever serves the page. ``observed`` is an executor that is never acted
-    on: it reports what there really is, and is started and ended with this one. The
-    target of a pool is what was last published; at the start that is the target which it is first seen with, as if
-    that had been wanted all along, so that who acts is not left without a number while nothing is to change.
+    The target of a pool is what was last published; at the start that is the target first observed, as if it had been
+    desired all along, so that the autoscaler has a number while nothing is to change. A number is published as long as
+    the pool can be read, and for ``valid_s`` after that: a planner that is stuck, or has no data, does not go on
+    publishing an old one.
 
-    A number is published as long as the pool can be read, and for ``valid_s`` after that: a planner that is stuck,
-    or blind, does not go on telling an old one. ``namespace`` and ``target`` are the labels by which who acts finds it.
+    Args:
+        namespace: Label of the gauge, by which the autoscaler finds it.
+        target: Label of the gauge, by which the autoscaler finds it.
+        observed: Executor that reports the actual replicas. It never acts, and is started and ended with this one.
+        registry: Where the gauge is registered; ``None`` leaves that to the one that serves the page.
+        valid_s: Seconds that a number is published after the pool was last read (60).
+        clock: A monotonic clock, in seconds.
 
     >>> from dynamo_planner.executors.dry_run import DryRunExecutor
     >>> registry = CollectorRegistry()
-    >>> there = DryRunExecutor({"decode": PoolSpec(role="decode")}, {"decode": 2})
-    >>> gauge = GaugeExecutor("llm", "llama", there, registry)
+    >>> actual = DryRunExecutor({"decode": PoolSpec(role="decode")}, {"decode": 2})
+    >>> gauge = GaugeExecutor("llm", "llama", actual, registry)
     >>> gauge.observe()["decode"].target
     2
     >>> gauge.apply([ScaleTo(pool="decode", replicas=5, expected=2)])[0].message
-    'decode: 5 replicas are asked for, and no longer 2'
+    'decode: 5 replicas are requested, and no longer 2'
     >>> registry.get_sample_value(NAME, {"namespace": "llm", "target": "llama", "pool": "decode"})
     5.0
     >>> gauge.observe()["decode"]
@@ -90,18 +95,18 @@ class GaugeExecutor:
 
     @property
     def unknown(self) -> Mapping[str, str]:
-        """Why the replicas of a pool could not be told at the last look."""
+        """Why the replicas of a pool were unknown when they were last observed."""
         return self._observed.unknown if isinstance(self._observed, ReportsUnknown) else {}
 
     def observe(self) -> Mapping[str, Replicas | None]:
         """What there is, with what was last published as the target."""
-        seen = self._observed.observe()
+        actual = self._observed.observe()
         with self._lock:
-            for pool, replicas in seen.items():
+            for pool, replicas in actual.items():
                 if replicas is not None:
                     known = self._published.get(pool)
                     self._publish(pool, replicas.target if known is None else known.replicas)
-            return {pool: replicas and self._asked_for(pool, replicas) for pool, replicas in seen.items()}
+            return {pool: replicas and self._with_published_target(pool, replicas) for pool, replicas in actual.items()}
 
     def apply(self, actions: Sequence[Action]) -> tuple[Outcome, ...]:
         with self._lock:
@@ -119,7 +124,7 @@ class GaugeExecutor:
         return _Gauge(self).collect()
 
     def samples(self) -> Iterator[tuple[list[str], float]]:
-        """The labels and the value of each pool of which there is something to tell now."""
+        """The labels and the value of each pool with a valid number."""
         with self._lock:
             published, now_s = dict(self._published), self._clock()
         for pool, (replicas, until_s) in published.items():
@@ -135,31 +140,29 @@ class GaugeExecutor:
             return Outcome(action=action, status="refused", message=message)
         before = self._published[action.pool].replicas
         if action.expected not in {None, before}:
-            message = (
-                f"{action.pool} is asked for {before} and not {action.expected} replicas, which this was decided for"
-            )
+            message = f"{action.pool} requests {before} and not {action.expected} replicas, which this was decided for"
             return Outcome(action=action, status="refused", message=message)
         self._publish(action.pool, action.replicas)
         if before == action.replicas:
-            return Outcome(action=action, status="unchanged", message=f"{action.pool}: {before} replicas are asked for")
-        message = f"{action.pool}: {action.replicas} replicas are asked for, and no longer {before}"
+            return Outcome(action=action, status="unchanged", message=f"{action.pool}: {before} replicas are requested")
+        message = f"{action.pool}: {action.replicas} replicas are requested, and no longer {before}"
         return Outcome(action=action, status="applied", message=message)
 
     def _publish(self, pool: str, replicas: int) -> None:
         self._published[pool] = _Published(replicas, self._clock() + self._valid_s)
 
-    def _asked_for(self, pool: str, replicas: Replicas) -> Replicas:
+    def _with_published_target(self, pool: str, replicas: Replicas) -> Replicas:
         return replicas.replace(target=self._published[pool].replicas)
 
 
 class _Gauge(Collector):
-    """Asked at each scrape, so that what is no longer valid is gone without anybody's doing."""
+    """Collected at each scrape, so that what is no longer valid disappears by itself."""
 
     def __init__(self, executor: GaugeExecutor) -> None:
         self._executor = executor
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        family = GaugeMetricFamily(NAME, "Replicas that the planner wants; absent while unknown", labels=LABELS)
+        family = GaugeMetricFamily(NAME, "Replicas that the planner desires; absent while unknown", labels=LABELS)
         for labels, value in self._executor.samples():
             family.add_metric(labels, value)
         yield family

@@ -13,7 +13,7 @@ SLICE_S = 0.1
 """The longest sleep at a time (seconds), so that a request to stop takes effect soon."""
 
 _LEFT_ALONE = (None, signal.SIG_IGN)
-"""Handlers that stay: one that Python did not set and could not put back, and what ``nohup`` asks for."""
+"""Handlers that stay: one that Python did not set and could not put back, and the one that ``nohup`` sets."""
 
 
 class TickSchedule:

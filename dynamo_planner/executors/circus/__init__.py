@@ -17,7 +17,7 @@ __all__ = ["CircusExecutor", "CircusPool", "WorkerInfo"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the executor, and circus with it, only when it is asked for: configurations need only the pools."""
+    """Import the executor, and circus with it, only when it is used: configurations need only the pools."""
     if name != "CircusExecutor":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from dynamo_planner.executors.circus.executor import CircusExecutor  # noqa: PLC0415

@@ -1,13 +1,13 @@
 """Names of workers: ``{namespace}_{component}``, then ``{namespace}_{component}_1``, ``_2``, ...
 
-Circus tells watchers apart without regard to upper and lower case, and so do these functions.
+Circus ignores upper and lower case in the names of watchers, and so do these functions.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable
-from itertools import count
+from itertools import combinations, count
 
 NAMESPACE = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 COMPONENT = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$"
@@ -42,11 +42,7 @@ def check_components(components: Iterable[str]) -> None:
     ...
     ValueError: components 'decode' and 'decode_1' would name their workers alike: rename one of them
     """
-    seen = list(components)
-    for position, first in enumerate(seen):
-        for second in seen[position + 1 :]:
-            short, long = sorted((first.lower(), second.lower()), key=len)
-            if re.fullmatch(re.escape(short) + r"(_\d+)?", long):
-                raise ValueError(
-                    f"components {first!r} and {second!r} would name their workers alike: rename one of them"
-                )
+    for first, second in combinations(components, 2):
+        short, long = sorted((first.lower(), second.lower()), key=len)
+        if re.fullmatch(re.escape(short) + r"(_\d+)?", long):
+            raise ValueError(f"components {first!r} and {second!r} would name their workers alike: rename one of them")

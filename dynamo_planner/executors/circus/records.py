@@ -39,7 +39,7 @@ class WorkerRecord(Frozen):
         process: Its process, once that is known.
         graceful_timeout_s: Seconds from SIGTERM to SIGKILL.
         kill_at_s: When it is killed, if it drains (Unix seconds).
-        asked: The pids that SIGTERM was sent to.
+        asked: The pids that SIGTERM was sent to (named so in the state file).
         crashes: Number of ends without a request, since it last ran well (0).
         retry_at_s: When it is restarted, if it failed (Unix seconds).
         message: Why it failed.

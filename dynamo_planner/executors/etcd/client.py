@@ -1,4 +1,4 @@
-"""Reading a key of etcd, and replacing its value if nobody else has: the JSON gateway of etcd 3.4 and later."""
+"""Keys of etcd, read and replaced by compare and swap, through the JSON gateway of etcd 3.4 and later."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MOST_OF_A_REFUSAL = 300
 
 
 class EtcdError(ExecutorError):
-    """etcd did not answer, or not with what it was asked for; the message says where, and what to do."""
+    """etcd did not answer, or refused a request; the message says where, and what to do."""
 
 
 class Entry(NamedTuple):
@@ -30,10 +30,14 @@ class Entry(NamedTuple):
 
 
 class Etcd:
-    """One member of an etcd cluster, or a proxy before it; ``url`` is its client URL.
+    """One member of an etcd cluster, or a proxy before it. A token that expired is renewed.
 
-    With ``user`` and ``password`` it authenticates, and again when the token has expired. ``tls`` is for ``https``,
-    with a client certificate where etcd asks for one.
+    Args:
+        url: Its client URL.
+        user: Name to authenticate with, together with ``password``; ``None`` is no authentication.
+        password: The password of ``user``.
+        tls: Context for ``https``, with a client certificate where etcd requires one; ``None`` is the default context.
+        timeout_s: Seconds that a request waits for an answer (3).
     """
 
     def __init__(
@@ -45,7 +49,7 @@ class Etcd:
         tls: ssl.SSLContext | None = None,
         timeout_s: float = 3.0,
     ) -> None:
-        """Raises ``ValueError`` for a URL that is none, and for one of ``user`` and ``password`` alone."""
+        """Raises ``ValueError`` for an invalid URL, and for one of ``user`` and ``password`` alone."""
         if not url.startswith(("http://", "https://")) or "@" in url:
             raise ValueError(f"url: {url.rpartition('@')[2]!r} is not the http:// or https:// URL of an etcd member")
         if (user is None) != (password is None):
@@ -57,22 +61,22 @@ class Etcd:
 
     def get(self, key: str) -> Entry | None:
         """The entry of a key, or ``None`` where there is none. Raises :class:`EtcdError`."""
-        found = self._ask("/v3/kv/range", {"key": _encoded(key.encode())}).get("kvs") or []
+        found = self._request("/v3/kv/range", {"key": _encoded(key.encode())}).get("kvs") or []
         return Entry(base64.b64decode(found[0].get("value", "")), int(found[0]["mod_revision"])) if found else None
 
     def replace(self, key: str, value: bytes, revision: int) -> bool:
-        """Give a key another value, if it still has that of ``revision``; whether it had. Raises :class:`EtcdError`."""
+        """Replace the value of ``revision``; returns whether the key still had it. Raises :class:`EtcdError`."""
         name = _encoded(key.encode())
         unchanged = {"key": name, "target": "MOD", "result": "EQUAL", "mod_revision": str(revision)}
         put = {"request_put": {"key": name, "value": _encoded(value), "ignore_lease": True}}
-        answer = self._ask("/v3/kv/txn", {"compare": [unchanged], "success": [put]})
+        answer = self._request("/v3/kv/txn", {"compare": [unchanged], "success": [put]})
         return bool(answer.get("succeeded", False))
 
     def close(self) -> None:
         """Close its connections."""
         self._pool.clear()
 
-    def _ask(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    def _request(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         if self._login is not None and self._token is None:
             self._token = str(self._post("/v3/auth/authenticate", self._login)[1].get("token"))
         status, answer = self._post(path, body)
@@ -80,28 +84,28 @@ class Etcd:
             self._token = str(self._post("/v3/auth/authenticate", self._login)[1].get("token"))
             status, answer = self._post(path, body)
         if status != OK:
-            raise EtcdError(f"etcd at {self.url} refused {path}: {status}: {_said(answer)}")
+            raise EtcdError(f"etcd at {self.url} refused {path}: {status}: {_refusal(answer)}")
         return answer
 
     def _post(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         headers = {"Content-Type": "application/json", **({"Authorization": self._token} if self._token else {})}
         try:
             answer = self._pool.request("POST", f"{self.url}{path}", body=json.dumps(body), headers=headers)
-            told = json.loads(answer.data)
+            content = json.loads(answer.data)
         except (HTTPError, OSError) as error:
-            raise EtcdError(f"etcd at {self.url} does not answer: {error}: see that its url is right") from error
+            raise EtcdError(f"etcd at {self.url} does not answer: {error}: check its url") from error
         except ValueError as error:
             raise EtcdError(f"what answers at {self.url} is not etcd's JSON gateway: {answer.status}") from error
-        if not isinstance(told, dict):
+        if not isinstance(content, dict):
             raise EtcdError(f"what answers at {self.url} is not etcd's JSON gateway: {answer.status}")
         if path.startswith("/v3/auth") and answer.status != OK:
-            raise EtcdError(f"etcd at {self.url} did not take the user and password: {_said(told)}")
-        return answer.status, told
+            raise EtcdError(f"etcd at {self.url} did not take the user and password: {_refusal(content)}")
+        return answer.status, content
 
 
 def _encoded(text: bytes) -> str:
     return base64.b64encode(text).decode()
 
 
-def _said(answer: dict[str, Any]) -> str:
+def _refusal(answer: dict[str, Any]) -> str:
     return str(answer.get("message") or answer.get("error") or answer)[:_MOST_OF_A_REFUSAL]

@@ -1,4 +1,4 @@
-"""When prefill stays local: the keys that Dynamo's disaggregated router watches, and an executor with them beside it.
+"""Knobs of Dynamo's disaggregated router, which say when prefill stays local: keys in etcd that the router watches.
 
 =================  ==========================================================  =====================================
 router             key                                                         value
@@ -9,7 +9,7 @@ Rust (0.2-0.9)     ``public/components/disagg_router/models/chat/MODEL``       J
                                                                                it; other fields are left as they are
 =================  ==========================================================  =====================================
 
-A key that is not there is not made: the router writes it when it starts, and without one there is nobody to obey.
+A key that does not exist is not created: the router writes it when it starts, and without a router it has no effect.
 """
 
 from __future__ import annotations
@@ -33,7 +33,13 @@ KNOBS = {name: catalogue("dynamo")[name] for name in (LOCAL_PREFILL, PREFILL_QUE
 
 
 class RouterKnobs:
-    """The knobs of the router of a ``namespace``, or of the one of a ``model``: give one of the two."""
+    """The knobs of one router.
+
+    Args:
+        etcd: The etcd that the router watches.
+        namespace: Namespace of a Python router; give either this or ``model``.
+        model: Model of a Rust router.
+    """
 
     def __init__(self, etcd: Etcd, *, namespace: str | None = None, model: str | None = None) -> None:
         """Raises ``ValueError`` where both are given, or none."""
@@ -49,7 +55,7 @@ class RouterKnobs:
         self._is_json = model is not None
 
     def read(self) -> dict[str, KnobValue]:
-        """The knobs that there are keys of. Raises :class:`EtcdError`."""
+        """The knobs whose keys exist. Raises :class:`EtcdError`."""
         values: dict[str, KnobValue] = {}
         for knob, key in self._keys.items():
             entry = self._etcd.get(key)
@@ -59,15 +65,15 @@ class RouterKnobs:
 
     def _value(self, knob: str, key: str, entry: Entry) -> int:
         try:
-            said = json.loads(entry.value)[knob] if self._is_json else entry.value.decode().strip()
-            if isinstance(said, bool):
+            number = json.loads(entry.value)[knob] if self._is_json else entry.value.decode().strip()
+            if isinstance(number, bool):
                 raise TypeError
-            return int(said)
+            return int(number)
         except (ValueError, KeyError, TypeError):
-            raise EtcdError(f"{key} is {entry.value[:80]!r}, which says no {knob}: mend it or delete it") from None
+            raise EtcdError(f"{key} is {entry.value[:80]!r}, which has no {knob}: correct or delete it") from None
 
-    def turn(self, action: SetKnob) -> Outcome:
-        """Write a value if it is what was expected, in the router's own format, and say what became of it."""
+    def set_knob(self, action: SetKnob) -> Outcome:
+        """Write a value in the router's own format if the present one is as expected, and report the outcome."""
         key = self._keys.get(action.knob)
         if key is None:
             message = f"the router has no knob {action.knob!r}; there are {', '.join(self._keys)}"
@@ -84,17 +90,17 @@ class RouterKnobs:
             if action.expected is not None and action.expected != present:
                 message = f"{action.knob} is {present}, not {action.expected}, which this was decided for"
                 return Outcome(action=action, status="refused", message=message)
-            written = self._etcd.replace(key, self._said(entry, action.knob, int(action.value)), entry.revision)
+            written = self._etcd.replace(key, self._encoded(entry, action.knob, int(action.value)), entry.revision)
         except KnobError as error:
             return Outcome(action=action, status="refused", message=str(error))
         except EtcdError as error:
             return Outcome(action=action, status="failed", message=str(error))
         message = f"{action.knob} {present} -> {action.value}"
         if not written:
-            message = f"somebody else wrote {key} meanwhile, the next tick looks again"
+            message = f"{key} was written by another client meanwhile, the next tick tries again"
         return Outcome(action=action, status="applied" if written else "refused", message=message)
 
-    def _said(self, entry: Entry, knob: str, value: int) -> bytes:
+    def _encoded(self, entry: Entry, knob: str, value: int) -> bytes:
         if not self._is_json:
             return str(value).encode()
         fields: dict[str, Any] = {**json.loads(entry.value), knob: value}
@@ -102,7 +108,12 @@ class RouterKnobs:
 
 
 class WithRouter:
-    """An executor, with the router's knobs as those of the service."""
+    """An executor, with the router's knobs as those of the service.
+
+    Args:
+        executor: Acts on everything else.
+        router: The knobs of the router.
+    """
 
     def __init__(self, executor: Executor, router: RouterKnobs) -> None:
         self.executor, self.router = executor, router
@@ -115,7 +126,7 @@ class WithRouter:
 
     @property
     def knobs(self) -> Mapping[str | None, Mapping[str, KnobValue]]:
-        """The knobs of its pools, and of the service as they were at the last look."""
+        """The knobs of its pools, and of the service as they were last read."""
         own = self.executor.knobs if isinstance(self.executor, ReportsKnobs) else {}
         return {**own, None: self._values}
 
@@ -137,12 +148,12 @@ class WithRouter:
         """Knobs of the service go to the router, everything else to the executor."""
         others = iter(self.executor.apply([action for action in actions if not _is_of_service(action)]))
         return tuple(
-            self.router.turn(action) if isinstance(action, SetKnob) and action.pool is None else next(others)
+            self.router.set_knob(action) if isinstance(action, SetKnob) and action.pool is None else next(others)
             for action in actions
         )
 
     def tell(self, decision: Decision, outcomes: tuple[Outcome, ...]) -> None:
-        """Hand on to the executor, if it tells why it acted."""
+        """Pass the decision on, if the executor records decisions."""
         if isinstance(self.executor, RecordsDecisions):
             self.executor.tell(decision, outcomes)
 

@@ -38,7 +38,7 @@ BUSY = (429, 500, 502, 503, 504)
 LONGEST_PAUSE_S = 10.0
 """A server that requests a longer pause (``Retry-After``) is left alone until the next tick."""
 
-_CHUNK = 500  # what kubectl asks for at a time
+_CHUNK = 500  # as many as kubectl requests at a time
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
@@ -73,7 +73,7 @@ class ApiError(ExecutorError):
 
 
 class _Patience(urllib3.Retry):
-    """Retries that honour ``Retry-After`` up to :data:`LONGEST_PAUSE_S`, and give up where it asks for more."""
+    """Retries that honour ``Retry-After`` up to :data:`LONGEST_PAUSE_S`, and give up where it is longer."""
 
     def increment(self, method: Any = None, url: Any = None, response: Any = None, *rest: Any, **named: Any) -> Self:
         if response is not None and (self.get_retry_after(response) or 0.0) > LONGEST_PAUSE_S:
@@ -96,8 +96,13 @@ _READING = _Patience(
 class Api:
     """An API server, as reached with one set of credentials.
 
-    Reads are retried where the server is busy or a connection breaks; writes are not, since only a fresh read tells
-    what became of them. Each request waits ``timeout_s`` at most for an answer.
+    Reads are retried where the server is busy or a connection breaks; writes are not, since only another read shows
+    their effect.
+
+    Args:
+        client: The official client, with its credentials and connections.
+        namespace: Default namespace (``"default"``).
+        timeout_s: Seconds that a request waits for an answer (10).
     """
 
     def __init__(self, client: ApiClient, namespace: str = "default", *, timeout_s: float = 10.0) -> None:

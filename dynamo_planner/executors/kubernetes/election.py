@@ -5,7 +5,7 @@ long it may be silent, changed only by compare and swap, and judged by each cand
 the record change, since clocks of machines differ.
 
 The leader stops writing two thirds into the lease after it began its
-last renewal; a candidate takes a lease over only after it has seen no renewal for longer than that.
+last renewal; a candidate takes a lease over only after it has observed no renewal for longer than that.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class Election:
         try:
             self._note(self._write(lease, holder=self.identity))
         except ApiError as error:
-            if error.status == 409:  # another candidate was faster; the next look shows who
+            if error.status == 409:  # another candidate was faster; the next campaign shows who
                 self._held_until_s = 0.0
                 return
             raise

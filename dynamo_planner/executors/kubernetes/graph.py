@@ -9,8 +9,8 @@ early ``v1beta1``   ``spec.services``, a map                 ``subComponentType`
 ``v1alpha1``        ``spec.services``, a map                 as above                        1
 ==================  =======================================  ==============================  =====================
 
-The shape is told by what the spec has, since both versions once had ``services``. What a missing ``replicas`` means is
-what Dynamo's own planner takes it for: 0 since ``spec.components`` (1.x), 1 before (0.x).
+The shape shows in the fields of the spec, since both versions once had ``services``. A missing ``replicas`` means what
+Dynamo's own planner takes it for: 0 since ``spec.components`` (1.x), 1 before (0.x).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a pool on Kubernetes is: which object holds its replicas, and what one replica is."""
+"""Configuration of a pool on Kubernetes: the object that holds its replicas, and what one replica is."""
 
 from __future__ import annotations
 
@@ -23,15 +23,20 @@ WORKLOADS = {
 
 
 WITH_TEMPLATES = ("Deployment", "StatefulSet")
-"""Workloads of one pod template, whose controllers replace pods when it changes."""
+"""Workloads with one pod template, whose controllers replace the pods when it changes."""
 
 
 class GraphTarget(Frozen):
     """A component of a DynamoGraphDeployment.
 
-    ``component`` left out is the one whose type says the role of the pool: ``type`` of ``spec.components``,
-    ``subComponentType`` or ``componentType`` of ``spec.services``. Its GPUs per replica are taken from the status or
-    the resources of the graph, where the ``spec`` of the pool does not say them.
+    Its GPUs per replica are taken from the status or the resources of the graph, unless the ``spec`` of the pool has
+    them.
+
+    Args:
+        kind: ``DynamoGraphDeployment``.
+        name: Name of the graph.
+        component: Name of the component; ``None`` is the one whose type (``type`` of ``spec.components``,
+            ``subComponentType`` or ``componentType`` of ``spec.services``) is the role of the pool.
     """
 
     kind: Literal["DynamoGraphDeployment"] = "DynamoGraphDeployment"
@@ -58,10 +63,17 @@ class WorkloadTarget(Frozen):
 
 
 class CustomTarget(Frozen):
-    """Anything else that has a scale subresource.
+    """Any other object with a scale subresource.
 
-    How many replicas are ready is its ``status.readyReplicas`` or ``availableReplicas``, and where it has neither,
-    what the pods say that the selector of its scale names.
+    Its ready replicas are ``status.readyReplicas`` or ``availableReplicas``; where it has neither, its pods are
+    counted, by the selector of its scale.
+
+    Args:
+        kind: Kind of the object.
+        group: Its API group.
+        version: Its API version.
+        plural: Plural of the kind, as in its URL.
+        name: Name of the object.
     """
 
     kind: str = Field(min_length=1)
@@ -95,15 +107,20 @@ Target = Annotated[
 class KubernetesPool(Frozen):
     """A pool of identical replicas on Kubernetes.
 
-    A pod that cannot be scheduled, whose image cannot be pulled or whose container keeps crashing counts as starting
-    for ``failed_after_s``, which is the time that a cluster autoscaler may take to bring a node; then as failed.
-    Workers are scraped at the port that the annotation ``prometheus.io/port`` of their pod says, else at
-    ``metrics_port``.
+    The values of its knobs are those of the arguments and variables in the manifest. A change that is not in effect
+    after ``rolls_within_s``, or whose pods cannot start, is rolled back.
 
-    ``knobs`` names what may be set of the engine, by the standard names of the catalogue of ``engine`` and of
-    ``more_knobs``; the values are those of the arguments and variables in the manifest (of ``container``; left out, of
-    the one called ``main``, or the only one). A change that is not in effect after ``rolls_within_s``, or whose pods
-    cannot start, is taken back.
+    Args:
+        spec: What a replica is.
+        target: The object that holds the replicas.
+        failed_after_s: Seconds for which a pod that cannot start (unschedulable, image not to be pulled, crashing)
+            counts as starting, then as failed; the time that a cluster autoscaler may take to add a node (600).
+        metrics_port: Port of the workers' metrics, unless their pods have the annotation ``prometheus.io/port`` (8000).
+        engine: Engine whose catalogue the knobs are from; ``None`` is none.
+        knobs: Names of the knobs that may be set, from the catalogue of ``engine`` and from ``more_knobs``.
+        more_knobs: Knobs beside those of the catalogue.
+        container: Name of the engine's container; ``None`` is ``main``, or the only one.
+        rolls_within_s: Seconds within which a changed knob must be in effect (1800).
 
     >>> KubernetesPool(spec=PoolSpec(role="decode"), target={"kind": "Deployment", "name": "vllm"}).target
     WorkloadTarget(kind='Deployment', name='vllm')
@@ -136,5 +153,5 @@ class KubernetesPool(Frozen):
 
     @property
     def catalogue(self) -> Catalogue:
-        """The knobs that its engine has."""
+        """The knobs of its engine."""
         return catalogue(self.engine, self.more_knobs)

@@ -68,7 +68,7 @@ def count_replicas(
     """The replicas of a pool.
 
     Replicas that are neither ready nor failed are starting: those of which there are pods since these were created,
-    the others since ``target_since_s``, when the target was first seen. ``groups`` is ``None`` where pods cannot be
+    the others since ``target_since_s``, when the target was first observed. ``groups`` is ``None`` where pods cannot be
     listed: then since when is unknown, and nothing is known to have failed or to be draining.
 
     Raises :class:`ReplicasUnknownError` where neither the object nor its pods count the ready ones.

@@ -60,7 +60,7 @@ def _rollout(obj: KubeObject) -> str | None:
 
 
 def _rollout_of_deployment(obj: KubeObject) -> str | None:
-    """Replicas of an older template, as ``kubectl rollout status`` looks for them."""
+    """Replicas of an older template, as ``kubectl rollout status`` counts them."""
     replicas, updated = obj["status"].get("replicas", 0), obj["status"].get("updatedReplicas", 0)
     return f"{updated} of {replicas} replicas are updated" if updated < replicas else None
 

@@ -84,7 +84,7 @@ def value_of(etcd: Etcd, key: str) -> str:
 
 def turn(router: RouterKnobs | WithRouter, value: Any, knob: str = LENGTH, expected: Any = None) -> Outcome:
     action = SetKnob(knob=knob, value=value, expected=expected)
-    return router.turn(action) if isinstance(router, RouterKnobs) else router.apply([action])[0]
+    return router.set_knob(action) if isinstance(router, RouterKnobs) else router.apply([action])[0]
 
 
 def test_the_python_router_has_a_decimal_number_in_a_key_for_each_knob(etcd: Etcd) -> None:
@@ -124,7 +124,7 @@ def test_what_somebody_else_writes_in_between_is_not_lost(etcd: Etcd, monkeypatc
         patched.setattr(etcd, "get", get_then_somebody_writes)
         outcome = turn(router, 512)
     assert outcome.status == "refused"
-    assert f"somebody else wrote {key} meanwhile" in outcome.message
+    assert f"{key} was written by another client meanwhile" in outcome.message
     assert value_of(etcd, key) == "700"
     assert turn(router, 512, expected=1000).message == f"{LENGTH} is 700, not 1000, which this was decided for"
 
@@ -133,7 +133,7 @@ def test_what_somebody_else_writes_in_between_is_not_lost(etcd: Etcd, monkeypatc
     ("stored", "value", "status", "message"),
     [
         (None, 512, "refused", "there is no key /three/disagg_router/max_local_prefill_length: the router writes it"),
-        ("many", 512, "failed", "is b'many', which says no max_local_prefill_length: mend it or delete it"),
+        ("many", 512, "failed", "is b'many', which has no max_local_prefill_length: correct or delete it"),
         ("1000", -1, "refused", "max_local_prefill_length is -1; it must be from 0 to 131072: take 0"),
         ("1000", 1.5, "refused", "it goes in steps of 1: take 2"),
     ],
