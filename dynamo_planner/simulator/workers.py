@@ -11,63 +11,14 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 
 from dynamo_planner.core.snapshot import Replicas
 from dynamo_planner.simulator.backends import ObjectBackend
-from dynamo_planner.simulator.engine.request import NONE
+from dynamo_planner.simulator.pool import SimulatedPool, SimulatedWorker
 from dynamo_planner.simulator.results import ReplicaCounts, WorkerLifecycle
-from dynamo_planner.simulator.setup import ClusterSetup, PoolSetup
-
-
-@dataclass(eq=False)
-class SimulatedWorker:
-    """A worker that has its GPUs.
-
-    Args:
-        lifecycle: when it was launched, ready and so on.
-        requested_s: when it was asked for, in seconds of the trace.
-        state: ``starting``, ``ready``, ``draining`` or ``failed``.
-        place: its place in the world once it is ready.
-    """
-
-    lifecycle: WorkerLifecycle
-    requested_s: float
-    state: str = "starting"
-    place: int = NONE
-
-
-@dataclass
-class SimulatedPool:
-    """The workers of a pool.
-
-    Args:
-        name: its name.
-        setup: what it is made of.
-        place: its place in the world.
-        target: how many replicas it is to have.
-        workers: its workers in the order of their launches.
-        pending: launches that wait for GPUs: when each was asked for.
-        replicas: what an executor observes, until something changes.
-    """
-
-    name: str
-    setup: PoolSetup
-    place: int
-    target: int
-    workers: list[SimulatedWorker] = field(default_factory=list)
-    pending: list[float] = field(default_factory=list)
-    replicas: Replicas | None = None
-
-    def count(self, state: str) -> int:
-        """How many workers are in a state: starting, ready, draining or failed."""
-        return sum(worker.state == state for worker in self.workers)
-
-    def in_state(self, state: str) -> list[SimulatedWorker]:
-        """The workers in a state, oldest first."""
-        return [worker for worker in self.workers if worker.state == state]
+from dynamo_planner.simulator.setup import ClusterSetup
 
 
 class SimulatedFleet:
@@ -140,18 +91,7 @@ class SimulatedFleet:
 
     def replicas(self, name: str, origin_s: float) -> Replicas:
         """What an executor observes of a pool, with times counted from ``origin_s``."""
-        pool = self.pools[name]
-        if pool.replicas is None:
-            since = sorted([worker.requested_s for worker in pool.in_state("starting")] + pool.pending)
-            pool.replicas = Replicas(
-                ready=pool.count("ready"),
-                starting=len(since),
-                starting_since_s=tuple(origin_s + since_s for since_s in since),
-                failed=pool.count("failed"),
-                draining=pool.count("draining"),
-                target=pool.target,
-            )
-        return pool.replicas
+        return self.pools[name].observe(origin_s)
 
     def gpus_held(self) -> int:
         """The GPUs that workers hold now."""
@@ -302,8 +242,4 @@ class SimulatedFleet:
     def _changed(self, pool: SimulatedPool, at_s: float) -> None:
         self._replace_next(pool, at_s)
         pool.replicas = None
-        starting = pool.count("starting") + len(pool.pending)
-        counts = ReplicaCounts(
-            at_s, pool.name, pool.count("ready"), starting, pool.count("draining"), pool.count("failed"), pool.target
-        )
-        self.timeline.append(counts)
+        self.timeline.append(pool.counts(at_s))

@@ -72,7 +72,13 @@ class Request:
 
 
 class Event(NamedTuple):
-    """Something that happened to a request."""
+    """An event of a request.
+
+    Args:
+        at_s: when it happened, on the caller's clock.
+        kind: its first token came, its last one did, or it lost its KV cache.
+        request: the request.
+    """
 
     at_s: float
     kind: Literal["first_token", "finished", "preempted"]

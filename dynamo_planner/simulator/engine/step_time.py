@@ -18,7 +18,13 @@ from dynamo_planner.profiles.profile import Profile
 
 
 class Line(NamedTuple):
-    """A step takes ``ms``, and ``ms_per_kv_token`` more per KV token more, up to below ``until_kv_tokens``."""
+    """A straight piece of step times over KV tokens.
+
+    Args:
+        ms: the duration of the step in question.
+        ms_per_kv_token: what each KV token more adds.
+        until_kv_tokens: the KV level at which the piece ends, itself not in it.
+    """
 
     ms: float
     ms_per_kv_token: float
@@ -84,6 +90,11 @@ class GridTiming:
     The function is evaluated at the corners of cells of ``prefill_cell_tokens`` by ``kv_cell_tokens``, for each batch
     size, and only once for each corner; what it does inside a cell is replaced by straight lines between the corners.
     So a slow function does not make a slow engine.
+
+    Args:
+        step_ms: the duration of a step, in ms.
+        kv_cell_tokens: the width of a cell in KV tokens.
+        prefill_cell_tokens: the width of a cell in prompt tokens; 64 by default.
 
     Raises ``ValueError`` where ``step_ms`` gives a duration that is not a finite number above 0.
 

@@ -56,6 +56,8 @@ def test_a_history_is_a_trace_too(files: Path) -> None:
         (["-r", "no-such-profile", "--trace", "trace.npz"], "--profile: 'no-such-profile' is not bundled"),
         (["-r", PROFILE, "--trace", "missing.npz"], "missing.npz"),
         (["-r", PROFILE, "--trace", "trace.npz", "--from-s", "1000"], "no request from 1000"),
+        (["-r", PROFILE, "--trace", "trace.npz", "--trace-format", "azure"], "trace.npz: not an Azure CSV"),
+        (["-r", PROFILE, "--trace", "trace.npz", "--trace-format", "x:Y"], "a kind of your own, which is not allowed"),
     ],
 )
 def test_what_is_wrong_is_told(
