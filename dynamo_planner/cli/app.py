@@ -1,4 +1,4 @@
-"""The commands, and how their errors are told."""
+"""The ``dynamo-planner`` commands, and how their errors are reported."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ app = typer.Typer(
 
 
 @contextmanager
-def told_errors() -> Iterator[None]:
-    """Errors that a user can mend are told on standard error, without a traceback."""
+def reported_errors() -> Iterator[None]:
+    """Errors that a user can mend go to standard error, without a traceback."""
     try:
         yield
     except ConfigError as error:
@@ -57,8 +57,8 @@ def told_errors() -> Iterator[None]:
         raise typer.Exit(FAILED) from error
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(wanted: bool) -> None:
+    if wanted:
         typer.echo(f"dynamo-planner {dynamo_planner.__version__}")
         raise typer.Exit
 
@@ -89,10 +89,10 @@ def decide(
 
     Example: `dynamo-planner decide --policy policy.json snapshot.json`
     """
-    with told_errors():
+    with reported_errors():
         built = load_policy(policy, allow_custom=allow_custom_kinds)
-        seen = validated(Snapshot, _read_json(snapshot), "snapshot")
-        decision = built.decide(seen, read_data(state) if state else None)
+        observed = validated(Snapshot, _read_json(snapshot), "snapshot")
+        decision = built.decide(observed, read_data(state) if state else None)
     typer.echo(decision.explain() if explain else decision.model_dump_json(indent=2))
 
 
@@ -111,7 +111,7 @@ def validate(config: Annotated[Path, typer.Argument(help="A configuration of `ru
 
     Example: `dynamo-planner validate planner.yaml`
     """
-    with told_errors():
+    with reported_errors():
         load_config(config)
     typer.echo(f"{config}: ok")
 
@@ -150,7 +150,7 @@ def run(
     from dynamo_planner.config.reload import Reloader  # noqa: PLC0415  # loads what only `run` needs
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    with told_errors():
+    with reported_errors():
         running = load_config(config)
         with running_service(running) as service:
             service.planner.advisory = advisory or running.advisory
@@ -172,7 +172,7 @@ def explain(
 
     Example: `dynamo-planner explain --changes --last 5 decisions.jsonl`
     """
-    with told_errors():
+    with reported_errors():
         steps = deque((step for step in read_log(log) if _concerns(step, pool, changes)), maxlen=last)
     for step in steps:
         typer.echo(explained(step, pool))
@@ -203,14 +203,14 @@ def explained(step: Step, pool: str | None = None) -> str:
 
 
 def _add(command: Callable[..., None]) -> None:
-    """Register a command of another file, with its errors told as those of the others."""
+    """Register a command of another file, with its errors reported as those of the others."""
 
     @wraps(command)
-    def told(*args: Any, **kwargs: Any) -> None:
-        with told_errors():
+    def reporting(*args: Any, **kwargs: Any) -> None:
+        with reported_errors():
             command(*args, **kwargs)
 
-    app.command()(told)
+    app.command()(reporting)
 
 
 app.command()(demo)

@@ -104,7 +104,7 @@ def demo(
     if engine is EngineKind.LLAMACPP and policy is PolicyKind.SLA:
         raise typer.BadParameter("llama.cpp tells no lengths and has no profile here: use load", param_hint="--policy")
     try:
-        from dynamo_planner.demo.run import Asked, perform  # noqa: PLC0415
+        from dynamo_planner.demo.run import DemoOptions, run_demo  # noqa: PLC0415
         from dynamo_planner.demo.scenario import from_file, generated  # noqa: PLC0415
         from dynamo_planner.workloads.trace import TraceError  # noqa: PLC0415
     except MissingExtraError as error:
@@ -113,7 +113,7 @@ def demo(
         scenario = generated(seed) if trace is None else from_file(trace, from_s, to_s, speed, seed)
     except TraceError as error:
         raise typer.BadParameter(str(error), param_hint="--trace") from error
-    asked = Asked(
+    options = DemoOptions(
         scenario=scenario,
         engine=engine.value,
         disaggregated=disaggregated,
@@ -126,7 +126,7 @@ def demo(
         picture=picture,
     )
     try:
-        code = perform(asked, Console())
+        code = run_demo(options, Console())
     except (ExecutorError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(FAILED) from error

@@ -1,4 +1,4 @@
-"""The commands that look after the local backend: ``status``, ``stop`` and ``doctor``."""
+"""Commands for the local backend: ``status``, ``stop`` and ``doctor``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ``queries`` command: what is asked of Prometheus, to be tried there."""
+"""The ``queries`` command: the PromQL that a Prometheus source sends."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
-from dynamo_planner.cli.where import Config, EngineName, Labels, Model, Prometheus, WindowS, WorkerLabel, where
+from dynamo_planner.cli.target import Config, EngineName, Labels, Model, Prometheus, WindowS, WorkerLabel, target_of
 from dynamo_planner.config.problems import ConfigError, problems_at
 
 NOWHERE = "http://127.0.0.1"
-"""A server that is not asked anything, where the engine is given."""
+"""A server that gets no request, because the engine is given."""
 
 
 def queries(
@@ -23,28 +23,30 @@ def queries(
     worker_label: WorkerLabel = None,
     engine: EngineName = None,
     window_s: WindowS = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object: by pool, and what is told.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object: by pool and quantity.")] = False,
 ) -> None:
-    """Print what is asked of Prometheus, in PromQL: to be tried there, or put on a dashboard.
+    """Print the queries that a Prometheus source sends, to try them there or put them on a dashboard.
 
-    The server is asked only to find out the engine; with `--engine`, or one in the configuration, it is not.
+    The server is contacted only to find out the engine; with `--engine`, or one in the configuration, it is not.
 
     Example: `dynamo-planner queries --engine vllm --label namespace=llm --label 'pod=~llama-.*'`
     """
-    looked = where(config, prometheus or (NOWHERE if engine else None), label, model, worker_label, engine, window_s)
-    if looked.prometheus is None:
+    target = target_of(
+        config, prometheus or (NOWHERE if engine else None), label, model, worker_label, engine, window_s
+    )
+    if target.prometheus is None:
         raise ConfigError(["queries are for Prometheus: name its --prometheus, or the --engine of the workers"])
     with problems_at("source"):
-        source = looked.prometheus.build(looked.roles)
-    asked = {
+        source = target.prometheus.build(target.roles)
+    by_pool = {
         pool: {".".join(filter(None, ask)): query for ask, query in queries.items()}
-        for pool, queries in source.queries(None if looked.prometheus.engine else time.time()).items()
+        for pool, queries in source.queries(None if target.prometheus.engine else time.time()).items()
     }
     if as_json:
-        typer.echo(json.dumps(asked, indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(by_pool, indent=2, ensure_ascii=False))
         return
-    for pool, of_pool in asked.items():
+    for pool, of_pool in by_pool.items():
         typer.echo(f"# {pool}")
-        for told, query in of_pool.items():
-            typer.echo(f"\n# {told}\n{query}")
+        for quantity, query in of_pool.items():
+            typer.echo(f"\n# {quantity}\n{query}")
         typer.echo()

@@ -59,11 +59,11 @@ def _load(panel: Any, recording: Recording, end_s: float) -> None:
     edges = np.arange(0.0, end_s + BIN_S, BIN_S)
     arrivals, _ = np.histogram(recording.due_s, edges)
     panel.stairs(arrivals / BIN_S, edges, fill=True, color=LOAD, alpha=0.35, label="arrivals")
-    if recording.foretold:
-        at_s = [foretold.at_s for foretold in recording.foretold]
+    if recording.forecast_points:
+        at_s = [forecast_points.at_s for forecast_points in recording.forecast_points]
         for label, style, values in (
-            ("forecast", "-", [foretold.expected_per_s for foretold in recording.foretold]),
-            ("planned for", ":", [foretold.planned_per_s for foretold in recording.foretold]),
+            ("forecast", "-", [forecast_points.expected_per_s for forecast_points in recording.forecast_points]),
+            ("planned for", ":", [forecast_points.planned_per_s for forecast_points in recording.forecast_points]),
         ):
             panel.plot(at_s, values, linestyle=style, color=LIMIT, linewidth=1.2, label=label)
     panel.set_title("Load", **_TITLE)
@@ -109,21 +109,21 @@ def _latency(panel: Any, recording: Recording, name: str, field: str) -> None:
 
 def _replicas(panel: Any, recording: Recording, pool: str) -> None:
     at_s = [sample.at_s for sample in recording.samples]
-    seen = [sample.pools[pool] for sample in recording.samples]
+    pool_samples = [sample.pools[pool] for sample in recording.samples]
     panel.stackplot(
         at_s,
-        [one.ready for one in seen],
-        [one.starting for one in seen],
-        [one.draining for one in seen],
+        [one.ready for one in pool_samples],
+        [one.starting for one in pool_samples],
+        [one.draining for one in pool_samples],
         colors=[READY, STARTING, DRAINING],
         labels=["ready", "starting", "draining"],
         step="post",
         alpha=0.85,
         linewidth=0,
     )
-    panel.step(at_s, [one.target for one in seen], where="post", color=TARGET, linewidth=1.3, label="target")
+    panel.step(at_s, [one.target for one in pool_samples], where="post", color=TARGET, linewidth=1.3, label="target")
     _decisions(panel, [move for move in recording.moves if move.pool == pool])
-    top = max([1, *(one.ready + one.starting + one.draining for one in seen)])
+    top = max([1, *(one.ready + one.starting + one.draining for one in pool_samples)])
     panel.set_ylim(0, top + 0.9)
     panel.yaxis.set_major_locator(MaxNLocator(integer=True))
     panel.set_title(f"Workers of pool '{pool}'", **_TITLE)

@@ -61,7 +61,7 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True)
-class Foretold:
+class ForecastPoint:
     """What a policy expected the arrival rate to be at a time, and what it planned for."""
 
     at_s: float
@@ -80,4 +80,4 @@ class Recording:
     first_tokens: list[tuple[float, float]] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
     moves: list[Move] = field(default_factory=list)
-    foretold: list[Foretold] = field(default_factory=list)
+    forecast_points: list[ForecastPoint] = field(default_factory=list)

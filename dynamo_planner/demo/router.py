@@ -182,7 +182,7 @@ class Router:
         return answer
 
     async def _least_loaded(self, stage: str, refused: set[str]) -> str:
-        """The worker to try next. Where all refused, they are asked again after the next look at who is ready."""
+        """The worker to try next. Where all refused, they are tried again once the list of ready workers is renewed."""
         self.held += 1
         try:
             while not (urls := [url for url in self._known.get(stage, {}).values() if url not in refused]):

@@ -1,30 +1,38 @@
-"""From what a user asked for to an exit code: set a demo up, run it, and tell what came of it."""
+"""A demo from start to end: workers up, the trace replayed while the planner scales, workers down, a summary."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import indent
 
 from rich.console import Console
 
+from dynamo_planner.core.policy import Policy
 from dynamo_planner.core.snapshot import Sla
+from dynamo_planner.demo.load import LoadClient, Request
 from dynamo_planner.demo.picture import draw
 from dynamo_planner.demo.record import Recording
-from dynamo_planner.demo.report import report
+from dynamo_planner.demo.router import Router
 from dynamo_planner.demo.scenario import Scenario
-from dynamo_planner.demo.screen import screen_for
-from dynamo_planner.demo.show import Show
+from dynamo_planner.demo.screen import Screen, screen_for
 from dynamo_planner.demo.simulated import simulated_stage
 from dynamo_planner.demo.stage import POLICIES, Stage
-from dynamo_planner.demo.summary import Summary, summarize
+from dynamo_planner.demo.summary import Summary, summarize, summary_text
+from dynamo_planner.demo.watch import Watch
+from dynamo_planner.executors import ExecutorError
+from dynamo_planner.executors.circus import CircusExecutor, CircusPool
+from dynamo_planner.runtime.planner import Planner
+from dynamo_planner.sources.scraping.source import ScrapeSource
 
 DONE, FAILED, SIGNALLED = 0, 1, 128
 """Exit codes; ended by a signal, it is the last one plus the signal's number, as shells have it."""
@@ -35,9 +43,22 @@ DECISIONS, NUMBERS, PICTURE, LOG = "decisions.jsonl", "summary.json", "demo.png"
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
+DECIDES_EVERY_S = 1.0
+WINDOW_S = 5.0
+"""Over which rates and means of the workers' metrics are taken."""
+
+LOOKS_EVERY_S = 0.1
+STARTS_WITHIN_S = 30.0
+SETTLES_WITHIN_S = 20.0
+"""How long the workers may take to go once the replay is over."""
+
+LASTS_AT_MOST_S = 108.0
+"""From the start of the first worker; what is not answered by then is lost."""
+
+
 @dataclass(frozen=True)
-class Asked:
-    """What a user asked for; ``ttft_ms`` and ``itl_ms`` are ``None`` where the engines' own will do."""
+class DemoOptions:
+    """The options of a demo; ``ttft_ms`` and ``itl_ms`` are ``None`` where the engines' own will do."""
 
     scenario: Scenario
     engine: str
@@ -51,52 +72,54 @@ class Asked:
     picture: bool
 
 
-def perform(asked: Asked, console: Console) -> int:
+def run_demo(options: DemoOptions, console: Console) -> int:
     """Run a demo and return its exit code. Raises :class:`ExecutorError` where its workers cannot be started."""
-    with STAGES[asked.engine](asked) as stage:
+    with STAGES[options.engine](options) as stage:
         sla = Sla(
-            ttft_ms=stage.sla.ttft_ms if asked.ttft_ms is None else asked.ttft_ms,
-            itl_ms=stage.sla.itl_ms if asked.itl_ms is None else asked.itl_ms,
+            ttft_ms=stage.sla.ttft_ms if options.ttft_ms is None else options.ttft_ms,
+            itl_ms=stage.sla.itl_ms if options.itl_ms is None else options.itl_ms,
             attainment=stage.sla.attainment,
         )
-        show = Show(
-            recording=Recording(asked.scenario.title, sla, tuple(request.due_s for request in stage.requests)),
+        demo = Demo(
+            recording=Recording(options.scenario.title, sla, tuple(request.due_s for request in stage.requests)),
             requests=stage.requests,
-            length_s=asked.scenario.length_s,
+            length_s=options.scenario.length_s,
             pools=stage.pools,
-            policy=POLICIES[asked.policy](asked.interval_s, stage),
-            decision_log=asked.out / DECISIONS,
+            policy=POLICIES[options.policy](options.interval_s, stage),
+            decision_log=options.out / DECISIONS,
         )
-        asked.out.mkdir(parents=True, exist_ok=True)
+        options.out.mkdir(parents=True, exist_ok=True)
         for left_by_the_last in (DECISIONS, NUMBERS, PICTURE):
-            (asked.out / left_by_the_last).unlink(missing_ok=True)
-        console.print(_introduction(asked, stage, sla), markup=False, highlight=False, soft_wrap=True)
-        with _logged_to(asked.out / LOG):
-            return asyncio.run(_perform(show, asked, console))
+            (options.out / left_by_the_last).unlink(missing_ok=True)
+        console.print(_introduction(options, stage, sla), markup=False, highlight=False, soft_wrap=True)
+        with _logged_to(options.out / LOG):
+            return asyncio.run(_run(demo, options, console))
 
 
-def _simulated(asked: Asked) -> AbstractContextManager[Stage]:
-    return nullcontext(simulated_stage(asked.scenario.requests, asked.max_workers, disaggregated=asked.disaggregated))
+def _simulated(options: DemoOptions) -> AbstractContextManager[Stage]:
+    return nullcontext(
+        simulated_stage(options.scenario.requests, options.max_workers, disaggregated=options.disaggregated)
+    )
 
 
-def _llamacpp(asked: Asked) -> AbstractContextManager[Stage]:
+def _llamacpp(options: DemoOptions) -> AbstractContextManager[Stage]:
     from dynamo_planner.demo.llamacpp import llamacpp_stage  # noqa: PLC0415 - an extra that the others do not need
 
-    return llamacpp_stage(asked.scenario.requests, asked.max_workers)
+    return llamacpp_stage(options.scenario.requests, options.max_workers)
 
 
 STAGES = {"simulated": _simulated, "llama.cpp": _llamacpp}
 """The engines that a demo can run, by name."""
 
 
-def _introduction(asked: Asked, stage: Stage, sla: Sla) -> str:
+def _introduction(options: DemoOptions, stage: Stage, sla: Sla) -> str:
     cut = f"           {stage.cut} requests that are too long for such engines are cut\n" if stage.cut else ""
     return (
-        f"replaying  {asked.scenario.title}: {len(stage.requests)} requests, then silence until workers are gone\n"
-        f"workers    {' and '.join(f'1 to {asked.max_workers} {name}' for name in stage.pools)}\n"
+        f"replaying  {options.scenario.title}: {len(stage.requests)} requests, then silence until workers are gone\n"
+        f"workers    {' and '.join(f'1 to {options.max_workers} {name}' for name in stage.pools)}\n"
         f"engines    {indent(stage.engines, ' ' * 11).lstrip()}\n{cut}"
         f"SLA        TTFT {sla.ttft_ms:g} ms, ITL {sla.itl_ms:g} ms\n"
-        f"policy     {asked.policy}, an adjustment every {asked.interval_s:g} s\n"
+        f"policy     {options.policy}, an adjustment every {options.interval_s:g} s\n"
     )
 
 
@@ -118,7 +141,7 @@ def _logged_to(path: Path) -> Iterator[None]:
         logger.level, logger.propagate = before
 
 
-async def _perform(show: Show, asked: Asked, console: Console) -> int:
+async def _run(demo: Demo, options: DemoOptions, console: Console) -> int:
     began_s = time.monotonic()
     stop, came = asyncio.Event(), list[int]()
 
@@ -129,25 +152,93 @@ async def _perform(show: Show, asked: Asked, console: Console) -> int:
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup and shells set it for what is not to be ended
             asyncio.get_running_loop().add_signal_handler(number, end, number)
-    screen = screen_for(console, show.recording.title, show.recording.sla, show.length_s)
-    await show.run(screen, stop)
+    screen = screen_for(console, demo.recording.title, demo.recording.sla, demo.length_s)
+    await demo.run(screen, stop)
     if came:
         sys.stderr.write(f"ended by {signal.Signals(came[0]).name}; workers and arbiter are gone\n")
         return SIGNALLED + came[0]
-    summary = summarize(show.recording, time.monotonic() - began_s)
-    written = _write(summary, show, asked)
-    console.print(f"\n{report(summary)}\n", markup=False, highlight=False, soft_wrap=True)
+    summary = summarize(demo.recording, time.monotonic() - began_s)
+    written = _write(summary, demo, options)
+    console.print(f"\n{summary_text(summary)}\n", markup=False, highlight=False, soft_wrap=True)
     console.print(f"see {', '.join(str(path) for path in written)}", markup=False, highlight=False, soft_wrap=True)
     for failure in summary.failures:
         sys.stderr.write(f"failed: {failure}\n")
     return FAILED if summary.failures else DONE
 
 
-def _write(summary: Summary, show: Show, asked: Asked) -> list[Path]:
+def _write(summary: Summary, demo: Demo, options: DemoOptions) -> list[Path]:
     """Write what is to be kept; the paths of what there is to see."""
-    numbers = asked.out / NUMBERS
+    numbers = options.out / NUMBERS
     numbers.write_text(summary.model_dump_json(indent=2) + "\n")
-    picture = asked.out / PICTURE
-    if asked.picture:
-        draw(show.recording, summary, picture)
-    return [*([picture] if asked.picture else []), numbers, show.decision_log]
+    picture = options.out / PICTURE
+    if options.picture:
+        draw(demo.recording, summary, picture)
+    return [*([picture] if options.picture else []), numbers, demo.decision_log]
+
+
+@dataclass(frozen=True)
+class Demo:
+    """A demo that is set up: requests to replay within ``length_s``, the pools that serve them, and who scales those.
+
+    The pools are in the order in which a request passes them.
+    """
+
+    recording: Recording
+    requests: tuple[Request, ...]
+    length_s: float
+    pools: Mapping[str, CircusPool]
+    policy: Policy
+    decision_log: Path
+
+    async def run(self, screen: Screen, stop: asyncio.Event) -> None:
+        """Fill the recording; end early when ``stop`` is set. However it ends, it leaves no process behind.
+
+        Raises :class:`ExecutorError` where the workers do not start.
+        """
+        ends_s = asyncio.get_running_loop().time() + LASTS_AT_MOST_S
+        namespace = f"demo-{os.getpid()}"
+        with tempfile.TemporaryDirectory(prefix=f"dynamo-planner-{namespace}-") as directory:
+            executor = CircusExecutor(namespace, self.pools, state_dir=Path(directory), gpus=())
+            try:
+                await asyncio.to_thread(executor.start)
+                await _ready(executor, stop)
+                await self._replay(executor, screen, stop, ends_s)
+            finally:
+                await asyncio.to_thread(executor.close)
+
+    async def _replay(self, executor: CircusExecutor, screen: Screen, stop: asyncio.Event, ends_s: float) -> None:
+        roles = {name: pool.spec.role for name, pool in self.pools.items()}
+        source = ScrapeSource(executor.endpoints, roles, window_s=WINDOW_S)
+        planner = Planner(self.policy, source, executor, interval_s=DECIDES_EVERY_S, log=self.decision_log)
+        async with Router(executor.endpoints, tuple(self.pools)) as router:
+            began_s = asyncio.get_running_loop().time()
+            client = LoadClient(router.url, self.recording, began_s)
+            watch = Watch(self.recording, executor, planner, router, client, screen)
+            replay = asyncio.create_task(client.replay(self.requests))
+            ends_s = min(ends_s - began_s, self.length_s + SETTLES_WITHIN_S)
+            try:
+                with screen:
+                    while not stop.is_set() and client.now_s() < ends_s:
+                        await watch.turn()
+                        if replay.done() and client.now_s() >= self.length_s and watch.settled():
+                            break
+            finally:
+                replay.cancel()
+                with suppress(asyncio.CancelledError):
+                    await replay
+
+
+async def _ready(executor: CircusExecutor, stop: asyncio.Event) -> None:
+    """Wait until each pool has a ready worker, or until it is not worth the wait any more."""
+    clock = asyncio.get_running_loop().time
+    gives_up_s = clock() + STARTS_WITHIN_S
+    while not stop.is_set():
+        pools = await asyncio.to_thread(executor.observe)
+        if all(replicas is not None and replicas.ready for replicas in pools.values()):
+            return
+        problems = "\n".join(f"{worker.name}: {worker.message}" for worker in executor.workers() if worker.message)
+        if problems or clock() > gives_up_s:
+            raise ExecutorError(
+                f"the workers did not start within {STARTS_WITHIN_S:g} s: {problems or 'they say nothing'}"
+            )
+        await asyncio.sleep(LOOKS_EVERY_S)

@@ -14,7 +14,7 @@ from dynamo_planner.workloads.generators import burst_and_lull
 from dynamo_planner.workloads.trace import Trace, TraceError
 
 WINDOW_S = 60.0
-"""How long the replay of a file takes where nothing else is asked for."""
+"""How long the replay of a file takes by default."""
 
 LEAD_S = 20.0
 """How long before the busiest moment of a file it begins."""

@@ -6,8 +6,8 @@ from typing import Protocol, Self
 
 from dynamo_planner.core.extras import needs_extra
 from dynamo_planner.core.snapshot import Replicas, Sla
+from dynamo_planner.demo.run_status import RECENT_S, RunStatus
 from dynamo_planner.demo.summary import Latency
-from dynamo_planner.demo.view import RECENT_S, View
 
 with needs_extra("cli"):
     from rich.console import Console, Group, RenderableType
@@ -27,8 +27,8 @@ class Screen(Protocol):
 
     def __exit__(self, *_: object) -> None: ...
 
-    def show(self, view: View) -> None:
-        """Show how the run stands now."""
+    def show(self, view: RunStatus) -> None:
+        """Demo how the run stands now."""
 
 
 def screen_for(console: Console, title: str, sla: Sla, ends_s: float) -> Screen:
@@ -50,17 +50,17 @@ class LiveTable:
     def __exit__(self, *_: object) -> None:
         self._live.__exit__(None, None, None)
 
-    def show(self, view: View) -> None:
+    def show(self, view: RunStatus) -> None:
         self._live.update(self._panel(view), refresh=True)
 
-    def _panel(self, view: View) -> RenderableType:
+    def _panel(self, view: RunStatus) -> RenderableType:
         parts = Group(
             _progress(view, self._ends_s), "", _pools(view), "", _latencies(view, self._sla), "", _decisions(view)
         )
         return Panel(parts, title=Text(self._title, "bold"), title_align="left", padding=(1, 2), expand=True)
 
 
-def _progress(view: View, ends_s: float) -> RenderableType:
+def _progress(view: RunStatus, ends_s: float) -> RenderableType:
     table = Table.grid(padding=(0, 3))
     lost = Text(str(view.lost), style="bold red" if view.lost else "green")
     facts: list[tuple[str, str | Text]] = [
@@ -75,7 +75,7 @@ def _progress(view: View, ends_s: float) -> RenderableType:
     return table
 
 
-def _pools(view: View) -> RenderableType:
+def _pools(view: RunStatus) -> RenderableType:
     table = Table(box=None, padding=(0, 2), header_style="dim", pad_edge=False)
     table.add_column("pool")
     for column in ("ready", "starting", "draining", "target", "running", "queued", "KV usage"):
@@ -102,7 +102,7 @@ def _squares(replicas: Replicas) -> list[tuple[int, str]]:
     return [(replicas.ready, "green"), (replicas.starting, "yellow"), (replicas.draining, "magenta")]
 
 
-def _latencies(view: View, sla: Sla) -> RenderableType:
+def _latencies(view: RunStatus, sla: Sla) -> RenderableType:
     table = Table(box=None, padding=(0, 2), header_style="dim", pad_edge=False)
     table.add_column(f"last {RECENT_S:.0f} s")
     for column in ("p50", "p95", "SLA"):
@@ -113,7 +113,7 @@ def _latencies(view: View, sla: Sla) -> RenderableType:
     return table
 
 
-def _decisions(view: View) -> RenderableType:
+def _decisions(view: RunStatus) -> RenderableType:
     """The last decision of each pool, and the last changes; as many lines every time, so that nothing jumps."""
     table = Table.grid(padding=(0, 2), expand=True)
     table.add_column(style="dim", no_wrap=True)
@@ -139,12 +139,12 @@ def _style(value: float | None, limit_ms: float) -> str:
 
 
 class PlainLines:
-    """Prints a line every :data:`PLAIN_EVERY_S` seconds, and each change of a target when it is seen."""
+    """Prints a line every :data:`PLAIN_EVERY_S` seconds, and each change of a target as it comes."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._next_s = float("-inf")
-        self._told = 0
+        self._printed = 0
 
     def __enter__(self) -> Self:
         return self
@@ -152,10 +152,10 @@ class PlainLines:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def show(self, view: View) -> None:
-        for change in view.changes[self._told :]:
+    def show(self, view: RunStatus) -> None:
+        for change in view.changes[self._printed :]:
             self._print(f"  > {change}")
-        self._told = len(view.changes)
+        self._printed = len(view.changes)
         if view.at_s >= self._next_s:
             self._next_s = view.at_s + PLAIN_EVERY_S
             self._print(plain_line(view))
@@ -164,7 +164,7 @@ class PlainLines:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def plain_line(view: View) -> str:
+def plain_line(view: RunStatus) -> str:
     """The view in one line."""
     pools = "; ".join(f"{name} {_replicas(view, name)}" for name in view.replicas)
     return (
@@ -174,7 +174,7 @@ def plain_line(view: View) -> str:
     )
 
 
-def _replicas(view: View, name: str) -> str:
+def _replicas(view: RunStatus, name: str) -> str:
     replicas, status = view.replicas[name], view.status.get(name)
     moving = f" +{replicas.starting}" * bool(replicas.starting) + f" -{replicas.draining}" * bool(replicas.draining)
     kv_usage = f" KV {status.kv_usage:.0%}" if status and status.kv_usage is not None else ""

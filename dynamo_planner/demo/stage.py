@@ -29,7 +29,7 @@ class Stage:
     """What a demo plays on.
 
     ``pools`` are in the order in which a request passes them. ``requests`` are those of the trace as they are sent,
-    ``cut`` of them shortened because they are too long for such an engine. ``sla`` is what can be asked of it,
+    ``cut`` of them shortened because they are too long for such an engine. ``sla`` is what it can keep,
     ``engines`` says in a few lines what it is, and ``kv_per_waiting`` how much a waiting request counts beside the
     KV usage. ``profile`` is how fast an engine is, where that is known, with at most ``chunk_tokens`` in a step.
     """
@@ -68,7 +68,7 @@ def load_policy(interval_s: float, stage: Stage) -> LoadPolicy:
 def sla_policy(interval_s: float, stage: Stage) -> SlaPolicy:
     """The SLA policy with times as short as a demo needs them: starts take seconds, and so does everything else.
 
-    Raises ``ValueError`` where nobody knows how fast the engines are.
+    Raises ``ValueError`` where the speed of the engines is unknown.
     """
     if stage.profile is None:
         raise ValueError("the sla policy needs a profile of the engine, and there is none of this one: use load")

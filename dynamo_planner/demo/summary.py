@@ -1,4 +1,4 @@
-"""What came of a run, in numbers."""
+"""The outcome of a demo in numbers, and in words."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class PoolSummary(Frozen):
 
     @property
     def went_up_and_down(self) -> bool:
-        """Whether workers were seen to come, and to go again."""
+        """Whether workers came, and went again."""
         return self.peak > self.lowest and self.last < self.peak
 
 
@@ -95,10 +95,10 @@ class Summary(Frozen):
             causes = "; ".join(f"{number} x {cause}" for cause, number in self.lost_because)
             found.append(f"{self.lost} of {self.requests} requests were lost: {causes}")
         if not any(pool.went_up_and_down for pool in self.pools.values()):
-            seen = ", ".join(
+            ready = ", ".join(
                 f"{name}: {pool.lowest} to {pool.peak}, {pool.last} at the end" for name, pool in self.pools.items()
             )
-            found.append(f"the workers never scaled up and down again (ready {seen or 'never seen'})")
+            found.append(f"the workers never scaled up and down again (ready {ready or 'never'})")
         return tuple(found)
 
 
@@ -148,3 +148,31 @@ def _integral(samples: Sequence[Sample], name: str) -> float:
 
 def _present(replicas: Replicas) -> int:
     return replicas.ready + replicas.starting + replicas.draining
+
+
+def summary_text(summary: Summary) -> str:
+    """A summary in a few lines, as a demo ends with them."""
+    sla = summary.sla
+    within = "-" if summary.attainment is None else f"{summary.attainment:.1%}"
+    lines = [
+        f"requests      {summary.requests} sent, {summary.requests - summary.lost} answered, {summary.lost} lost",
+        f"attainment    {within} within TTFT {sla.ttft_ms:g} ms and ITL {sla.itl_ms:g} ms",
+        f"TTFT          {_percentiles(summary.ttft_ms)}",
+        f"ITL           {_percentiles(summary.itl_ms)}",
+    ]
+    for name, pool in summary.pools.items():
+        lines.append(
+            f"{name:<13} {pool.lowest} -> {pool.peak} -> {pool.last} ready;"
+            f" scaled up {pool.scale_ups} x, down {pool.scale_downs} x"
+        )
+    saved = f" ({1 - summary.worker_s / summary.static_peak_s:.0%} less)" if summary.static_peak_s else ""
+    lines.append(
+        f"cost          {summary.worker_s:.0f} worker-seconds, {summary.static_peak_s:.0f} at its peak all along{saved}"
+    )
+    lines.append(f"wall time     {summary.wall_s:.0f} s")
+    return "\n".join(lines)
+
+
+def _percentiles(latency: Latency) -> str:
+    values = (("p50", latency.p50), ("p95", latency.p95), ("p99", latency.p99))
+    return ", ".join(f"{name} {'-' if value is None else f'{value:.0f} ms'}" for name, value in values)

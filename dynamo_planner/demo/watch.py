@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from dynamo_planner.core.decision import ScaleTo
 from dynamo_planner.core.snapshot import Replicas
 from dynamo_planner.demo.load import LoadClient
-from dynamo_planner.demo.record import Foretold, Move, Recording, Sample
+from dynamo_planner.demo.record import ForecastPoint, Move, Recording, Sample
 from dynamo_planner.demo.router import Router
+from dynamo_planner.demo.run_status import run_status
 from dynamo_planner.demo.screen import Screen
-from dynamo_planner.demo.view import look
 from dynamo_planner.executors import Executor
 from dynamo_planner.runtime.decision_log import Step
 from dynamo_planner.runtime.planner import Planner
@@ -25,7 +25,7 @@ SETTLED_TURNS = 4
 
 @dataclass
 class Watch:
-    """Who is watched, and what was seen last."""
+    """The parts of a running demo, and the planner's last step."""
 
     recording: Recording
     executor: Executor
@@ -44,8 +44,8 @@ class Watch:
             self.decides_at_s += self.planner.interval_s
             self.step = await asyncio.to_thread(self.planner.step)
             self.recording.moves += moves(self.step, self.client.now_s())
-            self.recording.foretold += foretold(self.step, self.client.now_s())
-        self.screen.show(look(self.recording, self.step, self.client.now_s()))
+            self.recording.forecast_points += forecast_points(self.step, self.client.now_s())
+        self.screen.show(run_status(self.recording, self.step, self.client.now_s()))
         await asyncio.sleep(over_s - self.client.now_s())
 
     def settled(self) -> bool:
@@ -82,11 +82,11 @@ def moves(step: Step, at_s: float) -> list[Move]:
     ]
 
 
-def foretold(step: Step, at_s: float) -> list[Foretold]:
+def forecast_points(step: Step, at_s: float) -> list[ForecastPoint]:
     """What the decision of a step expects of arrivals, where its policy forecasts them: of one pool, since all have the
     same."""
     for reason in step.decision.reasons:
         if reason.code == "DemandForecast":
             lead_s, expected, planned = (float(reason.values[name] or 0) for name in ("lead_s", "expected", "planned"))
-            return [Foretold(at_s + lead_s, expected, planned)]
+            return [ForecastPoint(at_s + lead_s, expected, planned)]
     return []

@@ -29,7 +29,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class WorkerApp:
     """The routes of a worker. It starts by refusing all, until :meth:`begin`, and ends by :meth:`drain`.
 
-    ``/health`` is 200 when it takes requests, and 503 while it starts and while it drains, so that whoever balances
+    ``/health`` is 200 when it takes requests, and 503 while it starts and while it drains, so that what balances
     load can go by it alone; the body says which.
     """
 

@@ -1,4 +1,4 @@
-"""A llama.cpp worker: its real HTTP server, from the Python package ``xllamacpp``, that drains when it is told to end.
+"""A llama.cpp worker: its real HTTP server, from the Python package ``xllamacpp``, that drains when a signal ends it.
 
 ``python -m dynamo_planner.mock_workers.llamacpp --port 8000 --model tiny.gguf`` serves OpenAI-compatible
 completions, ``/health``, ``/metrics`` and ``/slots``. SIGTERM or SIGINT drains it: what it has accepted is finished,
@@ -60,7 +60,7 @@ def _flag(name: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a worker until it is told to stop. Returns only where it cannot start, with its exit status."""
+    """Run a worker until a signal stops it. Returns only where it cannot start, with its exit status."""
     parser = argparse.ArgumentParser(prog=f"python -m {MODULE}", description="A llama.cpp server that drains.")
     for name, field in LlamaOptions.model_fields.items():
         default = "" if field.is_required() else f" (default {field.default})"

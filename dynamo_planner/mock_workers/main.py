@@ -58,8 +58,8 @@ class WorkerOptions(Frozen):
     host: str = Field(default="127.0.0.1", description="address to listen on; there is no authentication")
     role: Role = Field(default="aggregated", description="what it does of each request")
     startup_s: float = Field(default=0.0, ge=0, description="seconds until it takes requests")
-    time_scale: float = Field(default=1.0, gt=0, description="everything, start-up too, goes so many times as fast")
-    max_num_queued_reqs: int = Field(default=10_000, ge=1, description="refuse requests (503) with so many queued")
+    time_scale: float = Field(default=1.0, gt=0, description="speed-up of everything, start-up too")
+    max_num_queued_reqs: int = Field(default=10_000, ge=1, description="queued requests; more are refused (503)")
     profile: str | None = Field(
         default=None, description="take timing and KV capacity from this profile: a path, or the name of a bundled one"
     )
@@ -109,7 +109,7 @@ def _profiled(source: str) -> tuple[StepTiming, int]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a worker until it is told to stop; returns its exit status."""
+    """Run a worker until a signal stops it; returns its exit status."""
     parser = _parser()
     try:
         options = _options(vars(parser.parse_args(arguments)))

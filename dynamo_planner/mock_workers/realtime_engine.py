@@ -1,4 +1,4 @@
-"""An engine model in real time: what it says will happen at a time happens then, and whoever waits for it is told."""
+"""An engine model in real time: what it predicts for a time happens then, and wakes what waits for it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dynamo_planner.simulator.engine.engine import Engine
 from dynamo_planner.simulator.engine.request import Request
 
 SHORTEST_SLEEP_S = 0.005
-"""Tokens of shorter steps are told together, so that many streams do not drown in wake-ups."""
+"""Tokens of shorter steps are announced together, so that many streams do not drown in wake-ups."""
 
 
 class TokenStream:
@@ -24,7 +24,7 @@ class TokenStream:
         self._reached: asyncio.Future[None] | None = None
 
     async def reach(self, tokens: int) -> int:
-        """Wait until there are at least so many; returns how many there are."""
+        """Wait until there are at least ``tokens``; returns how many there are."""
         if self.tokens < tokens:
             self._goal = tokens
             self._reached = asyncio.get_running_loop().create_future()
@@ -32,7 +32,7 @@ class TokenStream:
         return self.tokens
 
     def tell(self) -> None:
-        """Wake whoever waits for what is there now."""
+        """Wake everything that waits for what is there now."""
         if self._reached is not None and self.tokens >= self._goal and not self._reached.done():
             self._reached.set_result(None)
 
@@ -46,7 +46,7 @@ class RealTimeEngine:
         self._loop = asyncio.get_running_loop()
         self._streams: dict[Request, TokenStream] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._told_s = 0.0
+        self._announced_s = 0.0
 
     @property
     def waiting(self) -> int:
@@ -74,9 +74,9 @@ class RealTimeEngine:
         now_s = self._loop.time()
         while (end_s := self._engine.next_step_s()) <= now_s:
             self._step(end_s)
-            self._told_s = now_s
+            self._announced_s = now_s
         self._go_on(now_s)
-        if self._told_s == now_s:
+        if self._announced_s == now_s:
             for stream in self._streams.values():
                 stream.tell()
         return now_s
@@ -109,7 +109,7 @@ class RealTimeEngine:
             self._timer.cancel()
             self._timer = None
         if self._streams:
-            due_s = max(self._engine.next_step_s(), self._told_s + SHORTEST_SLEEP_S)
+            due_s = max(self._engine.next_step_s(), self._announced_s + SHORTEST_SLEEP_S)
             self._timer = self._loop.call_at(due_s, self._tick)
 
     def _tick(self) -> None:

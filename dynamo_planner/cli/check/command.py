@@ -1,4 +1,4 @@
-"""The ``check`` command: what can be seen of a live setup, what is missing, and what to switch on."""
+"""The ``check`` command: what a live setup reports, what is missing, and what to switch on."""
 
 from __future__ import annotations
 
@@ -10,8 +10,18 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from dynamo_planner.cli.check.report import Found, as_data, show
-from dynamo_planner.cli.where import Config, EngineName, Labels, Model, Prometheus, Where, WindowS, WorkerLabel, where
+from dynamo_planner.cli.check.findings import Findings, as_data, show
+from dynamo_planner.cli.target import (
+    Config,
+    EngineName,
+    Labels,
+    Model,
+    Prometheus,
+    Target,
+    WindowS,
+    WorkerLabel,
+    target_of,
+)
 from dynamo_planner.config.problems import ConfigError, problems_at
 from dynamo_planner.core.snapshot import Role
 from dynamo_planner.sources.config import Urls
@@ -20,7 +30,7 @@ from dynamo_planner.sources.scraping.config import ScrapeConfig
 
 NOT_ALL_SEEN = 1
 WIDE = 120
-"""In characters; a table that is cut off helps nobody."""
+"""In characters; narrower terminals would cut the table off."""
 
 
 def check(
@@ -38,18 +48,18 @@ def check(
     watch_s: Annotated[float, typer.Option(min=0.1, help="How long workers are watched that are scraped.")] = 5.0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
-    """Look at a live setup: which engines, what each worker tells and how old that is, what to switch on.
+    """Inspect a live setup: which engines, what each worker reports and how old that is, what to switch on.
 
-    Workers are those of the configuration, of `--prometheus`, or each `--worker`. Exits 1 where one cannot be seen.
+    Workers are those of the configuration, of `--prometheus`, or each `--worker`. Exits 1 where one cannot be observed.
 
     Example: `dynamo-planner check --worker http://127.0.0.1:8000`
     """
-    looked = where(config, prometheus, label, model, worker_label, engine, window_s)
-    endpoints = _endpoints(looked, worker)
-    if looked.prometheus is None:
-        found = _scraped(looked, endpoints, watch_s)
+    target = target_of(config, prometheus, label, model, worker_label, engine, window_s)
+    endpoints = _endpoints(target, worker)
+    if target.prometheus is None:
+        found = _scraped(target, endpoints, watch_s)
     else:
-        found = _asked(looked.prometheus, looked.roles)
+        found = _from_prometheus(target.prometheus, target.roles)
     notes = _notes(found, endpoints, watch_s)
     if as_json:
         typer.echo(json.dumps(as_data(found, notes), indent=2))
@@ -60,41 +70,41 @@ def check(
         raise typer.Exit(NOT_ALL_SEEN)
 
 
-def _endpoints(looked: Where, workers: list[str] | None) -> Urls:
+def _endpoints(target: Target, workers: list[str] | None) -> Urls:
     """The base URLs of workers that can be scraped, by pool and name."""
     if workers:
-        if len(looked.specs) > 1:
+        if len(target.specs) > 1:
             raise ConfigError(["--worker does not say of which pool it is: list it in the configuration"])
-        return {pool: {url: url for url in workers} for pool in looked.specs}
-    if looked.scrape is not None and looked.scrape.workers is not None:
-        return {pool: dict(urls) for pool, urls in looked.scrape.workers.items()}
-    if looked.config is not None and (running := looked.config.executor.running()) is not None:
+        return {pool: {url: url for url in workers} for pool in target.specs}
+    if target.scrape is not None and target.scrape.workers is not None:
+        return {pool: dict(urls) for pool, urls in target.scrape.workers.items()}
+    if target.config is not None and (running := target.config.executor.running()) is not None:
         return running
-    if looked.prometheus is None:
-        raise ConfigError(["there is nothing to look at: name --prometheus, --worker, or list source.workers"])
+    if target.prometheus is None:
+        raise ConfigError(["there is nothing to inspect: name --prometheus, --worker, or list source.workers"])
     return {}
 
 
-def _scraped(looked: Where, endpoints: Urls, watch_s: float) -> Found:
-    config = (looked.scrape or ScrapeConfig()).model_copy(update={"workers": endpoints})
+def _scraped(target: Target, endpoints: Urls, watch_s: float) -> Findings:
+    config = (target.scrape or ScrapeConfig()).model_copy(update={"workers": endpoints})
     with problems_at("source"):
-        source = config.build(looked.roles, endpoints)
+        source = config.build(target.roles, endpoints)
     source.observe(time.time())
     time.sleep(watch_s)
     at_s = time.time()
-    return Found(at_s, source.observe(at_s), source.notes())
+    return Findings(at_s, source.observe(at_s), source.notes())
 
 
-def _asked(prometheus: PrometheusConfig, roles: Mapping[str, Role]) -> Found:
+def _from_prometheus(prometheus: PrometheusConfig, roles: Mapping[str, Role]) -> Findings:
     with problems_at("source"):
         source = prometheus.build(roles)
     at_s = time.time()
-    return Found(at_s, source.observe(at_s), source.notes())
+    return Findings(at_s, source.observe(at_s), source.notes())
 
 
-def _notes(found: Found, endpoints: Urls, watch_s: float) -> dict[str, str]:
+def _notes(found: Findings, endpoints: Urls, watch_s: float) -> dict[str, str]:
     """What is to be said of single workers beside what they tell: whether others read llama.cpp's averages, too."""
-    from dynamo_planner.cli.check.windowed import other_readers  # noqa: PLC0415  # needs the extra scrape
+    from dynamo_planner.cli.check.other_readers import other_readers  # noqa: PLC0415  # needs the extra scrape
     from dynamo_planner.engines.llamacpp import LLAMACPP  # noqa: PLC0415
 
     urls = {

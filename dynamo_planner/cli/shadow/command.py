@@ -16,8 +16,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from dynamo_planner.cli.shadow.moments import moment, seconds
 from dynamo_planner.cli.shadow.record import Recording, replay, summarize
-from dynamo_planner.cli.shadow.report import show
-from dynamo_planner.cli.where import Config, EngineName, Labels, Model, Prometheus, Where, WindowS, WorkerLabel, where
+from dynamo_planner.cli.shadow.tables import show
+from dynamo_planner.cli.target import (
+    Config,
+    EngineName,
+    Labels,
+    Model,
+    Prometheus,
+    Target,
+    WindowS,
+    WorkerLabel,
+    target_of,
+)
 from dynamo_planner.config.policies import load_policy
 from dynamo_planner.config.problems import ConfigError, problems_at
 from dynamo_planner.core.policy import Policy
@@ -69,9 +79,9 @@ def shadow(
 
     Example: `dynamo-planner shadow --prometheus http://prometheus:9090 --since 7d --policy policy.yaml`
     """
-    looked = where(config, prometheus, label, model, worker_label, engine, window_s)
-    built = _policy(looked, policy, allow_custom_kinds)
-    snapshots = HistorySource.recorded(history) if history is not None else _asked(looked, since, until, step)
+    target = target_of(config, prometheus, label, model, worker_label, engine, window_s)
+    built = _policy(target, policy, allow_custom_kinds)
+    snapshots = HistorySource.recorded(history) if history is not None else _history_of(target, since, until, step)
     decisions = DecisionLog(log) if log is not None else None
     recording, missing = Recording(), dict[str, str]()
     with _progress(snapshots) as counted:
@@ -81,7 +91,7 @@ def shadow(
             if decisions is not None:
                 said = Step(at_s=snapshot.at_s, name="shadow", snapshot=snapshot, decision=decision, advisory=True)
                 decisions.write(said)
-    if not recording.seen:
+    if not recording.observed:
         why = "; ".join(f"{field}: {reason}" for field, reason in list(missing.items())[:3])
         raise SourceError(f"it is not known of any moment how many replicas there were: {why or 'there is none'}")
     summaries = summarize(recording)
@@ -96,23 +106,23 @@ def shadow(
     typer.echo(f"in {out}: {NUMBERS}{f', {PICTURE}' if picture else ''}")
 
 
-def _policy(looked: Where, path: Path | None, allow_custom: bool) -> Policy:
+def _policy(target: Target, path: Path | None, allow_custom: bool) -> Policy:
     if path is not None:
         return load_policy(path, allow_custom=allow_custom)
-    if looked.config is None:
+    if target.config is None:
         raise ConfigError(["there is no policy: name its --policy, or a configuration that has one"])
-    return looked.config.policy
+    return target.config.policy
 
 
-def _asked(looked: Where, since: str, until: str, step: str) -> HistorySource:
-    if looked.prometheus is None:
-        raise ConfigError(["there is no past to look at: name --prometheus or --history"])
+def _history_of(target: Target, since: str, until: str, step: str) -> HistorySource:
+    if target.prometheus is None:
+        raise ConfigError(["there is no history to replay: name --prometheus or --history"])
     with problems_at("source"):
-        source = looked.prometheus.build(looked.roles)
+        source = target.prometheus.build(target.roles)
     now_s = time.time()
     try:
         start_s, end_s = moment(since, now_s), moment(until, now_s)
-        return HistorySource.of(source, looked.specs, start_s=start_s, end_s=end_s, step_s=seconds(step))
+        return HistorySource.of(source, target.specs, start_s=start_s, end_s=end_s, step_s=seconds(step))
     except ValueError as error:
         raise ConfigError([f"--since, --until, --step: {error}"]) from error
 

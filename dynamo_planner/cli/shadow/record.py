@@ -52,7 +52,7 @@ class Recording:
                 self.reasons.setdefault(name, Counter()).update(own[-1:])
 
     @property
-    def seen(self) -> bool:
+    def observed(self) -> bool:
         """Whether at any time it was known of any pool how many replicas there were."""
         return any(moment.there is not None for moments in self.pools.values() for moment in moments)
 

@@ -64,7 +64,7 @@ def test_queries_are_what_the_server_understands(server: str) -> None:
     ("arguments", "problem"),
     [
         (["queries"], "name its --prometheus, or the --engine"),
-        (["check"], "there is nothing to look at"),
+        (["check"], "there is nothing to inspect"),
         (["check", "--label", "a=b"], "--label is about a Prometheus server"),
         (["check", "--prometheus", "http://127.0.0.1:9", "--label", "a"], "'a' is none of NAME=VALUE"),
         (["queries", "--engine", "tgi"], "source.engine"),
@@ -82,7 +82,7 @@ def test_check_through_prometheus(server: str) -> None:
     options = ["--prometheus", server, "--label", "namespace=llm", "--worker-label", "pod", "--window-s", "2"]
     done = planner("check", *options)
     assert done.returncode == 0, done.stderr
-    assert "workers: 2 workers, 100% of them seen" in done.stdout
+    assert "workers: 2 workers, 100% of them observed" in done.stdout
     line = next(line for line in done.stdout.splitlines() if line.strip().startswith("a "))
     assert line.split()[:2] == ["a", "vLLM"]
     assert line.split()[4:] == ["3", "1", "50%", "16,000"]
@@ -101,7 +101,7 @@ def test_check_of_workers_says_who_cannot_be_seen_and_what_to_switch_on(farm: Fa
     assert "sglang:token_usage" in done.stdout, "the metric that is looked for is named"
     done = planner("check", *urls, "--worker", farm.url("none"), "--watch-s", "0.2")
     assert done.returncode == 1
-    assert "67% of them seen" in done.stdout
+    assert "67% of them observed" in done.stdout
     assert "it answered 404" in done.stdout
     farm.pages["bare"] = "# nothing is switched on here\n"
     done = planner("check", "--worker", farm.url("bare"), "--watch-s", "0.2")
@@ -118,7 +118,7 @@ def llamacpp(tokens: float, seconds: float, average: float) -> str:
 
 @pytest.mark.parametrize(
     ("average", "verdict"),
-    [(200.0, "nobody else read its metrics"), (50.0, "somebody else reads its metrics, too")],
+    [(200.0, "no other client read its metrics"), (50.0, "another client reads its metrics, too")],
 )
 def test_check_finds_out_whether_others_read_the_averages_of_llamacpp(farm: Farm, average: float, verdict: str) -> None:
     """From the fourth reading on it has done 200 tokens more in one second; the average says whether all were told."""

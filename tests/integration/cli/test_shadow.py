@@ -123,7 +123,7 @@ def test_pools_and_policy_of_a_configuration(server: str, tmp_path: Path) -> Non
     ("arguments", "code", "problem"),
     [
         (["--prometheus", "http://127.0.0.1:9"], 2, "there is no policy"),
-        (["--policy", "POLICY"], 2, "there is no past to look at"),
+        (["--policy", "POLICY"], 2, "there is no history to replay"),
         (["--policy", "POLICY", "--prometheus", "http://127.0.0.1:9", "--since", "soon"], 2, "'soon' is neither"),
         (["--policy", "POLICY", "--prometheus", "http://127.0.0.1:9", "--step", "0s"], 2, "positive number of seconds"),
         (["--policy", "POLICY", "--prometheus", "http://127.0.0.1:9"], 1, "Connection refused"),

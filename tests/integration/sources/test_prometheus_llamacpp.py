@@ -16,7 +16,7 @@ import pytest
 pytest.importorskip("gguf")
 pytest.importorskip("xllamacpp")
 
-from dynamo_planner.cli.check.windowed import other_readers
+from dynamo_planner.cli.check.other_readers import other_readers
 from dynamo_planner.mock_workers.llamacpp import LlamaOptions
 from dynamo_planner.mock_workers.random_gguf import RandomModel
 from dynamo_planner.sources import PrometheusSource, ScrapeSource
@@ -111,5 +111,5 @@ def test_what_it_tells_through_prometheus_and_scraped(port: int, tmp_path: Path)
 def test_somebody_else_who_reads_its_averages_is_found_out(port: int, tmp_path: Path) -> None:
     worker = {"w": f"http://127.0.0.1:{port}"}
     with scraping(tmp_path, port):
-        assert "somebody else reads its metrics, too: llamacpp:" in other_readers(worker, 2.2)["w"]
-    assert other_readers(worker, 2.2)["w"] == "nobody else read its metrics within 2.2 s"
+        assert "another client reads its metrics, too: llamacpp:" in other_readers(worker, 2.2)["w"]
+    assert other_readers(worker, 2.2)["w"] == "no other client read its metrics within 2.2 s"

@@ -13,9 +13,9 @@ from rich.console import Console
 from dynamo_planner import Decision, PoolSpec, PoolStatus, Reason, Snapshot
 from dynamo_planner.demo.picture import draw
 from dynamo_planner.demo.record import Recording
+from dynamo_planner.demo.run_status import run_status
 from dynamo_planner.demo.screen import LiveTable, PlainLines, screen_for
 from dynamo_planner.demo.summary import summarize
-from dynamo_planner.demo.view import look
 from dynamo_planner.runtime.decision_log import Step
 
 
@@ -39,18 +39,18 @@ def test_a_run_without_anything_still_has_a_picture(short_run: Recording, tmp_pa
 
 
 def test_a_view_is_of_the_last_five_seconds(short_run: Recording) -> None:
-    view = look(short_run, None, at_s=10.0)
+    view = run_status(short_run, None, at_s=10.0)
     assert view.requests_per_s == 2.0
     assert view.sent == 21
     assert view.in_flight == 3
     assert view.changes[-1] == "15 s  prefill 2 -> 1  QueueShort: idle"
-    assert look(short_run, None, at_s=100.0).ttft_ms.p50 is None
+    assert run_status(short_run, None, at_s=100.0).ttft_ms.p50 is None
 
 
 def test_brackets_in_a_name_are_not_markup(short_run: Recording) -> None:
     where, text = console(terminal=True)
     with screen_for(where, "trace [/bold] [red]1", short_run.sla, 20.0) as screen:
-        screen.show(look(short_run, None, at_s=20.0))
+        screen.show(run_status(short_run, None, at_s=20.0))
     assert "trace [/bold] [red]1" in text.getvalue()
 
 
@@ -63,7 +63,7 @@ def test_the_table_and_the_lines_say_the_same(short_run: Recording, terminal: bo
     step = Step(at_s=0, name="demo", snapshot=Snapshot(at_s=0, pools=pools), decision=decision)
     with screen_for(where, short_run.title, short_run.sla, 20.0) as screen:
         assert isinstance(screen, LiveTable if terminal else PlainLines)
-        screen.show(look(short_run, step, at_s=20.0))
+        screen.show(run_status(short_run, step, at_s=20.0))
     shown = text.getvalue()
     for fact in ("20 s", "prefill", "decode", "42%", "7", "lost", "150 ms", "QueueShort: idle"):
         assert fact in shown
@@ -73,7 +73,7 @@ def test_plain_lines_come_every_few_seconds_and_tell_each_change_once(short_run:
     where, text = console(terminal=False)
     with screen_for(where, short_run.title, short_run.sla, 20.0) as screen:
         for tenth in range(100):
-            screen.show(look(short_run, None, at_s=tenth / 10))
+            screen.show(run_status(short_run, None, at_s=tenth / 10))
     lines = text.getvalue().splitlines()
     assert len([line for line in lines if "req/s" in line]) == 4
     assert len([line for line in lines if "->" in line]) == 2

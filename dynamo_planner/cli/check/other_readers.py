@@ -1,10 +1,10 @@
-"""Whether somebody else reads llama.cpp's metrics, and so spoils what is averaged since they were last read.
+"""Whether another client reads llama.cpp's metrics, and so spoils what is averaged since they were last read.
 
 llama.cpp's gauges ``prompt_tokens_seconds`` and ``predicted_tokens_seconds`` are averages since the page was last read,
-by whomever: each reader has them start anew for all others. The planner does not use them. Its totals grow however
-often they are read, so that both together tell whether anybody read in between: what was computed since the last
-reading here has the average that is told, or somebody took a part of it. Of the two averages the one of prompts is
-exact; the other one leaves out the first token of each request.
+by any client: each reader has them start anew for all others. The planner does not use them. Its totals grow however
+often they are read, so that both together tell whether another client read in between: what was computed since the
+last reading here has the average that is reported, or another client took a part of it. Of the two averages the one of
+prompts is exact; the other one leaves out the first token of each request.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ TOO_COARSE = 0.2
 """Relative error of a difference between two totals beyond which it tells nothing."""
 
 SPOILT = (
-    "somebody else reads its metrics, too: {name} was {told:g} where {real:g} tokens/s were computed since the page "
-    "was last read here. Averages since the last reading are of no use to either of the two (this planner reads "
+    "another client reads its metrics, too: {name} was {reported:g} where {real:g} tokens/s were computed since the "
+    "page was last read here. Averages since the last reading are of no use to either of the two (this planner reads "
     "totals): draw rate() over the totals instead, or let only one of them read"
 )
-ALONE = "nobody else read its metrics within {seconds:g} s"
-IDLE = "it computed too little within {seconds:g} s to tell whether somebody else reads its metrics, too"
+ALONE = "no other client read its metrics within {seconds:g} s"
+IDLE = "it computed too little within {seconds:g} s to tell whether another client reads its metrics, too"
 
 
 def other_readers(urls: Mapping[str, str], watch_s: float) -> dict[str, str]:
@@ -41,9 +41,9 @@ def other_readers(urls: Mapping[str, str], watch_s: float) -> dict[str, str]:
 
     >>> page = "llamacpp:prompt_tokens_total {}\\nllamacpp:prompt_seconds_total {}\\nllamacpp:prompt_tokens_seconds {}"
     >>> compared(page.format(100, 2, 9), page.format(300, 4, 100), 5)
-    'nobody else read its metrics within 5 s'
+    'no other client read its metrics within 5 s'
     >>> compared(page.format(100, 2, 9), page.format(300, 4, 70), 5)[:67]
-    'somebody else reads its metrics, too: llamacpp:prompt_tokens_second'
+    'another client reads its metrics, too: llamacpp:prompt_tokens_secon'
     >>> compared(page.format(100, 20000.1, 9), page.format(300, 20000.2, 70), 5)[:22]
     'it computed too little'
     """
@@ -54,8 +54,8 @@ def other_readers(urls: Mapping[str, str], watch_s: float) -> dict[str, str]:
 
 
 def _pages(urls: Mapping[str, str]) -> dict[str, str]:
-    asked = {name: f"{url}/metrics" for name, url in urls.items()}
-    pages = fetch_all(asked, lambda _, text: text, timeout_s=2.0, deadline_s=4.0, max_bytes=2**20)
+    addresses = {name: f"{url}/metrics" for name, url in urls.items()}
+    pages = fetch_all(addresses, lambda _, text: text, timeout_s=2.0, deadline_s=4.0, max_bytes=2**20)
     return {name: page for name, page in pages.items() if not isinstance(page, FetchError)}
 
 
@@ -64,18 +64,18 @@ def compared(before: str, after: str, seconds: float) -> str:
     first, second = (parse_page(text, NAMES) for text in (before, after))
     tokens, tokens_error = _grown(first, second, TOKENS)
     took_s, took_error = _grown(first, second, SECONDS)
-    told = second.get(AVERAGE, {}).get((), math.nan)
+    reported = second.get(AVERAGE, {}).get((), math.nan)
     error = tokens_error + took_error
-    if not (tokens > 0 and took_s > 0 and error < TOO_COARSE and math.isfinite(told)):
+    if not (tokens > 0 and took_s > 0 and error < TOO_COARSE and math.isfinite(reported)):
         return IDLE.format(seconds=seconds)
     real = tokens / took_s
-    if math.isclose(told, real, rel_tol=2 * error + 10 ** (1 - DIGITS)):
+    if math.isclose(reported, real, rel_tol=2 * error + 10 ** (1 - DIGITS)):
         return ALONE.format(seconds=seconds)
-    return SPOILT.format(name=AVERAGE, told=told, real=real)
+    return SPOILT.format(name=AVERAGE, reported=reported, real=real)
 
 
 def _grown(first: Page, second: Page, name: str) -> tuple[float, float]:
-    """How much a total has grown, and the relative error of that, since only so many digits stand on the page."""
+    """How much a total has grown, and the relative error of that, from the digits that stand on the page."""
     before, after = (page.get(name, {}).get((), math.nan) for page in (first, second))
     grown = after - before
     if not grown > 0:

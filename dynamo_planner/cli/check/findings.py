@@ -22,12 +22,12 @@ MADE_UP_FOR = {
     "prefix_queries": ("prefix_hit_rate",),
     "queued": (),
 }
-"""What nobody misses where a worker tells these; what is queued before the workers none of them tells."""
+"""Quantities that are not missing where a worker reports these instead; no worker reports what is queued before it."""
 
 
 @dataclass(frozen=True)
-class Found:
-    """What was seen, when, and what is to be said of each worker, by pool and name."""
+class Findings:
+    """The observation of a live setup, its time, and notes on each worker, by pool and name."""
 
     at_s: float
     observation: Observation
@@ -35,7 +35,7 @@ class Found:
 
     @property
     def whole(self) -> bool:
-        """Whether there are workers in each pool, and every one of them was seen."""
+        """Whether each pool has workers, and every one of them was observed."""
         return all(pool.workers and pool.coverage in {1.0, None} for pool in self.observation.pools.values())
 
     def engine(self, pool: str, worker: str) -> str | None:
@@ -43,43 +43,43 @@ class Found:
         return self.notes[pool][worker].engine if worker in self.notes.get(pool, {}) else None
 
     def age_s(self, worker: WorkerStatus) -> float | None:
-        """How old what a worker tells is."""
+        """The age of what a worker reports, in seconds."""
         return None if worker.observed_at_s is None else max(0.0, self.at_s - worker.observed_at_s)
 
 
-def as_data(found: Found, notes: Mapping[str, str]) -> dict[str, Any]:
+def as_data(findings: Findings, notes: Mapping[str, str]) -> dict[str, Any]:
     """All of it, as plain data."""
     return {
-        "at_s": found.at_s,
-        "whole": found.whole,
-        "observation": found.observation.model_dump(mode="json"),
+        "at_s": findings.at_s,
+        "whole": findings.whole,
+        "observation": findings.observation.model_dump(mode="json"),
         "workers": {
             pool: {name: {"engine": each.engine, "unknown": dict(each.unknown)} for name, each in workers.items()}
-            for pool, workers in found.notes.items()
+            for pool, workers in findings.notes.items()
         },
         "notes": dict(notes),
     }
 
 
-def show(console: Console, found: Found, notes: Mapping[str, str]) -> None:
+def show(console: Console, findings: Findings, notes: Mapping[str, str]) -> None:
     """Tell a reader what was found, pool by pool."""
-    for name, pool in found.observation.pools.items():
-        _show_pool(console, found, name, pool)
-    own = _traffic_line(found.observation.traffic)
+    for name, pool in findings.observation.pools.items():
+        _show_pool(console, findings, name, pool)
+    own = _traffic_line(findings.observation.traffic)
     console.print(f"[bold]as clients saw it[/bold]: {own or 'nothing is known'}")
-    _show_missing(console, _of_service(found.observation))
+    _show_missing(console, _of_service(findings.observation))
     for worker, note in notes.items():
         console.print(f"{worker}: {note}", markup=False)
 
 
-def _show_pool(console: Console, found: Found, name: str, pool: PoolMetrics) -> None:
-    console.print(f"[bold]{name}[/bold]: {len(pool.workers)} workers, {_percent(pool.coverage)} of them seen")
+def _show_pool(console: Console, findings: Findings, name: str, pool: PoolMetrics) -> None:
+    console.print(f"[bold]{name}[/bold]: {len(pool.workers)} workers, {_percent(pool.coverage)} of them observed")
     table = Table(box=None, padding=(0, 2))
     for column in ("worker", "engine", "age", "running", "waiting", "KV usage", "KV capacity"):
         table.add_column(column, no_wrap=True)
     for worker in pool.workers:
-        engine = found.engine(name, worker.name) or "?"
-        age_s = found.age_s(worker)
+        engine = findings.engine(name, worker.name) or "?"
+        age_s = findings.age_s(worker)
         numbers = (_number(worker.running), _number(worker.queued), _percent(worker.kv_usage))
         table.add_row(
             worker.name,
@@ -92,13 +92,13 @@ def _show_pool(console: Console, found: Found, name: str, pool: PoolMetrics) -> 
         console.print(table)
     if pool.traffic is not None:
         console.print(f"  {_traffic_line(pool.traffic)}")
-    _show_missing(console, _of_pool(found, name))
+    _show_missing(console, _of_pool(findings, name))
 
 
-def _of_pool(found: Found, pool: str) -> Iterator[tuple[str, str]]:
+def _of_pool(findings: Findings, pool: str) -> Iterator[tuple[str, str]]:
     """What is unknown of a pool and of each of its workers, and why."""
-    start, workers = f"pools.{pool}", found.notes.get(pool, {})
-    for field, why in found.observation.missing.items():
+    start, workers = f"pools.{pool}", findings.notes.get(pool, {})
+    for field, why in findings.observation.missing.items():
         is_of_pool = field == start or (field.startswith(f"{start}.") and not field.startswith(f"{start}.traffic."))
         if is_of_pool and (not workers or field.startswith(f"{start}.workers.")):
             yield field.removeprefix(start).removeprefix(".workers").removeprefix("."), why

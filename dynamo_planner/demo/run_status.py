@@ -14,7 +14,7 @@ RECENT_S = 5.0
 
 
 @dataclass(frozen=True)
-class View:
+class RunStatus:
     """One moment; ``reasons`` has the last reason of each pool in the planner's last decision.
 
     Latencies are of the last :data:`RECENT_S` seconds: TTFT by first token, ITL by last token.
@@ -35,13 +35,13 @@ class View:
     changes: tuple[str, ...]
 
 
-def look(recording: Recording, step: Step | None, at_s: float) -> View:
+def run_status(recording: Recording, step: Step | None, at_s: float) -> RunStatus:
     """How the run stands, ``at_s`` seconds after it began; ``step`` is the planner's last one."""
     since_s = at_s - RECENT_S
     recent = [request for request in recording.requests if request.done_s > since_s]
     lost = sum(request.lost is not None for request in recording.requests)
     last = recording.samples[-1] if recording.samples else None
-    return View(
+    return RunStatus(
         at_s=at_s,
         requests_per_s=sum(since_s < due_s <= at_s for due_s in recording.due_s) / RECENT_S,
         sent=sum(due_s <= at_s for due_s in recording.due_s),

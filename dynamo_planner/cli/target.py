@@ -1,4 +1,4 @@
-"""Where a command looks: what a configuration says, and what its options say instead."""
+"""What a command observes: the target in a configuration, and the options that override it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dynamo_planner.sources.prometheus.config import PrometheusConfig
 from dynamo_planner.sources.scraping.config import ScrapeConfig
 
 ALONE = {"workers": PoolSpec(role="aggregated", min_replicas=0)}
-"""The one pool that is looked at where no configuration says which there are."""
+"""The one pool that is observed where no configuration says which there are."""
 
 MATCHER = re.compile(r"([a-zA-Z_][a-zA-Z0-9_]*)(=~|!~|!=|=)(.*)", re.DOTALL)
 
@@ -42,12 +42,12 @@ EngineName = Annotated[
     str | None,
     typer.Option(help="An engine's name, such as vllm; a name that is none lists them.", show_default="found out"),
 ]
-WindowS = Annotated[float | None, typer.Option(min=1, help="Rates are over so many seconds.", show_default="60")]
+WindowS = Annotated[float | None, typer.Option(min=1, help="Window of rates, in seconds.", show_default="60")]
 
 
 @dataclass(frozen=True)
-class Where:
-    """The pools to look at, and how: by ``prometheus``, or by what ``config`` has as its source."""
+class Target:
+    """The pools to observe, and how: by ``prometheus``, or by what ``config`` has as its source."""
 
     specs: Mapping[str, PoolSpec]
     config: RunConfig | None
@@ -64,7 +64,7 @@ class Where:
         return self.config.source if self.config and isinstance(self.config.source, ScrapeConfig) else None
 
 
-def where(
+def target_of(
     path: Path | None,
     prometheus: str | None,
     labels: Sequence[str] | None,
@@ -72,8 +72,8 @@ def where(
     worker_label: str | None,
     engine: str | None,
     window_s: float | None,
-) -> Where:
-    """What is said by a configuration and by options, of which the latter count. Raises :class:`ConfigError`."""
+) -> Target:
+    """The target that a configuration and options name; options win. Raises :class:`ConfigError`."""
     config = load_config(path) if path is not None else None
     specs = config.executor.specs if config is not None else ALONE
     source = config.source if config is not None else None
@@ -90,11 +90,11 @@ def where(
         if given:
             option = next(iter(given)).replace("labels", "label").replace("_", "-")
             raise ConfigError([f"--{option} is about a Prometheus server: name its --prometheus"])
-        return Where(specs, config, None)
+        return Target(specs, config, None)
     before: dict[str, Any] = {}
     if isinstance(source, PrometheusConfig):
         before = {name: getattr(source, name) for name in source.model_fields_set}
-    return Where(specs, config, validated(PrometheusConfig, {**before, **given}, "source"))
+    return Target(specs, config, validated(PrometheusConfig, {**before, **given}, "source"))
 
 
 def _pairs(texts: Sequence[str]) -> dict[str, str]:
