@@ -1,11 +1,7 @@
-"""KnobPolicy: engine knobs, tried one at a time and kept where they are measured to be better.
-
-See :class:`KnobPolicy`.
-"""
+"""KnobPolicy: tuning of engine knobs, tried one at a time and kept where they are measured to be better."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -17,57 +13,65 @@ from dynamo_planner.core.snapshot import Sla, Snapshot
 from dynamo_planner.core.values import FrozenMap
 from dynamo_planner.engines import Catalogue, Knob, catalogue
 from dynamo_planner.engines.named import WorkerEngine, with_custom_knobs
-from dynamo_planner.policies.knobs.candidates import Candidate, Wishes, candidates, over_the_gap
-from dynamo_planner.policies.knobs.looking import interval_s, pools_of, present_value, ready, ready_of, shape_of
-from dynamo_planner.policies.knobs.memory import Failure, KnobMemory, Trial
-from dynamo_planner.policies.knobs.saying import measuring, taking_back, telling, wanting, within_the_gap
-from dynamo_planner.policies.knobs.trial import Window, better, close_to, measured, window_of
+from dynamo_planner.policies.knobs.candidates import Candidate, TuningGoals, candidates, over_the_gap
+from dynamo_planner.policies.knobs.observations import (
+    close_to,
+    interval_s,
+    measured,
+    pools_of,
+    ready,
+    shape_of,
+    window_of,
+)
+from dynamo_planner.policies.knobs.state import WINDOWS_FACTOR, KnobMemory, Trial, saying, setting
+from dynamo_planner.policies.knobs.trial import Rules, TrialTick, advanced
 from dynamo_planner.profiles import NamedProfile
 
-LEAST_GAIN = 0.02
-"""A gain of less than this share is none."""
-
-MOST_WINDOWS = 3
-"""Windows are kept for so many times as many as a comparison needs, and a trial that looks good lasts as long."""
-
-UNSURE = 0.25
-"""A mean whose error may be more than this share of it is measured for longer before anything is tried."""
-
-MOST_BACK_OFF = 5
-"""After so many failures in a row the wait between trials grows no more."""
-
-BLIND_WINDOWS = 3.0
-"""A value under trial of which nothing is seen for so many intervals is taken back."""
+MAX_RELATIVE_ERROR = 0.25
+"""A mean cost whose error may be more than this share of it is measured for longer before anything is tried."""
 
 
 class KnobPolicy(Policy, kind="knobs"):
-    """Tunes the knobs of engines, and has no opinion on replicas: ``together(KnobPolicy(...), SlaPolicy(...))``.
+    """Tuning of engine knobs, without an opinion on replicas: ``together(KnobPolicy(...), SlaPolicy(...))``.
 
-    **What is tried.** Of the knobs whose values the snapshot tells, one at a time: first the analytic value (from the
-    ``profile``: the largest chunk that keeps ITL under its target at the batch and context that are seen; the batch at
+    **What is tried.** Of the knobs whose values the snapshot has, one at a time: first the analytic value (from the
+    ``profile``: the largest chunk that keeps ITL under its target at the present batch and context; the batch at
     which ITL meets its target within the KV cache, where requests wait before full batches; the prompt length up to
     which a local prefill takes less than queueing and transfer), then a notch towards the target that binds. Never
     while replicas are changing or unknown, not where metrics are older than their window, so that a trial could not be
-    taken back in time, and not where the cost is under ``worth``: with so much room nothing is to be gained. A knob
+    taken back in time, and not where the cost is under ``worth``, where nothing is to be gained. A knob
     that restarts workers is tried only where the share of work that it should save, for as long as a load ``lasts_s``,
     outweighs the start-up times of the restart.
 
     **What is kept.** The cost of a window is the larger of TTFT and ITL over their targets (percentiles where they are
-    told; where an engine tells no TTFT, a queue as long as what is running stands for a TTFT at its target). A trial is
-    compared with ``windows`` windows before it or more, if their mean is not sure enough, with ``min_requests`` at
-    least, at a load per replica within ``same_load``: it is kept where the gain is over 2 % with ``sure`` standard
-    errors to spare. A value that saves replicas, as profiled, shows its gain in fewer replicas and not in latencies: it
-    is kept where the targets are, as surely. Otherwise a value is taken back, after three times as many windows where
-    it looks like a gain; and at once where a target is breached that was not before, where nothing can be seen for a
-    while, or where the load has changed.
+    reported; where an engine reports no TTFT, a queue as long as what is running stands for a TTFT at its target). A
+    trial is compared with ``windows`` windows before it or more, if their mean is not certain enough, with
+    ``min_requests`` at least, at a load per replica within ``same_load``: it is kept where the gain is over 2 % with
+    ``sure`` standard errors to spare. A value that saves replicas, as profiled, shows its gain in fewer replicas and
+    not in latencies: it is kept where the targets are, as surely. Otherwise a value is taken back, after three times as
+    many windows where it looks like a gain; and at once where a target is breached that was not before, where nothing
+    can be observed for a while, or where the load has changed.
 
     **What is remembered.** Values that failed, and those within ``same_load`` of them, are not tried again at a load
     within ``same_load`` of that at which they did; after each failure in a row the next trial waits twice as long. So
     under a constant load knobs settle: there are finitely many values, and none is tried twice.
 
-    ``gap_ms`` bounds the longest step, for services that promise the worst gap between tokens, not the mean: a chunk
-    whose steps would be longer, as profiled, is lowered at once and without a trial. ``engine``
-    names the catalogue, and ``more`` adds to it. Only what ``knobs`` names is turned; left out, all that is known.
+    Args:
+        sla: The targets.
+        profile: Measured performance, for analytic values. Default ``None``: notches only.
+        engine: The engine whose catalogue of knobs is used. Default ``vllm``.
+        more: Knobs beside those of the catalogue.
+        knobs: The names of the knobs that may be turned. Default ``None``, all that are known.
+        gap_ms: The longest step in milliseconds, for services that promise the worst gap between tokens, not the mean:
+            a chunk whose steps would be longer, as profiled, is lowered at once and without a trial. Default ``None``.
+        kv_transfer_ms: Milliseconds to hand a KV cache over. Default 0.
+        windows: Windows before and during a trial that are compared, 2 to 32. Default 4.
+        min_requests: Requests that a comparison takes. Default 100.
+        sure: Standard errors that a gain has to spare. Default 2.
+        same_load: The share by which loads, or values, may differ and count as the same. Default 0.2.
+        worth: The cost (the larger of TTFT and ITL over their targets) below which nothing is tried. Default 0.3.
+        lasts_s: Seconds for which a load is expected to last. Default 1800.
+        max_age_s: The age of metrics in seconds from which on they are unknown. Default 90.
 
     >>> from dynamo_planner import Dist, PoolSpec, PoolStatus, Replicas, Traffic
     >>> spec = PoolSpec(role="aggregated", startup_s=30)
@@ -113,52 +117,61 @@ class KnobPolicy(Policy, kind="knobs"):
         return FrozenMap({name: knob for name, knob in known.items() if self.knobs is None or name in self.knobs})
 
     @cached_property
-    def _wishes(self) -> Wishes:
-        return Wishes(self.profile, self.sla, self.gap_ms, self.kv_transfer_ms)
+    def _goals(self) -> TuningGoals:
+        return TuningGoals(self.profile, self.sla, self.gap_ms, self.kv_transfer_ms)
+
+    @cached_property
+    def _rules(self) -> Rules:
+        return Rules(self.windows, self.min_requests, self.sure, self.same_load)
 
     def propose(self, snapshot: Snapshot, state: KnobMemory | None) -> tuple[Proposal, KnobMemory]:
         memory = state or KnobMemory()
         shape = shape_of(snapshot)
-        if memory.undo is not None:
-            memory = memory if present_value(snapshot, memory.undo) == memory.undo.value else memory.replace(undo=None)
-        if memory.trial is not None:
-            return self._trying(snapshot, memory, memory.trial, shape)
+        window = window_of(snapshot, self.sla, ready(snapshot), self.max_age_s)
+        undo, trial = memory.undo, memory.trial
+        if undo is not None and undo.present_value(snapshot) != undo.value:
+            memory, undo = memory.replace(undo=None), None
+        if trial is not None:
+            tick = TrialTick(self._rules, snapshot, window, shape, self.catalogue.get(trial.knob))
+            return advanced(tick, memory, trial)
         if shape is None or shape != memory.shape:
             memory = memory.replace(windows=(), shape=shape or ())
-        if memory.undo is not None:
-            return taking_back(memory.undo), memory
+        if undo is not None:
+            message = f"{undo.knob} is to go back to {undo.before:g}"
+            return undo.setting(undo.before, Reason(code="KnobReverted", pool=undo.pool, message=message)), memory
         if shape is None:
-            return telling(
-                Reason(code="ReplicasChanging", message="knobs wait until replicas are as they should be")
-            ), memory
-        window = self._window(snapshot)
+            message = "knobs wait until replicas are at their targets"
+            return saying(Reason(code="ReplicasChanging", message=message)), memory
         if window is None:
             return Proposal(), memory
-        memory = self._seen(snapshot, memory, window)
-        if (bound := over_the_gap(snapshot, self.catalogue, self._wishes)) is not None:
-            return within_the_gap(bound), memory.replace(windows=())
+        memory = memory.with_window(window, interval_s(snapshot), self.windows)
+        if (bound := over_the_gap(snapshot, self.catalogue, self._goals)) is not None:
+            message = f"{bound.knob.name} {bound.before:g} -> {bound.value:g}: its steps are as long as gap_ms allows"
+            reason = Reason(code="GapBound", pool=bound.pool, message=message)
+            return setting(bound.pool, bound.knob.name, bound.value, reason), memory.replace(windows=())
         late_s = snapshot.at_s - window.at_s
         if late_s > interval_s(snapshot):
             message = "metrics come too late to take a trial back in time"
-            return telling(Reason(code="MetricsLate", message=message, values={"late_s": late_s})), memory
-        ready_s = memory.not_before_s
-        if len(memory.windows) < self.windows or (ready_s is not None and snapshot.at_s < ready_s):
+            return saying(Reason(code="MetricsLate", message=message, values={"late_s": late_s})), memory
+        next_s = memory.not_before_s
+        if len(memory.windows) < self.windows or (next_s is not None and snapshot.at_s < next_s):
             return Proposal(), memory
         return self._chosen(snapshot, memory)
 
-    # Choosing a value
-
     def _chosen(self, snapshot: Snapshot, memory: KnobMemory) -> tuple[Proposal, KnobMemory]:
+        """The start of a trial of the most promising value, where there is one."""
         before = measured(memory.windows)
-        more = len(memory.windows) < MOST_WINDOWS * self.windows
-        if before.requests < self.min_requests or (more and self.sure * before.error > UNSURE * before.cost):
+        more = len(memory.windows) < WINDOWS_FACTOR * self.windows
+        if before.requests < self.min_requests or (
+            more and self.sure * before.error > MAX_RELATIVE_ERROR * before.cost
+        ):
             return Proposal(), memory
         if before.cost < self.worth:
             values = {"cost": before.cost, "worth": self.worth}
-            message = "so far from its targets it needs no knobs"
-            return telling(Reason(code="RoomEnough", message=message, values=values)), memory
+            message = "latencies are so far below their targets that no knob is tried"
+            return saying(Reason(code="RoomEnough", message=message, values=values)), memory
         waits: list[Reason] = []
-        for candidate in candidates(snapshot, self.catalogue, self._wishes):
+        for candidate in candidates(snapshot, self.catalogue, self._goals):
             if self._barred(candidate, memory, before.load):
                 continue
             if not self._worth_it(snapshot, candidate):
@@ -181,11 +194,12 @@ class KnobPolicy(Policy, kind="knobs"):
             )
             message = f"{trial.knob} {trial.before:g} -> {trial.value:g}: {candidate.why}"
             reason = Reason(code="KnobTrial", message=message, values={"cost": before.cost, "load": trial.load})
-            return wanting(trial, trial.value, reason), memory.replace(windows=(), trial=trial)
+            return trial.setting(trial.value, reason), memory.replace(windows=(), trial=trial)
         settled = Reason(code="KnobsSettled", message="no knob helps at this load: the rest is for replicas")
-        return telling(*waits, settled), memory
+        return saying(*waits, settled), memory
 
     def _barred(self, candidate: Candidate, memory: KnobMemory, load: float) -> bool:
+        """Whether about this value failed at about this load."""
         return any(
             (failure.pool, failure.knob) == (candidate.pool, candidate.knob.name)
             and (failure.value == candidate.value or close_to(failure.value, candidate.value, self.same_load))
@@ -194,118 +208,8 @@ class KnobPolicy(Policy, kind="knobs"):
         )
 
     def _worth_it(self, snapshot: Snapshot, candidate: Candidate) -> bool:
+        """Whether the work that a value should save outweighs the restart that it takes."""
         if candidate.knob.applied != "restart":
             return True
         startup_s = max((pool.spec.startup_s for pool in pools_of(snapshot, candidate.pool)), default=0.0)
         return candidate.gain * self.lasts_s > startup_s
-
-    # Trying it
-
-    def _trying(
-        self, snapshot: Snapshot, memory: KnobMemory, trial: Trial, shape: tuple[tuple[str, int], ...] | None
-    ) -> tuple[Proposal, KnobMemory]:
-        knob, present = self.catalogue.get(trial.knob), present_value(snapshot, trial)
-        every_s = interval_s(snapshot)
-        settles_s = (knob.settles_s if knob else 0.0) + every_s
-        if knob is None or present not in {trial.before, trial.value}:
-            message = f"{trial.knob} was set to {present} by somebody else"
-            return self._given_up(snapshot, memory, trial, "KnobTaken", message, undo=False)
-        if trial.set and present == trial.before:
-            message = "the engines did not take it"
-            return self._given_up(snapshot, memory, trial, "KnobRolledBack", message, failed=True)
-        trial = trial.replace(set=present == trial.value)
-        counts = shape is not None or knob.applied != "restart"
-        saves = trial.gain > LEAST_GAIN and present == trial.value  # is judged by its targets, whatever the replicas
-        if not saves and (shape is None or shape != memory.shape or present != trial.value):
-            trial = trial.replace(settled_s=snapshot.at_s)
-            memory = memory.replace(windows=(), shape=shape or ())
-        memory = memory.replace(trial=trial)
-        window = self._window(snapshot)
-        if window is None:
-            silent_s = snapshot.at_s - (memory.windows[-1].at_s if memory.windows else trial.settled_s)
-            if silent_s > settles_s + BLIND_WINDOWS * every_s:
-                return self._given_up(snapshot, memory, trial, "KnobUnseen", "its effect cannot be seen")
-        elif window.at_s > trial.since_s and self._breached(window, trial, settled=trial.settled_s < snapshot.at_s):
-            return self._given_up(snapshot, memory, trial, "KnobReverted", "a target is breached", failed=True)
-        patience_s = 2 * (MOST_WINDOWS * self.windows * every_s + 2 * settles_s) + self._restart_s(snapshot, trial)
-        if snapshot.at_s - trial.since_s > patience_s:
-            return self._given_up(snapshot, memory, trial, "KnobUnsettled", "it could not be measured in time")
-        if window is not None and counts and snapshot.at_s - trial.settled_s >= settles_s:
-            memory = self._seen(snapshot, memory, window)
-        if len(memory.windows) >= self.windows:
-            return self._judged(snapshot, memory, trial)
-        return wanting(trial, trial.value, measuring(trial, memory, self.windows)), memory
-
-    def _judged(self, snapshot: Snapshot, memory: KnobMemory, trial: Trial) -> tuple[Proposal, KnobMemory]:
-        after = measured(memory.windows)
-        before = after._replace(cost=trial.cost, error=trial.error, load=trial.load)
-        if after.requests < self.min_requests:
-            return wanting(trial, trial.value, measuring(trial, memory, self.windows)), memory
-        values = {"before": before.cost, "after": after.cost, "load": after.load}
-        lighter = max(1 - after.load / trial.load, 0.0)  # a lighter load would have done some good by itself
-        keeps = trial.gain > LEAST_GAIN and after.cost + self.sure * after.error < 1
-        if not keeps and not close_to(trial.load, after.load, self.same_load):
-            return self._given_up(snapshot, memory, trial, "LoadChanged", "the load is not what it was before")
-        if not keeps and not better(before, after, self.sure, LEAST_GAIN + lighter):
-            if better(before, after, 0.0, LEAST_GAIN + lighter) and len(memory.windows) < MOST_WINDOWS * self.windows:
-                return wanting(trial, trial.value, measuring(trial, memory, MOST_WINDOWS * self.windows)), memory
-            message = "no gain that is sure"
-            return self._given_up(snapshot, memory, trial, "KnobReverted", message, failed=True, values=values)
-        why = "keeps the targets and saves work" if keeps else "is better"
-        message = f"{trial.knob} stays at {trial.value:g}, which {why} than {trial.before:g}"
-        worse = Failure(pool=trial.pool, knob=trial.knob, value=trial.before, load=trial.load)
-        memory = memory.failed(worse).replace(trial=None, windows=(), in_a_row=0)
-        return telling(Reason(code="KnobKept", pool=trial.pool, message=message, values=values)), memory
-
-    def _breached(self, window: Window, trial: Trial, *, settled: bool) -> bool:
-        """Whether a target is missed that was met before; or, once all is as it should be, by far more than before."""
-        if trial.cost <= 1:
-            return window.cost > max(1.0, trial.cost + max(3 * trial.spread, 0.1 * trial.cost))
-        return settled and window.cost > trial.cost + max(3 * trial.spread, 0.25 * trial.cost)
-
-    def _given_up(
-        self,
-        snapshot: Snapshot,
-        memory: KnobMemory,
-        trial: Trial,
-        code: str,
-        why: str,
-        *,
-        undo: bool = True,
-        failed: bool = False,
-        values: Mapping[str, float] | None = None,
-    ) -> tuple[Proposal, KnobMemory]:
-        """Take a value back, and wait before the next."""
-        if failed:
-            memory = memory.failed(Failure(pool=trial.pool, knob=trial.knob, value=trial.value, load=trial.load))
-        waits_s = self.windows * interval_s(snapshot) * 2 ** min(memory.in_a_row, MOST_BACK_OFF)
-        memory = memory.replace(
-            trial=None,
-            undo=trial if undo and present_value(snapshot, trial) == trial.value else None,
-            windows=(),
-            in_a_row=memory.in_a_row + 1,
-            not_before_s=snapshot.at_s + waits_s,
-        )
-        message = f"{trial.knob} goes back to {trial.before:g}: {why}" if undo else why
-        reason = Reason(code=code, pool=trial.pool, message=message, values=FrozenMap(values or {}))
-        return (wanting(trial, trial.before, reason) if undo else telling(reason)), memory
-
-    # Seeing
-
-    def _window(self, snapshot: Snapshot) -> Window | None:
-        return window_of(snapshot, self.sla, ready(snapshot), self.max_age_s)
-
-    def _seen(self, snapshot: Snapshot, memory: KnobMemory, window: Window) -> KnobMemory:
-        """With one window more, if it does not overlap the last."""
-        last_s = memory.windows[-1].at_s if memory.windows else None
-        if last_s is not None and window.at_s - last_s < interval_s(snapshot) * 0.999:
-            return memory
-        return memory.replace(windows=(*memory.windows, window)[-MOST_WINDOWS * self.windows :])
-
-    def _restart_s(self, snapshot: Snapshot, trial: Trial) -> float:
-        """How long a restart of all workers may take."""
-        knob = self.catalogue[trial.knob]
-        if knob.applied != "restart":
-            return 0.0
-        each_s = (pool.spec.startup_s * max(ready_of(pool), 1) for pool in pools_of(snapshot, trial.pool))
-        return 3 * max(each_s, default=0.0)

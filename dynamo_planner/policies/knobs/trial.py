@@ -1,127 +1,207 @@
-"""How well a service does with its knobs as they are: windows that do not overlap, and how sure their mean is.
-
-The cost of a window is the larger of TTFT and ITL over their targets, so what counts is the target that binds. A
-percentile is taken where the source tells one, otherwise the mean. Windows are batches (Law & Kelton's batch means):
-the variance between them contains how requests within one depend on each other, which that of the requests does not.
-
->>> windows = [Window(at_s=30.0 * n, cost=cost, load=4.0, requests=120) for n, cost in enumerate((0.5, 0.6, 0.7))]
->>> seen = measured(windows)
->>> seen.cost, round(seen.error, 3), seen.load, seen.requests
-(0.6, 0.058, 4.0, 360.0)
-"""
+"""Trials of knob values: settling, measuring, judging, and reverting what is no gain."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
-from dynamo_planner.core.snapshot import Dist, Sla, Snapshot
-from dynamo_planner.core.values import Frozen
+from dynamo_planner.core.decision import Proposal, Reason
+from dynamo_planner.core.snapshot import Snapshot
+from dynamo_planner.core.values import FrozenMap
+from dynamo_planner.engines import Knob
+from dynamo_planner.policies.knobs.observations import (
+    Shape,
+    Window,
+    better,
+    close_to,
+    interval_s,
+    measured,
+    pools_of,
+    ready_of,
+)
+from dynamo_planner.policies.knobs.state import WINDOWS_FACTOR, Failure, KnobMemory, Trial, saying
 
-WORST_COST = 5.0
-"""Costs are cut off here: how late what is far too late is says little."""
+MIN_GAIN = 0.02
+"""A gain of less than this share is none."""
 
-USUAL_WINDOW_S = 30.0
+MAX_BACK_OFF = 5
+"""The wait between trials doubles with each failure in a row, up to this many."""
 
+MAX_UNSEEN_INTERVALS = 3.0
+"""A value under trial whose effect is not observed for this many intervals is taken back."""
 
-class Window(Frozen):
-    """One window: when it ended, its cost, the load of a replica (requests per second, or inside), and its requests."""
+BREACH_SPREADS = 3.0
+"""A target is breached where the cost exceeds that before the trial by this many standard deviations of its windows."""
 
-    at_s: float
-    cost: float
-    load: float
-    requests: float
+BREACH_MARGIN, WORSE_MARGIN = 0.1, 0.25
+"""The least share by which the cost must exceed that before, for a target that was met before, and for one that was
+not."""
 
+PATIENCE = 2.0
+"""A trial lasts at most this many times as long as its windows and its settling take."""
 
-class Measured(NamedTuple):
-    """The mean cost of some windows, its standard error and their standard deviation, their mean load and all their
-    requests."""
-
-    cost: float
-    error: float
-    spread: float
-    load: float
-    requests: float
+RESTART_PATIENCE = 3.0
+"""The time for a restart of all workers, as a multiple of their start-up times one after the other."""
 
 
-def window_of(snapshot: Snapshot, sla: Sla, ready: int, max_age_s: float) -> Window | None:
-    """What a snapshot says of the service, or ``None`` where it is old, or says too little."""
-    traffic = snapshot.traffic
-    seen = _by_latencies(snapshot, sla) or _by_queues(snapshot, sla)
-    times = [pool.observed_at_s for pool in snapshot.pools.values()]
-    at_s = traffic.observed_at_s if traffic.ttft_ms else min((time for time in times if time is not None), default=None)
-    if seen is None or at_s is None or snapshot.at_s - at_s > max_age_s or not ready:
-        return None
-    return Window(
-        at_s=min(at_s, snapshot.at_s),
-        cost=min(max(seen.costs), WORST_COST),
-        load=seen.load / ready,
-        requests=seen.requests,
+class Rules(NamedTuple):
+    """What a trial is judged by: as the fields of :class:`~dynamo_planner.policies.knobs.KnobPolicy`."""
+
+    windows: int
+    min_requests: float
+    sure: float
+    same_load: float
+
+
+class TrialTick(NamedTuple):
+    """One tick of a trial: the snapshot, its window and its replicas, and the knob where it is still known."""
+
+    rules: Rules
+    snapshot: Snapshot
+    window: Window | None
+    shape: Shape | None
+    knob: Knob | None
+
+    @property
+    def every_s(self) -> float:
+        """The interval between windows, in seconds."""
+        return interval_s(self.snapshot)
+
+    @property
+    def settles_s(self) -> float:
+        """Seconds after a change from which on windows count."""
+        return (self.knob.settles_s if self.knob else 0.0) + self.every_s
+
+    @property
+    def restarts(self) -> bool:
+        """Whether the knob takes effect by a restart of workers."""
+        return self.knob is not None and self.knob.applied == "restart"
+
+
+Step = tuple[Proposal, KnobMemory]
+"""What a tick proposes, and the memory after it."""
+
+
+def advanced(tick: TrialTick, memory: KnobMemory, trial: Trial) -> Step:
+    """One tick of a trial."""
+    present = trial.present_value(tick.snapshot)
+    if tick.knob is None or present not in {trial.before, trial.value}:
+        message = f"{trial.knob} was set to {present} by something else"
+        return reverting(tick, memory, trial, "KnobTaken", message, undo=False)
+    if trial.set and present == trial.before:
+        return reverting(tick, memory, trial, "KnobRolledBack", "the engines did not take it", failed=True)
+    memory, trial = settling(tick, memory, trial, present)
+    if (trouble := _trouble(tick, memory, trial)) is not None:
+        code, why = trouble
+        return reverting(tick, memory, trial, code, why, failed=code == "KnobReverted")
+    memory = measuring(tick, memory, trial)
+    if len(memory.windows) >= tick.rules.windows:
+        return judging(tick, memory, trial)
+    return _going_on(memory, trial, tick.rules.windows)
+
+
+def settling(tick: TrialTick, memory: KnobMemory, trial: Trial, present: float | None) -> tuple[KnobMemory, Trial]:
+    """Start the measurement anew where replicas changed or the value is not set yet.
+
+    A value that saves replicas is judged by its targets, whatever the replicas.
+    """
+    trial = trial.replace(set=present == trial.value)
+    saves = trial.gain > MIN_GAIN and trial.set
+    if not saves and (tick.shape is None or tick.shape != memory.shape or not trial.set):
+        trial = trial.replace(settled_s=tick.snapshot.at_s)
+        memory = memory.replace(windows=(), shape=tick.shape or ())
+    return memory.replace(trial=trial), trial
+
+
+def measuring(tick: TrialTick, memory: KnobMemory, trial: Trial) -> KnobMemory:
+    """The memory with the window of this tick, once all has settled."""
+    counts = tick.shape is not None or not tick.restarts
+    if tick.window is None or not counts or tick.snapshot.at_s - trial.settled_s < tick.settles_s:
+        return memory
+    return memory.with_window(tick.window, tick.every_s, tick.rules.windows)
+
+
+def judging(tick: TrialTick, memory: KnobMemory, trial: Trial) -> Step:
+    """Keep the value where it is a gain beyond doubt, measure longer where it may be one, else revert it."""
+    rules, after = tick.rules, measured(memory.windows)
+    before = after._replace(cost=trial.cost, error=trial.error, load=trial.load)
+    if after.requests < rules.min_requests:
+        return _going_on(memory, trial, rules.windows)
+    values = {"before": before.cost, "after": after.cost, "load": after.load}
+    lighter = max(1 - after.load / trial.load, 0.0)  # a lighter load would have done some good by itself
+    keeps = trial.gain > MIN_GAIN and after.cost + rules.sure * after.error < 1
+    if not keeps and not close_to(trial.load, after.load, rules.same_load):
+        return reverting(tick, memory, trial, "LoadChanged", "the load is not what it was before")
+    if not keeps and not better(before, after, rules.sure, MIN_GAIN + lighter):
+        longest = WINDOWS_FACTOR * rules.windows
+        if better(before, after, 0.0, MIN_GAIN + lighter) and len(memory.windows) < longest:
+            return _going_on(memory, trial, longest)
+        return reverting(tick, memory, trial, "KnobReverted", "no gain beyond doubt", failed=True, values=values)
+    why = "keeps the targets and saves work" if keeps else "is better"
+    message = f"{trial.knob} stays at {trial.value:g}, which {why} than {trial.before:g}"
+    worse = Failure(pool=trial.pool, knob=trial.knob, value=trial.before, load=trial.load)
+    memory = memory.failed(worse).replace(trial=None, windows=(), in_a_row=0)
+    return saying(Reason(code="KnobKept", pool=trial.pool, message=message, values=values)), memory
+
+
+def reverting(
+    tick: TrialTick,
+    memory: KnobMemory,
+    trial: Trial,
+    code: str,
+    why: str,
+    *,
+    undo: bool = True,
+    failed: bool = False,
+    values: Mapping[str, float] | None = None,
+) -> Step:
+    """Take the value back, and wait before the next trial."""
+    if failed:
+        memory = memory.failed(Failure(pool=trial.pool, knob=trial.knob, value=trial.value, load=trial.load))
+    waits_s = tick.rules.windows * tick.every_s * 2 ** min(memory.in_a_row, MAX_BACK_OFF)
+    memory = memory.replace(
+        trial=None,
+        undo=trial if undo and trial.present_value(tick.snapshot) == trial.value else None,
+        windows=(),
+        in_a_row=memory.in_a_row + 1,
+        not_before_s=tick.snapshot.at_s + waits_s,
     )
+    message = f"{trial.knob} goes back to {trial.before:g}: {why}" if undo else why
+    reason = Reason(code=code, pool=trial.pool, message=message, values=FrozenMap(values or {}))
+    return (trial.setting(trial.before, reason) if undo else saying(reason)), memory
 
 
-class _Seen(NamedTuple):
-    """The costs of TTFT and ITL, the load of all replicas, and how many requests that is from."""
-
-    costs: tuple[float, float]
-    load: float
-    requests: float
-
-
-def _by_latencies(snapshot: Snapshot, sla: Sla) -> _Seen | None:
-    traffic = snapshot.traffic
-    if traffic.ttft_ms is None or traffic.itl_ms is None or not traffic.requests_per_s:
-        return None
-    told = traffic.ttft_ms.count
-    requests = traffic.requests_per_s * (traffic.window_s or USUAL_WINDOW_S) if told is None else told
-    costs = tail(traffic.ttft_ms) / sla.ttft_ms, tail(traffic.itl_ms) / sla.itl_ms
-    return _Seen(costs, traffic.requests_per_s, requests)
+def _trouble(tick: TrialTick, memory: KnobMemory, trial: Trial) -> tuple[str, str] | None:
+    """The code and the reason to end a trial before it is judged, where there is one."""
+    at_s, rules = tick.snapshot.at_s, tick.rules
+    if tick.window is None:
+        unseen_s = at_s - (memory.windows[-1].at_s if memory.windows else trial.settled_s)
+        if unseen_s > tick.settles_s + MAX_UNSEEN_INTERVALS * tick.every_s:
+            return "KnobUnseen", "its effect cannot be observed"
+    elif tick.window.at_s > trial.since_s and _breached(tick.window, trial, settled=trial.settled_s < at_s):
+        return "KnobReverted", "a target is breached"
+    longest_s = WINDOWS_FACTOR * rules.windows * tick.every_s
+    if at_s - trial.since_s > PATIENCE * (longest_s + 2 * tick.settles_s) + _restart_s(tick, trial):
+        return "KnobUnsettled", "it could not be measured in time"
+    return None
 
 
-def _by_queues(snapshot: Snapshot, sla: Sla) -> _Seen | None:
-    """Of engines that tell no TTFT and no arrivals, as llama.cpp does not: a queue as long as what is being served
-    stands for a TTFT at its target, since it takes as long as a request does (Little 1961)."""
-    if snapshot.traffic.ttft_ms is not None or not snapshot.pools:
-        return None
-    queued = running = 0.0
-    for pool in snapshot.pools.values():
-        if pool.queued is None or pool.running is None:
-            return None
-        queued, running = queued + pool.queued, running + pool.running
-    itl = snapshot.traffic.itl_ms
-    if not running:
-        return None
-    costs = queued / running, tail(itl) / sla.itl_ms if itl else 0.0
-    return _Seen(costs, queued + running, queued + running)
+def _breached(window: Window, trial: Trial, *, settled: bool) -> bool:
+    """Whether a target is missed that was met before or, once all has settled, missed by far more than before."""
+    margin = BREACH_MARGIN if trial.cost <= 1 else WORSE_MARGIN
+    limit = trial.cost + max(BREACH_SPREADS * trial.spread, margin * trial.cost)
+    return window.cost > max(1.0, limit) if trial.cost <= 1 else settled and window.cost > limit
 
 
-def tail(dist: Dist) -> float:
-    """The highest percentile that is told, or else the mean."""
-    return max(dist.quantiles.items())[1] if dist.quantiles else dist.mean
+def _restart_s(tick: TrialTick, trial: Trial) -> float:
+    """How long a restart of all workers may take, in seconds."""
+    if not tick.restarts:
+        return 0.0
+    each_s = (pool.spec.startup_s * max(ready_of(pool), 1) for pool in pools_of(tick.snapshot, trial.pool))
+    return RESTART_PATIENCE * max(each_s, default=0.0)
 
 
-def ttft_binds(snapshot: Snapshot, sla: Sla) -> bool:
-    """Whether TTFT is nearer to its target than ITL, or further over it."""
-    seen = _by_latencies(snapshot, sla) or _by_queues(snapshot, sla)
-    return seen is not None and seen.costs[0] >= seen.costs[1]
-
-
-def measured(windows: Sequence[Window]) -> Measured:
-    """The mean of some windows, two at least."""
-    count = len(windows)
-    cost = sum(window.cost for window in windows) / count
-    spread = math.sqrt(sum((window.cost - cost) ** 2 for window in windows) / (count - 1))
-    load = sum(window.load for window in windows) / count
-    requests = sum(window.requests for window in windows)
-    return Measured(round(cost, 12), spread / math.sqrt(count), spread, load, requests)
-
-
-def better(before: Measured, after: Measured, sure: float, least: float) -> bool:
-    """Whether the lower bound of what was gained, ``sure`` standard errors below its mean, is over ``least``."""
-    return before.cost - after.cost - sure * math.hypot(before.error, after.error) > least * before.cost
-
-
-def close_to(one: float, other: float, tolerance: float) -> bool:
-    """Whether two loads or values are within this share of each other."""
-    return abs(one - other) <= tolerance * max(one, other)
+def _going_on(memory: KnobMemory, trial: Trial, windows: int) -> Step:
+    values = {"before": trial.before, "value": trial.value, "seen": len(memory.windows), "of": windows}
+    reason = Reason(code="KnobTrial", pool=trial.pool, message=f"{trial.knob} is being measured", values=values)
+    return trial.setting(trial.value, reason), memory
