@@ -266,7 +266,7 @@ def _not_newer_changes_nothing(case: Case, decision: Decision) -> str | None:
 def _missing_never_lowers(case: Case, decision: Decision) -> str | None:
     """Measurements that are hidden never take a pool below what it has and what it would get with them.
 
-    Each is hidden by itself, and those of the case together. Where pools must be lowered whatever is seen, because they
+    Each is hidden by itself, and those of the case together. Where pools must be lowered in any case, because they
     hold more than a GPU limit or have more replicas than they may, one may be lowered for another.
     """
     case.decide(_without(case.snapshot, case.hidden), case.state)

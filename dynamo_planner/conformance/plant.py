@@ -1,7 +1,7 @@
-"""A served model under a constant load, as a closed formula: what a snapshot shows of it, given its replicas.
+"""A closed-form model of a service under constant load: the snapshot that follows from its replicas.
 
-It is no simulator. There is no randomness and no transient, only the steady state that so many ready replicas would
-settle in, and replicas that take their ``startup_s`` to start. That is enough to ask what a policy settles on.
+It is no simulator. There is no randomness and no transient, only the steady state of the ready replicas, and replicas
+that take their ``startup_s`` to start. That is enough to find what a policy settles on.
 """
 
 from __future__ import annotations
@@ -17,14 +17,17 @@ from dynamo_planner.core.snapshot import Dist, PoolStatus, Replicas, Role, Snaps
 from dynamo_planner.core.values import Frozen, FrozenMap, KnobValue
 
 BACKLOG_S = 60.0
-"""Where more arrives than is served, the queue is what would have piled up in this time."""
+"""Where more arrives than is served, the queue is the backlog of this time, in seconds."""
 
-BUSIEST = 0.97
+MAX_UTILISATION = 0.97
 """The utilisation from which on a queue is a backlog; below, it is that of a stable queue."""
+
+MAX_PREFILL_SHARE = 0.9
+"""The largest share of an aggregated replica's time that prompts take away from decode."""
 
 
 class Stage(NamedTuple):
-    """What all replicas of one role show together; ``prompt_s`` is the time that a prompt takes once it is its turn."""
+    """The metrics of all replicas of one role; ``prompt_s`` is the time that a prompt takes once it is its turn."""
 
     queued: float
     running: float
@@ -34,7 +37,7 @@ class Stage(NamedTuple):
 
 
 class Plant(Frozen):
-    """What a replica can do, and the constant load on all of them.
+    """The capacity of a replica, and the constant load on all of them.
 
     - Prefill is ``requests_per_s * isl / prefill_tokens_per_s`` replicas' worth of work. The queue is Sakasegawa's
       approximation (1977) for n servers of utilisation u, ``u ** sqrt(2 (n + 1)) / (1 - u)``, and from u = 0.97 on a
@@ -43,6 +46,15 @@ class Plant(Frozen):
       replica's share of the token rate times that. What does not fit into the KV cache, at a context of ISL and half
       the OSL, waits.
     - Aggregated is both on one replica: prefill takes its share of the time away from decode.
+
+    Args:
+        requests_per_s: Arrivals. Default 5.
+        isl: Prompt tokens. Default 1000.
+        osl: Output tokens. Default 200.
+        prefill_tokens_per_s: Prompt tokens that a replica computes per second. Default 8000.
+        itl_ms: The ITL of a batch of none, in milliseconds. Default 20.
+        itl_ms_per_request: What each request of the batch adds, in milliseconds. Default 0.05.
+        kv_capacity_tokens: Tokens that the KV cache of a replica holds. Default 100,000.
     """
 
     requests_per_s: float = Field(default=5.0, ge=0)
@@ -58,7 +70,7 @@ class Plant(Frozen):
         return self.replace(requests_per_s=self.requests_per_s * factor)
 
     def seen(self, service: Snapshot, at_s: float, window_s: float, replicas: Mapping[str, Replicas]) -> Snapshot:
-        """What a snapshot shows. Specs and knobs are those of ``service``; pools of one role share its load."""
+        """The snapshot at a time. Specs and knobs are those of ``service``; pools of one role share its load."""
         ready: dict[Role, int] = {}
         for name, pool in service.pools.items():
             ready[pool.spec.role] = ready.get(pool.spec.role, 0) + replicas[name].ready
@@ -101,7 +113,7 @@ class Plant(Frozen):
         queued = _queue(busy, ready, self.requests_per_s)
         if role == "prefill":
             return Stage(queued, min(busy, ready), min(busy / ready, 1.0), prompt_s)
-        batch, itl_s, waiting = self._decode(ready, left=1 - min(busy / ready, 0.9))
+        batch, itl_s, waiting = self._decode(ready, left=1 - min(busy / ready, MAX_PREFILL_SHARE))
         usage = min(batch * self._context() / self.kv_capacity_tokens, 1.0)
         return Stage(queued + waiting, batch * ready, usage, prompt_s if role == "aggregated" else 0.0, itl_s)
 
@@ -123,16 +135,16 @@ class Plant(Frozen):
 
 
 def _queue(busy: float, servers: int, rate: float) -> float:
-    """Requests waiting for so many servers, of which ``busy`` would be just enough."""
+    """Requests waiting for ``servers`` servers, of which ``busy`` would be just enough."""
     if not busy:
         return 0.0
-    share = min(busy / servers, BUSIEST)
-    backlog = rate * BACKLOG_S * max(1 - BUSIEST * servers / busy, 0.0)
+    share = min(busy / servers, MAX_UTILISATION)
+    backlog = rate * BACKLOG_S * max(1 - MAX_UTILISATION * servers / busy, 0.0)
     return float(share ** sqrt(2 * (servers + 1)) / (1 - share) + backlog)
 
 
 class Step(NamedTuple):
-    """One tick of a run: what was seen, and what was decided."""
+    """One tick of a run: the snapshot and the decision."""
 
     snapshot: Snapshot
     decision: Decision

@@ -1,4 +1,4 @@
-"""Hypothesis strategies for snapshots: any values in any combination, as a policy must be able to bear them."""
+"""Hypothesis strategies for snapshots: any values in any combination, which a policy must be able to bear."""
 
 from __future__ import annotations
 
@@ -39,14 +39,15 @@ MEASURED_POOL = ("queued", "running", "kv_usage", "kv_capacity_tokens", "observe
 
 QUALIFYING_TRAFFIC = ("window_s", "prefix_hit_rate", "arrival_dispersion")
 QUALIFYING_POOL = ("coverage",)
-"""What says more of a measurement. Many sources never have it, and what it counts as then is the policy's to say."""
+"""Qualifiers of a measurement. Many sources never have them, and what they count as then is up to the policy."""
 
 FRESH_S = 60.0
-"""What was observed this long ago is fresh. Ages are drawn well below and far above it, for there is no one limit."""
+"""Observations of this age, in seconds, are fresh. Ages are drawn well below and far above it, for there is no one
+limit."""
 
 
 def as_service(pools: Mapping[str, PoolSpec] | Snapshot) -> Snapshot:
-    """A snapshot that says which pools there are and how knobs are set, and nothing else."""
+    """A snapshot of the pools and their knobs, and nothing else."""
     if isinstance(pools, Snapshot):
         known = {name: PoolStatus(spec=pool.spec, knobs=pool.knobs) for name, pool in pools.pools.items()}
         return Snapshot(at_s=0, pools=known, knobs=pools.knobs)
@@ -119,7 +120,7 @@ def _timeline(
 
 
 def _snapshot(service: Snapshot, at_s: float, settled: Mapping[str, At], tick: Mapping[str, Any]) -> Snapshot:
-    """A snapshot out of what was drawn; times are drawn as ages."""
+    """A snapshot from drawn values; times are drawn as ages."""
     lost = dict.fromkeys(tick["lost"])
 
     def observed(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -166,7 +167,7 @@ def _settled(ready: int) -> At:
 
 
 def _moving(ready: int, ages_s: list[float] | None, failed: int, draining: int, target: int | None) -> At:
-    """Some are starting, for so long each, or one of which it is not known."""
+    """Replicas of which some are starting, at the given ages, or one at an unknown age."""
     starting = 1 if ages_s is None else len(ages_s)
 
     def at(at_s: float) -> Replicas:
@@ -178,13 +179,13 @@ def _moving(ready: int, ages_s: list[float] | None, failed: int, draining: int, 
 
 
 _AGES = st.sampled_from([0.0, 0.0, 0.0, 5.0, 1e4])
-_FEW, _ODD = st.integers(0, 6), st.sampled_from([0, 0, 1, 3])
+_COUNTS, _RARE_COUNTS = st.integers(0, 6), st.sampled_from([0, 0, 1, 3])
 _STARTS, _STEPS = st.sampled_from([1.7e9, 0.0, 1e5]), st.sampled_from([200.0, 10.0, 60.0, 1000.0])
 _START_AGES = st.none() | st.lists(st.sampled_from([1e4, 400.0, 30.0]), max_size=3)
 _REPLICAS = st.one_of(
-    _FEW.map(_settled),
-    _FEW.map(_settled),
-    st.builds(_moving, _FEW, _START_AGES, _ODD, _ODD, st.none() | _FEW),
+    _COUNTS.map(_settled),
+    _COUNTS.map(_settled),
+    st.builds(_moving, _COUNTS, _START_AGES, _RARE_COUNTS, _RARE_COUNTS, st.none() | _COUNTS),
 )
 _TRAFFIC = st.fixed_dictionaries(
     {

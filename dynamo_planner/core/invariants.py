@@ -1,4 +1,4 @@
-"""What holds for every decision, whichever policy made it: the bounds of the specs, and the rules about zero."""
+"""Invariants of every decision: the bounds of the specs, and the rules about zero replicas."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dynamo_planner.core.values import FrozenMap
 def within_specs(snapshot: Snapshot, proposal: Proposal) -> Proposal:
     """The proposal with every pool of the snapshot either held or wanted within its spec.
 
-    - A pool whose replicas could not be read is held, and so is one that the proposal does not speak of.
+    - A pool whose replicas could not be read is held, and so is one that the proposal leaves out.
     - Counts are clamped to ``min_replicas`` and ``max_replicas``; so is the present target of a held pool, as the
       Kubernetes HPA does for a metric it cannot read.
     - To zero only where arrivals or a queue are known at the frontend, since nothing else could wake the pool up.

@@ -1,4 +1,4 @@
-"""What a policy sees: one served model at one moment.
+"""Snapshots: the metrics, replicas and specs of one served model at one moment, which a policy decides on.
 
 Units are in the names: ``_s`` seconds, ``_ms`` milliseconds, ``_per_s`` per second, otherwise tokens or counts. What is
 unknown is ``None``, never 0; NaN and infinity become ``None`` on the way in. Time is data: Unix seconds, and no policy
@@ -46,8 +46,13 @@ STUCK_AFTER_STARTUPS = 3.0
 
 
 class Dist(Frozen):
-    """What is known of a distribution: its mean, and where known the sample size, squared coefficient of variation
-    (variance / mean**2) and quantiles (``{0.9: value}``). A bare number stands for its mean.
+    """A distribution, as far as it is known. A bare number stands for its mean.
+
+    Args:
+        mean: The mean, in the unit of the metric.
+        count: The sample size.
+        cv2: The squared coefficient of variation, variance / mean**2.
+        quantiles: Values by level, such as ``{0.9: value}``.
 
     >>> Dist(mean=120, quantiles={0.5: 100, 0.99: 400}).quantiles[0.99]
     400.0
@@ -79,7 +84,12 @@ KnownDist = Annotated[Dist | None, BeforeValidator(_unknown_without_mean)]
 
 
 class Sla(Frozen):
-    """The targets that a request is held to, and the share of requests that must meet both.
+    """Latency targets, and the share of requests that must meet both.
+
+    Args:
+        ttft_ms: The target for the time to first token, in milliseconds.
+        itl_ms: The target for the inter-token latency, in milliseconds.
+        attainment: The share of requests that must meet both. Default 0.99.
 
     A request's TTFT counts from its arrival, with queueing and KV transfer. Its ITL is (last token - first token) /
     (output tokens - 1); a request of a single token meets it. A dropped or unfinished request is missed.
@@ -91,16 +101,26 @@ class Sla(Frozen):
 
 
 class Traffic(Frozen):
-    """What was seen over the last ``window_s`` seconds.
+    """The requests of the last ``window_s`` seconds; every field is ``None`` where it is unknown.
 
-    ``requests_per_s`` counts arrivals, not completions; ``rejected_per_s`` were turned away because of the load, and
-    are part of it only where a frontend counts them at the door. ``preemptions_per_s`` is how often a request lost its
-    place in a batch. ``queued`` requests are accepted but not yet in a pool.
-    ``prefix_hit_rate`` is the share of prompt tokens served from cache. ``arrival_dispersion`` is the variance of the
-    arrival counts over their mean (1 for Poisson). Windows may overlap the one before: whoever keeps history goes by
-    ``observed_at_s`` and ``window_s`` and never counts twice.
+    Windows may overlap the one before: a history goes by ``observed_at_s`` and ``window_s`` and never counts twice.
 
-    ``observed_at_s`` left out means: seen at the snapshot's own ``at_s``; ``None`` means that the age is unknown.
+    Args:
+        window_s: The length of the window, in seconds.
+        observed_at_s: When it ended, in Unix seconds. Left out: at the snapshot's own ``at_s``; ``None``: at an unknown
+            time.
+        requests_per_s: Arrivals, not completions.
+        rejected_per_s: Requests that were turned away because of the load. They are part of ``requests_per_s`` only
+            where a frontend counts them at the door.
+        preemptions_per_s: How often a request lost its place in a batch.
+        queued: Requests that are accepted but not yet in a pool.
+        prefix_hit_rate: The share of prompt tokens served from cache.
+        arrival_dispersion: The variance of the arrival counts over their mean, 1 for Poisson.
+        isl: Prompt lengths, in tokens.
+        osl: Output lengths, in tokens.
+        ttft_ms: Times to first token, in milliseconds.
+        itl_ms: Inter-token latencies, in milliseconds.
+        request_duration_s: Times from arrival to the last token, in seconds.
     """
 
     window_s: Known = None
@@ -130,11 +150,17 @@ class WorkerStatus(Frozen):
 
 
 class PoolMetrics(Frozen):
-    """What a source saw of one pool.
+    """The metrics of one pool; every field is ``None`` where it is unknown.
 
-    ``queued`` and ``running`` are sums over the workers that were seen, ``kv_usage`` (0 to 1) their mean, and
-    ``kv_capacity_tokens`` what one replica holds; ``coverage`` is the share of ready workers that were seen.
-    ``observed_at_s`` is as in :class:`Traffic`.
+    Args:
+        observed_at_s: As in :class:`Traffic`.
+        coverage: The share of ready workers that were observed.
+        queued: Requests waiting, the sum over the observed workers.
+        running: Requests being served, the sum over the observed workers.
+        kv_usage: The share of the KV cache in use, the mean over the observed workers.
+        kv_capacity_tokens: Tokens that the KV cache of one replica holds.
+        traffic: The requests at this pool's workers.
+        workers: The metrics of each worker.
     """
 
     observed_at_s: KnownTime = None
@@ -148,10 +174,15 @@ class PoolMetrics(Frozen):
 
 
 class PoolSpec(Frozen):
-    """What one replica of a pool is, and how many there may be.
+    """The specification of a pool: what one replica is, and how many there may be.
 
-    ``gpus`` are per replica. ``startup_s`` is a prior for the time from a launch to being ready. ``cost`` is the
-    price of a replica-hour in any unit; ``None`` means its number of GPUs.
+    Args:
+        role: ``prefill``, ``decode`` or ``aggregated``.
+        gpus: GPUs per replica. Default 1.
+        min_replicas: The fewest replicas. Default 1.
+        max_replicas: The most replicas. Default ``None``, no limit.
+        startup_s: A prior for the time from a launch to being ready, in seconds. Default 120.
+        cost: The price of a replica-hour in any unit. Default ``None``, its number of GPUs.
     """
 
     role: Role
@@ -169,12 +200,15 @@ class PoolSpec(Frozen):
 
 
 class Replicas(Frozen):
-    """How many replicas a pool has. A bare number stands for that many ready ones.
+    """The replicas of a pool by their state. A bare number stands for that many ready ones.
 
-    ``starting`` were launched and are not ready yet; ``starting_since_s`` says since when, oldest first, or ``None``
-    where it is unknown. ``failed`` cannot start or keep crashing. ``draining`` take no new requests but hold their
-    GPUs until they are gone. ``target`` is the count that the infrastructure was last told to reach; left out, it is
-    ``ready + starting + failed``.
+    Args:
+        ready: Replicas that serve.
+        starting: Replicas that were launched and are not ready yet. Default 0.
+        starting_since_s: Since when, in Unix seconds, oldest first. Default ``None``, unknown.
+        failed: Replicas that cannot start or keep crashing. Default 0.
+        draining: Replicas that take no new requests but hold their GPUs until they are gone. Default 0.
+        target: The count that the infrastructure was last set to reach. Left out: ``ready + starting + failed``.
     """
 
     ready: Count
@@ -207,9 +241,12 @@ class Replicas(Frozen):
 
 
 class PoolStatus(PoolMetrics):
-    """One pool of identical replicas: what it is, how many there are, how its knobs are set, and what was seen of it.
+    """The status of one pool of identical replicas: its metrics, spec, replicas and knobs.
 
-    ``replicas`` is ``None`` where the infrastructure could not be read; such a pool is held.
+    Args:
+        spec: What a replica is, and how many there may be.
+        replicas: How many there are; ``None`` where the infrastructure could not be read, and the pool is held.
+        knobs: The engine knobs by name, as they are set.
     """
 
     spec: PoolSpec
@@ -217,13 +254,13 @@ class PoolStatus(PoolMetrics):
     knobs: ReadOnly[str, KnobValue] = Field(default_factory=FrozenMap)
 
     def stuck(self, at_s: float) -> int:
-        """How many starts are older than three start-up times, and so no longer coming capacity."""
+        """The number of stuck starts: older than three start-up times, and so no longer coming capacity."""
         since = self.replicas.starting_since_s if self.replicas else None
         limit = at_s - STUCK_AFTER_STARTUPS * self.spec.startup_s
         return sum(start < limit for start in since or ())
 
     def coming(self, at_s: float) -> int:
-        """How many replicas are starting and can still be expected to become ready."""
+        """The number of starting replicas that can still be expected to become ready."""
         return self.replicas.starting - self.stuck(at_s) if self.replicas else 0
 
     def gpus_held(self) -> int | None:
@@ -235,11 +272,15 @@ class PoolStatus(PoolMetrics):
 
 
 class Snapshot(Frozen):
-    """One served model as seen at ``at_s``.
+    """One served model at one moment.
 
-    ``traffic`` is what clients saw, at the frontend. Without a frontend: for aggregated pools their sum; for
-    disaggregated ones arrivals, ISL and TTFT from prefill, and OSL and ITL from decode. ``knobs`` are those of the
-    service as a whole. ``missing`` says, per field, why it is unknown.
+    Args:
+        at_s: The moment, in Unix seconds.
+        traffic: The requests at the frontend, as clients experience them. Without a frontend: for aggregated pools
+            their sum; for disaggregated ones arrivals, ISL and TTFT from prefill, and OSL and ITL from decode.
+        pools: The status of each pool, by name.
+        knobs: The knobs of the service as a whole.
+        missing: Why a field is unknown, by its path.
     """
 
     at_s: float
@@ -252,20 +293,20 @@ class Snapshot(Frozen):
     def _left_out_times_are_now(self) -> Self:
         """Fill ``observed_at_s`` where it was left out, so that the JSON says it; an explicit ``None`` stays."""
         if "observed_at_s" not in self.traffic.model_fields_set:
-            object.__setattr__(self, "traffic", self._seen_now(self.traffic))
+            object.__setattr__(self, "traffic", self._observed_now(self.traffic))
         if any("observed_at_s" not in pool.model_fields_set for pool in self.pools.values()):
             pools = {
-                name: pool if "observed_at_s" in pool.model_fields_set else self._seen_now(pool)
+                name: pool if "observed_at_s" in pool.model_fields_set else self._observed_now(pool)
                 for name, pool in self.pools.items()
             }
             object.__setattr__(self, "pools", FrozenMap(pools))
         return self
 
-    def _seen_now(self, value: T) -> T:
+    def _observed_now(self, value: T) -> T:
         return value.replace(observed_at_s=self.at_s)
 
     def age_s(self, observed_at_s: float | None) -> float:
-        """How old an observation is; infinite where its time is unknown."""
+        """The age of an observation in seconds; infinite where its time is unknown."""
         return math.inf if observed_at_s is None else self.at_s - observed_at_s
 
     def with_role(self, *roles: Role) -> dict[str, PoolStatus]:
@@ -274,7 +315,13 @@ class Snapshot(Frozen):
 
 
 class Observation(Frozen):
-    """What a source saw: the metrics part of a snapshot, without specs and replicas, which an executor knows."""
+    """The metrics part of a snapshot, from a source, without specs and replicas, which an executor knows.
+
+    Args:
+        traffic: As in :class:`Snapshot`.
+        pools: The metrics of each pool, by name.
+        missing: Why a field is unknown, by its path.
+    """
 
     traffic: Traffic = Traffic()
     pools: ReadOnly[str, PoolMetrics] = Field(default_factory=FrozenMap)

@@ -1,4 +1,4 @@
-"""Guards: what may become of a proposal, whichever policy made it.
+"""Guards: limits on the proposal of any policy.
 
 Soft guards first, in the order in which an operator would think of them, and the hard ones last::
 

@@ -1,4 +1,4 @@
-"""What the guards read of a snapshot and a proposal."""
+"""Readings of a snapshot and a proposal that several guards share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dynamo_planner.core.values import FrozenMap
 
 
 def wants(snapshot: Snapshot, proposal: Proposal) -> Iterator[tuple[str, Want, Replicas]]:
-    """Every pool that is wanted at a number and whose replicas could be read: its name, the wish, and what it has."""
+    """Every pool with a proposed target and known replicas: its name, the target, and the replicas."""
     for name, pool in snapshot.pools.items():
         entry = proposal.pools.get(name)
         if isinstance(entry, Want) and pool.replicas is not None:
@@ -21,7 +21,7 @@ def wants(snapshot: Snapshot, proposal: Proposal) -> Iterator[tuple[str, Want, R
 def within_service(snapshot: Snapshot, proposal: Proposal) -> Proposal:
     """The proposal within the specs, and without pools that this service does not have.
 
-    They are told of once, here: left in, every later look at the specs would tell of them again.
+    These are reported once, here: left in, every later check of the specs would report them again.
     """
     proposal = within_specs(snapshot, proposal)
     pools = FrozenMap({name: entry for name, entry in proposal.pools.items() if name in snapshot.pools})

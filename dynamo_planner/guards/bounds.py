@@ -1,4 +1,4 @@
-"""Bounds: how few and how many replicas a pool may have.
+"""Bounds: minimum and maximum replicas per pool.
 
 >>> from dynamo_planner import PoolSpec, PoolStatus, Snapshot
 >>> pool = PoolStatus(spec=PoolSpec(role="decode", max_replicas=16), replicas=2)
@@ -22,7 +22,12 @@ from dynamo_planner.guards._common import within_service
 
 
 class PoolBounds(Frozen):
-    """Narrower bounds than a pool's spec has; ``max_replicas=None`` leaves the upper one to the spec."""
+    """Narrower bounds for one pool than its spec has.
+
+    Args:
+        min_replicas: The fewest replicas. Default 0, which leaves the bound to the spec.
+        max_replicas: The most replicas. Default ``None``, which leaves the bound to the spec.
+    """
 
     min_replicas: Count = 0
     max_replicas: Annotated[int, Field(ge=0)] | None = None
@@ -51,6 +56,9 @@ class Bounds(Guard, kind="bounds"):
     What every decision keeps anyway (see :func:`~dynamo_planner.core.invariants.within_specs`) is kept here, at this
     place in the chain, so that the guards after it see it. A held pool outside its bounds is brought inside, as by the
     Kubernetes HPA. A narrower minimum raises a pool: :class:`GpuBudget` has the last word only if it comes later.
+
+    Args:
+        pools: Narrower bounds, by the name of the pool. Default none.
     """
 
     pools: ReadOnly[str, PoolBounds] = Field(default_factory=FrozenMap)

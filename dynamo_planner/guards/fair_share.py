@@ -1,4 +1,4 @@
-"""Sharing GPUs between pools: who gets how many replicas in the end, and which of that can be done at once.
+"""Fair sharing of GPUs between pools: the replicas that each settles on, and the part that can be done at once.
 
 Replicas are given one at a time, each to the pool with the highest load per replica, as seats are given to parties by
 the highest averages (Jefferson 1792, D'Hondt 1878); a replica that no longer fits is passed over. Equal pools are
@@ -21,17 +21,25 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 REBALANCE_MARGIN = 0.1
-"""A pool is lowered for another only where the most pressed pool gains more than this share (the HPA's tolerance)."""
+"""A pool is lowered for another only where that relieves the most pressed pool by more than this share (the HPA's
+tolerance)."""
 
 Counts = Mapping[str, int]
 """Replicas per pool."""
 
 
 class Claim(NamedTuple):
-    """What one pool has and wants: replicas, but for ``gpus``, which are per replica.
+    """The claim of one pool on GPUs, in replicas.
 
-    ``present`` is its target, ``there`` what holds GPUs or was promised them, without the ``draining`` ones, and
-    ``least`` what it must have. ``load`` is its fractional need.
+    Args:
+        name: The name of the pool.
+        gpus: GPUs per replica.
+        present: Its target.
+        there: Replicas that hold GPUs or were promised them, without those that drain.
+        draining: Replicas that hold their GPUs until they are gone.
+        least: Replicas that it must have.
+        wanted: Replicas that are proposed.
+        load: Its load in fractional replicas.
     """
 
     name: str
@@ -50,7 +58,7 @@ class Claim(NamedTuple):
         return self.load / replicas if replicas else 0.0
 
     def settled_gpus(self, replicas: int) -> int:
-        """The GPUs that so many replicas hold once the pool has settled."""
+        """The GPUs that ``replicas`` hold once the pool has settled."""
         return self.gpus * replicas
 
     def peak_gpus(self, replicas: int) -> int:
@@ -87,7 +95,7 @@ def share(claims: Sequence[Claim], max_gpus: int) -> dict[str, int]:
 
 
 def step(claims: Sequence[Claim], goal: Counts, max_gpus: int) -> dict[str, int]:
-    """What can be done now: every fall, and each rise for which there are GPUs before anything of the falls is gone."""
+    """The part that can be done now: every fall, and each rise for which there are GPUs before the falls are done."""
     lowered = {claim.name: min(claim.present, goal[claim.name]) for claim in claims}
     return _filled(claims, lowered, goal, max_gpus, Claim.peak_gpus)
 

@@ -1,4 +1,4 @@
-"""Override: what a person wants for a while, whatever the policy says.
+"""Override: pins, floors and pauses that a person sets for a while, whatever the policy proposes.
 
 >>> from dynamo_planner import PoolSpec, PoolStatus, Snapshot
 >>> floor = Floor(pool="decode", replicas=6, until_s=1_700_003_600, reason="launch at noon")
@@ -62,23 +62,40 @@ class _Entry(Frozen):
 
 
 class Pin(_Entry):
-    """A pool has exactly so many replicas before ``until_s`` (Unix seconds), and people are told the ``reason``."""
+    """An exact number of replicas for a while.
+
+    Args:
+        pool: The name of the pool.
+        replicas: Its replicas.
+        until_s: When it expires, in Unix seconds or as a date and time with its zone.
+        reason: Why, for people.
+    """
 
     pool: str
     replicas: Count
 
 
 class Floor(_Entry):
-    """A pool has at least so many replicas before ``until_s`` (Unix seconds), and people are told the ``reason``."""
+    """A minimum of replicas for a while.
+
+    Args:
+        pool: The name of the pool.
+        replicas: Its fewest replicas.
+        until_s: When it expires, in Unix seconds or as a date and time with its zone.
+        reason: Why, for people.
+    """
 
     pool: str
     replicas: Count
 
 
 class Pause(_Entry):
-    """These pools (``None``: all) are held before ``until_s`` (Unix seconds), and people are told the ``reason``.
+    """A hold on pools for a while. Their knobs are not touched either, and where all are paused nor are the service's.
 
-    Their knobs are not touched either, and where all are paused nor are the service's.
+    Args:
+        pools: The names of the pools. Default ``None``, all.
+        until_s: When it expires, in Unix seconds or as a date and time with its zone.
+        reason: Why, for people.
     """
 
     pools: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
@@ -89,11 +106,16 @@ class Pause(_Entry):
 
 
 class Override(Guard, kind="override"):
-    """Pins, floors and pauses, each with an expiry and a reason. An entry does nothing from its ``until_s`` on.
+    """Pins, floors and pauses that a person set, each with an expiry and a reason.
 
     A pause is above a pin, and a pin above a floor; of several floors the highest counts. Pins and floors also move a
     pool that the policy holds. Put it after the other soft guards, which would limit what it says; bounds and budgets
     come after it and have the last word.
+
+    Args:
+        pins: Exact numbers of replicas. Default none.
+        floors: Minimums of replicas. Default none.
+        pauses: Holds. Default none.
     """
 
     pins: tuple[Pin, ...] = ()

@@ -1,4 +1,4 @@
-"""Pending: replicas that are starting count for what is wanted more, and not for what is wanted less.
+"""Pending: starting replicas count when scaling up, and not when scaling down.
 
 >>> from dynamo_planner import PoolSpec, PoolStatus, Replicas, Snapshot
 >>> replicas = Replicas(ready=2, starting=2)
@@ -20,7 +20,7 @@ from dynamo_planner.guards._common import wants
 
 
 class Pending(Guard, kind="pending"):
-    """While replicas are starting, a pool keeps its target unless the proposal is beyond what is on its way.
+    """A limit while replicas are starting: a pool keeps its target unless the proposal is beyond what is on its way.
 
     - More than ready + starting: the rise goes through.
     - More than ready, and at most ready + starting: the target stays. Raising it would order twice what is on its way,
@@ -28,7 +28,7 @@ class Pending(Guard, kind="pending"):
     - At most ready: the fall goes through, since the ready ones alone will do.
 
     A start older than three start-up times (``PoolSpec.startup_s``) is not coming capacity. It does not keep a rise or
-    a fall back, and a ``StartStuck`` reason tells of it for as long as it is there.
+    a fall back, and a ``StartStuck`` reason reports it for as long as it is there.
     """
 
     def limit(self, snapshot: Snapshot, proposal: Proposal, state: Any) -> tuple[Proposal, Any]:

@@ -1,4 +1,4 @@
-"""Stabilization: neither down because of one quiet moment, nor up because of one busy moment.
+"""Stabilization: windows that keep one quiet moment from lowering a pool, and one busy moment from raising it.
 
 >>> from dynamo_planner import PoolSpec, PoolStatus, Snapshot
 >>> policy = (lambda snapshot: {"decode": 2}) | Stabilization(down_window_s=300)
@@ -22,13 +22,14 @@ from dynamo_planner.core.values import Count, Frozen, FrozenMap, ReadOnly
 from dynamo_planner.guards._common import wants
 
 EXACT_RECOMMENDATIONS = 64
-"""So many recommendations a window are kept as they are; beyond, as many slots of time, each with its careful one."""
+"""Recommendations per window that are kept as they are; beyond, as many slots of time, each with its most careful
+one."""
 
 Recommendations = tuple[tuple[float, Count], ...]
-"""When how many replicas were recommended, oldest first."""
+"""Recommended replicas with their times in Unix seconds, oldest first."""
 
 
-class Window(Frozen):
+class RecommendationWindow(Frozen):
     """The recommendations of one pool that can still matter, for going down (``highest``) and for going up."""
 
     highest: Recommendations = ()
@@ -38,7 +39,7 @@ class Window(Frozen):
 class Recommended(Frozen):
     """The recommendations of every pool."""
 
-    pools: ReadOnly[str, Window]
+    pools: ReadOnly[str, RecommendationWindow]
 
 
 class Stabilization(Guard, kind="stabilization"):
@@ -50,8 +51,8 @@ class Stabilization(Guard, kind="stabilization"):
         down = max(w, recommendations younger than down_window_s)
         n if up <= n <= down, up if n < up, down if n > down
 
-    What is remembered is ``w``, before stabilization. A pool that was never seen before starts with one recommendation,
-    its present target, as a restarted HPA does: whoever forgets the state gets no sudden scale-down. A hold is left
+    What is remembered is ``w``, before stabilization. A pool that is new to the guard starts with one recommendation,
+    its present target, as a restarted HPA does, so that a lost state makes no sudden scale-down. A hold is left
     alone and remembered as nothing: on metrics that it cannot read, an HPA returns before it records; so what was
     recommended before a hold goes on to expire. A window that expired whole (a pause longer than it) delays nothing.
 
@@ -59,6 +60,10 @@ class Stabilization(Guard, kind="stabilization"):
     never be the maximum again, and for ``up`` the other way round. That is exact; only past 64 such in one window
     (a pool that shrinks by one replica at each of 64 ticks) the oldest of each 1/64 of the window stands for its
     slot, and the window is longer by at most one slot.
+
+    Args:
+        up_window_s: Seconds for which a lower recommendation holds a rise back. Default 0.
+        down_window_s: Seconds for which a higher recommendation holds a fall back. Default 300.
     """
 
     up_window_s: float = Field(default=0.0, ge=0)
@@ -72,17 +77,17 @@ class Stabilization(Guard, kind="stabilization"):
         changes, reasons = {}, []
         for name, want, replicas in wants(snapshot, proposal):
             wanted, present = want.replicas, replicas.target
-            start = Window(highest=((now, present),), lowest=((now, present),))
-            seen = pools.get(name, start)
-            highest = _younger(seen.highest, now - self.down_window_s)
-            lowest = _younger(seen.lowest, now - self.up_window_s)
+            start = RecommendationWindow(highest=((now, present),), lowest=((now, present),))
+            window = pools.get(name, start)
+            highest = _younger(window.highest, now - self.down_window_s)
+            lowest = _younger(window.lowest, now - self.up_window_s)
             up = min([wanted, *(count for _, count in lowest)])
             down = max([wanted, *(count for _, count in highest)])
             stable = min(max(present, up), down)
             if stable != wanted:
                 changes[name] = Want(stable, want.load)
                 reasons.append(self._reason(name, wanted, up if wanted > stable else down))
-            pools[name] = Window(
+            pools[name] = RecommendationWindow(
                 highest=_thinned([*(r for r in highest if r[1] > wanted), (now, wanted)], self.down_window_s),
                 lowest=_thinned([*(r for r in lowest if r[1] < wanted), (now, wanted)], self.up_window_s),
             )

@@ -1,4 +1,4 @@
-"""Staleness: no decision from what was seen too long ago, and no fall from what was seen of too few workers.
+"""Staleness: no decision on metrics that are too old, and no fall on metrics of too few workers.
 
 >>> from dynamo_planner import PoolSpec, PoolStatus, Snapshot
 >>> pool = PoolStatus(spec=PoolSpec(role="decode"), replicas=6, observed_at_s=880)
@@ -27,8 +27,12 @@ class Staleness(Guard, kind="staleness"):
 
     Age is what counts, not the value: zero requests, freshly observed, are an idle service. A pool at zero replicas
     has no metrics of its own to grow old, and goes by the traffic alone. Where a pool's ``coverage`` (the share of its
-    workers that were seen) is below ``min_coverage`` the pool may rise but not fall: the workers that were not seen
-    may be the busy ones. A coverage of ``None`` is that of a source that does not tell, and limits nothing.
+    workers that were observed) is below ``min_coverage`` the pool may rise but not fall: the others may be the busy
+    ones. A coverage of ``None`` is that of a source that does not report it, and limits nothing.
+
+    Args:
+        max_age_s: Seconds. Default 60.
+        min_coverage: A share of the workers. Default 0.9.
     """
 
     max_age_s: float = Field(default=60.0, gt=0)
@@ -55,5 +59,5 @@ class Staleness(Guard, kind="staleness"):
     def _thinly_covered(self, pool: PoolStatus, *, falls: bool) -> Hold | None:
         if not falls or pool.coverage is None or pool.coverage >= self.min_coverage:
             return None
-        seen = f"{pool.coverage:.0%} of its workers were seen, less than {self.min_coverage:.0%}"
-        return Hold(f"{seen}: it may rise, not fall", "CoverageLow")
+        observed = f"{pool.coverage:.0%} of its workers were observed, less than {self.min_coverage:.0%}"
+        return Hold(f"{observed}: it may rise, not fall", "CoverageLow")

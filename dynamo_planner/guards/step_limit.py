@@ -1,4 +1,4 @@
-"""StepLimit: how far a pool's target may move in a stretch of time.
+"""StepLimit: a limit on how far a pool's target may move within a period.
 
 >>> from dynamo_planner import PoolSpec, PoolStatus, Snapshot
 >>> policy = (lambda snapshot: {"decode": 40}) | StepLimit(up_replicas=4, up_factor=2, period_s=15)
@@ -22,16 +22,21 @@ from dynamo_planner.core.values import Count, Frozen, FrozenMap, ReadOnly
 from dynamo_planner.guards._common import wants
 
 CHANGES_PER_PERIOD = 64
-"""Changes of a target that are told apart within one period; more are merged, so that the state stays small."""
+"""Changes of a target within one period that are kept apart; more are merged, so that the state stays small."""
 
 Changes = tuple[tuple[float, Count], ...]
-"""The targets that a pool had, oldest first, each with the time from which on it had it."""
+"""The targets that a pool had, oldest first, each with the time in Unix seconds from which on it had it."""
 
 Factor = Annotated[float, Field(ge=1, le=1e6)]
 
 
-class SeenTargets(Frozen):
-    """The targets that were seen, and when the last look was."""
+class ObservedTargets(Frozen):
+    """The state: the targets in the snapshots of the last period.
+
+    Args:
+        at_s: The time of the last snapshot, in Unix seconds.
+        pools: The targets of each pool.
+    """
 
     at_s: float
     pools: ReadOnly[str, Changes]
@@ -48,8 +53,15 @@ class StepLimit(Guard, kind="step_limit"):
     ``down_factor = 100 / (100 - p)``. Where the tighter of two limits is meant, put two guards in a row.
 
     A limit never turns a rise into a fall or the other way round. What counts is the target in the snapshots, not
-    what was decided: a change is dated to the last look that did not show it, and a pool that was never seen before
+    what was decided: a change is dated to the last snapshot that did not show it, and a pool that is new to the guard
     is taken to have had its target all along.
+
+    Args:
+        up_replicas: Replicas that may be gained within the period. Default 4.
+        up_factor: The factor that a pool may grow by within the period. Default 2.
+        down_replicas: Replicas that may be lost within the period. Default ``None``, any.
+        down_factor: The factor that a pool may shrink by within the period. Default ``None``, any.
+        period_s: Seconds. Default 15.
     """
 
     up_replicas: Count | None = 4
@@ -58,9 +70,11 @@ class StepLimit(Guard, kind="step_limit"):
     down_factor: Factor | None = None
     period_s: float = Field(default=15.0, ge=0)
 
-    state_type: ClassVar[Any] = SeenTargets
+    state_type: ClassVar[Any] = ObservedTargets
 
-    def limit(self, snapshot: Snapshot, proposal: Proposal, state: SeenTargets | None) -> tuple[Proposal, SeenTargets]:
+    def limit(
+        self, snapshot: Snapshot, proposal: Proposal, state: ObservedTargets | None
+    ) -> tuple[Proposal, ObservedTargets]:
         pools = {name: self._changes(snapshot, name, state) for name in snapshot.pools}
         changes, reasons = {}, []
         for name, want, replicas in wants(snapshot, proposal):
@@ -70,10 +84,12 @@ class StepLimit(Guard, kind="step_limit"):
             if (want.replicas > limit) if rising else (want.replicas < limit):
                 changes[name] = Want(math.floor(limit), want.load)
                 reasons.append(self._reason(name, want.replicas, math.floor(limit), start, rising=rising))
-        seen = SeenTargets(at_s=snapshot.at_s, pools=FrozenMap({name: own for name, own in pools.items() if own}))
-        return proposal.with_pools(changes, reasons), seen
+        observed = ObservedTargets(
+            at_s=snapshot.at_s, pools=FrozenMap({name: own for name, own in pools.items() if own})
+        )
+        return proposal.with_pools(changes, reasons), observed
 
-    def _changes(self, snapshot: Snapshot, name: str, state: SeenTargets | None) -> Changes:
+    def _changes(self, snapshot: Snapshot, name: str, state: ObservedTargets | None) -> Changes:
         """The targets of a pool within the period, after the one that was in force at its start."""
         changes = state.pools.get(name, ()) if state else ()
         replicas = snapshot.pools[name].replicas

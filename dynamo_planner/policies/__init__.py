@@ -1,4 +1,4 @@
-"""The policies that are shipped: our own, and the laws of other systems to compare with."""
+"""Policies: SLA-driven, reactive, scheduled, knob tuning, and the scaling laws of other systems as baselines."""
 
 from typing import TYPE_CHECKING
 

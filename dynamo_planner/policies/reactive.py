@@ -1,4 +1,4 @@
-"""Scaling on what the engines say of themselves: waiting requests and KV usage.
+"""LoadPolicy: reactive scaling on queue and KV-cache thresholds.
 
 >>> from dynamo_planner import PoolSpec, PoolStatus, Traffic
 >>> def seen(at_s, kv_usage):
@@ -26,14 +26,14 @@ from dynamo_planner.core.decision import Hold, Proposal, Reason, Want
 from dynamo_planner.core.policy import Policy
 from dynamo_planner.core.snapshot import STUCK_AFTER_STARTUPS, PoolSpec, PoolStatus, Replicas, Snapshot
 from dynamo_planner.core.values import Count
-from dynamo_planner.policies.reactive_samples import Interval, PoolSamples, Reading, read, unknown_metric
+from dynamo_planner.policies.reactive_samples import Interval, LoadSample, PoolSamples, read, unknown_metric
 
 CLOCK_S = 1e-3
-"""Unix seconds as floats are good to less than this; an interval that ends sooner ends now."""
+"""Unix seconds as floats are exact to less than this; an interval that ends sooner ends now."""
 
 
 class LoadPolicy(Policy, kind="load"):
-    """Prefill pools scale on waiting requests per ready replica, decode and aggregated pools on mean KV usage.
+    """Reactive scaling: prefill pools on waiting requests per ready replica, others on mean KV usage.
 
     The rules are those of the load-based planner of Dynamo 0.2 to 0.4 (``examples/llm/components/planner.py``), and
     the defaults those of 0.3.2. Each decision takes a sample of every pool's load:
@@ -42,7 +42,7 @@ class LoadPolicy(Policy, kind="load"):
       original compares with its thresholds however many replicas there are;
     - decode and aggregated: ``kv_usage + kv_per_waiting * queued`` per ready replica.
 
-    Queues are sums over the workers that were seen, and so are divided by ``ready * coverage``. At the end of every
+    Queues are sums over the workers that were observed, and so are divided by ``ready * coverage``. At the end of every
     ``adjustment_interval_s`` the mean load of each pool, prefill first, is compared with its thresholds, and each pool
     moves by at most one replica; until then everything is held. ``Want.load`` is the number of replicas, fractional,
     that would be just at the up-threshold.
@@ -57,10 +57,10 @@ class LoadPolicy(Policy, kind="load"):
     What the original is known to get wrong, and this does not:
 
     - Flapping between flat thresholds. A pool is scaled down only if its load on the replicas that remain, ``load * n /
-      (n - 1)``, stays under the up-threshold. A queue says nothing of how busy the replicas are, so a prefill pool
+      (n - 1)``, stays under the up-threshold. A queue does not show how busy the replicas are, so a prefill pool
       must also have fewer requests waiting and running than replicas that remain: a busy replica has at least one, so
       that many can carry the work. (Where KV usage grows faster than in proportion to the load per replica, because
-      ITL rises steeply with the batch, leave more room: a lower ``decode_kv_down``.)
+      ITL rises steeply with the batch, leave more headroom: a lower ``decode_kv_down``.)
     - Unknown metrics. A metric that is unknown, or older than the interval, holds its pool. Scaling up needs only the
       pool's own metric; scaling down also what could speak against it, ``queued`` of decode and ``running`` of
       prefill.
@@ -70,6 +70,16 @@ class LoadPolicy(Policy, kind="load"):
     - Ticks further apart than the interval: each decides by its own sample.
 
     With ``state=None`` an interval begins, and nothing but a pool without capacity changes.
+
+    Args:
+        adjustment_interval_s: Seconds between adjustments. Default 180.
+        prefill_queue_up: Waiting requests per replica above which a prefill pool rises. Default 5.
+        prefill_queue_down: Waiting requests per replica below which it falls. Default 0.2.
+        decode_kv_up: The KV usage above which other pools rise. Default 0.9.
+        decode_kv_down: The KV usage below which they fall. Default 0.5.
+        kv_per_waiting: KV usage that a waiting request counts as. Default 0.02.
+        decode_grace_intervals: Full intervals without a scale-down after a new ready replica. Default 3.
+        prefill_trend_intervals: Intervals ahead at which a falling queue is judged. Default 3.
     """
 
     adjustment_interval_s: float = Field(default=180.0, gt=0)
@@ -119,7 +129,7 @@ class LoadPolicy(Policy, kind="load"):
             interval = Interval(started_s=at_s, completed_s=at_s, tick_s=at_s, pools=cleared)
         return self._awake(snapshot, pools, proposal), interval
 
-    def _read(self, snapshot: Snapshot, pool: PoolStatus) -> Reading:
+    def _read(self, snapshot: Snapshot, pool: PoolStatus) -> LoadSample:
         return read(snapshot, pool, kv_per_waiting=self.kv_per_waiting, fresh_s=self.adjustment_interval_s)
 
     def _patience_s(self, pools: Mapping[str, PoolStatus]) -> float:
@@ -130,12 +140,12 @@ class LoadPolicy(Policy, kind="load"):
         self,
         snapshot: Snapshot,
         pools: Mapping[str, PoolStatus],
-        readings: Mapping[str, Reading],
+        readings: Mapping[str, LoadSample],
         last: Interval,
         *,
         anew: bool,
     ) -> dict[str, PoolSamples]:
-        """What is remembered of each pool with the sample of this tick; samples before a gap are dropped."""
+        """The memory of each pool with the sample of this tick; samples before a gap are dropped."""
         drop = anew or snapshot.at_s - last.tick_s > self.adjustment_interval_s
         protected = self.decode_grace_intervals if anew else self.decode_grace_intervals + 1  # this one is not full
         sampled = {}
@@ -159,10 +169,10 @@ class LoadPolicy(Policy, kind="load"):
         self,
         snapshot: Snapshot,
         pools: Mapping[str, PoolStatus],
-        readings: Mapping[str, Reading],
+        readings: Mapping[str, LoadSample],
         samples: Mapping[str, PoolSamples],
     ) -> Proposal:
-        """What the interval that ends now says of each pool."""
+        """The adjustment of each pool at the end of an interval."""
         entries: dict[str, Want | Hold] = {}
         reasons: list[Reason] = []
         for name, pool in pools.items():
@@ -174,7 +184,7 @@ class LoadPolicy(Policy, kind="load"):
             reading, own = readings[name], samples[name]
             unknown = None if reading.idle else unknown_metric(snapshot, name, pool, self.adjustment_interval_s)
             if reading.load is None or not own.samples:
-                entries[name] = Hold(unknown or "nothing new was seen of it in this interval", "MetricUnknown")
+                entries[name] = Hold(unknown or "nothing new was observed of it in this interval", "MetricUnknown")
                 continue
             entries[name], reason = self._compared(pool.spec, pool.replicas, own, unknown)
             if reason is not None:
@@ -184,18 +194,18 @@ class LoadPolicy(Policy, kind="load"):
     def _compared(
         self, spec: PoolSpec, replicas: Replicas, own: PoolSamples, unknown: str | None
     ) -> tuple[Want | Hold, Reason | None]:
-        """What the means of the interval ask for, and why."""
+        """The target by the means of the interval, and the reason."""
         prefill = spec.role == "prefill"
         up = self.prefill_queue_up if prefill else self.decode_kv_up
         down = self.prefill_queue_down if prefill else self.decode_kv_down
         load, busy = own.load / own.samples, own.busy / own.samples
-        need = own.ready * load / up
+        required = own.ready * load / up
         if prefill:
-            need = max(need, own.ready * min(busy, 1.0))  # a busy replica is needed, whether or not a queue builds up
+            required = max(required, own.ready * min(busy, 1.0))  # a busy replica is, whether or not a queue builds up
 
         def because(change: int, code: str, message: str, **more: float) -> tuple[Want, Reason]:
             values = {"load": load, "up": up, "down": down, "ready": own.ready, "samples": own.samples, **more}
-            return Want(replicas.target + change, load=need), Reason(code=code, message=message, values=values)
+            return Want(replicas.target + change, load=required), Reason(code=code, message=message, values=values)
 
         metric = "waiting requests per replica" if prefill else "KV usage"
         if load > up:
@@ -227,8 +237,8 @@ class LoadPolicy(Policy, kind="load"):
             replicas = pool.replicas
             if replicas is None or replicas.ready or pool.coming(snapshot.at_s):
                 continue
-            asked = self._requests_come(snapshot, pool)
-            if asked:
+            requested = self._requests_come(snapshot, pool)
+            if requested:
                 wanted = max(replicas.target, pool.stuck(snapshot.at_s) + 1)
                 changes[name] = Want(wanted)
                 message = "requests come, and no replica is ready or can be expected to be"
@@ -236,7 +246,7 @@ class LoadPolicy(Policy, kind="load"):
             elif replicas.target == 0:
                 asleep = Hold("asleep: no requests come", "Asleep")
                 unknown = Hold("traffic.requests_per_s and traffic.queued are unknown", "MetricUnknown")
-                changes[name] = unknown if asked is None else asleep
+                changes[name] = unknown if requested is None else asleep
         return proposal.with_pools(changes, reasons)
 
     def _requests_come(self, snapshot: Snapshot, pool: PoolStatus) -> bool | None:
@@ -249,7 +259,7 @@ class LoadPolicy(Policy, kind="load"):
 
 
 def _moving(snapshot: Snapshot, pools: Mapping[str, PoolStatus], state: Interval | None) -> str | None:
-    """Which pool is not settled, and how; ``None`` where all are."""
+    """The first pool whose replicas are changing, and how; ``None`` where none is."""
     for name, pool in pools.items():
         replicas = pool.replicas
         if replicas is None:

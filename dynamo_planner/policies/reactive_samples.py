@@ -1,4 +1,4 @@
-"""How the load of a pool is read off a snapshot, and what :class:`LoadPolicy` remembers of an interval."""
+"""Load samples of a pool, and the state of :class:`LoadPolicy`: their sums over an interval."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ from dynamo_planner.core.snapshot import PoolStatus, Snapshot
 from dynamo_planner.core.values import Count, Frozen, ReadOnly
 
 LARGEST_LOAD = 1e9
-"""Loads are cut off here, so that no sum of them overflows."""
+"""Loads per replica (requests, or KV usage) are cut off here, so that no sum of them overflows."""
 
 
-class Reading(NamedTuple):
-    """One pool at one tick: ``load`` and ``busy`` (requests waiting and running) per ready replica.
+class LoadSample(NamedTuple):
+    """The load of one pool at one tick.
 
-    ``load`` is ``None`` where the metric is unknown or too old. ``idle``: nothing arrives, waits or runs.
+    Args:
+        load: The metric per ready replica; ``None`` where it is unknown or too old.
+        busy: Requests waiting and running per ready replica.
+        idle: Nothing arrives, waits or runs.
+        seen_s: When it was observed, in Unix seconds.
     """
 
     load: float | None
@@ -23,17 +27,17 @@ class Reading(NamedTuple):
     seen_s: float | None = None
 
 
-IDLE = Reading(load=0.0, busy=0.0, idle=True)
+IDLE = LoadSample(load=0.0, busy=0.0, idle=True)
 
 
-def read(snapshot: Snapshot, pool: PoolStatus, *, kv_per_waiting: float, fresh_s: float) -> Reading:
+def read(snapshot: Snapshot, pool: PoolStatus, *, kv_per_waiting: float, fresh_s: float) -> LoadSample:
     """The load of a pool now: ``queued`` for prefill, otherwise ``kv_usage + kv_per_waiting * queued``.
 
     Where ``queued`` is unknown, KV usage is read without it. Metrics older than ``fresh_s`` are unknown. Queues are
-    sums over the workers that were seen, which are ``ready * coverage``.
+    sums over the workers that were observed, which are ``ready * coverage``.
     """
     waiting, running = _per_worker(pool, pool.queued), _per_worker(pool, pool.running)
-    if not _workers_seen(pool) or snapshot.age_s(pool.observed_at_s) > fresh_s:
+    if not _workers_observed(pool) or snapshot.age_s(pool.observed_at_s) > fresh_s:
         load = None
     elif pool.spec.role == "prefill":
         load = None if pool.queued is None else waiting
@@ -41,16 +45,16 @@ def read(snapshot: Snapshot, pool: PoolStatus, *, kv_per_waiting: float, fresh_s
         load = None if pool.kv_usage is None else min(pool.kv_usage + kv_per_waiting * waiting, LARGEST_LOAD)
     if _is_idle(snapshot, pool, fresh_s, measured=load is not None):
         return IDLE
-    return Reading(load, waiting + running, idle=False, seen_s=pool.observed_at_s)
+    return LoadSample(load, waiting + running, idle=False, seen_s=pool.observed_at_s)
 
 
 def _per_worker(pool: PoolStatus, total: float | None) -> float:
-    """A sum over the workers seen as a mean, 0 where it is unknown."""
-    seen = _workers_seen(pool)
-    return min((total or 0.0) / seen, LARGEST_LOAD) if seen else 0.0
+    """A sum over the observed workers as a mean, 0 where it is unknown."""
+    observed = _workers_observed(pool)
+    return min((total or 0.0) / observed, LARGEST_LOAD) if observed else 0.0
 
 
-def _workers_seen(pool: PoolStatus) -> float:
+def _workers_observed(pool: PoolStatus) -> float:
     ready = pool.replicas.ready if pool.replicas else 0
     return ready if pool.coverage is None else ready * pool.coverage
 
@@ -58,7 +62,7 @@ def _workers_seen(pool: PoolStatus) -> float:
 def _is_idle(snapshot: Snapshot, pool: PoolStatus, fresh_s: float, *, measured: bool) -> bool:
     """No requests per second, freshly observed, and none known to be queued or running.
 
-    Where ``running`` is unknown the pool's own metric speaks, if there is one: long answers may still be going on.
+    Where ``running`` is unknown the pool's own metric counts, if there is one: long answers may still be going on.
     """
     traffic = snapshot.traffic
     if traffic.requests_per_s != 0 or snapshot.age_s(traffic.observed_at_s) > fresh_s:
@@ -69,14 +73,14 @@ def _is_idle(snapshot: Snapshot, pool: PoolStatus, fresh_s: float, *, measured: 
 
 
 def unknown_metric(snapshot: Snapshot, name: str, pool: PoolStatus, fresh_s: float) -> str | None:
-    """Which metric is unknown of those that scaling this pool down needs, and why; ``None`` where all are known."""
+    """The first unknown metric of those that scaling this pool down takes, and why; ``None`` where all are known."""
     age_s = snapshot.age_s(pool.observed_at_s)
     if pool.observed_at_s is None:
         return "the age of its metrics is unknown"
     if age_s > fresh_s:
-        return f"its metrics are unknown: they were last seen {age_s:.0f} s ago"
-    if not _workers_seen(pool):
-        return "its metrics are unknown: no ready replica was seen"
+        return f"its metrics are unknown: they were last observed {age_s:.0f} s ago"
+    if not _workers_observed(pool):
+        return "its metrics are unknown: no ready replica was observed"
     needed = ("queued", "running") if pool.spec.role == "prefill" else ("kv_usage", "queued")
     field = next((field for field in needed if getattr(pool, field) is None), None)
     cause = snapshot.missing.get(f"pools.{name}.{field}") or snapshot.missing.get(f"pools.{name}")
@@ -84,10 +88,18 @@ def unknown_metric(snapshot: Snapshot, name: str, pool: PoolStatus, fresh_s: flo
 
 
 class PoolSamples(Frozen):
-    """What is remembered of one pool: sums over the samples of the running interval, and its first and last load.
+    """The memory of one pool: its samples in the running interval.
 
-    ``ready`` are the ready replicas at the last tick and ``seen_s`` when the last sample was observed. ``active``: the
-    pool was not idle in one of the samples. ``grace``: the full intervals for which it is not scaled down.
+    Args:
+        ready: The ready replicas at the last tick.
+        grace: Full intervals for which it is not scaled down.
+        seen_s: When the last sample was observed, in Unix seconds.
+        samples: How many samples there are.
+        load: The sum of their loads.
+        busy: The sum of their requests waiting and running per replica.
+        first: The load of the first.
+        last: The load of the last.
+        active: Whether the pool was not idle in one of them.
     """
 
     ready: Count
@@ -101,11 +113,11 @@ class PoolSamples(Frozen):
     active: bool = False
 
     def cleared(self, *, grace: int) -> PoolSamples:
-        """Without samples, for an interval that starts."""
+        """The memory without samples, for an interval that starts."""
         return PoolSamples(ready=self.ready, grace=grace, seen_s=self.seen_s)
 
-    def plus(self, reading: Reading, at_s: float) -> PoolSamples:
-        """With one sample more, unless its load is unknown or it was counted before."""
+    def plus(self, reading: LoadSample, at_s: float) -> PoolSamples:
+        """The memory with one sample more, unless its load is unknown or it was counted before."""
         if reading.load is None or self._counted(reading):
             return self
         return PoolSamples(
@@ -120,12 +132,19 @@ class PoolSamples(Frozen):
             active=self.active or not reading.idle,
         )
 
-    def _counted(self, reading: Reading) -> bool:
+    def _counted(self, reading: LoadSample) -> bool:
         return reading.seen_s is not None and self.seen_s is not None and reading.seen_s <= self.seen_s
 
 
 class Interval(Frozen):
-    """What is remembered: when the running interval started, when the one before was completed, and the last tick."""
+    """The state: the running interval.
+
+    Args:
+        started_s: When it started, in Unix seconds.
+        completed_s: When the one before was completed, in Unix seconds.
+        tick_s: The last tick, in Unix seconds.
+        pools: The memory of each pool.
+    """
 
     started_s: float
     completed_s: float

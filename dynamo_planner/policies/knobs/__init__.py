@@ -1,4 +1,4 @@
-"""Engine knobs: from an analytic value by small guarded steps to one that is measured to be better."""
+"""Engine-knob tuning: from an analytic value by guarded trials to one that is measured to be better."""
 
 from dynamo_planner.policies.knobs.policy import KnobPolicy
 

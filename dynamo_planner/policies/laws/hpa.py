@@ -138,12 +138,12 @@ class HpaLaw(Policy, kind="hpa"):
         return abs(1 - ratio) <= self.tolerance
 
     def _per_pod(self, ratio: float, pool: PoolStatus, replicas: Replicas) -> int:
-        seen = max(round(workers_observed(pool)), 1)
-        missing, unready = replicas.ready - seen, replicas.starting if ratio > 1 else 0
+        observed = max(round(workers_observed(pool)), 1)
+        missing, unready = replicas.ready - observed, replicas.starting if ratio > 1 else 0
         if not missing and not unready:
             return replicas.target if self._tolerated(ratio) else math.ceil(ratio * replicas.ready)
-        counted = seen + missing + unready
-        again = (ratio * seen + (missing if ratio < 1 else 0)) / counted
+        counted = observed + missing + unready
+        again = (ratio * observed + (missing if ratio < 1 else 0)) / counted
         if self._tolerated(again) or (ratio < 1) != (again < 1):
             return replicas.target
         wanted = math.ceil(again * counted)

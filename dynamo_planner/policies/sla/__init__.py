@@ -1,4 +1,4 @@
-"""Sizing from profiles and forecasts, for the share of requests that meet an SLA."""
+"""SLA-driven scaling from profiles and forecasts, for a share of requests that meet their targets."""
 
 from dynamo_planner.policies.sla.policy import SlaPolicy
 
