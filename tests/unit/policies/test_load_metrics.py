@@ -17,8 +17,8 @@ from tests.support.timeline import Timeline, decode, interval, prefill
     [
         ({"queued": None, "kv_usage": None}, "is unknown: the worker did not answer"),
         ({"observed_at_s": None}, "the age of its metrics is unknown"),
-        ({"observed_at_s": -100}, "they were last seen 130 s ago"),
-        ({"coverage": 0}, "no ready replica was seen"),
+        ({"observed_at_s": -100}, "they were last observed 130 s ago"),
+        ({"coverage": 0}, "no ready replica was observed"),
     ],
 )
 def test_unknown_metrics_hold_and_are_named(pool: str, change: dict[str, Any], message: str) -> None:
