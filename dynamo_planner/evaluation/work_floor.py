@@ -1,13 +1,30 @@
 """A lower bound on the replica time of a request on an engine, however it is batched.
 
-A step that computes p prompt tokens and a token each of d requests, which attend to k tokens of context, is taken to
-last at least ``base + x p + y d + z k`` (:func:`step_floor`). A request then pays at least
+A step of p prompt tokens and a token each of d requests, which attend to k tokens of context, is taken to last at least
+(:func:`step_floor`)::
 
-- for a prompt token ``x``, and its share of the base in the largest step there is;
-- for a decoded token ``y + z * context``, and of the base what the ITL target makes it pay, or a full KV cache, or a
-  full batch, whichever is the most over all. What the target makes it pay: with ``u = y + z * isl`` a token in a step
-  of duration T pays at least ``u * base / (T - base)``, and that is convex in T, so over the tokens of a request whose
-  mean is the target it is least where every step lasts just as long (Jensen).
+    step >= base + x p + y d + z k
+
+A request then pays at least, for each token and its share of the base::
+
+    prompt token          decoded token
+    x + x base / largest  y + z context + u base / min(T - base, largest)    by what the target lets into a step
+    x                     y + z context + base context / kv_tokens           by KV cache
+    x                     y + z context + base / max_num_seqs                by places in the batch
+
+| symbol | meaning |
+|---|---|
+| base, x, y, z | the coefficients of the floor, in ms |
+| largest | what the largest step takes beyond the base, in ms |
+| context | the tokens before this one, prompt included |
+| T | the ITL target, in ms |
+| u | y + z isl, what a decoded token takes itself at the least |
+
+Each way to share gives a step no more than the whole base; the one that gives the most over all requests holds. The
+first holds because a token in a step of duration T pays at least ``u base / (T - base)``, which is convex in T: over
+the tokens of a request whose mean is the target, it is least where all steps last equally long (Jensen). With a base of
+10 ms, u = 0.1 ms and a target of 25 ms, a token pays 0.1 + 0.1 * 10 / 15 = 0.167 ms: a step of 25 ms has 150 requests,
+which share it. ``T - base`` is at least 1e-9 ms: a target of 8 ms, which no step meets, costs without bound.
 
 So the work is a lower bound in a simulator whose steps last that long, and near what a full replica does where steps
 are nearly linear.
