@@ -21,12 +21,15 @@ from dynamo_planner.engines.vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class _Named:
-    vocabularies: Callable[[], Mapping[str, Vocabulary]]
+    """The JSON Schema of a name, beside that of the values that the name stands for, where there are any."""
+
+    known: Callable[[], Mapping[str, Vocabulary]]
+    values: bool = True
 
     def __get_pydantic_json_schema__(self, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        shipped = {"enum": list(self.vocabularies()), "description": "the name of an engine"}
+        shipped = {"enum": list(self.known()), "description": "the name of an engine"}
         custom = {"type": "string", "pattern": CUSTOM_KIND, "description": "one of another package"}
-        return {"anyOf": [shipped, custom, handler(core_schema)]}
+        return {"anyOf": [shipped, custom, *([handler(core_schema)] if self.values else [])]}
 
 
 def _of_workers(value: Any, info: ValidationInfo) -> Any:
@@ -64,7 +67,7 @@ def _with_workers(name: str) -> str:
     return name
 
 
-WorkerEngine = Annotated[str, AfterValidator(_with_workers)]
+WorkerEngine = Annotated[str, AfterValidator(_with_workers), _Named(worker_vocabularies, values=False)]
 """The name of an engine that has workers."""
 
 

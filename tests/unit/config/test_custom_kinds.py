@@ -267,6 +267,8 @@ def test_an_engine_is_refused_without_permission() -> None:
     ):
         with pytest.raises(ConfigError, match="which is not allowed here: allow_custom_kinds: true"):
             validated(expected, data, "")
+    with pytest.raises(ConfigError, match="engine: 'tgi' is no engine with workers; those are vllm, sglang"):
+        load_policy({"kind": "knobs", "sla": {"ttft_ms": 500, "itl_ms": 25}, "engine": "tgi"})
     with pytest.raises(ConfigError, match="engine: 'dynamo' has no workers of its own; those that have are vllm, "):
         validated(ScrapeConfig, {"engine": "dynamo"}, "")
     assert "acme_scaling" not in sys.modules
