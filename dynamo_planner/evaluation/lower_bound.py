@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linprog
-from scipy.sparse import block_array, csr_array, diags_array, eye_array, kron
+from scipy.sparse import bmat, csr_array, diags, eye, kron  # not eye_array and the like: they need scipy 1.12
 
 Floats = NDArray[np.float64]
 
@@ -107,10 +107,10 @@ def least_replica_time(
     came = _per_slot(work.arrival_s, work.work_s, slot_s, slots)
     ends_s = slot_s * (1 + np.arange(slots))
 
-    each, change = eye_array(slots), diags_array([1.0, -1.0], offsets=[0, -1], shape=(slots, slots))
+    each, change = eye(slots), diags([1.0, -1.0], offsets=[0, -1], shape=(slots, slots))
     of_slot = kron(each, np.ones((1, len(CLASSES))))
     requests = np.divide(1.0, heaviest, out=np.zeros_like(heaviest), where=heaviest > 0)
-    no_more_than = block_array(
+    no_more_than = bmat(
         [  # n, v, C, Z, what is given up per slot and class
             [-slot_s * each, None, change, None, None],
             [None, None, -each, -each, None],
@@ -139,7 +139,7 @@ def least_replica_time(
         np.repeat([slot_s, startup_s, 0.0], [slots, slots, slots * (2 + len(CLASSES))]),
         A_ub=no_more_than.tocsr(),
         b_ub=np.concatenate(limits),
-        A_eq=block_array([[nothing, nothing, nothing, change, -of_slot]]).tocsr(),
+        A_eq=bmat([[nothing, nothing, nothing, change, -of_slot]]).tocsr(),
         b_eq=np.zeros(slots),
         bounds=np.column_stack([np.concatenate(lowest), np.concatenate(highest)]),
         method="highs",
