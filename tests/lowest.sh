@@ -26,7 +26,7 @@ environment() {
 check() {
     local python="$1/bin/python"
     shift
-    "$python" -m pytest --quiet --numprocesses 2 --dist worksteal --hypothesis-profile fast \
+    "$python" -m pytest --quiet --disable-warnings --numprocesses 2 --dist worksteal --hypothesis-profile fast \
         -m 'not slow and not long and not vllm' -p no:cacheprovider "$@"
 }
 
