@@ -4,7 +4,7 @@ A policy is a pure function from a snapshot and a state to a decision. Users cal
 implement :meth:`Policy.propose`:
 
 >>> import math
->>> from dynamo_planner import PoolSpec, PoolStatus, Traffic
+>>> from dynamo_planner import PoolSpec, PoolStatus, Traffic, Want
 >>> class PerReplica(Policy):
 ...     requests_per_s: float = 4.0
 ...
