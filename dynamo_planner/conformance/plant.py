@@ -69,7 +69,7 @@ class Plant(Frozen):
         """The same under another load."""
         return self.replace(requests_per_s=self.requests_per_s * factor)
 
-    def seen(self, service: Snapshot, at_s: float, window_s: float, replicas: Mapping[str, Replicas]) -> Snapshot:
+    def snapshot(self, service: Snapshot, at_s: float, window_s: float, replicas: Mapping[str, Replicas]) -> Snapshot:
         """The snapshot at a time. Specs and knobs are those of ``service``; pools of one role share its load."""
         ready: dict[Role, int] = {}
         for name, pool in service.pools.items():
@@ -169,7 +169,7 @@ def run(
     at_s, state = service.at_s, None
     replicas = {name: Replicas(ready=count) for name, count in start.items()}
     for tick_s, plant in plants:
-        snapshot = plant.seen(service, at_s, tick_s, replicas)
+        snapshot = plant.snapshot(service, at_s, tick_s, replicas)
         decision = decide(snapshot, state)
         yield Step(snapshot, decision)
         for name, pool in service.pools.items():

@@ -1,1 +1,1 @@
-"""The contract: values, snapshots, decisions, policies and guards. Pure."""
+"""Core: the pure contract of values, snapshots, decisions, policies and guards."""

@@ -1,4 +1,4 @@
-"""Telling a missing extra by its name."""
+"""Missing extras: an import error that names what to install."""
 
 from __future__ import annotations
 

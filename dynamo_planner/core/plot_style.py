@@ -1,4 +1,4 @@
-"""What the pictures have in common: their inks, and a panel with as few lines as it needs."""
+"""Style of the plots: their colours, and a panel with few lines."""
 
 from __future__ import annotations
 

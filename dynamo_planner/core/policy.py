@@ -129,7 +129,11 @@ class Guard(Node):
 
 
 class FunctionPolicy(Policy, kind="function"):
-    """A plain function ``(snapshot) -> {pool: replicas or None}`` as a policy; ``None`` holds the pool."""
+    """A plain function as a policy.
+
+    Args:
+        function: ``(snapshot) -> {pool: replicas or None}``; ``None`` holds the pool.
+    """
 
     function: PlainFunction = Field(exclude=True)
 
@@ -192,7 +196,13 @@ def _pipeline(data: Sequence[Any], context: Any) -> Policy:
 
 
 class Guarded(Policy, kind="guarded"):
-    """A policy with guards, applied in order: ``policy | guard | guard``."""
+    """A policy under guards, applied in order: ``policy | guard | guard``.
+
+    Args:
+        policy: The policy.
+        guards: Its guards, the soft ones first. Two of one kind keep their states apart by their ``name``, or else by
+            their order.
+    """
 
     policy: AnyPolicy
     guards: tuple[AnyGuard, ...]

@@ -86,7 +86,7 @@ class Work(NamedTuple):
 
 
 class PromptQueue(NamedTuple):
-    """The queue for prefill, as the correction by TTFT needs it.
+    """The queue for prefill, for the correction by TTFT.
 
     Args:
         service_s: The profiled mean service time of a prompt, in seconds.

@@ -58,7 +58,7 @@ class PlanInputs(NamedTuple):
     Args:
         demand: The arrival rates.
         queued: Requests waiting for the pool; ``None`` where that is unknown.
-        need: The replicas for an arrival rate.
+        size: The requirement at an arrival rate.
         unknown: Which metric is missing to lower the pool; ``None`` where none is.
         waits_s: Seconds that a request may wait and still be in time.
         drain_s: Seconds within which a backlog is to be drained.
@@ -67,7 +67,7 @@ class PlanInputs(NamedTuple):
 
     demand: Demand
     queued: float | None
-    need: Callable[[float], Requirement]
+    size: Callable[[float], Requirement]
     unknown: str | None
     waits_s: float
     drain_s: float
@@ -82,7 +82,7 @@ def reason(code: str, pool: str, message: str, **values: KnobValue | None) -> Re
 def planned(tick: Tick, requirements: SlidingMaximum, inputs: PlanInputs) -> tuple[Want, SlidingMaximum, list[Reason]]:
     """The target of a pool, its requirements with this tick, and the reasons."""
     name, demand = tick.name, inputs.demand
-    need = inputs.need(demand.then)
+    sized = inputs.size(demand.then)
     reasons = [
         reason(
             "DemandForecast",
@@ -94,18 +94,18 @@ def planned(tick: Tick, requirements: SlidingMaximum, inputs: PlanInputs) -> tup
             lead_s=demand.lead_s,
         )
     ]
-    reasons.extend([reason(code, name, message, **values) for code, message, values in need.facts])
-    wanted = max(need.replicas, 1)
+    reasons.extend([reason(code, name, message, **values) for code, message, values in sized.facts])
+    wanted = max(sized.replicas, 1)
     if inputs.queued:
         etas_s, _ = coming(tick.replicas, tick.snapshot.at_s, demand.lead_s)
-        work_s = need.load / demand.then if demand.then else 0.0
+        work_s = sized.load / demand.then if demand.then else 0.0
         left_s = backlog_left(inputs.queued, work_s, demand, tick.replicas.ready, etas_s, inputs.waits_s)
         draining = math.ceil(demand.expected * work_s + left_s / inputs.drain_s)
         if left_s and draining > wanted:
             wanted = draining
             message = f"what waits is to be done within {inputs.drain_s:.0f} s of when a start would be ready"
             reasons.append(reason("BacklogDrained", name, message, queued=inputs.queued, replicas=wanted))
-    now = inputs.need(demand.now).replicas if demand.now > demand.then else 0
+    now = inputs.size(demand.now).replicas if demand.now > demand.then else 0
     want, requirements, more = _patient(tick, requirements, wanted, max(wanted, now), inputs.hold_s, demand.lead_s)
     if want.replicas < tick.replicas.target and inputs.unknown is not None:
         more.append(reason("MetricUnknown", name, f"not lowered: {inputs.unknown}", wanted=want.replicas))

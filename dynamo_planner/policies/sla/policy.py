@@ -201,10 +201,10 @@ class SlaPolicy(Policy, kind="sla"):
             if tick.snapshot.traffic.isl is None or tick.snapshot.traffic.osl is None:
                 missing = "isl" if tick.snapshot.traffic.isl is None else "osl"
                 unknown = unknown or _why(tick.snapshot, f"traffic.{missing}")
-            need = self._sized(tick.pool, outlook, rounded(factor, CORRECTION_STEP), int(requirements[-1][1]))
+            size = self._sized(tick.pool, outlook, rounded(factor, CORRECTION_STEP), int(requirements[-1][1]))
             waits_s = 0.0 if role == "decode" else self.sla.ttft_ms / 2000
             unknown = unknown if arrivals.requests_per_s else None
-            inputs = PlanInputs(ahead, queued, need, unknown, waits_s, self.drain_s, hold_s)
+            inputs = PlanInputs(ahead, queued, size, unknown, waits_s, self.drain_s, hold_s)
             want, requirements, reasons = planned(tick, requirements, inputs)
             reasons += learning_reasons(tick, own, memory, factor, startup, lead_s)
         if memory.isl is not None and memory.osl is not None:
@@ -232,11 +232,11 @@ class SlaPolicy(Policy, kind="sla"):
         role, sizing = pool.spec.role, self._sizing_of(pool)
         sla = self._of_two if role in DISAGGREGATED else self.sla
 
-        def need(rate: float) -> Requirement:
+        def size(rate: float) -> Requirement:
             load = outlook.load(rate, self.kv_transfer_ms)
             return sizing.replicas_for(load, sla, (role,), {role: factor}, {role: near})[role]
 
-        return need
+        return size
 
     def _queued(self, tick: Tick, own: PoolMemory, memory: ServiceMemory) -> tuple[float | None, str | None]:
         """The requests waiting for a pool, and why that is unknown although it was known before."""

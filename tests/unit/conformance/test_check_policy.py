@@ -293,7 +293,7 @@ def test_the_plant_keeps_littles_law_and_knows_everything() -> None:
     """Worked by hand: 10 requests of 1000 and 200 tokens a second on 2 replicas each."""
     plant = Plant(requests_per_s=10, itl_ms_per_request=0)
     two = {"prefill": Replicas(ready=2), "decode": Replicas(ready=2)}
-    seen = plant.seen(service("prefill", "decode"), 60, 30, two)
+    seen = plant.snapshot(service("prefill", "decode"), 60, 30, two)
     prefill, decode = seen.pools["prefill"], seen.pools["decode"]
     # prefill: 10 * 1000 / 8000 = 1.25 replicas busy of 2; .625 ** sqrt(6) / .375 = .8434 wait, each .0843 s
     assert prefill.running == 1.25
@@ -317,7 +317,7 @@ def test_the_plant_keeps_littles_law_and_knows_everything() -> None:
 def test_the_plant_gets_no_better_with_more_load_or_fewer_replicas(roles: tuple[Role, ...]) -> None:
     def pressed(rate: float, ready: int) -> list[float]:
         replicas: dict[str, Replicas] = {role: Replicas(ready=ready) for role in roles}
-        seen = Plant(requests_per_s=rate).seen(service(*roles), 0, 60, replicas)
+        seen = Plant(requests_per_s=rate).snapshot(service(*roles), 0, 60, replicas)
         latencies = [0.0 if dist is None else dist.mean for dist in (seen.traffic.ttft_ms, seen.traffic.itl_ms)]
         return [*latencies, *(value or 0.0 for p in seen.pools.values() for value in (p.queued, p.kv_usage))]
 
@@ -330,7 +330,7 @@ def test_the_plant_gets_no_better_with_more_load_or_fewer_replicas(roles: tuple[
 
 
 def test_a_plant_without_replicas_queues_at_the_frontend() -> None:
-    seen = Plant(requests_per_s=2).seen(service("aggregated"), 0, 60, {"aggregated": Replicas(ready=0)})
+    seen = Plant(requests_per_s=2).snapshot(service("aggregated"), 0, 60, {"aggregated": Replicas(ready=0)})
     assert (seen.traffic.queued, seen.traffic.ttft_ms) == (120, None)
     assert (seen.pools["aggregated"].kv_usage, seen.pools["aggregated"].running) == (0, 0)
 
