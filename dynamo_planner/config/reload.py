@@ -52,6 +52,9 @@ class Reloader:
                 for problem in error.problems:
                     logger.error("%s not reloaded, the last good one stays: %s", file.name, problem)  # noqa: TRY400
                 self._report(file, successful=False)
+            except Exception:  # whatever the code of a kind of another package raises
+                logger.exception("%s not reloaded, the last good one stays", file.name)
+                self._report(file, successful=False)
             else:
                 logger.info("%s is reloaded", file.path)
                 self._report(file, successful=True)
