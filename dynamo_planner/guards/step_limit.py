@@ -24,6 +24,9 @@ from dynamo_planner.guards._common import wants
 CHANGES_PER_PERIOD = 64
 """Changes of a target within one period that are kept apart; more are merged, so that the state stays small."""
 
+ROUNDING = 1e-9
+"""Products within this of a whole number of replicas count as it."""
+
 Changes = tuple[tuple[float, Count], ...]
 """The targets that a pool had, oldest first, each with the time in Unix seconds from which on it had it."""
 
@@ -110,12 +113,12 @@ class StepLimit(Guard, kind="step_limit"):
 
     def _highest(self, start: int) -> float:
         by_count = None if self.up_replicas is None else start + self.up_replicas
-        by_factor = None if self.up_factor is None else math.ceil(max(start, 1) * self.up_factor - 1e-9)
+        by_factor = None if self.up_factor is None else math.ceil(max(start, 1) * self.up_factor - ROUNDING)
         return max((limit for limit in (by_count, by_factor) if limit is not None), default=math.inf)
 
     def _lowest(self, start: int) -> int:
         by_count = None if self.down_replicas is None else max(start - self.down_replicas, 0)
-        by_factor = None if self.down_factor is None else math.floor(start / self.down_factor + 1e-9)
+        by_factor = None if self.down_factor is None else math.floor(start / self.down_factor + ROUNDING)
         return min((limit for limit in (by_count, by_factor) if limit is not None), default=0)
 
     def _reason(self, name: str, wanted: int, limit: int, start: int, *, rising: bool) -> Reason:

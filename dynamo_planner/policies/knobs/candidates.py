@@ -26,6 +26,9 @@ FULL_BATCH_SHARE = 0.9
 MAX_PREDICTED_LOSS = 0.05
 """A notch that should cost more than this share of the replicas, as profiled, is not tried."""
 
+MIN_CHUNK_TOKENS = 64.0
+"""The smallest step budget that is proposed for short prompts, in tokens."""
+
 SAME_VALUE_SHARE = 0.1
 """Values within this share of each other are the same."""
 
@@ -202,7 +205,7 @@ def _differs(value: float, before: float) -> bool:
 
 def _power_above(tokens: float) -> float:
     """The power of two above a number of tokens: steps longer than a prompt serve no one."""
-    power = 64.0
+    power = MIN_CHUNK_TOKENS
     while power < tokens:
         power *= 2
     return power

@@ -21,6 +21,9 @@ MIN_HEADROOM_REQUESTS = 3.0
 """Requests per ``level_s`` that the planned rate may exceed that bound by: where a handful is all that is expected, a
 few more may come."""
 
+HIT_RATE_DECIMALS = 2
+"""Decimals of the prefix hit rate, so that one sizing serves for many ticks."""
+
 RATE_STEP = 0.02
 """Sizes are worked out for rates in steps of this share, so that one serves for many ticks."""
 
@@ -71,7 +74,7 @@ class Outlook:
     ) -> None:
         self._memory, self._snapshot = memory, snapshot
         self._forecaster, self._level_s, self._quantile = forecaster, level_s, quantile
-        self.hit_rate = round(memory.hit_rate or 0.0, 2)
+        self.hit_rate = round(memory.hit_rate or 0.0, HIT_RATE_DECIMALS)
         self._demands: dict[float, Demand] = {}
 
     def demand(self, lead_s: float) -> Demand:

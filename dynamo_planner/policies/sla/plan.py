@@ -22,7 +22,8 @@ MAX_REPLACED_SHARE = 0.25
 start does not make for more and more of its kind."""
 
 WINDOW_BUCKETS = 24
-"""The sliding-window maximum is kept in this many buckets of time."""
+MIN_BUCKET_S = 1e-3
+"""The sliding-window maximum is kept in this many buckets of time, none shorter than this (seconds)."""
 
 
 def with_requirement(requirements: SlidingMaximum, at_s: float, count: float, window_s: float) -> SlidingMaximum:
@@ -30,7 +31,7 @@ def with_requirement(requirements: SlidingMaximum, at_s: float, count: float, wi
 
     Entries of one twenty-fourth of the window are merged, so that at most some two dozen are kept.
     """
-    bucket_s = max(window_s / WINDOW_BUCKETS, 1e-3)
+    bucket_s = max(window_s / WINDOW_BUCKETS, MIN_BUCKET_S)
     kept = tuple(entry for entry in requirements if entry[0] > at_s - window_s and entry[1] > count)
     if kept and kept[-1][0] // bucket_s == at_s // bucket_s:
         return (*kept[:-1], (at_s, kept[-1][1]))

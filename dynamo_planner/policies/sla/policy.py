@@ -37,6 +37,9 @@ CORRECTION_STEP = 0.02
 MIN_COVERAGE = 0.1
 """Queues are scaled up for workers that were not observed by at most the inverse of this share."""
 
+WAIT_SHARE = 0.5
+"""The share of the TTFT target that a request of a backlog may wait and still be in time."""
+
 LARGEST_KNOB = 1e9
 """Knob values from here on are taken for "no limit"."""
 
@@ -202,7 +205,7 @@ class SlaPolicy(Policy, kind="sla"):
                 missing = "isl" if tick.snapshot.traffic.isl is None else "osl"
                 unknown = unknown or _why(tick.snapshot, f"traffic.{missing}")
             size = self._sized(tick.pool, outlook, rounded(factor, CORRECTION_STEP), int(requirements[-1][1]))
-            waits_s = 0.0 if role == "decode" else self.sla.ttft_ms / 2000
+            waits_s = 0.0 if role == "decode" else WAIT_SHARE * self.sla.ttft_ms / 1000
             unknown = unknown if arrivals.requests_per_s else None
             inputs = PlanInputs(ahead, queued, size, unknown, waits_s, self.drain_s, hold_s)
             want, requirements, reasons = planned(tick, requirements, inputs)

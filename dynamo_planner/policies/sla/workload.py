@@ -26,9 +26,11 @@ PRIOR_CV2, PRIOR_INTERVALS = 1.0, 20.0
 MAX_CV2 = 4.0
 """The largest squared coefficient of variation that is estimated."""
 
-LENGTH_STEP = 0.02
-"""Means are rounded in steps of this share, quantiles in five and spreads in ten times as large ones, so that one
-sizing serves for many ticks."""
+MEAN_STEP, QUANTILE_STEP, CV2_STEP = 0.02, 0.1, 0.2
+"""Means, quantiles and spreads are rounded in steps of these shares, so that one sizing serves for many ticks."""
+
+MAX_INTERVAL_CV2 = 20.0
+"""The means of two intervals count as at most this far apart, as a squared coefficient of variation."""
 
 Quantiles = tuple[tuple[float, float], ...]
 """Pairs of level and value."""
@@ -60,11 +62,11 @@ class ObservedLengths(NamedTuple):
     def lengths(self) -> Lengths:
         """The lengths to size for, with a log-normal spread unless quantiles are known."""
         spread = self.cv2 if self.cv2 is not None else self.estimated_cv2()
-        mean = rounded(self.mean, LENGTH_STEP)
+        mean = rounded(self.mean, MEAN_STEP)
         quantiles = [
-            (level, mean * rounded(value / self.mean, 5 * LENGTH_STEP)) for level, value in self.quantiles if mean
+            (level, mean * rounded(value / self.mean, QUANTILE_STEP)) for level, value in self.quantiles if mean
         ]
-        return _lengths(mean, None if spread is None else rounded(spread, 10 * LENGTH_STEP), tuple(quantiles))
+        return _lengths(mean, None if spread is None else rounded(spread, CV2_STEP), tuple(quantiles))
 
     @property
     def estimated(self) -> bool:
@@ -108,7 +110,7 @@ def learned(
     part = count / weight
     intervals = lengths.intervals + 1
     apart = (observed.mean - lengths.last_mean) ** 2 / (1 / count + 1 / lengths.last_count)
-    apart = min(apart, 5 * MAX_CV2 * lengths.mean**2)
+    apart = min(apart, MAX_INTERVAL_CV2 * lengths.mean**2)
     return ObservedLengths(
         weight=weight,
         mean=lengths.mean + part * (observed.mean - lengths.mean),
