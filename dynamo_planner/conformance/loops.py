@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from dynamo_planner.conformance.laws import ConformanceError, decided, gpu_limits
-from dynamo_planner.conformance.plant import Plant, Step, run
+from dynamo_planner.conformance.plant import LoopStep, Plant, run
 from dynamo_planner.core.policy import Policy
 from dynamo_planner.core.snapshot import Snapshot
 
@@ -44,7 +44,7 @@ def check_state_size(policy: Policy, service: Snapshot, plant: Plant) -> None:
     raise ConformanceError("state-size", policy, message, [service])
 
 
-def _size(policy: Policy, step: Step) -> int:
+def _size(policy: Policy, step: LoopStep) -> int:
     size = len(step.decision.state.model_dump_json()) if step.decision.state else 0
     if size > MAX_STATE_BYTES:
         message = f"the state has {size} bytes as JSON, and {MAX_STATE_BYTES} are allowed"
@@ -84,9 +84,9 @@ def check_monotone(
             raise ConformanceError("monotone", policy, message, [lower[-1].snapshot, higher[-1].snapshot])
 
 
-def _settled(policy: Policy, service: Snapshot, load: Plant, start: Mapping[str, int]) -> Sequence[Step] | None:
+def _settled(policy: Policy, service: Snapshot, load: Plant, start: Mapping[str, int]) -> Sequence[LoopStep] | None:
     """The last ticks, in which nothing changed any more if it settled; ``None`` where a GPU limit may have bound."""
-    last: deque[Step] = deque(maxlen=QUIET_TICKS)
+    last: deque[LoopStep] = deque(maxlen=QUIET_TICKS)
     quiet = 0
     for step in run(lambda *given: decided(policy, *given), [(TICK_S, load)] * MAX_TICKS, service, start):
         quiet = 0 if step.decision.actions else quiet + 1

@@ -26,7 +26,7 @@ MAX_PREFILL_SHARE = 0.9
 """The largest share of an aggregated replica's time that prompts take away from decode."""
 
 
-class Stage(NamedTuple):
+class StageMetrics(NamedTuple):
     """The metrics of all replicas of one role; ``prompt_s`` is the time that a prompt takes once it is its turn."""
 
     queued: float
@@ -82,7 +82,7 @@ class Plant(Frozen):
         traffic = self._traffic(stages.values(), window_s, serves=len(stages) == len(ready))
         return Snapshot(at_s=at_s, traffic=traffic, pools=pools, knobs=service.knobs)
 
-    def _traffic(self, stages: Iterable[Stage], window_s: float, *, serves: bool) -> Traffic:
+    def _traffic(self, stages: Iterable[StageMetrics], window_s: float, *, serves: bool) -> Traffic:
         rate = self.requests_per_s
         means: dict[str, float] = {}
         if serves and rate:
@@ -94,8 +94,8 @@ class Plant(Frozen):
         queued = 0.0 if serves else rate * BACKLOG_S
         return Traffic(window_s=window_s, requests_per_s=rate, queued=queued, **dists)
 
-    def _pool(self, pool: PoolStatus, replicas: Replicas, stage: Stage | None, share: float) -> PoolStatus:
-        own = stage if stage and share else Stage(0.0, 0.0, 0.0)
+    def _pool(self, pool: PoolStatus, replicas: Replicas, stage: StageMetrics | None, share: float) -> PoolStatus:
+        own = stage if stage and share else StageMetrics(0.0, 0.0, 0.0)
         return PoolStatus(
             spec=pool.spec,
             knobs=pool.knobs,
@@ -107,15 +107,15 @@ class Plant(Frozen):
             kv_capacity_tokens=self.kv_capacity_tokens,
         )
 
-    def _stage(self, role: Role, ready: int) -> Stage:
+    def _stage(self, role: Role, ready: int) -> StageMetrics:
         prompt_s = self.isl / self.prefill_tokens_per_s
         busy = 0.0 if role == "decode" else self.requests_per_s * prompt_s
         queued = _queue(busy, ready, self.requests_per_s)
         if role == "prefill":
-            return Stage(queued, min(busy, ready), min(busy / ready, 1.0), prompt_s)
+            return StageMetrics(queued, min(busy, ready), min(busy / ready, 1.0), prompt_s)
         batch, itl_s, waiting = self._decode(ready, left=1 - min(busy / ready, MAX_PREFILL_SHARE))
         usage = min(batch * self._context() / self.kv_capacity_tokens, 1.0)
-        return Stage(queued + waiting, batch * ready, usage, prompt_s if role == "aggregated" else 0.0, itl_s)
+        return StageMetrics(queued + waiting, batch * ready, usage, prompt_s if role == "aggregated" else 0.0, itl_s)
 
     def _context(self) -> float:
         """Tokens of KV cache that a request holds on average."""
@@ -143,7 +143,7 @@ def _queue(busy: float, servers: int, rate: float) -> float:
     return float(share ** sqrt(2 * (servers + 1)) / (1 - share) + backlog)
 
 
-class Step(NamedTuple):
+class LoopStep(NamedTuple):
     """One tick of a run: the snapshot and the decision."""
 
     snapshot: Snapshot
@@ -160,7 +160,7 @@ def run(
     plants: Iterable[tuple[float, Plant]],
     service: Snapshot,
     start: Mapping[str, int],
-) -> Iterator[Step]:
+) -> Iterator[LoopStep]:
     """A closed loop, with a tick for each ``(tick_s, plant)``: what is decided is what starts, stops and is set.
 
     It begins with ``start`` ready replicas. A replica is ready ``startup_s`` after it was decided on; the newest go
@@ -171,7 +171,7 @@ def run(
     for tick_s, plant in plants:
         snapshot = plant.snapshot(service, at_s, tick_s, replicas)
         decision = decide(snapshot, state)
-        yield Step(snapshot, decision)
+        yield LoopStep(snapshot, decision)
         for name, pool in service.pools.items():
             target = decision.targets.get(name, replicas[name].target)
             replicas[name] = _moved(replicas[name], target, at_s, at_s + tick_s - pool.spec.startup_s)

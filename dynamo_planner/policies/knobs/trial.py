@@ -78,11 +78,11 @@ class TrialTick(NamedTuple):
         return self.knob is not None and self.knob.applied == "restart"
 
 
-Step = tuple[Proposal, KnobMemory]
+TrialStep = tuple[Proposal, KnobMemory]
 """What a tick proposes, and the memory after it."""
 
 
-def advanced(tick: TrialTick, memory: KnobMemory, trial: Trial) -> Step:
+def advanced(tick: TrialTick, memory: KnobMemory, trial: Trial) -> TrialStep:
     """One tick of a trial."""
     present = trial.present_value(tick.snapshot)
     if tick.knob is None or present not in {trial.before, trial.value}:
@@ -121,7 +121,7 @@ def measuring(tick: TrialTick, memory: KnobMemory, trial: Trial) -> KnobMemory:
     return memory.with_window(tick.window, tick.every_s, tick.rules.windows)
 
 
-def judging(tick: TrialTick, memory: KnobMemory, trial: Trial) -> Step:
+def judging(tick: TrialTick, memory: KnobMemory, trial: Trial) -> TrialStep:
     """Keep the value where it is a gain beyond doubt, measure longer where it may be one, else revert it."""
     rules, after = tick.rules, measured(memory.windows)
     before = after._replace(cost=trial.cost, error=trial.error, load=trial.load)
@@ -154,7 +154,7 @@ def reverting(
     undo: bool = True,
     failed: bool = False,
     values: Mapping[str, float] | None = None,
-) -> Step:
+) -> TrialStep:
     """Take the value back, and wait before the next trial."""
     if failed:
         memory = memory.failed(Failure(pool=trial.pool, knob=trial.knob, value=trial.value, load=trial.load))
@@ -201,7 +201,7 @@ def _restart_s(tick: TrialTick, trial: Trial) -> float:
     return RESTART_PATIENCE * max(each_s, default=0.0)
 
 
-def _going_on(memory: KnobMemory, trial: Trial, windows: int) -> Step:
+def _going_on(memory: KnobMemory, trial: Trial, windows: int) -> TrialStep:
     values = {"before": trial.before, "value": trial.value, "seen": len(memory.windows), "of": windows}
     reason = Reason(code="KnobTrial", pool=trial.pool, message=f"{trial.knob} is being measured", values=values)
     return trial.setting(trial.value, reason), memory
