@@ -156,6 +156,11 @@ class Profile(Frozen):
         return None if self.mixed_points is None else MixedSteps(self.mixed_points)
 
     @cached_property
+    def max_batch(self) -> float:
+        """The most requests in flight that were measured at any context."""
+        return max(self.decode_points.batch)
+
+    @cached_property
     def costs(self) -> StepCosts:
         """The linear step time that comes closest to both curves."""
         return step_costs(self.prefill_points, self.decode_points)

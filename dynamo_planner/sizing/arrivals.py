@@ -45,14 +45,15 @@ class Arrivals:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Arrivals):
             return NotImplemented
-        return self._numbers == other._numbers and same_array(self.path, other.path)
+        return (
+            self.requests_per_s == other.requests_per_s
+            and self.dispersion == other.dispersion
+            and self.slot_s == other.slot_s
+            and same_array(self.path, other.path)
+        )
 
     def __hash__(self) -> int:
-        return hash(self._numbers)
-
-    @property
-    def _numbers(self) -> tuple[float, ...]:
-        return self.requests_per_s, self.dispersion, self.slot_s, self.path.size
+        return hash((self.requests_per_s, self.dispersion, self.slot_s))
 
     @classmethod
     def observed(cls, counts: npt.ArrayLike, slot_s: float, requests_per_s: float | None = None) -> Arrivals:

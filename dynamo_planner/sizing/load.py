@@ -56,14 +56,15 @@ class Lengths:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Lengths):
             return NotImplemented
-        return self._numbers == other._numbers and same_array(self.values, other.values)
+        return (
+            self.mean == other.mean
+            and self.cv2 == other.cv2
+            and self.assumed == other.assumed
+            and same_array(self.values, other.values)
+        )
 
     def __hash__(self) -> int:
-        return hash(self._numbers)
-
-    @property
-    def _numbers(self) -> tuple[float, ...]:
-        return self.mean, self.cv2, self.assumed
+        return hash((self.mean, self.cv2))
 
     @classmethod
     def of(cls, dist: Dist | float) -> Self:

@@ -58,7 +58,7 @@ class DecodeCurves:
     def __init__(self, profile: Profile, max_num_seqs: int | None = None) -> None:
         points, decode = profile.decode_points, profile.decode
         self.max_kv_tokens = points.max_kv_tokens
-        most = max(points.batch) if max_num_seqs is None else float(max_num_seqs)
+        most = profile.max_batch if max_num_seqs is None else float(max_num_seqs)
         self.batches = np.geomspace(1.0, max(most, 2.0), BATCHES)
         self.contexts = _contexts(points, CONTEXTS)
         contexts, batches = np.broadcast_arrays(self.contexts[:, None], self.batches)

@@ -138,7 +138,7 @@ class SlaPolicy(Policy, kind="sla"):
     def _sizing_of(self, pool: PoolStatus) -> PercentileSizing | ClassicSizing:
         """The sizing for the present knobs of a pool."""
         chunk = _whole(pool.knobs.get(CHUNK)) or self.chunk_tokens
-        measured = int(max(self.profile.decode_points.batch))
+        measured = int(self.profile.max_batch)
         seqs = _whole(pool.knobs.get(SEQUENCES))
         seqs = self.max_num_seqs if seqs is None else min(seqs, self.max_num_seqs or measured)
         if self.method == "classic" or (chunk, seqs) == (self.chunk_tokens, self.max_num_seqs):
