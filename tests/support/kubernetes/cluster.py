@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from tests.support.kubernetes.control_plane import ADMIN, ControlPlane, StatusError
+from tests.support.kubernetes.faulty_proxy import Proxy
 
 T = TypeVar("T")
 
@@ -141,3 +142,11 @@ def new_place(server: ControlPlane, tmp: Path) -> Place:
     namespace = f"t-{secrets.token_hex(4)}"
     server.request("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
     return Place(server, namespace, tmp)
+
+
+@pytest.fixture
+def proxy(control_plane: ControlPlane) -> Iterator[Proxy]:
+    """A proxy that passes everything on until the test says otherwise."""
+    between = Proxy(control_plane)
+    with between.serving():
+        yield between
