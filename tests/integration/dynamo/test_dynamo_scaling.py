@@ -100,12 +100,26 @@ async def _serve(
         assert clock() < gives_up_s, f"not settled: {seen.steps[-1].decision.explain()}"
         seen.steps.append(await asyncio.to_thread(planner.step))
         seen.replicas.append(await asyncio.to_thread(executor.observe))
+        if replay.done() and _unheard(seen):
+            await _wake(dynamo, 2 * len(executor.workers()))
         await asyncio.sleep(STEPS_EVERY_S)
     await replay
 
 
 def _idle(seen: Run) -> bool:
     return seen.steps[-1].snapshot.traffic.requests_per_s == 0
+
+
+def _unheard(seen: Run) -> bool:
+    """Whether a pool's requests are unknown: a worker that starts after the burst has told nothing yet."""
+    return any(status.queued is None for status in seen.steps[-1].snapshot.pools.values())
+
+
+async def _wake(dynamo: Service, requests: int) -> None:
+    """Send requests at once, so that each worker gets one: a mocker tells nothing of its engine before its first."""
+    recording = Recording("wake", Sla(ttft_ms=500, itl_ms=50), (0.0,) * requests)
+    client = LoadClient(dynamo.url, recording, asyncio.get_running_loop().time())
+    await client.replay([Request(0.0, ISL, OSL)] * requests)
 
 
 def _settled(replicas: Mapping[str, Replicas | None], executor: CircusExecutor) -> bool:
