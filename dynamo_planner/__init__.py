@@ -19,20 +19,9 @@ from dynamo_planner.core.decision import (
     Want,
 )
 from dynamo_planner.core.lazy import lazy_exports
+from dynamo_planner.core.metrics import Dist, PoolMetrics, Traffic, WorkerStatus
 from dynamo_planner.core.policy import Guard, Policy
-from dynamo_planner.core.snapshot import (
-    Dist,
-    Observation,
-    PoolMetrics,
-    PoolSpec,
-    PoolStatus,
-    Replicas,
-    Role,
-    Sla,
-    Snapshot,
-    Traffic,
-    WorkerStatus,
-)
+from dynamo_planner.core.snapshot import Observation, PoolSpec, PoolStatus, Replicas, Role, Sla, Snapshot
 from dynamo_planner.guards import Bounds, GpuBudget, Override, Pending, Stabilization, Staleness, StepLimit
 from dynamo_planner.policies import LoadPolicy
 from dynamo_planner.runtime.planner import Planner

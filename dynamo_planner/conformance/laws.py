@@ -78,12 +78,8 @@ class Case(NamedTuple):
 
     def over_bounds(self) -> bool:
         """Whether a pool has more replicas than it may."""
-        return any(
-            pool.replicas is not None
-            and pool.spec.max_replicas is not None
-            and pool.replicas.target > pool.spec.max_replicas
-            for pool in self.snapshot.pools.values()
-        )
+        bounds = [(pool.replicas, pool.spec.max_replicas) for pool in self.snapshot.pools.values()]
+        return any(replicas and most is not None and replicas.target > most for replicas, most in bounds)
 
 
 def decided(policy: Policy, snapshot: Snapshot, state: State | None, history: Sequence[Snapshot] = ()) -> Decision:
@@ -289,8 +285,9 @@ def _without_state_no_sudden_fall(case: Case, decision: Decision) -> str | None:
     steady = all([pool.replicas for pool in past.pools.values()] == present for past in case.history)
     if not steady or case.over_budget():
         return None
-    lowered = next(case.lowered(case.decide(case.snapshot, None), decision), None)
-    return f"without its state: {lowered}" if lowered else None
+    return next(
+        (f"without its state: {fall}" for fall in case.lowered(case.decide(case.snapshot, None), decision)), None
+    )
 
 
 def _without(snapshot: Snapshot, paths: Collection[str]) -> Snapshot:

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 from pydantic import Field
 
 from dynamo_planner.core.decision import Decision, SetKnob, State
-from dynamo_planner.core.snapshot import Dist, PoolStatus, Replicas, Role, Snapshot, Traffic
+from dynamo_planner.core.metrics import Dist, Traffic
+from dynamo_planner.core.snapshot import PoolStatus, Replicas, Role, Snapshot
 from dynamo_planner.core.values import Frozen, FrozenMap, KnobValue
 
 BACKLOG_S = 60.0

@@ -6,7 +6,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal
 
 from dynamo_planner.core.extras import needs_extra
-from dynamo_planner.core.snapshot import Dist, PoolSpec, PoolStatus, Replicas, Role, Snapshot, Traffic
+from dynamo_planner.core.metrics import Dist, Traffic
+from dynamo_planner.core.snapshot import PoolSpec, PoolStatus, Replicas, Role, Snapshot
 
 with needs_extra("testing"):
     from hypothesis import strategies as st

@@ -4,6 +4,7 @@ Units are in the names: ``_s`` seconds, ``_ms`` milliseconds, ``_per_s`` per sec
 unknown is ``None``, never 0; NaN and infinity become ``None`` on the way in. Time is data: Unix seconds, and no policy
 reads a clock.
 
+>>> from dynamo_planner import Dist
 >>> snapshot = Snapshot(
 ...     at_s=1_700_000_000,
 ...     traffic=Traffic(requests_per_s=12, isl=800, osl=Dist(mean=200, cv2=1.4), ttft_ms=float("nan")),
@@ -21,18 +22,15 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
+from dynamo_planner.core.metrics import PoolMetrics, Traffic
 from dynamo_planner.core.values import (
     Count,
     Frozen,
     FrozenMap,
     KnobValue,
-    Known,
-    KnownShare,
-    KnownTime,
     ReadOnly,
-    Unit,
     plain,
 )
 
@@ -43,44 +41,6 @@ Role = Literal["prefill", "decode", "aggregated"]
 
 STUCK_AFTER_STARTUPS = 3.0
 """A start older than this many start-up times is no longer coming capacity."""
-
-
-class Dist(Frozen):
-    """A distribution, as far as it is known. A bare number stands for its mean.
-
-    Args:
-        mean: The mean, in the unit of the metric.
-        count: The sample size.
-        cv2: The squared coefficient of variation, variance / mean**2.
-        quantiles: Values by level, such as ``{0.9: value}``.
-
-    >>> Dist(mean=120, quantiles={0.5: 100, 0.99: 400}).quantiles[0.99]
-    400.0
-    """
-
-    mean: float = Field(ge=0)
-    count: Known = None
-    cv2: Known = None
-    quantiles: ReadOnly[Unit, float] = Field(default_factory=FrozenMap)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _bare_number_is_the_mean(cls, value: Any) -> Any:
-        value = plain(value)
-        return {"mean": value} if isinstance(value, int | float) else value
-
-    def __repr_args__(self) -> list[tuple[str | None, Any]]:
-        return [(name, value) for name, value in super().__repr_args__() if value is not None and value != {}]
-
-
-def _unknown_without_mean(value: Any) -> Any:
-    mean = plain(value.get("mean") if isinstance(value, Mapping) else value)
-    unknown = mean is None or (isinstance(mean, float) and not math.isfinite(mean))
-    return None if unknown and (not isinstance(value, Mapping) or "mean" in value) else value
-
-
-KnownDist = Annotated[Dist | None, BeforeValidator(_unknown_without_mean)]
-"""A :class:`Dist`, or ``None`` where it is unknown; a mean that is NaN makes it unknown."""
 
 
 class Sla(Frozen):
@@ -98,79 +58,6 @@ class Sla(Frozen):
     ttft_ms: float = Field(gt=0)
     itl_ms: float = Field(gt=0)
     attainment: float = Field(default=0.99, gt=0, lt=1)
-
-
-class Traffic(Frozen):
-    """The requests of the last ``window_s`` seconds; every field is ``None`` where it is unknown.
-
-    Windows may overlap the one before: a history goes by ``observed_at_s`` and ``window_s`` and never counts twice.
-
-    Args:
-        window_s: The length of the window, in seconds.
-        observed_at_s: When it ended, in Unix seconds. Left out: at the snapshot's own ``at_s``; ``None``: at an unknown
-            time.
-        requests_per_s: Arrivals, not completions.
-        rejected_per_s: Requests that were turned away because of the load. They are part of ``requests_per_s`` only
-            where a frontend counts them at the door.
-        preemptions_per_s: How often a request lost its place in a batch.
-        queued: Requests that are accepted but not yet in a pool.
-        prefix_hit_rate: The share of prompt tokens served from cache.
-        arrival_dispersion: The variance of the arrival counts over their mean, 1 for Poisson.
-        isl: Prompt lengths, in tokens.
-        osl: Output lengths, in tokens.
-        ttft_ms: Times to first token, in milliseconds.
-        itl_ms: Inter-token latencies, in milliseconds.
-        request_duration_s: Times from arrival to the last token, in seconds.
-    """
-
-    window_s: Known = None
-    observed_at_s: KnownTime = None
-    requests_per_s: Known = None
-    rejected_per_s: Known = None
-    preemptions_per_s: Known = None
-    queued: Known = None
-    prefix_hit_rate: KnownShare = None
-    arrival_dispersion: Known = None
-    isl: KnownDist = None
-    osl: KnownDist = None
-    ttft_ms: KnownDist = None
-    itl_ms: KnownDist = None
-    request_duration_s: KnownDist = None
-
-
-class WorkerStatus(Frozen):
-    """One worker (a process or a pod) of a pool, as far as it is known."""
-
-    name: str
-    queued: Known = None
-    running: Known = None
-    kv_usage: KnownShare = None
-    kv_capacity_tokens: Known = None
-    observed_at_s: KnownTime = None
-
-
-class PoolMetrics(Frozen):
-    """The metrics of one pool; every field is ``None`` where it is unknown.
-
-    Args:
-        observed_at_s: As in :class:`Traffic`.
-        coverage: The share of ready workers that were observed.
-        queued: Requests waiting, the sum over the observed workers.
-        running: Requests being served, the sum over the observed workers.
-        kv_usage: The share of the KV cache in use, the mean over the observed workers.
-        kv_capacity_tokens: Tokens that the KV cache of one replica holds.
-        traffic: The requests at this pool's workers.
-        workers: The metrics of each worker.
-    """
-
-    observed_at_s: KnownTime = None
-    coverage: KnownShare = None
-    queued: Known = None
-    running: Known = None
-    kv_usage: KnownShare = None
-    kv_capacity_tokens: Known = None
-    traffic: Traffic | None = None
-    workers: tuple[WorkerStatus, ...] = ()
 
 
 class PoolSpec(Frozen):

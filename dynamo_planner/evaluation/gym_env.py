@@ -27,7 +27,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynamo_planner.core.decision import ScaleTo
-from dynamo_planner.core.snapshot import Dist, Sla, Snapshot
+from dynamo_planner.core.metrics import Dist
+from dynamo_planner.core.snapshot import Sla, Snapshot
 from dynamo_planner.runtime.snapshot_builder import merge
 from dynamo_planner.simulator.cluster import SimulatedCluster
 from dynamo_planner.simulator.setup import ClusterSetup

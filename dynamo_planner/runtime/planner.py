@@ -5,7 +5,8 @@ on when one of them fails. A program with a loop of its own calls :meth:`Planner
 ``await asyncio.to_thread(planner.step)``.
 
 >>> from dynamo_planner.executors.dry_run import DryRunExecutor
->>> from dynamo_planner.core.snapshot import Observation, PoolSpec, Traffic
+>>> from dynamo_planner.core.metrics import Traffic
+>>> from dynamo_planner.core.snapshot import Observation, PoolSpec
 >>> class Busy:
 ...     def observe(self, at_s):
 ...         return Observation(traffic=Traffic(requests_per_s=30))

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dynamo_planner.core.snapshot import Observation, PoolMetrics, PoolSpec, PoolStatus, Replicas, Snapshot, Traffic
+from dynamo_planner.core.metrics import PoolMetrics, Traffic
+from dynamo_planner.core.snapshot import Observation, PoolSpec, PoolStatus, Replicas, Snapshot
 from dynamo_planner.core.values import FrozenMap, KnobValue
 
 UNREPORTED = PoolMetrics(observed_at_s=None)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dynamo_planner.core.snapshot import WorkerStatus
+from dynamo_planner.core.metrics import WorkerStatus
 from dynamo_planner.simulator import cluster_events, routing
 from dynamo_planner.simulator.engine.engine import EngineLimits
 from dynamo_planner.simulator.engine.event_log import EventLog

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from dynamo_planner.core.snapshot import Dist, Observation, PoolMetrics, Traffic, WorkerStatus
+from dynamo_planner.core.metrics import Dist, PoolMetrics, Traffic, WorkerStatus
+from dynamo_planner.core.snapshot import Observation
 from dynamo_planner.core.values import FrozenMap
 from dynamo_planner.simulator.backends import ObjectBackend
 from dynamo_planner.simulator.gauges import PoolGauges

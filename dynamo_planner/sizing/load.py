@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 from scipy.special import ndtri
 
-from dynamo_planner.core.snapshot import Dist
+from dynamo_planner.core.metrics import Dist
 from dynamo_planner.sizing.arrays import Floats, read_only, same_array
 from dynamo_planner.sizing.arrivals import Arrivals
 

@@ -1,6 +1,6 @@
 """``HistorySource``: the past of a served model as snapshots, from a recording or from Prometheus.
 
->>> from dynamo_planner.core.snapshot import Traffic
+>>> from dynamo_planner.core.metrics import Traffic
 >>> past = HistorySource(lambda: iter([Snapshot(at_s=t, traffic=Traffic(requests_per_s=t)) for t in (0, 10, 20)]))
 >>> [snapshot.at_s for snapshot in past]
 [0.0, 10.0, 20.0]
@@ -17,7 +17,8 @@ from typing import Protocol
 
 from pydantic_core import from_json
 
-from dynamo_planner.core.snapshot import Observation, PoolMetrics, PoolSpec, Snapshot
+from dynamo_planner.core.metrics import PoolMetrics
+from dynamo_planner.core.snapshot import Observation, PoolSpec, Snapshot
 from dynamo_planner.sources.rotated import files_oldest_first, parse_lines
 from dynamo_planner.sources.source import SourceError
 

@@ -16,7 +16,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from dynamo_planner.core.snapshot import Dist, Snapshot
+from dynamo_planner.core.metrics import Dist
+from dynamo_planner.core.snapshot import Snapshot
 from dynamo_planner.workloads.formats.base import MAX_TOKENS
 from dynamo_planner.workloads.trace import Trace, TraceError
 

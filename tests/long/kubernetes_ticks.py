@@ -24,7 +24,7 @@ from statistics import median
 from typing import Any
 
 from dynamo_planner import LoadPolicy, Observation, Planner, PoolSpec, Snapshot, Traffic
-from dynamo_planner.core.snapshot import PoolMetrics
+from dynamo_planner.core.metrics import PoolMetrics
 from dynamo_planner.executors.kubernetes import Api, Cluster, KubernetesExecutor, KubernetesPool
 from dynamo_planner.executors.kubernetes.resources import PODS, adapters
 from tests.support.kubernetes.cluster import MERGE, Place, install_crds, new_place

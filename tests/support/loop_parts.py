@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from dynamo_planner.core.decision import Action, Outcome, Proposal, ScaleTo, Want
+from dynamo_planner.core.metrics import PoolMetrics, Traffic
 from dynamo_planner.core.policy import Policy
-from dynamo_planner.core.snapshot import Observation, PoolMetrics, PoolSpec, Replicas, Snapshot, Traffic
+from dynamo_planner.core.snapshot import Observation, PoolSpec, Replicas, Snapshot
 from dynamo_planner.core.values import FrozenMap
 
 

@@ -9,7 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from dynamo_planner.core.snapshot import Dist, Observation, PoolMetrics, Traffic, WorkerStatus
+from dynamo_planner.core.metrics import Dist, PoolMetrics, Traffic, WorkerStatus
+from dynamo_planner.core.snapshot import Observation
 from dynamo_planner.sources.aggregation.pools import WorkerNotes
 
 TRAFFIC = ("requests_per_s", "isl", "osl", "ttft_ms", "itl_ms", "request_duration_s", "prefix_hit_rate")

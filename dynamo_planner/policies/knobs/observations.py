@@ -16,7 +16,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from dynamo_planner.core.snapshot import Dist, PoolStatus, Sla, Snapshot
+from dynamo_planner.core.metrics import Dist
+from dynamo_planner.core.snapshot import PoolStatus, Sla, Snapshot
 from dynamo_planner.core.values import Frozen, KnobValue
 
 MAX_COST = 5.0

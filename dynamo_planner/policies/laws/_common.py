@@ -14,7 +14,8 @@ from __future__ import annotations
 from typing import Literal
 
 from dynamo_planner.core.decision import Hold, Want
-from dynamo_planner.core.snapshot import Dist, PoolStatus, Snapshot
+from dynamo_planner.core.metrics import Dist
+from dynamo_planner.core.snapshot import PoolStatus, Snapshot
 
 FRESH_S = 60.0
 """The default age, in seconds, from which on an observation is unknown."""

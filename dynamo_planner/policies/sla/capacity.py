@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from dynamo_planner.core.snapshot import PoolStatus, Replicas, Traffic
+from dynamo_planner.core.metrics import Traffic
+from dynamo_planner.core.snapshot import PoolStatus, Replicas
 from dynamo_planner.forecasting.experts.base import decayed
 from dynamo_planner.policies.sla.burstiness import ArrivalWindow
 from dynamo_planner.profiles import Profile

@@ -6,7 +6,7 @@ import math
 from functools import lru_cache
 from typing import NamedTuple
 
-from dynamo_planner.core.snapshot import Dist
+from dynamo_planner.core.metrics import Dist
 from dynamo_planner.core.values import FrozenMap
 from dynamo_planner.sizing import Lengths
 

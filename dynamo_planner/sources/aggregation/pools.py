@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dynamo_planner.core.snapshot import PoolMetrics, WorkerStatus
+from dynamo_planner.core.metrics import PoolMetrics, WorkerStatus
 from dynamo_planner.core.values import FrozenMap
 from dynamo_planner.sources.aggregation.traffic import pool_traffic, why_unknown, why_unobserved
 from dynamo_planner.sources.aggregation.window import WorkerHistory

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dynamo_planner.core.snapshot import Role, Traffic
+from dynamo_planner.core.metrics import Traffic
+from dynamo_planner.core.snapshot import Role
 from dynamo_planner.sources.aggregation.window import WindowTotals, WorkerHistory, to_dist, window_totals
 
 NOTHING_FINISHED = "no request finished in the window"

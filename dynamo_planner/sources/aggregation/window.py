@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from dynamo_planner.core.snapshot import Dist
+from dynamo_planner.core.metrics import Dist
 from dynamo_planner.engines.vocabulary import COUNTERS, DISTRIBUTIONS
 from dynamo_planner.sources.aggregation.increase import (
     WorkerInterval,

@@ -6,16 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dynamo_planner.core.snapshot import (
-    Observation,
-    PoolMetrics,
-    PoolSpec,
-    PoolStatus,
-    Replicas,
-    Role,
-    Snapshot,
-    Traffic,
-)
+from dynamo_planner.core.metrics import PoolMetrics, Traffic
+from dynamo_planner.core.snapshot import Observation, PoolSpec, PoolStatus, Replicas, Role, Snapshot
 from dynamo_planner.sources.aggregation.pools import MissingByPath, pool_metrics
 from dynamo_planner.sources.aggregation.traffic import frontend_traffic, service_traffic
 from dynamo_planner.sources.prometheus.answers import PoolAnswers

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping
 
-from dynamo_planner.core.snapshot import Observation, Role, Traffic
+from dynamo_planner.core.metrics import Traffic
+from dynamo_planner.core.snapshot import Observation, Role
 from dynamo_planner.engines.registry import worker_vocabularies
 from dynamo_planner.engines.vocabulary import Vocabulary
 from dynamo_planner.sources.aggregation.pools import WorkerNotes, notes_of, pool_metrics

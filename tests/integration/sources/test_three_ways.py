@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from dynamo_planner import Observation, PoolSpec
-from dynamo_planner.core.snapshot import PoolMetrics
+from dynamo_planner.core.metrics import PoolMetrics
 from dynamo_planner.sources import ScrapeSource
 from dynamo_planner.sources.history import HistorySource
 from dynamo_planner.sources.prometheus.source import PrometheusSource

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dynamo_planner.core.snapshot import Dist, Observation, Role
+from dynamo_planner.core.metrics import Dist
+from dynamo_planner.core.snapshot import Observation, Role
 from tests.support.sources import engine_pages as pages
 from tests.support.sources.by_hand import distribution, total
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dynamo_planner import Replicas, Traffic
-from dynamo_planner.core.snapshot import Dist
+from dynamo_planner.core.metrics import Dist
 from dynamo_planner.policies.sla.burstiness import ArrivalWindow
 from dynamo_planner.policies.sla.capacity import Correction, PromptQueue, by_ttft
 from dynamo_planner.policies.sla.plan import largest, with_requirement

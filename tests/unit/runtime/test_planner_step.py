@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from dynamo_planner.core.decision import Decision, ScaleTo
+from dynamo_planner.core.metrics import PoolMetrics, Traffic
 from dynamo_planner.core.policy import Policy, as_policy
-from dynamo_planner.core.snapshot import Observation, PoolMetrics, PoolSpec, Snapshot, Traffic
+from dynamo_planner.core.snapshot import Observation, PoolSpec, Snapshot
 from dynamo_planner.executors import ExecutorError
 from dynamo_planner.guards.override import Override, Pin
 from dynamo_planner.runtime.planner import Planner

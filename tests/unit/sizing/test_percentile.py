@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynamo_planner import Profile, Sla
-from dynamo_planner.core.snapshot import Dist, Role
+from dynamo_planner.core.metrics import Dist
+from dynamo_planner.core.snapshot import Role
 from dynamo_planner.sizing import Arrivals, ClassicSizing, Lengths, Load, PercentileSizing
 from tests.support.laws import examples
 

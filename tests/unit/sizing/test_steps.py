@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pytest
 
 from dynamo_planner import Profile, Sla
-from dynamo_planner.core.snapshot import Dist
+from dynamo_planner.core.metrics import Dist
 from dynamo_planner.profiles import MixedPoints
 from dynamo_planner.sizing import Arrivals, Load, PercentileSizing
 from tests.support.laws import scaled

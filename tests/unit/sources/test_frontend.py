@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from dynamo_planner.core.snapshot import Dist, Observation
+from dynamo_planner.core.metrics import Dist
+from dynamo_planner.core.snapshot import Observation
 from dynamo_planner.engines.registry import detect, frontend_vocabularies, worker_vocabularies
 from dynamo_planner.engines.vocabulary import QUANTITIES, Vocabulary
 from dynamo_planner.sources import FrontendSource, ScrapeSource, SourceError

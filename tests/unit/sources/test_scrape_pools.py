@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from dynamo_planner.core.snapshot import Observation, PoolSpec, Snapshot, Traffic
+from dynamo_planner.core.metrics import Traffic
+from dynamo_planner.core.snapshot import Observation, PoolSpec, Snapshot
 from dynamo_planner.engines.vocabulary import Counter, Gauge, Vocabulary
 from dynamo_planner.executors.dry_run import DryRunExecutor
 from dynamo_planner.runtime.planner import Planner

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from dynamo_planner.core.snapshot import Dist, Observation
+from dynamo_planner.core.metrics import Dist
+from dynamo_planner.core.snapshot import Observation
 from dynamo_planner.sources import ScrapeSource
 from tests.support.paths import DATA
 from tests.support.sources.by_hand import worked_out
