@@ -8,12 +8,11 @@ from typing import NamedTuple
 
 from pydantic_core import PydanticSerializationError
 
-from dynamo_planner.conformance.strategies import FRESH_S, measured
+from dynamo_planner.conformance.strategies import FRESH_S, measured, without
 from dynamo_planner.conformance.surroundings import ELSEWHEN_S, Surroundings
 from dynamo_planner.core.decision import Decision, ScaleTo, SetKnob, State, present_value
 from dynamo_planner.core.policy import Policy, guards_of
 from dynamo_planner.core.snapshot import Snapshot
-from dynamo_planner.core.values import FrozenMap
 
 SEEDS = (1, 2, 3)
 """Seeds of the random generators under which a decision is repeated."""
@@ -265,11 +264,11 @@ def _missing_never_lowers(case: Case, decision: Decision) -> str | None:
     Each is hidden by itself, and those of the case together. Where pools must be lowered in any case, because they
     hold more than a GPU limit or have more replicas than they may, one may be lowered for another.
     """
-    case.decide(_without(case.snapshot, case.hidden), case.state)
+    case.decide(without(case.snapshot, case.hidden), case.state)
     if case.over_budget() or case.over_bounds():
         return None
     for hidden in [(path,) for path in measured(case.snapshot)] + [measured(case.snapshot, case.hidden)]:
-        blind = _without(case.snapshot, hidden)
+        blind = without(case.snapshot, hidden)
         if blind.traffic.requests_per_s == 0 and blind.age_s(blind.traffic.observed_at_s) <= FRESH_S:
             continue
         lowered = next(case.lowered(case.decide(blind, case.state), decision), None)
@@ -288,15 +287,3 @@ def _without_state_no_sudden_fall(case: Case, decision: Decision) -> str | None:
     return next(
         (f"without its state: {fall}" for fall in case.lowered(case.decide(case.snapshot, None), decision)), None
     )
-
-
-def _without(snapshot: Snapshot, paths: Collection[str]) -> Snapshot:
-    """The snapshot with these fields unknown, and said to be missing."""
-    hidden: dict[str, dict[str, None]] = {}
-    for path in paths:
-        place, _, field = path.rpartition(".")
-        hidden.setdefault(place, {})[field] = None
-    pools = {name: pool.replace(**hidden.get(f"pools.{name}", {})) for name, pool in snapshot.pools.items()}
-    traffic = snapshot.traffic.replace(**hidden.get("traffic", {}))
-    missing = FrozenMap(dict.fromkeys(sorted(paths), "hidden by the check"))
-    return snapshot.replace(traffic=traffic, pools=FrozenMap(pools), missing=missing)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from dynamo_planner.core.extras import needs_extra
 from dynamo_planner.core.metrics import Dist, Traffic
 from dynamo_planner.core.snapshot import PoolSpec, PoolStatus, Replicas, Role, Snapshot
+from dynamo_planner.core.values import FrozenMap
 
 with needs_extra("testing"):
     from hypothesis import strategies as st
@@ -105,6 +106,18 @@ def measured(service: Snapshot, among: Collection[str] | None = None) -> tuple[s
     of_pools = [f"pools.{name}.{field}" for name in service.pools for field in MEASURED_POOL]
     paths = [*(f"traffic.{field}" for field in MEASURED_TRAFFIC), *of_pools]
     return tuple(path for path in paths if among is None or path in among)
+
+
+def without(snapshot: Snapshot, paths: Collection[str]) -> Snapshot:
+    """The snapshot with these fields unknown, and said to be missing."""
+    hidden: dict[str, dict[str, None]] = {}
+    for path in paths:
+        place, _, field = path.rpartition(".")
+        hidden.setdefault(place, {})[field] = None
+    pools = {name: pool.replace(**hidden.get(f"pools.{name}", {})) for name, pool in snapshot.pools.items()}
+    traffic = snapshot.traffic.replace(**hidden.get("traffic", {}))
+    missing = FrozenMap(dict.fromkeys(sorted(paths), "hidden by the check"))
+    return snapshot.replace(traffic=traffic, pools=FrozenMap(pools), missing=missing)
 
 
 def some_fields(pools: Pools) -> st.SearchStrategy[frozenset[str]]:
