@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from importlib.abc import InspectLoader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import CodeType, ModuleType
-from typing import cast
+from typing import Any, cast
 
 from dynamo_planner.core.deprecation import warn_deprecated
 
@@ -175,6 +175,13 @@ MOVED = {
 }
 """Each module of 0.1 that moved, and the one that has its names now; both below ``dynamo_planner``."""
 
+RENAMED = {
+    "simulation.generate": {"Lengths": "LogNormalLengths"},
+    "sources.engines": {"ENGINES": "worker_vocabularies()", "FRONTENDS": "frontend_vocabularies()"},
+    "sources.windows": {"Track": "WorkerHistory"},
+}
+"""Names of those modules that changed as well; with parentheses, the function that returns what they were."""
+
 
 class MovedModules(MetaPathFinder):
     """Finds the modules of :data:`MOVED` where nothing else has."""
@@ -186,19 +193,26 @@ class MovedModules(MetaPathFinder):
         if package != __package__ or old not in MOVED:
             return None
         is_package = any(other.startswith(f"{old}.") for other in MOVED)
-        return ModuleSpec(fullname, _MovedLoader(f"{__package__}.{MOVED[old]}"), is_package=is_package)
+        loader = _MovedLoader(f"{__package__}.{MOVED[old]}", RENAMED.get(old, {}))
+        return ModuleSpec(fullname, loader, is_package=is_package)
 
 
 class _MovedLoader(InspectLoader):
     """Makes a module that has every name of another one."""
 
-    def __init__(self, new: str) -> None:
-        self._new = new
+    def __init__(self, new: str, renamed: Mapping[str, str]) -> None:
+        self._new, self._renamed = new, renamed
 
     def exec_module(self, module: ModuleType) -> None:
         warn_deprecated(module.__name__, self._new, removed_in=REMOVED_IN, stacklevel=2)
         new = import_module(self._new)
-        module.__dict__["__getattr__"] = lambda name: getattr(new, name)
+
+        def get(name: str) -> Any:
+            now = self._renamed.get(name, name)
+            value = getattr(new, now.removesuffix("()"))
+            return value() if now.endswith("()") else value
+
+        module.__dict__["__getattr__"] = get
 
     def get_code(self, fullname: str) -> CodeType | None:
         """The code that ``python -m`` runs under the old name."""

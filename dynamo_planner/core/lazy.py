@@ -1,13 +1,20 @@
-"""Public names that a package imports only when they are used."""
+"""Public names that a package imports only when they are used, and old names that it still knows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from types import MappingProxyType
 from typing import Any
 
+from dynamo_planner.core.deprecation import warn_deprecated
 
-def lazy_exports(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
+NONE: Mapping[str, str] = MappingProxyType({})
+
+
+def lazy_exports(
+    package: str, modules: Mapping[str, str], renamed: Mapping[str, str] = NONE, removed_in: str = ""
+) -> Callable[[str], Any]:
     """Return a module's ``__getattr__`` that imports a name when it is first used.
 
     A package so exports what needs an extra, or scipy, without making every import wait for it.
@@ -15,6 +22,8 @@ def lazy_exports(package: str, modules: Mapping[str, str]) -> Callable[[str], An
     Args:
         package: the package's ``__name__``.
         modules: for each public name, the module below ``package`` that defines it.
+        renamed: for each old name, the name in ``package`` that took its place; using it warns. None by default.
+        removed_in: the release that removes the old names.
 
     >>> __getattr__ = lazy_exports("dynamo_planner", {"Bounds": "guards.bounds"})
     >>> __getattr__("Bounds").kind
@@ -26,6 +35,10 @@ def lazy_exports(package: str, modules: Mapping[str, str]) -> Callable[[str], An
     """
 
     def import_on_use(name: str) -> Any:
+        if name in renamed:
+            new = renamed[name]
+            warn_deprecated(f"{package}.{name}", f"{package}.{new}", removed_in=removed_in)
+            return getattr(import_module(package), new)
         if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         return getattr(import_module(f"{package}.{modules[name]}"), name)

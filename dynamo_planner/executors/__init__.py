@@ -25,7 +25,12 @@ __all__ = [
     "ReportsUnknown",
 ]
 
-__getattr__ = lazy_exports(__name__, {"ExecutorConfig": "config"})
+__getattr__ = lazy_exports(
+    __name__,
+    {"ExecutorConfig": "config"},
+    renamed={"SaysWhy": "ReportsUnknown", "SaysKnobs": "ReportsKnobs", "TellsWhy": "RecordsDecisions"},
+    removed_in="0.3.0",
+)
 
 
 class Executor(Protocol):

@@ -6,6 +6,7 @@
 6
 """
 
+from dynamo_planner.core.lazy import lazy_exports
 from dynamo_planner.sizing.aggregated import AggregatedStage
 from dynamo_planner.sizing.arrivals import Arrivals
 from dynamo_planner.sizing.classic import ClassicSizing, fit_budget
@@ -31,3 +32,10 @@ __all__ = [
     "Routing",
     "fit_budget",
 ]
+
+__getattr__ = lazy_exports(
+    __name__,
+    {},
+    renamed={"DecodeBatch": "DecodeStage", "MixedStep": "AggregatedStage", "Need": "Requirement"},
+    removed_in="0.3.0",
+)

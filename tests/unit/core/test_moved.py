@@ -33,6 +33,30 @@ def test_a_module_below_a_moved_package_is_found_too() -> None:
     assert all(each.category is DeprecationWarning for each in caught)
 
 
+def test_names_that_changed_with_their_module_are_found_too() -> None:
+    with pytest.warns(DeprecationWarning):
+        old = import_module("dynamo_planner.sources.engines")
+    engines = import_module("dynamo_planner.engines.registry")
+    assert engines.worker_vocabularies() == old.ENGINES
+    for module, names in RENAMED.items():
+        for name in names:
+            assert getattr(import_module(f"dynamo_planner.{module}"), name) is not None
+
+
+@pytest.mark.parametrize(
+    ("room", "old", "new"),
+    [
+        ("executors", "SaysWhy", "ReportsUnknown"),
+        ("sizing", "Need", "Requirement"),
+        ("sizing", "MixedStep", "AggregatedStage"),
+    ],
+)
+def test_a_room_knows_its_old_names(room: str, old: str, new: str) -> None:
+    package = import_module(f"dynamo_planner.{room}")
+    with pytest.warns(DeprecationWarning, match=f"{room}.{old} is deprecated and is removed in .*: use .*{room}.{new}"):
+        assert getattr(package, old) is getattr(package, new)
+
+
 def test_what_never_was_is_still_not_found() -> None:
     with pytest.raises(ModuleNotFoundError, match=r"simulation\.nothing"):
         import_module("dynamo_planner.simulation.nothing")
