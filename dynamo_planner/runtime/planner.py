@@ -96,6 +96,10 @@ class Planner:
         self._policy = as_policy(policy)
         self.source = source
         self.executor = executor
+        # asked once: a check against a protocol tries each of its members, and steps are many in a backtest
+        self._reports_unknown = executor if isinstance(executor, ReportsUnknown) else None
+        self._reports_knobs = executor if isinstance(executor, ReportsKnobs) else None
+        self._records_decisions = executor if isinstance(executor, RecordsDecisions) else None
         self.interval_s = interval_s
         self.advisory = advisory
         self.name = name
@@ -196,10 +200,10 @@ class Planner:
         try:
             specs = _mapping("pools", self.executor.pools, PoolSpec)
             replicas = _mapping("observe()", self.executor.observe(), Replicas, type(None))
-            if isinstance(self.executor, ReportsUnknown):
-                unknown = _mapping("unknown", self.executor.unknown, str)
-            if isinstance(self.executor, ReportsKnobs):
-                knobs = self.executor.knobs
+            if self._reports_unknown is not None:
+                unknown = _mapping("unknown", self._reports_unknown.unknown, str)
+            if self._reports_knobs is not None:
+                knobs = self._reports_knobs.knobs
         except Exception as error:
             failures.append(self._failure("ExecutorFailed", "the executor could not be read", error))
         try:
@@ -244,9 +248,9 @@ class Planner:
         return outcomes
 
     def _record_decision(self, decision: Decision, outcomes: tuple[Outcome, ...]) -> None:
-        if isinstance(self.executor, RecordsDecisions):
+        if self._records_decisions is not None:
             try:
-                self.executor.tell(decision, outcomes)
+                self._records_decisions.tell(decision, outcomes)
             except Exception:
                 logger.exception("%s: the executor could not record the decision", self.name)
 

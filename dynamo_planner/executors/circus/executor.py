@@ -7,11 +7,12 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from dynamo_planner.core.decision import Action, Outcome, ScaleTo, SetKnob
+from dynamo_planner.core.decision import Action, Decision, Outcome, ScaleTo, SetKnob
 from dynamo_planner.core.snapshot import PoolSpec, Replicas
 from dynamo_planner.core.values import FrozenMap, KnobValue
 from dynamo_planner.executors import ExecutorError
@@ -29,6 +30,9 @@ from dynamo_planner.executors.circus.supervisor import Supervisor
 logger = logging.getLogger(__name__)
 
 _UNKILLABLE_AFTER_S = 10.0
+
+_UNWRITTEN = ("StateFileFailed", "LogFailed")
+"""Codes of the planner's reasons for files that it could not write."""
 
 
 class CircusExecutor:
@@ -210,20 +214,7 @@ class CircusExecutor:
             supervisor = self._started()
             supervisor.reconcile()
             self._rolling_restart(supervisor).reconcile()
-            return {name: self._replicas(name) for name in self._pools}
-
-    def _replicas(self, pool: str) -> Replicas:
-        workers = [worker for worker in self._ledger.records.workers if worker.pool == pool]
-        count = {phase: sum(worker.phase == phase for worker in workers) for phase in ("ready", "failed", "draining")}
-        since_s = sorted(worker.since_s for worker in workers if worker.phase == "starting")
-        return Replicas(
-            ready=count["ready"],
-            starting=len(since_s),
-            starting_since_s=tuple(since_s),
-            failed=count["failed"],
-            draining=count["draining"],
-            target=len(self._ledger.records.wanted(pool)),
-        )
+            return {name: self._ledger.records.replicas(name) for name in self._pools}
 
     def apply(self, actions: Sequence[Action]) -> tuple[Outcome, ...]:
         """Begin each action and report its outcome; waits for no drain, and for no worker to be ready.
@@ -272,6 +263,13 @@ class CircusExecutor:
         if shortage:
             message = f"{action.pool}: {target} -> {target + len(names)} replicas and not {action.replicas}: {shortage}"
         return Outcome(action=action, status="failed" if shortage else "applied", message=message), names
+
+    def tell(self, decision: Decision, outcomes: tuple[Outcome, ...]) -> None:
+        """Record which files of the planner could not be written, for ``dynamo-planner status`` to show."""
+        unwritten = tuple(reason.message for reason in decision.reasons if reason.code in _UNWRITTEN)
+        with self._lock, suppress(ExecutorError):  # the same disk may be full; the planner's log and page say so too
+            if self._fleet is not None and unwritten != self._ledger.records.unwritten:
+                self._ledger.commit(unwritten=unwritten)
 
     def endpoints(self) -> dict[str, dict[str, str]]:
         """The base URLs of the ready workers, by pool and name. Safe to call from other threads."""

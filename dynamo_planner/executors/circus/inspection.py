@@ -103,6 +103,7 @@ def _disagreements(records: Records, watchers: tuple[str, ...] | None, orphans: 
     found = []
     if records.workers and not alive(records.planner):
         found.append("no planner runs it, so its workers are not supervised")
+    found += records.unwritten
     if records.arbiter is not None and watchers is None:
         found.append(f"its arbiter at {records.arbiter.endpoint} does not answer")
     for worker in records.workers:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from dynamo_planner.core.snapshot import Replicas
 from dynamo_planner.core.values import Frozen, FrozenMap, KnobValue, ReadOnly
 from dynamo_planner.executors.circus.pool import MARK
 
@@ -104,7 +105,17 @@ class PoolKnobs(Frozen):
 
 
 class Records(Frozen):
-    """The contents of a state file. Workers are in the order in which they were first started."""
+    """The contents of a state file.
+
+    Args:
+        version: Version of this layout.
+        namespace: Name of this set of pools.
+        planner: The planner that has the namespace.
+        arbiter: The arbiter of the workers.
+        workers: The workers, in the order in which they were first started.
+        knobs: The knobs of each pool.
+        unwritten: What the planner says of each file of its own that it could not write in its last step.
+    """
 
     version: int = VERSION
     namespace: str
@@ -112,6 +123,7 @@ class Records(Frozen):
     arbiter: ArbiterRecord | None = None
     workers: tuple[WorkerRecord, ...] = Field(default=())
     knobs: ReadOnly[str, PoolKnobs] = Field(default_factory=FrozenMap)
+    unwritten: tuple[str, ...] = ()
 
     def mark(self, worker: WorkerRecord) -> str:
         """The environment entry of the processes of this start of a worker."""
@@ -124,6 +136,20 @@ class Records(Frozen):
             worker
             for worker in self.workers
             if worker.pool == pool and (worker.phase != "draining" or worker.comes_back) and worker.name != successor
+        )
+
+    def replicas(self, pool: str) -> Replicas:
+        """The replicas of a pool."""
+        workers = [worker for worker in self.workers if worker.pool == pool]
+        count = {phase: sum(worker.phase == phase for worker in workers) for phase in ("ready", "failed", "draining")}
+        since_s = sorted(worker.since_s for worker in workers if worker.phase == "starting")
+        return Replicas(
+            ready=count["ready"],
+            starting=len(since_s),
+            starting_since_s=tuple(since_s),
+            failed=count["failed"],
+            draining=count["draining"],
+            target=len(self.wanted(pool)),
         )
 
 

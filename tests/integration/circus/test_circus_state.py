@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dynamo_planner import ScaleTo
+from dynamo_planner import Observation, Planner, ScaleTo, Traffic
 from dynamo_planner.executors import ExecutorError
+from dynamo_planner.executors.circus.inspection import inspect
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -134,3 +135,25 @@ def test_no_secret_of_the_planner_reaches_workers_state_logs_or_the_arbiter(
         assert not any("s3cr3t" in item for item in place.environ(place.arbiter_pid()))
         written = [path.read_text() for path in place.state_dir.rglob("*") if path.is_file()]
         assert not any("s3cr3t" in text for text in written)
+
+
+def test_status_shows_a_state_file_of_the_planner_that_cannot_be_written(place: Place, tmp_path: Path) -> None:
+    class Idle:
+        def observe(self, at_s: float) -> Observation:
+            return Observation(traffic=Traffic(requests_per_s=0))
+
+    kept = tmp_path / "kept" / "policy.json"
+    kept.parent.mkdir()
+    with place.executor(pools={"decode": place.pool()}) as executor:
+        place.settled(executor, decode=1)
+        planner = Planner(lambda _: {"decode": 1}, Idle(), executor, state_file=kept)
+        planner.step()
+        assert inspect(place.namespace, place.state_dir).disagreements == ()
+        kept.unlink()
+        kept.mkdir()  # a directory in the way
+        planner.step()
+        (problem,) = inspect(place.namespace, place.state_dir).disagreements
+        assert problem.startswith(f"{kept} could not be written")
+        kept.rmdir()
+        planner.step()
+        assert inspect(place.namespace, place.state_dir).disagreements == ()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import dynamo_planner
-from dynamo_planner._moved import MOVED
+from dynamo_planner._moved import MOVED, RENAMED
 
 
 @pytest.mark.parametrize("new", sorted(set(MOVED.values())))
