@@ -12,6 +12,7 @@ from types import CodeType, ModuleType
 from typing import Any, cast
 
 from dynamo_planner.core.deprecation import warn_deprecated
+from dynamo_planner.core.registry import import_object
 
 REMOVED_IN = "0.3.0"
 
@@ -176,11 +177,15 @@ MOVED = {
 """Each module of 0.1 that moved, and the one that has its names now; both below ``dynamo_planner``."""
 
 RENAMED = {
-    "simulation.generate": {"Lengths": "LogNormalLengths"},
-    "sources.engines": {"ENGINES": "worker_vocabularies()", "FRONTENDS": "frontend_vocabularies()"},
-    "sources.windows": {"Track": "WorkerHistory"},
+    "simulation.generate": {"Lengths": "workloads.generators:LogNormalLengths"},
+    "snapshot": {name: f"core.metrics:{name}" for name in ("Dist", "KnownDist", "WorkerStatus")},
+    "sources.engines": {
+        "ENGINES": "engines.registry:worker_vocabularies()",
+        "FRONTENDS": "engines.registry:frontend_vocabularies()",
+    },
+    "sources.windows": {"Track": "sources.aggregation.window:WorkerHistory"},
 }
-"""Names of those modules that changed as well; with parentheses, the function that returns what they were."""
+"""Names of those modules that are elsewhere, or named otherwise; with parentheses, the function that returns them."""
 
 
 class MovedModules(MetaPathFinder):
@@ -208,8 +213,10 @@ class _MovedLoader(InspectLoader):
         new = import_module(self._new)
 
         def get(name: str) -> Any:
-            now = self._renamed.get(name, name)
-            value = getattr(new, now.removesuffix("()"))
+            if name not in self._renamed:
+                return getattr(new, name)
+            now = self._renamed[name]
+            value = import_object(f"{__package__}.{now.removesuffix('()')}")
             return value() if now.endswith("()") else value
 
         module.__dict__["__getattr__"] = get
