@@ -35,6 +35,9 @@ LLAMACPP = Vocabulary(
         "itl_ms": (Mean(total=Counter(names=SECONDS), count=Counter(names=TOKENS), scale=1000),),
     },
     cannot_tell={
+        "awake": "llama.cpp has no metric of a model that is unloaded",
+        "aborts": "llama.cpp counts tokens (llamacpp:tokens_predicted_total) and no requests: ask a frontend",
+        "first_tokens": "llama.cpp counts tokens (llamacpp:tokens_predicted_total) and no requests: ask a frontend",
         "arrivals": "llama.cpp counts tokens (llamacpp:tokens_predicted_total) and no requests: ask a frontend",
         "completions": "llama.cpp counts tokens (llamacpp:tokens_predicted_total) and no requests: ask a frontend",
         "inside": "llama.cpp reports running and waiting requests separately (llamacpp:requests_processing, "

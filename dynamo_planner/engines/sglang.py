@@ -4,8 +4,9 @@
   tensor parallel group report the same numbers again, while data parallel ranks report their own.
 - A series with a ``priority`` is a part of the one without.
 - Counters and histograms come from the tokenizer process, and appear on the page with the first request.
-- ``num_requests_total`` counts requests that ended. A request that is aborted while it waits is in no counter of
-  completions.
+- ``num_requests_total`` counts requests that ended. A request that is given up while it waits is not among them;
+  ``num_aborted_requests_total`` counts those that are given up, waiting or running.
+- A request waits in ``num_grammar_queue_reqs`` until its grammar is compiled, which older releases do not report.
 - The gauge ``cache_hit_rate`` is not read: each decode step sets it to 0, and its unit differs by version.
 """
 
@@ -19,7 +20,7 @@ RANKS = ("tp_rank", "pp_rank", "moe_ep_rank")
 TOTAL = {"priority": ("",)}
 
 RUNNING = ("sglang:num_running_reqs", "sglang:num_requests_running")
-QUEUE = "sglang:num_queue_reqs"
+QUEUE, GRAMMAR = "sglang:num_queue_reqs", "sglang:num_grammar_queue_reqs"
 BOOTSTRAP = ("sglang:num_prefill_bootstrap_queue_reqs", "sglang:num_prefill_prealloc_queue_reqs")
 SENDING = "sglang:num_prefill_inflight_queue_reqs"
 PREALLOCATION, RECEIVING = "sglang:num_decode_prealloc_queue_reqs", "sglang:num_decode_transfer_queue_reqs"
@@ -28,11 +29,20 @@ REQUESTS = Counter(names="sglang:num_requests_total")
 PROMPT_TOKENS = Counter(names="sglang:prompt_tokens_total")
 GENERATED_TOKENS = Counter(names="sglang:generation_tokens_total")
 
+
+def waiting(*queues: str | tuple[str, ...]) -> tuple[Gauge, Gauge]:
+    """The requests that wait in these queues and for their grammar, and in releases that do not report the latter."""
+    return (
+        Gauge(names=QUEUE, plus=(*queues, GRAMMAR), where=TOTAL, copies=RANKS),
+        Gauge(names=QUEUE, plus=queues, where=TOTAL, copies=RANKS),
+    )
+
+
 SGLANG = Vocabulary(
     engine="SGLang",
     quantities={
         "running": (Gauge(names=RUNNING, where=TOTAL, copies=RANKS),),
-        "waiting": (Gauge(names=QUEUE, where=TOTAL, copies=RANKS),),
+        "waiting": waiting(),
         "kv_usage": (Gauge(names="sglang:token_usage", copies=RANKS, across="mean"),),
         "kv_capacity_tokens": (
             Gauge(names="sglang:max_total_num_tokens", copies=RANKS),
@@ -43,6 +53,8 @@ SGLANG = Vocabulary(
             ),
         ),
         "completions": (REQUESTS,),
+        "aborts": (Counter(names="sglang:num_aborted_requests_total"),),
+        "first_tokens": (Counter(names="sglang:time_to_first_token_seconds_count"),),
         "preemptions": (Counter(names="sglang:num_retracted_requests_total", copies=RANKS),),
         "prefix_hits": (Counter(names="sglang:cached_tokens_total"),),
         "prefix_queries": (PROMPT_TOKENS,),
@@ -57,13 +69,14 @@ SGLANG = Vocabulary(
     by_role={
         "prefill": {
             "running": (Gauge(names=RUNNING, plus=(SENDING,), where=TOTAL, copies=RANKS),),
-            "waiting": (Gauge(names=QUEUE, plus=(BOOTSTRAP,), where=TOTAL, copies=RANKS),),
+            "waiting": waiting(BOOTSTRAP),
         },
         "decode": {
-            "waiting": (Gauge(names=QUEUE, plus=(PREALLOCATION, RECEIVING), where=TOTAL, copies=RANKS),),
+            "waiting": waiting(PREALLOCATION, RECEIVING),
         },
     },
     cannot_tell={
+        "awake": "SGLang has no metric of an engine that sleeps",
         "arrivals": "SGLang counts requests when they end (sglang:num_requests_total)",
         "inside": "SGLang reports running and waiting requests separately (sglang:num_running_reqs, "
         "sglang:num_queue_reqs)",
@@ -73,7 +86,7 @@ SGLANG = Vocabulary(
         "prefix_hit_rate": "SGLang's own share, sglang:cache_hit_rate, is of the last prefill batch only",
     },
     with_first_request=(
-        *("completions", "prefix_queries", "ttft_ms", "itl_ms", "isl", "osl", "request_duration_s"),
+        *("completions", "first_tokens", "prefix_queries", "ttft_ms", "itl_ms", "isl", "osl", "request_duration_s"),
         "prefix_hits",
     ),
     model_label="model_name",

@@ -84,6 +84,9 @@ TRTLLM = Vocabulary(
         "request_duration_s": (Histogram(names=named("e2e_request_latency_seconds")),),
     },
     cannot_tell={
+        "awake": "TensorRT-LLM has no metric of an engine that sleeps",
+        "aborts": "TensorRT-LLM does not count requests that clients give up",
+        "first_tokens": "TensorRT-LLM counts first tokens when requests end (trtllm_time_to_first_token_seconds)",
         "arrivals": "TensorRT-LLM counts requests when they end (trtllm_request_success_total)",
         "inside": "TensorRT-LLM reports running and waiting requests separately (trtllm_num_requests_running, "
         "trtllm_num_requests_waiting)",

@@ -4,7 +4,10 @@
   prefix cache counters had ``gpu_`` in front.
 - ``inter_token_latency_seconds`` was ``time_per_output_token_seconds``. Both observe one value per token, not per
   request.
-- ``request_success_total`` counts every request that ended, also aborted and failed ones, by ``finished_reason``.
+- ``request_success_total`` counts requests that ended, by ``finished_reason``. The V1 engine does not count those that
+  clients give up; they are in ``time_to_first_token_seconds`` if their first token came, and else nowhere.
+- ``num_requests_waiting`` has all reasons for which requests wait (``num_requests_waiting_by_reason``).
+- ``engine_sleep_state`` is 1 with ``sleep_state="awake"`` while an engine takes requests.
 - The engine before V1 could swap requests out, which were then neither running nor waiting, and reported its prefix hit
   rate as a gauge (-1 where the cache is off).
 """
@@ -25,7 +28,9 @@ VLLM = Vocabulary(
         ),
         "kv_usage": (Gauge(names=("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"), across="mean"),),
         "kv_capacity_tokens": (Info(names="vllm:cache_config_info", labels=("num_gpu_blocks", "block_size")),),
+        "awake": (Gauge(names="vllm:engine_sleep_state", where={"sleep_state": ("awake",)}, across="mean"),),
         "completions": (Counter(names="vllm:request_success_total"),),
+        "first_tokens": (Counter(names="vllm:time_to_first_token_seconds_count"),),
         "rejections": (Counter(names="vllm:admission_rejections_total"),),
         "preemptions": (Counter(names="vllm:num_preemptions_total"),),
         "prefix_hits": (Counter(names=("vllm:prefix_cache_hits_total", "vllm:gpu_prefix_cache_hits_total")),),
@@ -41,6 +46,7 @@ VLLM = Vocabulary(
     },
     cannot_tell={
         "arrivals": "vLLM counts requests when they end (vllm:request_success_total)",
+        "aborts": "vLLM does not count requests that clients give up",
         "inside": "vLLM reports running and waiting requests separately (vllm:num_requests_running, "
         "vllm:num_requests_waiting)",
         "queued": "only a frontend knows of requests that are in no pool yet",

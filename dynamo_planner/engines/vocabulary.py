@@ -27,8 +27,10 @@ from dynamo_planner.engines.metric_kinds import Counter, Gauge, Histogram, Info,
 
 __all__ = ["Counter", "Gauge", "Histogram", "Info", "Mean", "Metric", "Product", "Quantity", "Ratio", "Vocabulary"]
 
-GaugeName = Literal["running", "waiting", "inside", "queued", "kv_usage", "kv_capacity_tokens"]
-CounterName = Literal["arrivals", "completions", "rejections", "preemptions", "prefix_hits", "prefix_queries"]
+GaugeName = Literal["running", "waiting", "inside", "queued", "kv_usage", "kv_capacity_tokens", "awake"]
+CounterName = Literal[
+    "arrivals", "completions", "aborts", "first_tokens", "rejections", "preemptions", "prefix_hits", "prefix_queries"
+]
 DistributionName = Literal["ttft_ms", "itl_ms", "isl", "osl", "request_duration_s", "prefix_hit_rate"]
 
 Quantity = GaugeName | CounterName | DistributionName
@@ -40,8 +42,11 @@ Quantity = GaugeName | CounterName | DistributionName
 ``queued``                requests that a frontend accepted and did not yet give to a worker
 ``kv_usage``              share of the KV cache in use, 0 to 1
 ``kv_capacity_tokens``    size of the KV cache, in tokens
+``awake``                 share of a worker's engines that take requests, 0 where it sleeps
 ``arrivals``              requests that were accepted
 ``completions``           requests that ended, however they ended
+``aborts``                requests that were given up, where an engine counts those apart that waited
+``first_tokens``          requests whose first token came, counted when it comes
 ``rejections``            requests that were refused because of the load
 ``preemptions``           how often a request lost its place in the batch
 ``prefix_queries``        prompt tokens that were looked up in the prefix cache

@@ -22,8 +22,12 @@ MADE_UP_FOR = {
     "prefix_hits": ("prefix_hit_rate",),
     "prefix_queries": ("prefix_hit_rate",),
     "queued": (),
+    "awake": (),
+    "aborts": ("completions",),
+    "first_tokens": (),
 }
-"""Quantities that are not missing where a worker reports these instead; no worker reports what is queued before it."""
+"""Quantities that are not missing where a worker reports these instead. None reports what is queued before it, and
+without word of sleep it is awake."""
 
 
 @dataclass(frozen=True)

@@ -1,22 +1,18 @@
-"""What happened between two samples of a worker: increases of counters and histograms, with resets handled.
+"""What happened between two samples of a worker: increases of counters and histograms, and the flow of requests.
 
-A counter that fell was reset, so that all of its value is new, as Prometheus has it (``increase``); a histogram is
-reset as a whole. A process that began since the last sample began at zero, whether or not its counters have already
-overtaken the old ones.
+A process that began since the last sample began at zero, whether or not its counters have already overtaken the old
+ones. Where it is not certain which process answered, nothing of the interval is known (``process``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
-from dynamo_planner.sources.aggregation.sample import HistogramData, WorkerSample
+from dynamo_planner.sources.aggregation.arrivals import Flow
+from dynamo_planner.sources.aggregation.process import WHY, Continuity
+from dynamo_planner.sources.aggregation.sample import EMPTY_HISTOGRAM, HistogramData, WorkerSample
 from dynamo_planner.sources.series import Labels, Series
-
-T = TypeVar("T")
-
-EMPTY_HISTOGRAM = HistogramData(count=0.0, total=0.0, buckets={})
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,23 +25,28 @@ class WorkerInterval:
         start_s: its start, in Unix seconds.
         end_s: its end, in Unix seconds.
         since_start: whether it begins with the worker's process, and not with a sample.
-        arrivals: requests that came, as the worker counts them, or else completions plus the change of requests in the
-            worker; ``None`` where neither is known.
+        flow: the requests that came, ended and waited.
         counters: increases by quantity.
         histograms: what was observed in it, by quantity.
+        doubt: why it is not known what happened, where that is so; else empty.
     """
 
     start_s: float
     end_s: float
     since_start: bool
-    arrivals: float | None
+    flow: Flow
     counters: Mapping[str, float]
     histograms: Mapping[str, HistogramData]
+    doubt: str = ""
 
 
-def interval_between(before: WorkerSample, after: WorkerSample) -> WorkerInterval:
-    """The interval from one sample of a worker to the next."""
-    if _restarted(before, after):
+def interval_between(before: WorkerSample, after: WorkerSample, how: Continuity) -> WorkerInterval:
+    """The interval from one sample of a worker to the next, which continues it in this way."""
+    if how in WHY:
+        return WorkerInterval(
+            before.at_s, after.at_s, since_start=False, flow=Flow(), counters={}, histograms={}, doubt=WHY[how]
+        )
+    if how is Continuity.RESTARTED:
         before = _at_start(after, before.at_s)
     return _interval(before, after, since_start=False)
 
@@ -76,19 +77,6 @@ def carried_over(before: WorkerSample, after: WorkerSample) -> WorkerSample:
     )
 
 
-def _restarted(before: WorkerSample, after: WorkerSample) -> bool:
-    """Whether another process answered: by its start time, or where that is unknown by a counter that fell."""
-    if before.started_s is not None and after.started_s is not None:
-        return after.started_s != before.started_s
-    if any(now.first <= then.last for then, now in _both(before.read_once, after.read_once)):
-        return True
-    return any(
-        value < before.counters.get(quantity, {}).get(labels, 0.0)
-        for quantity, series in after.counters.items()
-        for labels, value in series.items()
-    )
-
-
 def _at_start(sample: WorkerSample, at_s: float) -> WorkerSample:
     """What the page would have reported when the process began: nothing in it, and nothing counted."""
     return WorkerSample(
@@ -116,7 +104,7 @@ def _interval(before: WorkerSample, after: WorkerSample, *, since_start: bool) -
         start_s=before.at_s,
         end_s=after.at_s,
         since_start=since_start,
-        arrivals=counters.get("arrivals", _arrivals(counters.get("completions"), _inside(before), _inside(after))),
+        flow=_flow(before, after, counters),
         counters=counters,
         histograms=histograms,
     )
@@ -130,10 +118,6 @@ def _comparable(before: WorkerSample, after: WorkerSample, quantity: str, known:
     return quantity in known and (None in by_names or by_names[0] == by_names[1])
 
 
-def _both(before: Mapping[str, T], after: Mapping[str, T]) -> list[tuple[T, T]]:
-    return [(before[quantity], now) for quantity, now in after.items() if quantity in before]
-
-
 def _inside(sample: WorkerSample) -> float | None:
     if "inside" in sample.gauges:
         return sample.gauges["inside"]
@@ -141,17 +125,26 @@ def _inside(sample: WorkerSample) -> float | None:
     return None if running is None or waiting is None else running + waiting
 
 
-def _arrivals(completions: float | None, before: float | None, after: float | None) -> float | None:
-    return None if completions is None or before is None or after is None else completions + after - before
+def _flow(before: WorkerSample, after: WorkerSample, counters: Mapping[str, float]) -> Flow:
+    return Flow(
+        arrived=counters.get("arrivals"),
+        ended=counters.get("completions"),
+        aborted=counters.get("aborts", 0.0),
+        inside=_change(_inside(before), _inside(after)),
+        first_tokens=counters.get("first_tokens"),
+        waiting=_change(before.gauges.get("waiting"), after.gauges.get("waiting")),
+        preemptions=counters.get("preemptions"),
+        running=max(before.gauges.get("running", 0.0), after.gauges.get("running", 0.0)),
+    )
+
+
+def _change(before: float | None, after: float | None) -> float | None:
+    return None if before is None or after is None else after - before
 
 
 def _increase(before: Series, after: Series) -> float:
     """The increase over all label sets; one that was not there before began at zero since."""
-    increase = 0.0
-    for labels, value in after.items():
-        earlier = before.get(labels, 0.0)
-        increase += value - earlier if value >= earlier else value
-    return increase
+    return sum(value - before.get(labels, 0.0) for labels, value in after.items())
 
 
 def _increase_of_histograms(
@@ -164,9 +157,7 @@ def _increase_of_histograms(
 
 
 def _histogram_increase(before: HistogramData, now: HistogramData) -> HistogramData:
-    """What a histogram observed between two samples; all of the later one, if it was reset."""
-    if now.count < before.count or any(count < before.buckets.get(bound, 0.0) for bound, count in now.buckets.items()):
-        return now
+    """What a histogram observed between two samples."""
     return HistogramData(
         count=now.count - before.count,
         total=max(0.0, now.total - before.total),

@@ -40,7 +40,11 @@ class WorkerNotes:
 
 def notes_of(worker: WorkerHistory, engine: str | None) -> WorkerNotes:
     """The notes of a worker as of its last sample."""
-    return WorkerNotes(engine, FrozenMap(worker.last.unknown) if worker.observed and worker.last else FrozenMap())
+    if not worker.observed or worker.last is None:
+        return WorkerNotes(engine)
+    return WorkerNotes(
+        engine, FrozenMap({**worker.last.unknown, **({"counters": worker.doubt} if worker.doubt else {})})
+    )
 
 
 def pool_metrics(workers: Sequence[WorkerHistory], at_s: float) -> tuple[PoolMetrics, MissingByPath]:
@@ -77,7 +81,9 @@ def _together(observed: Sequence[WorkerHistory], field: str) -> float | None:
 
 
 def _gauge(worker: WorkerHistory, field: str) -> float | None:
-    return worker.last.gauges.get(QUANTITY_OF[field]) if worker.observed and worker.last else None
+    if not worker.observed or worker.last is None or worker.doubt:
+        return None
+    return worker.last.gauges.get(QUANTITY_OF[field])
 
 
 def _status(worker: WorkerHistory) -> WorkerStatus:

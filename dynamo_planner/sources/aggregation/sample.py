@@ -52,6 +52,9 @@ class HistogramData:
     buckets: Mapping[float, float]
 
 
+EMPTY_HISTOGRAM = HistogramData(count=0.0, total=0.0, buckets={})
+
+
 @dataclass(frozen=True, slots=True)
 class ReadOnceCount:
     """What was counted since a page was last read, of a list that each reader empties.

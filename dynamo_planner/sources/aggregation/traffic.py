@@ -121,9 +121,9 @@ def why_unobserved(workers: Sequence[WorkerHistory]) -> str:
 def why_unknown(quantity: str, observed: Sequence[WorkerHistory]) -> str | None:
     """Which workers do not report a quantity, and why; ``None`` where all that answered do."""
     silent = [
-        (worker.name, worker.last.unknown[quantity])
+        (worker.name, worker.doubt or worker.last.unknown[quantity])
         for worker in observed
-        if worker.last and quantity in worker.last.unknown
+        if worker.last and (worker.doubt or quantity in worker.last.unknown)
     ]
     if not silent:
         return None
@@ -135,13 +135,14 @@ def _value_of(name: str, window: WindowTotals, observed: Sequence[WorkerHistory]
     """The value of a field, or ``None`` and why."""
     if name in RATES:
         rate, needed = RATES[name]
-        return window.rates.get(rate), _why(needed, observed)
+        doubt = window.doubt or (window.uncounted if rate == "arrivals" else "")
+        return window.rates.get(rate), doubt or _why(needed, observed)
     if name == "prefix_hit_rate":
         return _prefix_hit_rate(window, observed)
     data = window.histograms.get(name)
     if data is None:
-        return None, _why((name,), observed)
-    return to_dist(data), NOTHING_FINISHED
+        return None, window.doubt or _why((name,), observed)
+    return to_dist(data), window.doubt or NOTHING_FINISHED
 
 
 def _prefix_hit_rate(window: WindowTotals, observed: Sequence[WorkerHistory]) -> tuple[float | None, str]:
@@ -158,7 +159,7 @@ def _prefix_hit_rate(window: WindowTotals, observed: Sequence[WorkerHistory]) ->
         for worker in observed
         if worker.last and "prefix_hit_rate" in worker.last.gauges
     ]
-    return (sum(present) / len(present), "") if present else (None, _why(PREFIX_HITS_NEED, observed))
+    return (sum(present) / len(present), "") if present else (None, window.doubt or _why(PREFIX_HITS_NEED, observed))
 
 
 def _why(needed: Sequence[str], observed: Sequence[WorkerHistory]) -> str:

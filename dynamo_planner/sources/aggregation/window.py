@@ -7,12 +7,21 @@ takes none in or out. The newest interval of a worker that answered is always in
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
 from dynamo_planner.core.metrics import Dist
 from dynamo_planner.engines.vocabulary import COUNTERS, DISTRIBUTIONS
+from dynamo_planner.sources.aggregation.arrivals import (
+    Flow,
+    UncountedError,
+    add_up,
+    arrivals_of,
+    needs_first_tokens,
+    sum_flows,
+    total_flow,
+)
 from dynamo_planner.sources.aggregation.increase import (
     WorkerInterval,
     carried_over,
@@ -20,9 +29,22 @@ from dynamo_planner.sources.aggregation.increase import (
     interval_since_start,
     sum_histograms,
 )
+from dynamo_planner.sources.aggregation.process import (
+    ANOTHER_PROCESS,
+    WHY,
+    Continuity,
+    continuity,
+    goes_on,
+    growth,
+    has_fallen,
+    is_beyond_belief,
+)
 from dynamo_planner.sources.aggregation.sample import HistogramData, WorkerSample
 
 QUANTILES = (0.5, 0.9, 0.99)
+
+MAX_REMEMBERED = 4
+"""How many processes that seem to have ended are remembered, in case that they answer again."""
 
 
 class WorkerHistory:
@@ -33,6 +55,7 @@ class WorkerHistory:
         listed: whether it was among the workers to observe at the last turn.
         observed: whether it answered at the last turn.
         last: its last sample, ``None`` before the first.
+        doubt: why nothing that it reports is its own, where another process answers at its address; else empty.
     """
 
     def __init__(self, name: str, window_s: float) -> None:
@@ -40,6 +63,9 @@ class WorkerHistory:
         self.observed = False
         self.listed = True
         self.last: WorkerSample | None = None
+        self.doubt = ""
+        self._ended: list[WorkerSample] = []
+        self._growth: Mapping[str, float] | None = None
         self._window_s = window_s
         self._intervals: list[WorkerInterval] = []
 
@@ -64,12 +90,27 @@ class WorkerHistory:
             if sample.at_s <= last.at_s:
                 return
             sample = carried_over(last, sample)
-            self._intervals = [*self.recent(sample.at_s), interval_between(last, sample)]
+            self._intervals = [*self.recent(sample.at_s), self._interval(last, sample)]
         elif started_s is not None and known_from_s < started_s < sample.at_s:
             self._intervals = [interval_since_start(sample, started_s)]
         else:
             self._intervals = []
         self.last = sample
+        self.doubt = ANOTHER_PROCESS if any(each.doubt == ANOTHER_PROCESS for each in self._intervals) else ""
+
+    def _interval(self, last: WorkerSample, sample: WorkerSample) -> WorkerInterval:
+        """The interval up to a sample, unless a process goes on that seemed to have ended, or one that was not seen."""
+        how, grown = continuity(last, sample), growth(last, sample)
+        if how is not Continuity.RESTARTED:
+            if any(goes_on(earlier, last, sample, self._growth) for earlier in self._ended):
+                how = Continuity.OTHER
+            elif how is Continuity.SAME and sample.started_s is None and is_beyond_belief(last, sample, self._growth):
+                how = Continuity.UNCLEAR
+        self._growth = None if has_fallen(last, sample) else grown
+        self._ended = [earlier for earlier in self._ended if has_fallen(earlier, sample)]
+        if how in WHY:
+            self._ended = [*self._ended, last][-MAX_REMEMBERED:]
+        return interval_between(last, sample, how)
 
     def recent(self, at_s: float) -> list[WorkerInterval]:
         """The intervals in the window that ends at ``at_s``."""
@@ -81,7 +122,8 @@ class WorkerHistory:
         ]
 
 
-RATES = ("arrivals", "rejections", "preemptions")
+RATES = ("rejections", "preemptions")
+"""Counters that are rates as they are; arrivals are made of several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +132,19 @@ class WindowTotals:
 
     Args:
         span_s: how long the window really is, in seconds.
-        rates: events per second, of those in ``RATES``; unknown where the rate of one of the workers is.
+        rates: events per second, of ``arrivals`` and those in ``RATES``; unknown where that of one of the workers is.
         counters: increases by quantity.
         histograms: what was observed, by quantity.
+        doubt: why the counters of a worker are not believed; empty where all are.
+        uncounted: which requests of the pool are not counted; empty where all are.
     """
 
     span_s: float
     rates: Mapping[str, float]
     counters: Mapping[str, float]
     histograms: Mapping[str, HistogramData]
+    doubt: str = ""
+    uncounted: str = ""
 
 
 def window_totals(workers: Iterable[WorkerHistory], at_s: float) -> WindowTotals | None:
@@ -108,9 +154,19 @@ def window_totals(workers: Iterable[WorkerHistory], at_s: float) -> WindowTotals
         return None
     start_s = min(intervals[0].start_s for _, intervals in recent)
     rates: dict[str, float] = {}
-    for name in RATES:
-        each = [_rate(name, worker, intervals, start_s, at_s) for worker, intervals in recent]
-        known = [rate for rate in each if rate is not None]
+    uncounted = ""
+    flows = [sum_flows(interval.flow for interval in intervals) for _, intervals in recent]
+    counts = {name: [add_up(each.counters.get(name) for each in own) for _, own in recent] for name in RATES}
+    try:
+        counts["arrivals"] = _arrivals([worker.name for worker, _ in recent], flows)
+    except UncountedError as error:
+        uncounted = str(error)
+    for name, each in counts.items():
+        known = [
+            count / _span_s(worker, intervals, start_s, at_s)
+            for (worker, intervals), count in zip(recent, each, strict=True)
+            if count is not None
+        ]
         if len(known) == len(each):
             rates[name] = max(0.0, sum(known))
     every = [interval for _, intervals in recent for interval in intervals]
@@ -124,25 +180,31 @@ def window_totals(workers: Iterable[WorkerHistory], at_s: float) -> WindowTotals
         parts = [interval.histograms[histogram] for interval in every if histogram in interval.histograms]
         if parts:
             histograms[histogram] = sum_histograms(parts)
-    return WindowTotals(span_s=at_s - start_s, rates=rates, counters=counters, histograms=histograms)
+    doubts = (f"{interval.doubt} ({worker.name})" for worker, own in recent for interval in own if interval.doubt)
+    return WindowTotals(at_s - start_s, rates, counters, histograms, doubt=next(doubts, ""), uncounted=uncounted)
 
 
-def _rate(
-    name: str, worker: WorkerHistory, intervals: list[WorkerInterval], start_s: float, at_s: float
-) -> float | None:
-    """Events per second at one worker, over the time for which they are known.
+def _arrivals(names: Sequence[str], flows: Sequence[Flow]) -> list[float | None]:
+    """The arrivals of each worker. Raises :class:`UncountedError`, also where only all of them together show it."""
+    together = total_flow(flows)
+    by_first_tokens = needs_first_tokens(together)
+    arrivals = []
+    for name, flow in zip(names, flows, strict=True):
+        try:
+            arrivals.append(arrivals_of(flow, by_first_tokens=by_first_tokens))
+        except UncountedError as error:
+            raise UncountedError(f"{error} ({name})") from None
+    arrivals_of(together)
+    return arrivals
+
+
+def _span_s(worker: WorkerHistory, intervals: Sequence[WorkerInterval], start_s: float, at_s: float) -> float:
+    """The seconds for which the counts of one worker are known.
 
     Before its process began and after it was taken off the list it had none, which is known as well.
     """
     begin_s = start_s if intervals[0].since_start else intervals[0].start_s
-    end_s = intervals[-1].end_s if worker.listed else at_s
-    count = 0.0
-    for interval in intervals:
-        events = interval.arrivals if name == "arrivals" else interval.counters.get(name)
-        if events is None:
-            return None
-        count += events
-    return count / (end_s - begin_s)
+    return (intervals[-1].end_s if worker.listed else at_s) - begin_s
 
 
 def to_dist(data: HistogramData) -> Dist | None:

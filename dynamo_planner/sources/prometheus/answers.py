@@ -13,8 +13,16 @@ from typing import TypeVar
 
 from dynamo_planner.engines.metric_kinds import Gauge, Histogram, Info
 from dynamo_planner.engines.vocabulary import COUNTERS, DISTRIBUTIONS, GAUGES, QUANTITIES, Quantity, Vocabulary
-from dynamo_planner.sources.aggregation.increase import EMPTY_HISTOGRAM, WorkerInterval
-from dynamo_planner.sources.aggregation.sample import SHARE_TOLERANCE, SHARES, HistogramData, WorkerSample, start_hint
+from dynamo_planner.sources.aggregation.arrivals import Flow
+from dynamo_planner.sources.aggregation.increase import WorkerInterval
+from dynamo_planner.sources.aggregation.sample import (
+    EMPTY_HISTOGRAM,
+    SHARE_TOLERANCE,
+    SHARES,
+    HistogramData,
+    WorkerSample,
+    start_hint,
+)
 from dynamo_planner.sources.aggregation.selection import is_plausible
 from dynamo_planner.sources.aggregation.window import WorkerHistory
 from dynamo_planner.sources.prometheus.api import QueryError, Vector
@@ -184,7 +192,7 @@ class _PoolReader:
             start_s=self._at_s - self._scope.window_s,
             end_s=self._at_s,
             since_start=False,
-            arrivals=self._arrivals() if self._vector(QueryKey(KNOWN_BEFORE)) else None,
+            flow=Flow(arrived=self._arrivals() if self._vector(QueryKey(KNOWN_BEFORE)) else None),
             counters=counters,
             histograms=histograms,
         )

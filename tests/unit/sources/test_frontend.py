@@ -167,7 +167,7 @@ def test_a_frontend_comes_before_the_workers(farm: Farm) -> None:
     assert traffic.ttft_ms is not None
     assert traffic.ttft_ms.count == 3
     assert "traffic.preemptions_per_s" not in observation.missing
-    farm.pages = {"w0": Vllm(done=25, preempted=4).page()}
+    farm.pages = {"w0": Vllm(done=25, preempted=4, ttft_s=(0.2,)).page()}
     observation = source.observe(1000.0 + 2 * SECONDS)
     assert observation.traffic.requests_per_s == pytest.approx((25 + 0) / 20), "then the workers' own"
     assert "a frontend could not be scraped" in observation.missing["traffic.queued"]

@@ -84,25 +84,6 @@ def test_a_restart_is_told_by_the_start_of_the_process(scraped: Scraped) -> None
     assert observation.traffic.isl.mean == pytest.approx((1 * 10 + 30 * 40) / 31)
 
 
-def test_a_restart_is_told_by_a_counter_that_fell_where_there_is_no_start(scraped: Scraped) -> None:
-    scraped.at(0, w0=done(100, running=8))
-    assert scraped.rate_at(10, w0=done(7, running=2)) == pytest.approx((7 + 2) / 10)
-
-
-def test_a_series_that_is_reset_alone(scraped: Scraped) -> None:
-    """One engine of a worker began anew; the other one and the process went on."""
-
-    def both(first: float, second: float) -> Vllm:
-        other = Vllm(engine="1", done=second, isl=(20,) * int(second)).page().splitlines()
-        return Vllm(done=first, isl=(10,) * int(first), started_s=-100, more=tuple(other))
-
-    scraped.at(0, w0=both(50, 60))
-    observation = scraped.at(10, w0=both(55, 4))
-    assert observation.traffic.requests_per_s == pytest.approx((5 + 4) / 10)
-    assert observation.traffic.isl is not None
-    assert observation.traffic.isl.mean == pytest.approx((5 * 10 + 4 * 20) / 9)
-
-
 def test_a_new_worker_counts_in_full_if_it_began_since_the_last_scrape(scraped: Scraped) -> None:
     old = -1000.0
     scraped.at(0, w0=done(0, started_s=old))

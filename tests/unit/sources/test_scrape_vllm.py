@@ -289,10 +289,10 @@ def test_buckets_that_are_new_since_the_last_page_are_left_out(farm: Farm) -> No
 
 
 def test_a_histogram_without_buckets_that_is_reset(farm: Farm) -> None:
-    def bare(isl: tuple[float, ...]) -> str:
-        return without_bounds(Vllm(done=9, isl=isl, started_s=-100).page(), "10", "100", "1000", "+Inf")
+    def bare(started_s: float, isl: tuple[float, ...]) -> str:
+        return without_bounds(Vllm(done=9, isl=isl, started_s=started_s).page(), "10", "100", "1000", "+Inf")
 
-    traffic = observe_two(farm, bare((10, 10, 10)), bare((50, 70))).traffic
+    traffic = observe_two(farm, bare(-100, (10, 10, 10)), bare(1003, (50, 70))).traffic
     assert as_plain(traffic.isl) == {"count": 2, "mean": 60}
 
 

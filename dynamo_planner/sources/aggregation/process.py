@@ -1,0 +1,170 @@
+"""Which process answered: the one of the sample before, one that began since, or another one altogether.
+
+A counter is believed only for the time that it can have counted. Where a counter fell, a series is gone or the process
+has another start time, a restart is concluded only if there can have been one: the process says that it began since
+the sample before, and the requests that it has seen lasted no longer than it lives. Otherwise several processes answer
+at one address (a load balancer, a Service, a proxy), and what they counted is of no known time.
+
+Without a start time on the page a fall may be either, and what was counted meanwhile is unknown. The process from
+before the fall is remembered: where its counters go on, it was no restart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import Enum, auto
+from typing import TypeVar
+
+from dynamo_planner.sources.aggregation.sample import EMPTY_HISTOGRAM, HistogramData, WorkerSample
+from dynamo_planner.sources.series import Labels, Series
+
+T = TypeVar("T")
+
+ANOTHER_PROCESS = "another process answers at this address: its counters are not those of the scrape before"
+PERHAPS_ANOTHER = (
+    "its counters are not those of the scrape before, and without a start time on its page nothing shows whether it "
+    "restarted or another process answers at this address"
+)
+
+CLOCK_SKEW_S = 2.0
+"""By how much the clocks of a worker and of the planner may differ where a start time is compared with a scrape."""
+
+JUMP = 4
+"""How many times as much as before counters have to grow for it to be odd."""
+
+REQUESTS = ("arrivals", "completions", "first_tokens")
+MANY_REQUESTS = 1000
+SURGE = 30
+"""Without a start time, more than so many requests in an interval and so many times those of the one before are taken
+for those of another process, for a window; a surge as large becomes known after it."""
+
+DURATIONS = {"ttft_ms": 0.001, "request_duration_s": 1.0}
+"""Histograms of times within the life of a process, and seconds per unit."""
+
+
+class Continuity(Enum):
+    """How a sample continues the one before."""
+
+    SAME = auto()
+    RESTARTED = auto()
+    UNCLEAR = auto()
+    OTHER = auto()
+
+
+WHY = {Continuity.UNCLEAR: PERHAPS_ANOTHER, Continuity.OTHER: ANOTHER_PROCESS}
+
+
+def continuity(before: WorkerSample, after: WorkerSample) -> Continuity:
+    """Compare two samples from one address, the second of them later."""
+    then_s, now_s = before.started_s, _start(after)
+    if now_s is None:
+        return _without_start(before, after)
+    began_since = now_s >= before.at_s - CLOCK_SKEW_S
+    if now_s == then_s:
+        return Continuity.OTHER if has_fallen(before, after) else Continuity.SAME
+    if then_s is None and not began_since and not has_fallen(before, after):
+        return Continuity.UNCLEAR
+    if not began_since or _outlasts(after, after.at_s - now_s + CLOCK_SKEW_S):
+        return Continuity.OTHER
+    return Continuity.RESTARTED
+
+
+def goes_on(earlier: WorkerSample, last: WorkerSample, now: WorkerSample, usual: Mapping[str, float] | None) -> bool:
+    """Whether a sample continues the process of an earlier one, and not that of the last one.
+
+    Args:
+        earlier: the last sample of a process that seemed to have ended.
+        last: the sample before.
+        now: the sample.
+        usual: how fast each counter grew before, per second, where it is known.
+    """
+    if has_fallen(earlier, now):
+        return False
+    if has_fallen(last, now):
+        return True
+    since_last = sum(_counted(last, now).values())
+    is_a_jump = usual is None or since_last > JUMP * sum(usual.values()) * (now.at_s - last.at_s)
+    return is_a_jump and since_last > 2 * sum(_counted(earlier, now).values())
+
+
+def is_beyond_belief(last: WorkerSample, now: WorkerSample, usual: Mapping[str, float] | None) -> bool:
+    """Whether so many requests came since the last sample that they are more likely those of another process."""
+    return any(
+        increase > MANY_REQUESTS
+        and (usual is None or increase > SURGE * usual.get(quantity, 0.0) * (now.at_s - last.at_s))
+        for quantity, increase in _counted(last, now).items()
+        if quantity in REQUESTS
+    )
+
+
+def has_fallen(before: WorkerSample, after: WorkerSample) -> bool:
+    """Whether a counter or histogram is lower than before, or one of its series is gone."""
+    return any(_series_fell(then, now) for then, now in _both(before, after, before.counters, after.counters)) or any(
+        _histograms_fell(then, now) for then, now in _both(before, after, before.histograms, after.histograms)
+    )
+
+
+def _both(
+    before: WorkerSample, after: WorkerSample, then: Mapping[str, T], now: Mapping[str, T]
+) -> Sequence[tuple[T, T]]:
+    """What both report, of those quantities that both read under the same name."""
+    names, names_now = before.metric_names, after.metric_names
+    return [
+        (then[quantity], value)
+        for quantity, value in now.items()
+        if quantity in then and names.get(quantity) == names_now.get(quantity)
+    ]
+
+
+def _start(sample: WorkerSample) -> float | None:
+    """When its process began; unknown where it cannot have, since its clock is another one."""
+    started_s = sample.started_s
+    return None if started_s is None or started_s > sample.at_s + CLOCK_SKEW_S else started_s
+
+
+def _without_start(before: WorkerSample, after: WorkerSample) -> Continuity:
+    """By numbered items, of which a new process begins with the first; or else by counters that fell."""
+    for quantity, now in after.read_once.items():
+        then = before.read_once.get(quantity)
+        if then is not None and now.first <= then.last:
+            return Continuity.RESTARTED if now.first <= 1 else Continuity.OTHER
+    moved = before.started_s != after.started_s
+    return Continuity.UNCLEAR if moved or has_fallen(before, after) else Continuity.SAME
+
+
+def _outlasts(sample: WorkerSample, age_s: float) -> bool:
+    """Whether what requests took is longer, in the mean, than their process lives."""
+    for quantity, unit_s in DURATIONS.items():
+        parts = sample.histograms.get(quantity, {}).values()
+        count, total = sum(part.count for part in parts), sum(part.total for part in parts)
+        if count > 0 and total * unit_s / count > age_s:
+            return True
+    return False
+
+
+def _series_fell(then: Series, now: Series) -> bool:
+    return any(value > now.get(labels, 0.0) for labels, value in then.items())
+
+
+def _histograms_fell(then: Mapping[Labels, HistogramData], now: Mapping[Labels, HistogramData]) -> bool:
+    for labels, earlier in then.items():
+        later = now.get(labels, EMPTY_HISTOGRAM)
+        if later.count < earlier.count:
+            return True
+        if any(count < earlier.buckets.get(bound, 0.0) for bound, count in later.buckets.items()):
+            return True
+    return False
+
+
+def growth(before: WorkerSample, after: WorkerSample) -> dict[str, float]:
+    """How fast each counter grew from one sample to the other, per second."""
+    return {quantity: count / (after.at_s - before.at_s) for quantity, count in _counted(before, after).items()}
+
+
+def _counted(before: WorkerSample, after: WorkerSample) -> dict[str, float]:
+    """What each counter counted from one sample to the other."""
+    return {
+        quantity: sum(now.values()) - sum(before.counters[quantity].values())
+        for quantity, now in after.counters.items()
+        if quantity in before.counters
+    }
