@@ -148,7 +148,6 @@ MOVED = {
     "sizing.prompts": "sizing.prefill",
     "sizing.search": "sizing.queueing",
     "snapshot": "core.snapshot",
-    "sources.access": "sources.prometheus.access",
     "sources.answers": "sources.prometheus.answers",
     "sources.deltas": "sources.aggregation.increase",
     "sources.dynamo": "engines.dynamo",

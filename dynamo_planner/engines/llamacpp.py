@@ -54,6 +54,7 @@ LLAMACPP = Vocabulary(
         "llamacpp:tokens_predicted_seconds_total are of no known number of requests)",
     },
     pages=("/metrics", "/slots"),
+    model_parameter="model",
     start_with="--metrics",
     switches={"kv_usage": "--slots", "kv_capacity_tokens": "--slots"},
 )

@@ -52,6 +52,7 @@ VLLM = Vocabulary(
         "queued": "only a frontend knows of requests that are in no pool yet",
     },
     model_label="model_name",
+    start_without="--disable-log-stats",
 )
 
 ENGINE = EngineSpec(

@@ -91,7 +91,10 @@ class Vocabulary(Frozen):
             there was no request yet. None by default.
         known_by: names that identify a page as the engine's and give no quantity; none by default.
         model_label: the label that has the name of the model; by default there is none.
+        model_parameter: the parameter of the URL by which a server of several models is asked for the page of one; by
+            default there is none.
         start_with: what the engine must be started with to report its metrics; by default nothing.
+        start_without: with what it reports none of them; by default nothing.
         switches: what it must be started with besides, for single quantities.
     """
 
@@ -104,7 +107,9 @@ class Vocabulary(Frozen):
     with_first_request: tuple[Quantity, ...] = ()
     known_by: tuple[str, ...] = ()
     model_label: str | None = None
+    model_parameter: str | None = None
     start_with: str = ""
+    start_without: str = ""
     switches: ReadOnly[Quantity, str] = Field(default_factory=FrozenMap)
 
     @field_serializer("by_role")
@@ -164,6 +169,10 @@ def describe_engines(vocabularies: Iterable[Vocabulary]) -> str:
     >>> describe_engines([Vocabulary(engine="Mine", quantities={}, start_with="--metrics")])
     'Mine (start it with --metrics)'
     """
-    return " or ".join(
-        f"{each.engine}{f' (start it with {each.start_with})' if each.start_with else ''}" for each in vocabularies
-    )
+    return " or ".join(f"{each.engine}{_how_to_start(each)}" for each in vocabularies)
+
+
+def _how_to_start(vocabulary: Vocabulary) -> str:
+    switches = (("with", vocabulary.start_with), ("without", vocabulary.start_without))
+    how = " and ".join(f"{word} {switch}" for word, switch in switches if switch)
+    return f" (start it {how})" if how else ""

@@ -11,8 +11,9 @@ Which file to open:
 - :mod:`~dynamo_planner.sources.history` -- ``HistorySource``: recorded snapshots, or what Prometheus remembers.
 - :mod:`~dynamo_planner.sources.aggregation` -- from samples of workers to the metrics of pools and of the service; the
   same code whether the samples were scraped or come from Prometheus.
-- :mod:`~dynamo_planner.sources.series`, :mod:`~dynamo_planner.sources.fetch`,
-  :mod:`~dynamo_planner.sources.rotated` -- what several of them share: samples by labels, HTTP, rotated log files.
+- :mod:`~dynamo_planner.sources.series`, :mod:`~dynamo_planner.sources.access`, :mod:`~dynamo_planner.sources.fetch`,
+  :mod:`~dynamo_planner.sources.rotated` -- what several of them share: samples by labels, credentials, HTTP, rotated
+  log files.
 
 What an engine calls its metrics is not here but in :mod:`dynamo_planner.engines`.
 """

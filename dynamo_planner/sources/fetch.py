@@ -39,17 +39,35 @@ MAX_ERROR_BODY_BYTES = 8192
 """How many bytes are read of a response other than 200."""
 
 
+READ_ON = 16
+"""Of a page that is too long, the gauges are looked for up to this multiple of the limit."""
+
+
 class FetchError(Exception):
     """A page could not be fetched; the message says from where and why.
 
     Args:
         message: the URL without its query, and the cause.
         body: the text of a response other than 200, else empty.
+        status: the status of such a response; 0 where there was none.
     """
 
-    def __init__(self, message: str, body: str = "") -> None:
+    def __init__(self, message: str, body: str = "", status: int = 0) -> None:
         super().__init__(message)
         self.body = body
+        self.status = status
+
+
+class PageText(str):
+    """The text of a page, with what came beside it.
+
+    Attributes:
+        content_type: what the server calls it; empty where it does not say.
+        shortened: whether the page was too long, and this is what ``shorten`` left of it.
+    """
+
+    content_type = ""
+    shortened = False
 
 
 def checked_url(url: str) -> str:
@@ -71,7 +89,7 @@ def checked_url(url: str) -> str:
     if parts.scheme not in {"http", "https"} or not parts.host:
         raise ValueError(f"{url!r} is not an http:// or https:// URL with a host")
     if parts.query is not None or parts.fragment is not None:
-        raise ValueError(f"{url!r} has a query or a fragment: give the base URL of the worker")
+        raise ValueError(f"{url!r} has a query or a fragment: give the base URL, and a query as access.parameters")
     return url.rstrip("/")
 
 
@@ -85,6 +103,8 @@ def fetch_all(
     headers: Mapping[str, str] = NO_HEADERS,
     tls: ssl.SSLContext | None = None,
     concurrent: int = MAX_THREADS,
+    forms: Mapping[K, str] | None = None,
+    shorten: Callable[[bytes], bytes] | None = None,
 ) -> dict[K, T | FetchError]:
     """Fetch pages, and return for each what ``read`` makes of its text, or why it could not be fetched.
 
@@ -94,15 +114,20 @@ def fetch_all(
 
     Args:
         urls: by a key of the caller's.
-        read: makes the result of a key and the text of its page.
+        read: makes the result of a key and the text of its page, a :class:`PageText`.
         timeout_s: seconds for one page, from when it is its turn.
         deadline_s: seconds for all of them.
-        max_bytes: a longer page is refused, unread.
+        max_bytes: a longer page is refused, or shortened.
         headers: sent with every request; none by default.
         tls: which certificates to trust; by default those of the system.
         concurrent: how many are fetched at a time.
+        forms: encoded forms, which are posted; the others are ``GET`` requests.
+        shorten: keeps of whole lines of a page that is too long what is to be read all the same.
     """
-    fetches = {key: _Fetch(url, timeout_s, max_bytes, headers, tls) for key, url in urls.items()}
+    fetches = {
+        key: _Fetch(url, timeout_s, max_bytes, headers, tls, (forms or {}).get(key), shorten)
+        for key, url in urls.items()
+    }
     if not fetches:
         return {}
 
@@ -137,7 +162,7 @@ def _failure(future: Future[T], name: str, deadline_s: float) -> FetchError | No
         return None
     # A new error, since the one that was raised keeps the text of the page alive.
     if isinstance(error, FetchError):
-        return FetchError(str(error), error.body)
+        return FetchError(str(error), error.body, error.status)
     return FetchError(f"{name}: {type(error).__name__}: {error}")
 
 
@@ -145,20 +170,29 @@ class _Fetch:
     """One request. ``stop`` ends it from another thread, also in the midst of a read."""
 
     def __init__(
-        self, url: str, timeout_s: float, max_bytes: int, headers: Mapping[str, str], tls: ssl.SSLContext | None
+        self,
+        url: str,
+        timeout_s: float,
+        max_bytes: int,
+        headers: Mapping[str, str],
+        tls: ssl.SSLContext | None,
+        form: str | None,
+        shorten: Callable[[bytes], bytes] | None,
     ) -> None:
         self.name = url.partition("?")[0]
         self._url = url
         self._timeout_s = timeout_s
         self._max_bytes = max_bytes
-        self._headers = headers
+        self._headers = headers if form is None else {**headers, "Content-Type": "application/x-www-form-urlencoded"}
         self._tls = tls
+        self._form = form
+        self._shorten = shorten
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
         self._due_s: float | None = None
         self._stopped = False
 
-    def run(self) -> str:
+    def run(self) -> PageText:
         self._due_s = time.monotonic() + self._timeout_s
         try:
             connection = self._connection()
@@ -166,7 +200,11 @@ class _Fetch:
                 connection.connect()
                 self._stoppable(connection.sock)
                 connection.request(
-                    "GET", parse_url(self._url).request_uri, headers=self._headers, preload_content=False
+                    "GET" if self._form is None else "POST",
+                    parse_url(self._url).request_uri,
+                    body=self._form,
+                    headers=self._headers,
+                    preload_content=False,
                 )
                 with contextlib.closing(connection.getresponse()) as response:
                     return self._text(response)
@@ -186,21 +224,31 @@ class _Fetch:
             return HTTPSConnection(host, parts.port, timeout=self._timeout_s, ssl_context=self._tls)
         return HTTPConnection(host, parts.port, timeout=self._timeout_s)
 
-    def _text(self, response: HTTPResponse) -> str:
+    def _text(self, response: HTTPResponse) -> PageText:
         if response.status != 200:
             body = response.read(MAX_ERROR_BODY_BYTES, decode_content=False).decode(errors="replace")
-            raise FetchError(f"{self.name}: it answered {response.status}, not 200", body)
+            location = response.headers.get("Location", "").partition("?")[0].rpartition("@")[2][:200]
+            elsewhere = f", and sends to {location}" if location else ""
+            raise FetchError(f"{self.name}: it answered {response.status}, not 200{elsewhere}", body, response.status)
         encoding = response.headers.get("Content-Encoding", "identity")
         if encoding != "identity":
             raise FetchError(f"{self.name}: the page is encoded as {encoding[:40]!r}, which was not requested")
-        page = bytearray()
+        page, total, shortened = bytearray(), 0, False
         while chunk := response.read(65_536, decode_content=False):
             page += chunk
+            total += len(chunk)
             if len(page) > self._max_bytes:
-                raise FetchError(f"{self.name}: the page is longer than {self._max_bytes} bytes")
+                shortened = True
+                if self._shorten is not None and total <= READ_ON * self._max_bytes:
+                    end = page.rfind(b"\n") + 1
+                    page[:end] = self._shorten(bytes(memoryview(page)[:end]))
+                if len(page) > self._max_bytes // 2:
+                    raise FetchError(f"{self.name}: the page is longer than {self._max_bytes} bytes (max_bytes)")
         if self._stopped:
             raise TimeoutError
-        return page.decode(errors="replace")
+        text = PageText((self._shorten(bytes(page)) if shortened and self._shorten else page).decode(errors="replace"))
+        text.content_type, text.shortened = response.headers.get("Content-Type", ""), shortened
+        return text
 
     def _stoppable(self, sock: socket.socket | None) -> None:
         with self._lock:

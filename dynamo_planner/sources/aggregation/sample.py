@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -35,6 +35,10 @@ SHARE_TOLERANCE = 0.01
 """By how much a share may exceed 1 and be taken for 1: its parts may be measured at two moments."""
 
 SHARES = ("kv_usage", "prefix_hit_rate")
+
+MAX_NAMES = 5
+MAX_NAME_CHARS = 80
+"""How many names of models a message has, and how long they are at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,19 +105,45 @@ class WorkerSample:
     metric_names: dict[str, str] = field(default_factory=dict)
 
 
-def select_model(page: Page, label: str | None, model: str | None) -> Page:
-    """Drop the series of other models; a series without the label is of all models, and stays."""
+def select_model(page: Page, label: str | None, model: str | None) -> tuple[Page, str]:
+    """Drop the series of other models; a series without the label is of all models, and stays.
+
+    Where every series that has the label is of another model, their metrics are not on the page that is returned, and
+    the text says which models there are: nothing is known of this one, not even that it has no requests.
+    """
     if label is None or model is None:
-        return page
+        return page, ""
     wanted = (label, model.casefold())
-    return {
-        name: {
-            labels: value
-            for labels, value in series.items()
-            if all(each != label or (each, said.casefold()) == wanted for each, said in labels)
-        }
-        for name, series in page.items()
-    }
+    picked: Page = {}
+    others: dict[str, None] = {}
+    found = False
+    for name, series in page.items():
+        kept = {}
+        for labels, value in series.items():
+            said = next((said for each, said in labels if each == label), None)
+            if said is None:
+                kept[labels] = value
+            elif (label, said.casefold()) == wanted:
+                kept[labels] = value
+                found = True
+            else:
+                others[said] = None
+        picked[name] = kept
+    if found or not others:
+        return picked, ""
+    return {name: series for name, series in picked.items() if series}, no_such_model(label, model, others)
+
+
+def no_such_model(label: str, model: str, others: Iterable[str]) -> str:
+    """That no series is of a model, and of which there are some.
+
+    >>> no_such_model("model_name", "qwen", ["Qwen/Qwen3-32B"])
+    "no series has the model 'qwen'; those of model_name are 'Qwen/Qwen3-32B'"
+    """
+    names = sorted(others)
+    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    there = ", ".join(repr(name[:MAX_NAME_CHARS]) for name in names[:MAX_NAMES])
+    return f"no series has the model {model!r}; those of {label} are {there}{more}"
 
 
 def read_page(
@@ -136,9 +166,9 @@ def read_page(
         if why:
             switch = start_hint(vocabulary.switches.get(quantity, "")) if quantity in sample.absent else ""
             sample.unknown[quantity] = "; ".join((why + switch, *(failed_pages or {}).values()))
-    _zero_before_first_request(sample, vocabulary)
     if failed_pages:
         sample.absent.clear()
+    _zero_before_first_request(sample, vocabulary)
     return sample
 
 
@@ -235,8 +265,9 @@ def _bounds(buckets: Series) -> dict[Labels, dict[float, float]]:
     bounds: dict[Labels, dict[float, float]] = {}
     for labels, value in buckets.items():
         others, bound = _without_bound(labels)
-        if bound >= 0 and is_plausible(value):
-            bounds.setdefault(others, {})[bound] = value
+        if bound >= 0 and is_plausible(value):  # the same bound may be written in two ways: 1 and 1.0
+            at_bound = bounds.setdefault(others, {})
+            at_bound[bound] = at_bound.get(bound, 0.0) + value
     return bounds
 
 

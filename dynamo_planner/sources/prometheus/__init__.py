@@ -7,11 +7,10 @@ In the order in which a turn goes through them:
 - ``scope`` -- the label matchers of a pool, and the PromQL selectors that they make.
 - ``promql`` -- an engine's vocabulary as PromQL queries.
 - ``api`` -- the HTTP API: instant and range queries, errors and warnings.
-- ``access`` -- tokens, passwords, certificates.
 - ``answers`` -- the answers about one pool as histories of its workers, handed on to ``aggregation``.
 - ``model_answers`` -- the observation, or a snapshot of the past, from the answers about all pools.
 
-``config``, ``scope``, ``promql`` and ``access`` need no extra, so that a configuration can be read without one.
+``config``, ``scope`` and ``promql`` need no extra, so that a configuration can be read without one.
 """
 
 from __future__ import annotations

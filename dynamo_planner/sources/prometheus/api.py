@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from dynamo_planner.core.extras import needs_extra
-from dynamo_planner.sources.prometheus.access import Access
+from dynamo_planner.sources.access import Access
 from dynamo_planner.sources.source import SourceError
 
 with needs_extra("prometheus"):

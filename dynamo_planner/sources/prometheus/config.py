@@ -10,8 +10,8 @@ from pydantic import Field
 from dynamo_planner.core.snapshot import Role
 from dynamo_planner.core.values import FrozenMap
 from dynamo_planner.engines.named import WorkerVocabulary
+from dynamo_planner.sources.access import QueryAccess
 from dynamo_planner.sources.config import Endpoints, SourceConfig, Urls
-from dynamo_planner.sources.prometheus.access import Access
 from dynamo_planner.sources.prometheus.scope import LabelMatchers, LabelName
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class PrometheusConfig(SourceConfig, kind="prometheus"):
     worker_label: LabelName = "instance"
     window_s: float = Field(default=60.0, gt=0)
     timeout_s: float = Field(default=10.0, gt=0)
-    access: Access = Access()
+    access: QueryAccess = QueryAccess()
 
     def build(self, roles: Mapping[str, Role], endpoints: Endpoints | Urls = dict) -> PrometheusSource:
         from dynamo_planner.sources.prometheus.source import PrometheusSource  # noqa: PLC0415  # needs the extra

@@ -12,8 +12,8 @@ from dynamo_planner.core.snapshot import Observation, PoolSpec, Role, Snapshot
 from dynamo_planner.core.values import FrozenMap
 from dynamo_planner.engines.registry import detect, frontend_vocabularies, worker_vocabularies
 from dynamo_planner.engines.vocabulary import Vocabulary, describe_engines
+from dynamo_planner.sources.access import Access
 from dynamo_planner.sources.aggregation.pools import WorkerNotes, notes_of
-from dynamo_planner.sources.prometheus.access import Access
 from dynamo_planner.sources.prometheus.answers import PoolAnswers, UnlabelledError, read_answers
 from dynamo_planner.sources.prometheus.api import PrometheusApi, QueryError, Vector
 from dynamo_planner.sources.prometheus.model_answers import FRONTEND, ModelAnswers

@@ -8,19 +8,20 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from dynamo_planner.core.snapshot import Role
-from dynamo_planner.core.values import Frozen
 from dynamo_planner.engines.named import FrontendVocabulary, WorkerVocabulary
 from dynamo_planner.sources.config import Endpoints, SourceConfig, Urls
+from dynamo_planner.sources.scraping.request import PageRequest
 
 if TYPE_CHECKING:
     from dynamo_planner.sources.scraping.frontend import FrontendSource
     from dynamo_planner.sources.scraping.source import ScrapeSource
 
 
-class FrontendConfig(Frozen):
-    """Scrape the frontends, for what clients saw.
+class FrontendConfig(PageRequest):
+    """Scrape the frontends, for what clients saw. Credentials are its own: those of workers are not sent to it.
 
     Args:
+        access, path, scheme, prefix, max_bytes, max_series: as in :class:`PageRequest`.
         urls: the base URLs of all of them.
         engine: the name of one, or a vocabulary of your own; by default it is detected.
     """
@@ -29,10 +30,11 @@ class FrontendConfig(Frozen):
     engine: FrontendVocabulary | None = None
 
 
-class ScrapeConfig(SourceConfig, kind="scrape"):
+class ScrapeConfig(PageRequest, SourceConfig, kind="scrape"):
     """Scrape each worker's metrics (extra ``scrape``).
 
     Args:
+        access, path, scheme, prefix, max_bytes, max_series: as in :class:`PageRequest`.
         engine: the name of one, or a vocabulary of your own; by default it is detected from each worker's page.
         model: the model this is about, where workers or frontends serve several.
         timeout_s: seconds for one page.
@@ -59,6 +61,7 @@ class ScrapeConfig(SourceConfig, kind="scrape"):
             timeout_s=self.timeout_s,
             window_s=self.window_s,
             frontend=self._frontend(),
+            **self.options(),
         )
 
     def _frontend(self) -> FrontendSource | None:
@@ -72,4 +75,5 @@ class ScrapeConfig(SourceConfig, kind="scrape"):
             model=self.model,
             timeout_s=self.timeout_s,
             window_s=self.window_s,
+            **self.frontend.options(),
         )

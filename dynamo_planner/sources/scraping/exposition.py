@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Set
+from collections.abc import MutableSet, Set
 from functools import lru_cache
 
 from dynamo_planner.core.extras import needs_extra
@@ -30,8 +30,8 @@ from dynamo_planner.sources.series import Labels, Page
 with needs_extra("scrape"):
     from prometheus_client.parser import text_string_to_metric_families
 
-MAX_SERIES = 20_000
-"""A worker has some hundred; a page with more than this is not a worker's."""
+MAX_SERIES = 100_000
+"""Series of one name on a page. Labels of a user's own (a customer, an adapter) make some ten thousand."""
 
 MAX_LINE_CHARS = 4096
 """A sample on a longer line is unreadable."""
@@ -51,14 +51,16 @@ _DECLARED = re.compile(r"# TYPE ([a-zA-Z_:][a-zA-Z0-9_:]*)")
 _SUFFIXES = ("", "_total", "_count", "_sum", "_bucket")
 
 
-def parse_page(text: str, names: Set[str]) -> Page:
+def parse_page(
+    text: str, names: Set[str], max_series: int = MAX_SERIES, too_many: MutableSet[str] | None = None
+) -> Page:
     """Parse the samples of these names on a page. What cannot be parsed is NaN, and so unknown.
 
-    Timestamps and exemplars are ignored. Of two samples of the same series the first counts, as in Prometheus. Raises
-    :class:`ValueError` where there are more than ``MAX_SERIES``, and nothing else, whatever the text is.
+    Timestamps and exemplars are ignored. Of two samples of the same series the first counts, as in Prometheus. A name
+    with more than ``max_series`` is NaN, and put among ``too_many``. Raises nothing, whatever the text is.
     """
     page: Page = {}
-    count = 0
+    refused = set() if too_many is None else too_many
     for line in text.split("\n"):
         brace = line.find("{")
         name = line[:brace] if brace >= 0 else line.partition(" ")[0]
@@ -71,9 +73,8 @@ def parse_page(text: str, names: Set[str]) -> Page:
             name = _BLANK.split(line.partition("{")[0], maxsplit=1)[0]
             if name not in names:
                 continue
-        count += 1
-        if count > MAX_SERIES:
-            raise ValueError(f"it has more than {MAX_SERIES} samples of the metrics requested")
+        if name in refused:
+            continue
         series = page.get(name)
         if series is None:
             series = page[name] = {}
@@ -82,6 +83,10 @@ def parse_page(text: str, names: Set[str]) -> Page:
         if labels is None:
             labels, value = _unusual_line(line)
         if labels not in series:
+            if len(series) >= max_series:
+                refused.add(name)
+                page[name] = {(("unreadable", "too many"),): math.nan}
+                continue
             series[labels] = _value(value)
     return page
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from typing import Unpack
 
 from dynamo_planner.core.snapshot import Observation
 from dynamo_planner.engines.registry import frontend_vocabularies
 from dynamo_planner.engines.vocabulary import Vocabulary
 from dynamo_planner.sources.aggregation.traffic import frontend_traffic
 from dynamo_planner.sources.fetch import checked_url
+from dynamo_planner.sources.scraping.request import PageRequest, RequestOptions
 from dynamo_planner.sources.scraping.scraper import ScrapeLimits, Scraper, ScrapeTarget
 from dynamo_planner.sources.source import SourceError
 
@@ -28,7 +30,8 @@ class FrontendSource:
         timeout_s: seconds for one page.
         window_s: seconds over which rates and means are.
         deadline_s: seconds for a turn; by default twice ``timeout_s``.
-        max_bytes: bytes of one page.
+        **request: ``access``, ``path``, ``scheme``, ``prefix``, ``max_bytes``, ``max_series`` (see
+            :class:`~dynamo_planner.sources.scraping.request.PageRequest`).
     """
 
     def __init__(
@@ -40,14 +43,14 @@ class FrontendSource:
         timeout_s: float = 2.0,
         window_s: float = 30.0,
         deadline_s: float | None = None,
-        max_bytes: int = 8 * 2**20,
+        **request: Unpack[RequestOptions],
     ) -> None:
         self._urls = urls
         if not callable(urls):
             _listed(urls)
-        limits = ScrapeLimits(timeout_s=timeout_s, window_s=window_s, deadline_s=deadline_s, max_bytes=max_bytes)
+        limits = ScrapeLimits(timeout_s=timeout_s, window_s=window_s, deadline_s=deadline_s)
         among = tuple(frontend_vocabularies().values()) if vocabulary is None else (vocabulary,)
-        self._scraper = Scraper(among, limits, model)
+        self._scraper = Scraper(among, limits, model, PageRequest.of(request))
         self._observing = threading.Lock()
 
     def observe(self, at_s: float) -> Observation:

@@ -27,12 +27,13 @@ def looks_like_json(text: str) -> bool:
     return text[:100].lstrip()[:1] in {"[", "{"}
 
 
-def parse_json(text: str, path: str, names: Set[str]) -> Page:
+def parse_json(text: str, path: str, names: Set[str], max_series: int = MAX_SERIES) -> Page:
     """Parse the values of these names on a page that is an object or a list of objects (its items).
 
     The label ``item`` has an item's place in the list, and each boolean of an item is a label as well. The name
-    ``path:`` has a series for each item. A value that is not a number is NaN, and so unknown. Raises
-    :class:`ValueError` where the text is no such JSON or has more than ``MAX_SERIES`` values, and nothing else.
+    ``path:`` has a series for each item, and is not there where the items have none of the values. A value that is not
+    a number is NaN, and so unknown. Raises :class:`ValueError` where the text is no such JSON or has more than
+    ``max_series`` values, and nothing else.
     """
     if text.count("{") + text.count("[") > MAX_OBJECTS:
         raise ValueError(f"{path} has more than {MAX_OBJECTS} objects and lists")
@@ -42,8 +43,8 @@ def parse_json(text: str, path: str, names: Set[str]) -> Page:
         raise ValueError(f"{path} is not JSON: {str(error)[:100]}") from None
     items = data if isinstance(data, list) else [data]
     wanted = {name: name.removeprefix(f"{path}:").split(".") for name in names if name.startswith(f"{path}:")}
-    if len(items) * max(1, len(wanted)) > MAX_SERIES:
-        raise ValueError(f"{path} has {len(items)} items, which is more than is read")
+    if len(items) * max(1, len(wanted)) > max_series:
+        raise ValueError(f"{path} has {len(items)} items, which is more than is read (max_series)")
     page: Page = {f"{path}:": {}}
     for place, item in enumerate(items):
         if not isinstance(item, dict):
@@ -54,6 +55,8 @@ def parse_json(text: str, path: str, names: Set[str]) -> Page:
             value = _at(item, steps)
             if value is not None:
                 page.setdefault(name, {})[labels] = value
+    if items and len(page) == 1:  # none of the values: it is of something else
+        return {}
     return page
 
 

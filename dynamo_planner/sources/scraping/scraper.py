@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, get_args
 
 from dynamo_planner.core.snapshot import Role
+from dynamo_planner.engines.prefixed import with_prefix
 from dynamo_planner.engines.vocabulary import Vocabulary, describe_engines
 from dynamo_planner.sources.aggregation.sample import WorkerSample, read_page, select_model
 from dynamo_planner.sources.aggregation.window import WorkerHistory
-from dynamo_planner.sources.fetch import FetchError, fetch_all
+from dynamo_planner.sources.fetch import FetchError, PageText, fetch_all
+from dynamo_planner.sources.scraping.arrived import describe_failure, describe_page, unpacked
 from dynamo_planner.sources.scraping.exposition import parse_page
 from dynamo_planner.sources.scraping.json_page import looks_like_json, parse_json
+from dynamo_planner.sources.scraping.request import DEFAULT_PAGE, PageRequest
 from dynamo_planner.sources.series import Page
 
 ROLES: tuple[Role, ...] = get_args(Role)
 
-DEFAULT_PAGE = "/metrics"
-"""The page that is fetched first from a target whose engine is not known yet."""
+WANTS_MODEL = 400
+"""The status with which a server of several models answers where it is not said which one is meant."""
+
+NOT_GAUGES = ("_bucket", "_sum", "_count", "_total")
+"""How names end whose series count: of a page that was not read whole their sum would be too low."""
 
 
 class ScrapeTarget(NamedTuple):
@@ -47,13 +54,11 @@ class ScrapeLimits:
         timeout_s: seconds for one page.
         window_s: how far back a window reaches, in seconds.
         deadline_s: seconds for all pages; by default twice ``timeout_s``.
-        max_bytes: bytes of one page.
     """
 
     timeout_s: float = 2.0
     window_s: float = 30.0
     deadline_s: float | None = None
-    max_bytes: int = 8 * 2**20
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -68,12 +73,23 @@ class _Pages:
     Args:
         page: the series of all that were read.
         read: the paths of those.
-        failed: for each of the others, why.
+        failed: for each of the others, why; and what of those that were read could not be.
+        arrived: of those that were read and have none of the metrics, what came instead.
     """
 
     page: Page = field(default_factory=dict)
     read: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    arrived: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _ParsedPage:
+    """A page as series; what was too long of it; and what came, where it has none of the metrics."""
+
+    page: Page
+    refused: str = ""
+    arrived: str = ""
 
 
 class Scraper:
@@ -83,19 +99,31 @@ class Scraper:
         among: the vocabularies of the engines that a target may be.
         limits: of one turn.
         model: leaves out series of other models.
+        request: how pages are requested; by default as the engine has them.
 
     Attributes:
         histories: by target. One that is not listed any more is kept while it is in the window.
     """
 
-    def __init__(self, among: Sequence[Vocabulary], limits: ScrapeLimits, model: str | None = None) -> None:
-        self._among = tuple(among)
+    def __init__(
+        self,
+        among: Sequence[Vocabulary],
+        limits: ScrapeLimits,
+        model: str | None = None,
+        request: PageRequest | None = None,
+    ) -> None:
+        self._request = request or PageRequest()
+        self._among = tuple(with_prefix(each, self._request.prefix) for each in among)
         self._limits = limits
         self._model = model
         self._names = frozenset[str]().union(*(each.names() for each in self._among))
         self._own_names = {each.engine: each.own_names() for each in self._among}
+        self._every_own_name = frozenset[str]().union(*self._own_names.values())
+        gauges = "|".join(re.escape(name) for name in sorted(self._names) if not name.endswith(NOT_GAUGES))
+        self._gauge_lines = re.compile(rf"^(?:{gauges})[ \t{{].*\n?".encode(), re.MULTILINE)
         self._for_role = {(each.engine, role): each.for_role(role) for each in self._among for role in ROLES}
         self._engines: dict[ScrapeTarget, Vocabulary] = {}
+        self._by_model: set[ScrapeTarget] = set()
         self._previous_s: float | None = None
         self.histories: dict[ScrapeTarget, WorkerHistory] = {}
 
@@ -142,28 +170,69 @@ class Scraper:
     def _fetch(self, fetched: Mapping[ScrapeTarget, _Pages], deadline_s: float) -> None:
         """Fetch the pages that were not yet tried."""
         urls = {
-            (target, path): target.url + path
+            (target, path): self._request.url(
+                target.url, path, self._model_parameters(target) if target in self._by_model else None
+            )
             for target, pages in fetched.items()
             for path in self._paths_of(target)
             if path not in pages.read and path not in pages.failed
         }
+        if not urls:
+            return
         results = fetch_all(
             urls,
             self._parse,
             timeout_s=self._limits.timeout_s,
             deadline_s=deadline_s,
-            max_bytes=self._limits.max_bytes,
+            max_bytes=self._request.max_bytes,
+            headers=self._request.access.sent_headers(),
+            tls=self._request.access.tls(),
+            shorten=self._shorten,
         )
-        for (target, path), page in results.items():
-            if isinstance(page, FetchError):
-                fetched[target].failed[path] = str(page)
-            else:
-                fetched[target].page |= page
-                fetched[target].read.append(path)
+        for (target, path), found in results.items():
+            pages = fetched[target]
+            if isinstance(found, FetchError):
+                if found.status == WANTS_MODEL and target not in self._by_model and self._model_parameters(target):
+                    self._by_model.add(target)  # and it is asked again
+                else:
+                    pages.failed[path] = describe_failure(found)
+                continue
+            pages.page |= found.page
+            pages.read.append(path)
+            if found.refused:
+                pages.failed[f"{path} in part"] = found.refused
+            if found.arrived:
+                pages.arrived.append(found.arrived)
 
-    def _parse(self, key: tuple[ScrapeTarget, str], text: str) -> Page:
+    def _parse(self, key: tuple[ScrapeTarget, str], text: str) -> _ParsedPage:
         _, path = key
-        return parse_json(text, path, self._names) if looks_like_json(text) else parse_page(text, self._names)
+        content_type, shortened = (text.content_type, text.shortened) if isinstance(text, PageText) else ("", False)
+        text = unpacked(text)
+        refused: set[str] = set()
+        if "\n" not in text and "\\n" in text:
+            raise ValueError(describe_page(text, content_type))
+        if looks_like_json(text):
+            page = parse_json(text, path, self._names, self._request.max_series)
+        else:
+            page = parse_page(text, self._names, self._request.max_series, refused)
+        why = []
+        if shortened:
+            why.append(f"the page is longer than {self._request.max_bytes} bytes (max_bytes): only gauges were read")
+        if refused:
+            most = self._request.max_series
+            why.append(f"there are more than {most} series of {' and of '.join(sorted(refused))} (max_series)")
+        is_known = not page.keys().isdisjoint(self._every_own_name)
+        return _ParsedPage(page, "; ".join(why), "" if is_known else describe_page(text, content_type))
+
+    def _shorten(self, lines: bytes) -> bytes:
+        """The lines of gauges."""
+        return lines if lines[:1] in (b"[", b"{", b'"') else b"".join(self._gauge_lines.findall(lines))
+
+    def _model_parameters(self, target: ScrapeTarget) -> dict[str, str]:
+        """What a server of several models is asked for, by the engines that this one may be."""
+        among = (self._engines[target],) if target in self._engines else self._among
+        wanted = {each.model_parameter: self._model for each in among}
+        return {name: model for name, model in wanted.items() if name is not None and model is not None}
 
     def _paths_of(self, target: ScrapeTarget) -> tuple[str, ...]:
         if target in self._engines:
@@ -179,6 +248,7 @@ class Scraper:
             target: history for target, history in self.histories.items() if history.listed or history.recent(at_s)
         }
         self._engines = {target: engine for target, engine in self._engines.items() if target in current}
+        self._by_model &= current
 
     def _sample(self, target: ScrapeTarget, pages: _Pages, at_s: float) -> WorkerSample:
         """The sample of a target. Raises :class:`ValueError`, with its URL and the cause, where there is none."""
@@ -187,10 +257,12 @@ class Scraper:
         engine = self._detect(pages.page, self._engines.get(target))
         try:
             if engine is None:
-                raise ValueError(f"its page has none of the metrics of {describe_engines(self._among)}")
+                came = "".join(f": {each}" for each in dict.fromkeys(pages.arrived))
+                raise ValueError(f"its page has none of the metrics of {describe_engines(self._among)}{came}")
             vocabulary = self._for_role[engine.engine, target.role]
-            page = select_model(pages.page, vocabulary.model_label, self._model)
-            return read_page(page, vocabulary, at_s, pages.failed)
+            page, others = select_model(pages.page, vocabulary.model_label, self._model)
+            failed = {**pages.failed, "model": others} if others else pages.failed
+            return read_page(page, vocabulary, at_s, failed)
         except ValueError as error:
             raise ValueError("; ".join((f"{target.url}: {error}", *pages.failed.values()))) from None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from typing import Unpack
 
 from dynamo_planner.core.metrics import Traffic
 from dynamo_planner.core.snapshot import Observation, Role
@@ -13,6 +14,7 @@ from dynamo_planner.sources.aggregation.pools import WorkerNotes, notes_of, pool
 from dynamo_planner.sources.aggregation.traffic import service_traffic
 from dynamo_planner.sources.aggregation.window import WorkerHistory
 from dynamo_planner.sources.fetch import checked_url
+from dynamo_planner.sources.scraping.request import PageRequest, RequestOptions
 from dynamo_planner.sources.scraping.scraper import ScrapeLimits, Scraper, ScrapeTarget
 from dynamo_planner.sources.source import Source, SourceError
 
@@ -41,10 +43,11 @@ class ScrapeSource:
         timeout_s: seconds for one page.
         window_s: seconds over which rates and means are.
         deadline_s: seconds for a turn; by default twice ``timeout_s``.
-        max_bytes: bytes of one page.
         model: the model this is about, where workers serve several.
         frontend: another source, whose traffic is what clients saw (:class:`FrontendSource`); what it does not know is
             taken from the workers.
+        **request: ``access``, ``path``, ``scheme``, ``prefix``, ``max_bytes``, ``max_series`` (see
+            :class:`~dynamo_planner.sources.scraping.request.PageRequest`).
     """
 
     def __init__(
@@ -56,14 +59,14 @@ class ScrapeSource:
         timeout_s: float = 2.0,
         window_s: float = 30.0,
         deadline_s: float | None = None,
-        max_bytes: int = 8 * 2**20,
         model: str | None = None,
         frontend: Source | None = None,
+        **request: Unpack[RequestOptions],
     ) -> None:
         self._roles = dict(roles)
-        limits = ScrapeLimits(timeout_s=timeout_s, window_s=window_s, deadline_s=deadline_s, max_bytes=max_bytes)
+        limits = ScrapeLimits(timeout_s=timeout_s, window_s=window_s, deadline_s=deadline_s)
         among = tuple(worker_vocabularies().values()) if vocabulary is None else (vocabulary,)
-        self._scraper = Scraper(among, limits, model)
+        self._scraper = Scraper(among, limits, model, PageRequest.of(request))
         self._endpoints = endpoints if callable(endpoints) else self._checked(endpoints)
         self._frontend = frontend
         self._observing = threading.Lock()

@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 
 from dynamo_planner.engines.vllm import VLLM
 from dynamo_planner.sources import SourceError
-from dynamo_planner.sources.prometheus.access import Access, BasicAuth
+from dynamo_planner.sources.access import Access, BasicAuth, QueryAccess
 from dynamo_planner.sources.prometheus.api import PrometheusApi, QueryError
 from dynamo_planner.sources.prometheus.source import PrometheusSource
 from tests.support.laws import examples
@@ -156,7 +156,7 @@ def test_a_redirect_is_not_followed(fake: Fake, tmp_path: Path) -> None:
 )
 def test_access_that_does_not_hold_together_is_refused(settings: dict[str, Any], problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
-        Access.model_validate(settings)
+        QueryAccess.model_validate(settings)
 
 
 @pytest.mark.parametrize(

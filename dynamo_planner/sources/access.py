@@ -36,8 +36,9 @@ class Access(Frozen):
         bearer_token_file: the file with a bearer token.
         basic_auth: a user name and password instead.
         ca_file: the certificates to trust instead of the system's.
-        parameters: sent with each query, as some proxies want it (``{"namespace": "llm"}``, ``{"dedup": "true"}``).
-        headers: sent with each query (``{"X-Scope-OrgID": "1"}``).
+        parameters: of the URL of each request, as some servers and proxies want it (``{"namespace": "llm"}``,
+            ``{"model": "qwen"}``).
+        headers: sent with each request (``{"X-Scope-OrgID": "1"}``).
     """
 
     bearer_token_file: Path | None = None
@@ -50,9 +51,6 @@ class Access(Frozen):
     def _holds_together(self) -> Self:
         if self.bearer_token_file and self.basic_auth:
             raise ValueError("bearer_token_file and basic_auth: there can be only one of them")
-        clash = sorted(IN_EVERY_QUERY & self.parameters.keys())
-        if clash:
-            raise ValueError(f"parameters: {clash[0]!r} is part of every query already")
         for name, value in self.headers.items():
             if not (_is_plain(name) and _is_plain(value.replace(" ", ""))):
                 raise ValueError(f"headers: {name!r} or its value is not plain text")
@@ -78,6 +76,17 @@ class Access(Frozen):
             return ssl.create_default_context(cafile=self.ca_file)
         except (OSError, ssl.SSLError) as error:
             raise SourceError(f"ca_file {self.ca_file} cannot be read: {error}") from error
+
+
+class QueryAccess(Access):
+    """Access to a Prometheus server, whose queries have parameters of their own."""
+
+    @model_validator(mode="after")
+    def _parameters_are_not_of_queries(self) -> Self:
+        clash = sorted(IN_EVERY_QUERY & self.parameters.keys())
+        if clash:
+            raise ValueError(f"parameters: {clash[0]!r} is part of every query already")
+        return self
 
 
 def _is_plain(text: str) -> bool:

@@ -1,0 +1,36 @@
+"""An engine's vocabulary whose names begin with a prefix that a user's setup adds.
+
+>>> from dynamo_planner.engines.vllm import VLLM
+>>> with_prefix(VLLM, "ray_").quantities["running"][0].names
+('ray_vllm:num_requests_running',)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dynamo_planner.engines.vocabulary import Vocabulary
+
+NAMES = frozenset({"names", "plus", "minus", "numbered", "known_by"})
+"""The fields that hold names of metrics."""
+
+
+def with_prefix(vocabulary: Vocabulary, prefix: str) -> Vocabulary:
+    """The vocabulary with ``prefix`` before the names of all metrics; what is in JSON has the names that it had.
+
+    The start time of the process is looked for under its own name as well.
+    """
+    if not prefix:
+        return vocabulary
+    data = _prefixed(vocabulary.model_dump(), prefix)
+    started_at = (*vocabulary.started_at, *(prefix + name for name in vocabulary.started_at))
+    return Vocabulary.model_validate({**data, "started_at": started_at})
+
+
+def _prefixed(data: Any, prefix: str, *, is_name: bool = False) -> Any:
+    if isinstance(data, Mapping):
+        return {field: _prefixed(value, prefix, is_name=field in NAMES) for field, value in data.items()}
+    if isinstance(data, list | tuple):
+        return tuple(_prefixed(value, prefix, is_name=is_name) for value in data)
+    return prefix + data if is_name and isinstance(data, str) and not data.startswith("/") else data
