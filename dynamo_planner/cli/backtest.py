@@ -36,7 +36,7 @@ def backtest(
     profile: Annotated[str, typer.Option("--profile", "-r", help="A profile: its path, or the name of a bundled one.")],
     trace: Annotated[
         Path | None,
-        typer.Option("--trace", "-t", help="Requests: .npz, or as Azure, Mooncake, BurstGPT publish."),
+        typer.Option("--trace", "-t", help="Requests: .npz, or as Azure, Mooncake, Qwen-Bailian, BurstGPT publish."),
     ] = None,
     history: Annotated[
         Path | None, typer.Option(help="Instead of a trace: recorded snapshots or a decision log, as JSON lines.")

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from dynamo_planner.workloads.formats.base import MAX_TOKENS, TraceError, TraceFormat
+from dynamo_planner.workloads.formats.base import MAX_TOKENS, UNIX_S, TraceError, TraceFormat
 from dynamo_planner.workloads.formats.registry import TRACE_FORMATS, read_columns
+from dynamo_planner.workloads.formats.text import PACKED_SUFFIXES
 
 __all__ = ["Trace", "TraceError", "TraceStats"]
 
@@ -89,6 +90,11 @@ class Trace:
             LOG.info("%s: left out %d requests without tokens", self.name, len(arrival) - len(served))
         order = served[np.argsort(arrival[served], kind="stable")]
         _set(self, "arrival_s", arrival[order])
+        if self.arrival_s[0] >= UNIX_S[0]:
+            raise TraceError(
+                f"arrival_s must count from the start of the trace, and {self.arrival_s[0]:.0f} s looks like Unix "
+                "time: subtract the earliest"
+            )
         for name, column in lengths.items():
             _set(self, name, column[order])
         if self.prefix_hit is not None:
@@ -99,11 +105,13 @@ class Trace:
 
     @classmethod
     def load(cls, path: str | Path, name: str | None = None, *, trace_format: TraceFormat | str | None = None) -> Trace:
-        """Read a trace file: ``.npz``, as published for Azure, Mooncake and BurstGPT, or in a format of one's own.
+        """Read a trace file: ``.npz``, as published for Azure, Mooncake, Qwen-Bailian and BurstGPT, or of one's own.
 
         ``.npz``: ``arrival_s`` (or, where there is one, ``arrival_s_spread``), ``isl``, ``osl``, and if they are there
-        ``prefix_hit`` and ``duration_s``. Azure: time counts from the first row. Mooncake: its stamps come in batches
-        of 3 s, and are spread evenly over them; ``prefix_hit`` is worked out from ``hash_ids``.
+        ``prefix_hit`` and ``duration_s``. In every other format time counts from the earliest request, so that a cut
+        out of the middle, or Unix time, starts at 0; in ``.npz`` only Unix time does. Mooncake: its stamps come in
+        batches of 3 s, and are spread evenly over them. JSON lines: ``prefix_hit`` is worked out from ``hash_ids``.
+        Files may be packed with gzip or, with the extra ``zstd``, Zstandard.
 
         Args:
             path: the file.
@@ -111,7 +119,8 @@ class Trace:
             trace_format: the format, or its name in
                 :data:`~dynamo_planner.workloads.formats.registry.TRACE_FORMATS`; recognised by the content by default.
 
-        Raises :class:`TraceError`, with file, line and content, for what cannot be read.
+        Raises :class:`TraceError`, with file, line and content, for what cannot be read, and with the formats to choose
+        from where a file could be of several.
         """
         path = Path(path)
         form = TRACE_FORMATS.find(trace_format) if isinstance(trace_format, str) else trace_format
@@ -120,7 +129,7 @@ class Trace:
             raise TraceError(f"{path}: there is no request in it")
         try:
             return cls(
-                columns.arrival_s, columns.isl, columns.osl, columns.prefix_hit, name or path.stem, columns.duration_s
+                columns.arrival_s, columns.isl, columns.osl, columns.prefix_hit, name or _stem(path), columns.duration_s
             )
         except TraceError as error:
             raise TraceError(f"{path}: {error}") from None
@@ -205,6 +214,10 @@ class Trace:
     def _choose(self, rows: np.ndarray, arrival_s: np.ndarray, duration_s: float) -> Trace:
         hits = None if self.prefix_hit is None else self.prefix_hit[rows]
         return Trace(arrival_s, self.isl[rows], self.osl[rows], hits, self.name, duration_s)
+
+
+def _stem(path: Path) -> str:
+    return Path(path.stem).stem if path.suffix in PACKED_SUFFIXES else path.stem
 
 
 def _reflect(arrival_s: np.ndarray, duration_s: float) -> np.ndarray:

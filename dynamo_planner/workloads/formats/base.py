@@ -1,28 +1,30 @@
-"""What the formats of trace files have in common.
-
-Text is read line by line, so that memory is bounded by the numbers that are kept.
-"""
+"""What the formats of trace files have in common."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
 from array import array
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 MAX_TOKENS = 2**31 - 1
 """The longest prompt or output, in tokens."""
 
-MAX_LINE = 1 << 20
-"""The longest line of a text file, in characters."""
-
 
 class TraceError(ValueError):
     """A trace could not be read or made; the message names the file and the line, and what is allowed."""
+
+
+TimeUnit = Literal["s", "ms", "us", "ns"]
+"""The unit of a format's times."""
+
+PER_SECOND: dict[TimeUnit, float] = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
+
+UNIX_S = (1e9, 4e9)
+"""Unix times from 2001 to 2096, in seconds: what a stamp in this range, in any unit, is taken for."""
 
 
 class Columns(NamedTuple):
@@ -58,58 +60,54 @@ class TraceFormat(ABC):
         """Read a file. Raises :class:`TraceError` for one that is damaged."""
 
 
-class TextLines(Iterator[str]):
-    """The lines of a text file, at most :data:`MAX_LINE` long, with the place of the one that was read last."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file = path.open(encoding="utf-8-sig", errors="replace", newline="")
-        self.number = 0
-        self.text = ""
-
-    def __next__(self) -> str:
-        self.text = self._file.readline(MAX_LINE)
-        if not self.text:
-            raise StopIteration
-        self.number += 1
-        if len(self.text) == MAX_LINE:
-            raise self.error(f"the line is longer than {MAX_LINE} characters")
-        return self.text
-
-    def __enter__(self) -> TextLines:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def error(self, problem: str) -> TraceError:
-        """An error about the line that was read last."""
-        content = self.text.rstrip("\r\n")
-        shown = content if len(content) <= 200 else f"{content[:200]}..."
-        return TraceError(f"{self._path}, line {self.number}: {problem}: {shown!r}")
-
-
 class RequestRows:
-    """Arrivals and lengths, collected row by row."""
+    """Arrivals and lengths, collected row by row.
 
-    def __init__(self) -> None:
-        self.arrival_s = array("d")
-        self.isl = array("q")
-        self.osl = array("q")
+    Args:
+        unit: of the times.
+    """
 
-    def add(self, arrival_s: float, isl: int, osl: int) -> None:
+    def __init__(self, unit: TimeUnit) -> None:
+        self._unit = unit
+        self._time = array("d")
+        self._isl = array("q")
+        self._osl = array("q")
+
+    def add(self, time: float, isl: int, osl: int) -> None:
         """Add a request. Raises ``ValueError`` for a time that is not finite or lengths out of range."""
-        if not math.isfinite(arrival_s):
-            raise ValueError(f"the time must be a finite number, got {arrival_s}")
+        if not math.isfinite(time):
+            raise ValueError(f"the time must be a finite number, got {time}")
         if not (0 <= isl <= MAX_TOKENS and 0 <= osl <= MAX_TOKENS):
             raise ValueError(f"lengths must be from 0 to {MAX_TOKENS} tokens, got {isl} and {osl}")
-        self.arrival_s.append(arrival_s)
-        self.isl.append(isl)
-        self.osl.append(osl)
+        self._time.append(time)
+        self._isl.append(isl)
+        self._osl.append(osl)
 
-    def columns(self, prefix_hit: array[int] | None = None) -> Columns:
-        """All requests, with times from the earliest one on where that is below 0."""
+    def columns(self, path: Path, prefix_hit: array[int] | None = None) -> Columns:
+        """All requests, with times from the earliest one on.
+
+        Raises :class:`TraceError` where the times are Unix times of another unit.
+        """
         hits = None if prefix_hit is None else np.array(prefix_hit)
-        arrival = np.array(self.arrival_s)
-        earliest = arrival.min(initial=0.0)
-        return Columns(arrival - earliest, np.array(self.isl), np.array(self.osl), hits)
+        time = np.array(self._time)
+        if len(time):
+            refuse_other_unit(path, float(time.min()), self._unit)
+            time = (time - time.min()) / PER_SECOND[self._unit]
+        return Columns(time, np.array(self._isl), np.array(self._osl), hits)
+
+
+def refuse_other_unit(path: Path, earliest: float, unit: TimeUnit) -> None:
+    """Raise :class:`TraceError` where a time is not a Unix time in its unit, but one in another.
+
+    >>> refuse_other_unit(Path("mine.csv"), 1_760_000_000_000, "s")
+    Traceback (most recent call last):
+    ...
+    dynamo_planner.workloads.formats.base.TraceError: mine.csv: its times are in s in this format, and 1.76e+12 looks \
+like Unix time in ms; name a format with that unit (trace_format)
+    """
+    for other, per_second in PER_SECOND.items():
+        if other != unit and UNIX_S[0] * per_second <= earliest < UNIX_S[1] * per_second:
+            raise TraceError(
+                f"{path}: its times are in {unit} in this format, and {earliest:g} looks like Unix time in {other}; "
+                "name a format with that unit (trace_format)"
+            )

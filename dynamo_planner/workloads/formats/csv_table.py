@@ -17,7 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from dynamo_planner.workloads.formats.base import Columns, RequestRows, TextLines, TraceError, TraceFormat
+from dynamo_planner.workloads.formats.base import Columns, RequestRows, TimeUnit, TraceError, TraceFormat
+from dynamo_planner.workloads.formats.text import TextLines
 
 
 @dataclass(frozen=True)
@@ -29,15 +30,15 @@ class CsvTable(TraceFormat):
         arrival: the column with the time of arrival; upper and lower case are the same in the names of columns.
         isl: the column with the prompt tokens.
         osl: the column with the output tokens.
-        time: ``seconds`` (by default), or ``iso`` for dates and times of ISO 8601, which are UTC where they have no
-            zone, and count from the first row.
+        time: the unit of the times, ``s`` by default, or ``iso`` for dates and times of ISO 8601, which are UTC where
+            they have no zone. Times count from the earliest one.
     """
 
     description: str
     arrival: str
     isl: str
     osl: str
-    time: Literal["seconds", "iso"] = "seconds"
+    time: TimeUnit | Literal["iso"] = "s"
 
     def recognises(self, start: bytes) -> bool:
         header = start.decode("utf-8-sig", errors="replace").splitlines()[:1]
@@ -47,7 +48,7 @@ class CsvTable(TraceFormat):
             return False
 
     def read(self, path: Path) -> Columns:
-        rows = RequestRows()
+        rows = RequestRows("s" if self.time == "iso" else self.time)
         with TextLines(path) as lines:
             reader = csv.reader(lines)
             try:
@@ -56,17 +57,17 @@ class CsvTable(TraceFormat):
                 if places is None:
                     raise TraceError(f"{path}: not {self.description}; its columns are {header[:8]!r:.200}")
                 at, isl, osl = places
-                seconds: Callable[[str], float] = float if self.time == "seconds" else _SinceTheFirst()
+                time: Callable[[str], float] = _SinceTheFirst() if self.time == "iso" else float
                 for fields in reader:
                     if fields:
-                        rows.add(seconds(fields[at]), int(fields[isl]), int(fields[osl]))
+                        rows.add(time(fields[at]), int(fields[isl]), int(fields[osl]))
             except TraceError:
                 raise
             except IndexError as error:
                 raise lines.error("too few fields") from error
             except (ValueError, OverflowError, csv.Error) as error:
                 raise lines.error(str(error)) from error
-        return rows.columns()
+        return rows.columns(path)
 
     def _places(self, header: list[str]) -> tuple[int, int, int] | None:
         """Where the three columns stand; ``None`` where one is missing."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dynamo_planner.workloads.formats.base import Columns, TraceError, TraceFormat
+from dynamo_planner.workloads.formats.base import UNIX_S, Columns, TraceError, TraceFormat, refuse_other_unit
 
 MAX_NPZ_BYTES = 4 << 30
 """The largest file that is read, in bytes when unpacked."""
@@ -39,13 +39,25 @@ class Npz(TraceFormat):
         duration = arrays.get("duration_s", np.array(0.0))
         if duration.shape != () or duration.dtype.kind not in "iuf":
             raise TraceError(f"{path}: duration_s must be a single number, got {duration!r:.100}")
-        arrival = arrays.get("arrival_s_spread", arrays["arrival_s"])
+        arrival = _from_start(path, arrays.get("arrival_s_spread", arrays["arrival_s"]))
         return Columns(arrival, arrays["isl"], arrays["osl"], arrays.get("prefix_hit"), float(duration))
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
     with np.load(path, allow_pickle=False) as file:
         return {name: np.asarray(file[name]) for name in file.files}
+
+
+def _from_start(path: Path, arrival_s: np.ndarray) -> np.ndarray:
+    """Times from the start of the trace: Unix times count from the earliest one."""
+    if arrival_s.ndim != 1 or arrival_s.dtype.kind not in "iuf" or not len(arrival_s):
+        return arrival_s
+    earliest = arrival_s.min()
+    refuse_other_unit(path, float(earliest), "s")
+    if not UNIX_S[0] <= earliest < UNIX_S[1]:
+        return arrival_s
+    since: np.ndarray = arrival_s - earliest
+    return since
 
 
 NPZ = Npz()

@@ -67,15 +67,16 @@ def test_mooncake_batches_are_spread_and_prefixes_found(tmp_path: Path) -> None:
 
 
 def test_mooncake_without_hashes_has_no_prefix_hits(tmp_path: Path) -> None:
-    trace = Trace.load(written(tmp_path, '{"timestamp": 27, "input_length": 1, "output_length": 2}'))
-    assert (trace.arrival_s.tolist(), trace.prefix_hit) == ([0.027], None)
+    rows = [{"timestamp": at, "input_length": 1, "output_length": 2} for at in (27, 50)]
+    trace = Trace.load(written(tmp_path, "\n".join(map(json.dumps, rows))))
+    assert (trace.arrival_s.tolist(), trace.prefix_hit) == (pytest.approx([0.0, 0.023]), None)
 
 
 def test_burstgpt_failures_are_left_out_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     rows = "5,,1.5,ChatGPT,472,18,490,Conversation log\n45.5,,0,ChatGPT,1087,0,1087,API log\n"
     trace = Trace.load(written(tmp_path, BURSTGPT + rows))
-    assert (trace.arrival_s.tolist(), trace.isl.tolist(), trace.osl.tolist()) == ([5.0], [472], [18])
+    assert (trace.arrival_s.tolist(), trace.isl.tolist(), trace.osl.tolist()) == ([0.0], [472], [18])
     assert "left out 1 requests without tokens" in caplog.text
 
 
@@ -102,7 +103,7 @@ def test_a_format_of_ones_own_is_a_column_map(tmp_path: Path) -> None:
     with pytest.raises(TraceError, match=r"not a trace format that is known: .* It begins with 'answer, prompt"):
         Trace.load(path)
     trace = Trace.load(path, trace_format=MINE)
-    assert (trace.arrival_s.tolist(), trace.isl.tolist(), trace.osl.tolist()) == ([0.5, 2.0], [100, 200], [5, 7])
+    assert (trace.arrival_s.tolist(), trace.isl.tolist(), trace.osl.tolist()) == ([0.0, 1.5], [100, 200], [5, 7])
 
 
 def test_a_format_is_found_by_its_name_and_one_of_another_package_where_that_is_allowed(tmp_path: Path) -> None:
@@ -111,7 +112,8 @@ def test_a_format_is_found_by_its_name_and_one_of_another_package_where_that_is_
     with pytest.raises(TraceError, match=r"not a BurstGPT CSV .*; its columns are \['TIMESTAMP'"):
         Trace.load(path, trace_format="burstgpt")
     with pytest.raises(
-        KindError, match="'parquet' is no kind of trace format; allowed: npz, azure, mooncake, burstgpt"
+        KindError,
+        match="'parquet' is no kind of trace format; allowed: npz, azure, mooncake, bailian, json_seconds, burstgpt",
     ):
         Trace.load(path, trace_format="parquet")
     mine = f"{__name__}:MINE"
