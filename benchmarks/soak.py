@@ -34,8 +34,8 @@ import numpy as np
 import psutil
 from aiohttp import web
 
-from dynamo_planner.demo.fit import Fit, fit
-from dynamo_planner.demo.load import LoadClient, Request
+from dynamo_planner.demo.fit import EngineFit, fit
+from dynamo_planner.demo.load import LoadClient, TraceRequest
 from dynamo_planner.demo.record import Recording
 from dynamo_planner.demo.router import Router
 from dynamo_planner.demo.stage import AGGREGATED, circus_pools, load_policy
@@ -93,7 +93,7 @@ def url_of(worker: WorkerRecord) -> str:
     return f"http://127.0.0.1:{worker.port}"
 
 
-def plan(directory: str, namespace: str, fitted: Fit) -> None:
+def plan(directory: str, namespace: str, fitted: EngineFit) -> None:
     """The planner's process."""
     logging.basicConfig(level=logging.ERROR)
     pools = {
@@ -216,14 +216,14 @@ def _lower_quartile(values: Iterable[float]) -> float:
     return float(np.quantile(list(values), 0.25))
 
 
-def requests(seed: int) -> list[Request]:
+def requests(seed: int) -> list[TraceRequest]:
     """A lull, a burst and a lull, small enough for a part of one core."""
     trace = burst_and_lull(LULL_PER_S, BURST_PER_S, seed, CYCLE_S, LENGTH_SCALE)
     rows = zip(trace.arrival_s, trace.isl, trace.osl, strict=True)
-    return [Request(float(due_s), int(isl), int(osl)) for due_s, isl, osl in rows]
+    return [TraceRequest(float(due_s), int(isl), int(osl)) for due_s, isl, osl in rows]
 
 
-async def drive(soak: Soak, fitted: Fit, url: str, router: Connection, minutes: float) -> None:
+async def drive(soak: Soak, fitted: EngineFit, url: str, router: Connection, minutes: float) -> None:
     """Replay the load again and again, and watch meanwhile."""
     began_s = time.monotonic()
     ends_s = began_s + 60 * minutes

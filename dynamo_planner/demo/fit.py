@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dynamo_planner.core.snapshot import Sla
-from dynamo_planner.demo.load import Request
+from dynamo_planner.demo.load import TraceRequest
 from dynamo_planner.simulator.engine.engine import EngineLimits
 from dynamo_planner.simulator.engine.step_time import LinearTiming
 
@@ -47,18 +47,18 @@ SLA_SCALE = 3.0
 
 
 @dataclass(frozen=True)
-class Fit:
+class EngineFit:
     """The engine of each worker, the requests as they are sent (``cut`` of them shorter than in the trace), and what
     can be asked of such engines."""
 
     timing: LinearTiming
     limits: EngineLimits
-    requests: tuple[Request, ...]
+    requests: tuple[TraceRequest, ...]
     cut: int
     sla: Sla
 
 
-def fit(requests: Sequence[Request], *, disaggregated: bool) -> Fit:
+def fit(requests: Sequence[TraceRequest], *, disaggregated: bool) -> EngineFit:
     """The engines that fit these requests."""
     due_s = np.array([request.due_s for request in requests])
     isl = np.array([request.isl for request in requests])
@@ -78,10 +78,10 @@ def fit(requests: Sequence[Request], *, disaggregated: bool) -> Fit:
         kv_ms_per_token=step_ms * (1 - 1 / FULL_CACHE) / kv_tokens,
     )
     sent = tuple(
-        Request(request.due_s, int(prompt), int(output))
+        TraceRequest(request.due_s, int(prompt), int(output))
         for request, prompt, output in zip(requests, isl, osl, strict=True)
     )
-    return Fit(
+    return EngineFit(
         timing=timing,
         limits=EngineLimits(max_num_batched_tokens=TOKENS_PER_STEP, kv_tokens=kv_tokens),
         requests=sent,

@@ -23,8 +23,8 @@ import numpy as np
 
 from dynamo_planner.core.snapshot import Sla
 from dynamo_planner.demo.fit import LONGEST_DECODE_S, PREFILL_SHARE, SLA_SCALE, peak_per_s, rounded_up
-from dynamo_planner.demo.load import Request
-from dynamo_planner.demo.stage import AGGREGATED, Stage, pool
+from dynamo_planner.demo.load import TraceRequest
+from dynamo_planner.demo.stage import AGGREGATED, DemoStage, pool
 from dynamo_planner.executors import ExecutorError
 from dynamo_planner.executors.circus.ports import free_port
 from dynamo_planner.mock_workers.llamacpp import LlamaOptions
@@ -53,7 +53,7 @@ class Speed:
 
 
 @contextmanager
-def llamacpp_stage(requests: Sequence[Request], max_workers: int) -> Iterator[Stage]:
+def llamacpp_stage(requests: Sequence[TraceRequest], max_workers: int) -> Iterator[DemoStage]:
     """llama.cpp workers, and the requests scaled so that they need a few of them at their peak.
 
     Raises :class:`ExecutorError` where such a worker does not start.
@@ -65,7 +65,7 @@ def llamacpp_stage(requests: Sequence[Request], max_workers: int) -> Iterator[St
         sent, cut = scaled(requests, speed)
         longest = max(request.isl + request.osl for request in sent)
         options = LlamaOptions(port=0, model=str(model), slots=SLOTS, context_tokens=SLOTS * (longest + 1))
-        yield Stage(
+        yield DemoStage(
             pools={name: pool(options.command(), role, max_workers, STARTUP_S) for name, role in AGGREGATED.items()},
             requests=sent,
             cut=cut,
@@ -122,7 +122,7 @@ def _answer(port: int, method: str, path: str, body: str | None = None) -> http.
     return connection.getresponse()
 
 
-def scaled(requests: Sequence[Request], speed: Speed) -> tuple[tuple[Request, ...], int]:
+def scaled(requests: Sequence[TraceRequest], speed: Speed) -> tuple[tuple[TraceRequest, ...], int]:
     """The requests with lengths that suit workers of this speed, and how many were cut, which would take too long."""
     due_s = np.array([request.due_s for request in requests])
     isl = np.array([request.isl for request in requests])
@@ -132,14 +132,14 @@ def scaled(requests: Sequence[Request], speed: Speed) -> tuple[tuple[Request, ..
     longest_isl = LONGEST_DECODE_S * PREFILL_SHARE * speed.prompt_per_s
     longest_osl = LONGEST_DECODE_S * speed.tokens_per_s / SLOTS
     sent = tuple(
-        Request(request.due_s, int(max(1, min(longest_isl, prompt))), int(max(1, min(longest_osl, output))))
+        TraceRequest(request.due_s, int(max(1, min(longest_isl, prompt))), int(max(1, min(longest_osl, output))))
         for request, prompt, output in zip(requests, isl * prompts, osl * tokens, strict=True)
     )
     cut = int(((isl * prompts > longest_isl) | (osl * tokens > longest_osl)).sum())
     return sent, cut
 
 
-def _sla(requests: Sequence[Request], speed: Speed) -> Sla:
+def _sla(requests: Sequence[TraceRequest], speed: Speed) -> Sla:
     """Targets several times what a request with a long prompt sees on a worker whose slots are all busy."""
     token_ms = 1000 * SLOTS / speed.tokens_per_s
     prompt_ms = 1000 * float(np.percentile([request.isl for request in requests], 95)) / speed.prompt_per_s

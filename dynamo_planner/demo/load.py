@@ -27,7 +27,7 @@ TAIL_BYTES = 2000
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class TraceRequest:
     """A request of a trace: when it is due, in seconds since the replay began, and its prompt and output in tokens."""
 
     due_s: float
@@ -47,7 +47,7 @@ class LoadClient:
         """Seconds since the replay began."""
         return asyncio.get_running_loop().time() - self.began_s
 
-    async def replay(self, requests: Sequence[Request]) -> None:
+    async def replay(self, requests: Sequence[TraceRequest]) -> None:
         """Send the requests, each when it is due, and record each answer. Returns when the last answer is in."""
         unlimited = ClientTimeout(total=None, sock_read=None)
         session = ClientSession(connector=TCPConnector(limit=0), timeout=unlimited)
@@ -56,7 +56,7 @@ class LoadClient:
                 await asyncio.sleep(request.due_s - self.now_s())
                 group.create_task(self._send(session, request))
 
-    async def _send(self, session: ClientSession, request: Request) -> None:
+    async def _send(self, session: ClientSession, request: TraceRequest) -> None:
         body = {
             "model": MODEL,
             "prompt": prompt(request),
@@ -91,10 +91,10 @@ class LoadClient:
         )
 
 
-def prompt(request: Request) -> list[int]:
+def prompt(request: TraceRequest) -> list[int]:
     """The prompt of a request as token ids. It begins like no other, or an engine's prefix cache would know it.
 
-    >>> prompt(Request(due_s=1.5, isl=4, osl=10))
+    >>> prompt(TraceRequest(due_s=1.5, isl=4, osl=10))
     [144, 68, 152, 144]
     """
     return random.Random(request.due_s).choices(TOKENS, k=request.isl)  # noqa: S311 - no secret

@@ -19,14 +19,14 @@ from rich.console import Console
 
 from dynamo_planner.core.policy import Policy
 from dynamo_planner.core.snapshot import Sla
-from dynamo_planner.demo.load import LoadClient, Request
+from dynamo_planner.demo.load import LoadClient, TraceRequest
 from dynamo_planner.demo.picture import draw
 from dynamo_planner.demo.record import Recording
 from dynamo_planner.demo.router import Router
 from dynamo_planner.demo.scenario import Scenario
 from dynamo_planner.demo.screen import Screen, screen_for
 from dynamo_planner.demo.simulated import simulated_stage
-from dynamo_planner.demo.stage import POLICIES, Stage
+from dynamo_planner.demo.stage import POLICIES, DemoStage
 from dynamo_planner.demo.summary import Summary, summarize, summary_text
 from dynamo_planner.demo.watch import Watch
 from dynamo_planner.executors import ExecutorError
@@ -96,13 +96,13 @@ def run_demo(options: DemoOptions, console: Console) -> int:
             return asyncio.run(_run(demo, options, console))
 
 
-def _simulated(options: DemoOptions) -> AbstractContextManager[Stage]:
+def _simulated(options: DemoOptions) -> AbstractContextManager[DemoStage]:
     return nullcontext(
         simulated_stage(options.scenario.requests, options.max_workers, disaggregated=options.disaggregated)
     )
 
 
-def _llamacpp(options: DemoOptions) -> AbstractContextManager[Stage]:
+def _llamacpp(options: DemoOptions) -> AbstractContextManager[DemoStage]:
     from dynamo_planner.demo.llamacpp import llamacpp_stage  # noqa: PLC0415 - an extra that the others do not need
 
     return llamacpp_stage(options.scenario.requests, options.max_workers)
@@ -112,7 +112,7 @@ STAGES = {"simulated": _simulated, "llama.cpp": _llamacpp}
 """The engines that a demo can run, by name."""
 
 
-def _introduction(options: DemoOptions, stage: Stage, sla: Sla) -> str:
+def _introduction(options: DemoOptions, stage: DemoStage, sla: Sla) -> str:
     cut = f"           {stage.cut} requests that are too long for such engines are cut\n" if stage.cut else ""
     return (
         f"replaying  {options.scenario.title}: {len(stage.requests)} requests, then silence until workers are gone\n"
@@ -184,7 +184,7 @@ class Demo:
     """
 
     recording: Recording
-    requests: tuple[Request, ...]
+    requests: tuple[TraceRequest, ...]
     length_s: float
     pools: Mapping[str, CircusPool]
     policy: Policy

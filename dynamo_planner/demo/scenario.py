@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from dynamo_planner.demo.fit import PEAK_WINDOW_S, busiest_s, peak_per_s
-from dynamo_planner.demo.load import Request
+from dynamo_planner.demo.load import TraceRequest
 from dynamo_planner.workloads.generators import burst_and_lull
 from dynamo_planner.workloads.trace import Trace, TraceError
 
@@ -37,7 +37,7 @@ class Scenario:
     """Requests to send within ``length_s``, and in words what they are."""
 
     title: str
-    requests: tuple[Request, ...]
+    requests: tuple[TraceRequest, ...]
     length_s: float
 
 
@@ -83,5 +83,5 @@ def _telling_s(whole: Trace, speed: float) -> float:
 
 def _scenario(title: str, trace: Trace) -> Scenario:
     rows = zip(trace.arrival_s, trace.isl, trace.osl, strict=True)
-    requests = tuple(Request(float(due_s), int(isl), int(osl)) for due_s, isl, osl in rows)
+    requests = tuple(TraceRequest(float(due_s), int(isl), int(osl)) for due_s, isl, osl in rows)
     return Scenario(title, requests, trace.duration_s)

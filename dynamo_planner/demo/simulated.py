@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dynamo_planner.demo.fit import PEAK_WORKERS, Fit, fit
-from dynamo_planner.demo.load import MODEL, Request
-from dynamo_planner.demo.stage import AGGREGATED, DISAGGREGATED, Stage, pool
+from dynamo_planner.demo.fit import PEAK_WORKERS, EngineFit, fit
+from dynamo_planner.demo.load import MODEL, TraceRequest
+from dynamo_planner.demo.stage import AGGREGATED, DISAGGREGATED, DemoStage, pool
 from dynamo_planner.mock_workers.main import WorkerOptions
 from dynamo_planner.profiles import Profile
 from dynamo_planner.profiles.points import DecodePoints, MixedPoints, PrefillPoints
@@ -17,7 +17,7 @@ STARTUP_S = 1.0
 """How long a simulated engine takes to be ready, beside the start of its process."""
 
 
-def simulated_stage(requests: Sequence[Request], max_workers: int, *, disaggregated: bool) -> Stage:
+def simulated_stage(requests: Sequence[TraceRequest], max_workers: int, *, disaggregated: bool) -> DemoStage:
     """Simulated workers such that these requests need a few of them at their peak."""
     fitted = fit(requests, disaggregated=disaggregated)
     pools = {}
@@ -27,7 +27,7 @@ def simulated_stage(requests: Sequence[Request], max_workers: int, *, disaggrega
         )
         pools[name] = pool(options.command(), role, max_workers, startup_s=3 * STARTUP_S)
     timing = fitted.timing
-    return Stage(
+    return DemoStage(
         pools=pools,
         requests=fitted.requests,
         cut=fitted.cut,
@@ -42,7 +42,7 @@ def simulated_stage(requests: Sequence[Request], max_workers: int, *, disaggrega
     )
 
 
-def profile_of(fitted: Fit) -> Profile:
+def profile_of(fitted: EngineFit) -> Profile:
     """What a profiler would measure of these engines, at points that the requests come near."""
     timing, limits = fitted.timing, fitted.limits
     longest = max(request.isl + request.osl for request in fitted.requests)

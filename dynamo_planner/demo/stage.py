@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dynamo_planner.core.policy import Policy
 from dynamo_planner.core.snapshot import PoolSpec, Role, Sla
-from dynamo_planner.demo.load import Request
+from dynamo_planner.demo.load import TraceRequest
 from dynamo_planner.executors.circus import CircusPool
 from dynamo_planner.forecasting import Constant, Forecaster, Step, Trend
 from dynamo_planner.policies.reactive import LoadPolicy
@@ -25,7 +25,7 @@ ATTAINMENT = 0.9
 
 
 @dataclass(frozen=True)
-class Stage:
+class DemoStage:
     """What a demo plays on.
 
     ``pools`` are in the order in which a request passes them. ``requests`` are those of the trace as they are sent,
@@ -35,7 +35,7 @@ class Stage:
     """
 
     pools: Mapping[str, CircusPool]
-    requests: tuple[Request, ...]
+    requests: tuple[TraceRequest, ...]
     cut: int
     sla: Sla
     engines: str
@@ -55,7 +55,7 @@ def pool(command: list[str], role: Role, max_workers: int, startup_s: float) -> 
     )
 
 
-def load_policy(interval_s: float, stage: Stage) -> LoadPolicy:
+def load_policy(interval_s: float, stage: DemoStage) -> LoadPolicy:
     """The load-based policy with intervals as short as a demo needs them."""
     return LoadPolicy(
         adjustment_interval_s=interval_s,
@@ -65,7 +65,7 @@ def load_policy(interval_s: float, stage: Stage) -> LoadPolicy:
     )
 
 
-def sla_policy(interval_s: float, stage: Stage) -> SlaPolicy:
+def sla_policy(interval_s: float, stage: DemoStage) -> SlaPolicy:
     """The SLA policy with times as short as a demo needs them: starts take seconds, and so does everything else.
 
     Raises ``ValueError`` where the speed of the engines is unknown.
@@ -87,5 +87,5 @@ def sla_policy(interval_s: float, stage: Stage) -> SlaPolicy:
     )
 
 
-POLICIES: Mapping[str, Callable[[float, Stage], Policy]] = {"load": load_policy, "sla": sla_policy}
+POLICIES: Mapping[str, Callable[[float, DemoStage], Policy]] = {"load": load_policy, "sla": sla_policy}
 """Who can scale a demo, by name: a policy for a number of seconds between two adjustments, on a stage."""

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from dynamo_planner.core.extras import needs_extra
 from dynamo_planner.core.snapshot import Role
-from dynamo_planner.mock_workers.openai_api import ApiError, Completion, Kind
+from dynamo_planner.mock_workers.openai_api import Completion, Kind, OpenAiError
 from dynamo_planner.mock_workers.realtime_engine import RealTimeEngine, TokenStream
 from dynamo_planner.mock_workers.vllm_metrics import WorkerMetrics
 from dynamo_planner.simulator.engine.engine import Engine
@@ -67,10 +67,10 @@ class WorkerApp:
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if self._phase == "starting" and request.path != "/health":
-            return _refusal(ApiError(503, "the worker is starting"))
+            return _refusal(OpenAiError(503, "the worker is starting"))
         try:
             return await handler(request)
-        except ApiError as error:
+        except OpenAiError as error:
             return _refusal(error)
 
     async def _health(self, _: web.Request) -> web.Response:
@@ -95,7 +95,7 @@ class WorkerApp:
     async def _serve(self, request: web.Request, kind: Kind) -> web.StreamResponse:
         raw = await _json(request)
         if self._phase == "draining":
-            raise ApiError(503, "the worker is draining: it finishes what it has and takes nothing more")
+            raise OpenAiError(503, "the worker is draining: it finishes what it has and takes nothing more")
         completion = Completion(kind, raw, model=self._model, role=self._role)
         stream = self._open(completion)
         self._in_flight += 1
@@ -113,16 +113,16 @@ class WorkerApp:
     def _open(self, completion: Completion) -> TokenStream:
         if self._engine.waiting >= self._max_queued:
             self._metrics.rejected()
-            raise ApiError(503, f"{self._max_queued} requests are queued already")
+            raise OpenAiError(503, f"{self._max_queued} requests are queued already")
         try:
             return self._engine.open(
                 completion.isl, completion.osl, cached_here=completion.cached, prefilled=completion.prefilled
             )
         except ValueError as error:
-            raise ApiError(400, str(error)) from None
+            raise OpenAiError(400, str(error)) from None
 
 
-def _refusal(error: ApiError) -> web.Response:
+def _refusal(error: OpenAiError) -> web.Response:
     return web.json_response(error.body(), status=error.status)
 
 
@@ -130,9 +130,9 @@ async def _json(request: web.Request) -> Any:
     try:
         return json.loads(await request.read())
     except (ValueError, RecursionError) as error:
-        raise ApiError(400, f"the body is not JSON: {error}") from None
+        raise OpenAiError(400, f"the body is not JSON: {error}") from None
     except web.HTTPRequestEntityTooLarge:
-        raise ApiError(413, f"the body is larger than {MAX_BODY_BYTES} bytes") from None
+        raise OpenAiError(413, f"the body is larger than {MAX_BODY_BYTES} bytes") from None
 
 
 async def _whole(request: web.Request, completion: Completion, stream: TokenStream) -> web.StreamResponse:

@@ -31,7 +31,7 @@ PREFILL_ONLY = (
 Kind = Literal["completion", "chat"]
 
 
-class ApiError(Exception):
+class OpenAiError(Exception):
     """A request that cannot be served, with its HTTP status."""
 
     def __init__(self, status: int, message: str) -> None:
@@ -89,9 +89,9 @@ class Completion:
     def __init__(self, kind: Kind, raw: Any, *, model: str, role: Role) -> None:
         body = _validated(raw)
         if body.model is not None and body.model != model:
-            raise ApiError(404, f"The model `{body.model}` does not exist; this worker serves `{model}`.")
+            raise OpenAiError(404, f"The model `{body.model}` does not exist; this worker serves `{model}`.")
         if body.n not in (None, 1):
-            raise ApiError(400, f"n must be 1, got {body.n}: a simulated worker gives one choice.")
+            raise OpenAiError(400, f"n must be 1, got {body.n}: a simulated worker gives one choice.")
         self.kind = kind
         self.model = model
         self.id = f"{'cmpl' if kind == 'completion' else 'chatcmpl'}-{uuid.uuid4().hex}"
@@ -105,9 +105,9 @@ class Completion:
         self.handed_on = role == "prefill" and transfer.do_remote_decode
         self.prefilled = role == "decode" and transfer.do_remote_prefill
         if role == "prefill" and (not self.handed_on or self.osl > 1 or self.stream):
-            raise ApiError(400, PREFILL_ONLY)
+            raise OpenAiError(400, PREFILL_ONLY)
         if role == "decode" and transfer.do_remote_decode:
-            raise ApiError(400, "this worker decodes: kv_transfer_params.do_remote_decode is for a prefill worker")
+            raise OpenAiError(400, "this worker decodes: kv_transfer_params.do_remote_decode is for a prefill worker")
 
     def usage(self) -> dict[str, Any]:
         """The tokens of a finished request."""
@@ -169,13 +169,13 @@ def _sse(data: Mapping[str, Any]) -> bytes:
 
 def _validated(raw: Any) -> Body:
     if not isinstance(raw, dict):
-        raise ApiError(400, f"the body must be a JSON object, got {type(raw).__name__}")
+        raise OpenAiError(400, f"the body must be a JSON object, got {type(raw).__name__}")
     try:
         return Body.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        raise ApiError(400, f"{place}: {first['msg']}, got {first['input']!r:.100}") from None
+        raise OpenAiError(400, f"{place}: {first['msg']}, got {first['input']!r:.100}") from None
 
 
 def _prompt_tokens(prompt: Any) -> int:
@@ -185,12 +185,12 @@ def _prompt_tokens(prompt: Any) -> int:
         return max(len(prompt.split()), 1)
     if isinstance(prompt, list) and prompt and all(type(token) is int for token in prompt):
         return len(prompt)
-    raise ApiError(400, f"prompt must be one string or one list of token ids, got {prompt!r:.100}")
+    raise OpenAiError(400, f"prompt must be one string or one list of token ids, got {prompt!r:.100}")
 
 
 def _message_tokens(messages: Any) -> int:
     if not isinstance(messages, list) or not messages or not all(isinstance(message, dict) for message in messages):
-        raise ApiError(400, f"messages must be a list of objects with role and content, got {messages!r:.100}")
+        raise OpenAiError(400, f"messages must be a list of objects with role and content, got {messages!r:.100}")
     return max(sum(len(text.split()) for message in messages for text in _texts(message.get("content"))), 1)
 
 
@@ -201,4 +201,4 @@ def _texts(content: Any) -> list[str]:
         return [content]
     if isinstance(content, list) and all(isinstance(part, dict) for part in content):
         return [part["text"] for part in content if isinstance(part.get("text"), str)]
-    raise ApiError(400, f"content must be a string or a list of parts, got {content!r:.100}")
+    raise OpenAiError(400, f"content must be a string or a list of parts, got {content!r:.100}")

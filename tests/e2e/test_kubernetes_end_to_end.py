@@ -20,12 +20,12 @@ import yaml
 
 from dynamo_planner.core.decision import ScaleTo
 from dynamo_planner.core.snapshot import Role
-from dynamo_planner.demo.fit import Fit, fit
+from dynamo_planner.demo.fit import EngineFit, fit
 from dynamo_planner.demo.load import MODEL, LoadClient
 from dynamo_planner.demo.record import Recording
 from dynamo_planner.demo.router import Router
 from dynamo_planner.demo.scenario import generated
-from dynamo_planner.demo.stage import Stage, load_policy
+from dynamo_planner.demo.stage import DemoStage, load_policy
 from dynamo_planner.mock_workers.main import WorkerOptions
 from dynamo_planner.runtime.decision_log import Step, read_log
 from tests.support.cli import running
@@ -92,7 +92,7 @@ SHAPES = {
 class Served:
     """One graph: its operator, its planner, a router before its workers, and clients."""
 
-    def __init__(self, shape: str, place: Place, url: str | None, kinds: list[str], fitted: Fit) -> None:
+    def __init__(self, shape: str, place: Place, url: str | None, kinds: list[str], fitted: EngineFit) -> None:
         self.shape, self.place, self.url, self.kinds, self.fitted = SHAPES[shape], place, url, kinds, fitted
         self.name = f"llama-{shape}"
         self.token = self._rights()
@@ -132,8 +132,8 @@ class Served:
             "log": str(self.log),
         }
 
-    def _stage(self) -> Stage:
-        return Stage(pools={}, requests=self.fitted.requests, cut=self.fitted.cut, sla=self.fitted.sla, engines="")
+    def _stage(self) -> DemoStage:
+        return DemoStage(pools={}, requests=self.fitted.requests, cut=self.fitted.cut, sla=self.fitted.sla, engines="")
 
     def _command(self, kind: str, host: str, port: str) -> list[str]:
         options = WorkerOptions(

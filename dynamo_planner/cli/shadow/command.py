@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dynamo_planner.cli.shadow.moments import moment, seconds
-from dynamo_planner.cli.shadow.record import Recording, replay, summarize
+from dynamo_planner.cli.shadow.record import ReplayRecord, replay, summarize
 from dynamo_planner.cli.shadow.tables import show
 from dynamo_planner.cli.target import (
     Config,
@@ -83,7 +83,7 @@ def shadow(
     built = _policy(target, policy, allow_custom_kinds)
     snapshots = HistorySource.recorded(history) if history is not None else _history_of(target, since, until, step)
     decisions = DecisionLog(log) if log is not None else None
-    recording, missing = Recording(), dict[str, str]()
+    recording, missing = ReplayRecord(), dict[str, str]()
     with _progress(snapshots) as counted:
         for snapshot, decision in replay(built, counted):
             recording.add(snapshot, decision)

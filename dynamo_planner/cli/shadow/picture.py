@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from dynamo_planner.cli.shadow.record import Moment, Recording
+from dynamo_planner.cli.shadow.record import Moment, ReplayRecord
 from dynamo_planner.core.extras import needs_extra
 from dynamo_planner.core.plot_style import INK, QUIET, plain
 
@@ -22,7 +22,7 @@ LOAD, THERE, RECOMMENDED, HELD = "#4c78a8", "#9d9da8", "#e4572e", "#f3ead2"
 INCHES_WIDE, INCHES_HIGH, DPI = 11.0, 2.3, 120
 
 
-def draw(recording: Recording, title: str, path: Path) -> None:
+def draw(recording: ReplayRecord, title: str, path: Path) -> None:
     """Write the picture of a replay as a PNG file."""
     count = 1 + len(recording.pools)
     figure = Figure(figsize=(INCHES_WIDE, INCHES_HIGH * count + 0.5), layout="constrained", facecolor="white")

@@ -29,7 +29,7 @@ class Moment:
 
 
 @dataclass
-class Recording:
+class ReplayRecord:
     """All that came of a replay; ``reasons`` counts, for each pool, why it was held."""
 
     load: list[tuple[float, float | None]] = field(default_factory=list)
@@ -67,7 +67,7 @@ def replay(policy: Policy, snapshots: Iterable[Snapshot]) -> Iterator[tuple[Snap
 
 
 @dataclass(frozen=True)
-class PoolSummary:
+class PoolReplay:
     """One pool over all that was replayed.
 
     ``hours`` are those in which it is known how many replicas there were; the shares are of them. Changes are how often
@@ -87,11 +87,11 @@ class PoolSummary:
     held_most_for: tuple[str, ...]
 
 
-def summarize(recording: Recording) -> dict[str, PoolSummary]:
+def summarize(recording: ReplayRecord) -> dict[str, PoolReplay]:
     """The sums of each pool of which anything is known.
 
     >>> moments = [Moment(0, 2, 2), Moment(3600, 2, 3), Moment(7200, 4, 4, held=True)]
-    >>> summary = summarize(Recording(pools={"workers": moments}))["workers"]
+    >>> summary = summarize(ReplayRecord(pools={"workers": moments}))["workers"]
     >>> summary.replica_hours_there, summary.replica_hours_recommended
     (8.0, 9.0)
     """
@@ -118,10 +118,10 @@ def _weighted(moments: list[Moment]) -> list[tuple[float, int, int, bool]]:
     ]
 
 
-def _summary(known: list[tuple[float, int, int, bool]], reasons: Counter[str]) -> PoolSummary:
+def _summary(known: list[tuple[float, int, int, bool]], reasons: Counter[str]) -> PoolReplay:
     there, recommended = [each[1] for each in known], [each[2] for each in known]
     whole_s = sum(each[0] for each in known) or 1.0
-    return PoolSummary(
+    return PoolReplay(
         hours=sum(each[0] for each in known) / 3600,
         replica_hours_there=sum(length * count for length, count, _, _ in known) / 3600,
         replica_hours_recommended=sum(length * count for length, _, count, _ in known) / 3600,

@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 from rich.console import Console
 from rich.table import Table
 
-from dynamo_planner.cli.shadow.record import PoolSummary, Recording
+from dynamo_planner.cli.shadow.record import PoolReplay, ReplayRecord
 
 ROWS = 24
 """How many rows the course of a replay has at most."""
 
 
-def show(console: Console, recording: Recording, summaries: Mapping[str, PoolSummary]) -> None:
+def show(console: Console, recording: ReplayRecord, summaries: Mapping[str, PoolReplay]) -> None:
     """The course of it, then the sums of each pool."""
     console.print(_course(recording))
     console.print(_sums(summaries))
@@ -23,7 +23,7 @@ def show(console: Console, recording: Recording, summaries: Mapping[str, PoolSum
             console.print(f"{name} was held: {reason}", markup=False)
 
 
-def _course(recording: Recording) -> Table:
+def _course(recording: ReplayRecord) -> Table:
     table = Table(box=None, padding=(0, 2))
     table.add_column("from (UTC)", no_wrap=True)
     table.add_column("requests/s", justify="right")
@@ -57,7 +57,7 @@ def _range(values: Sequence[int | None]) -> str:
     return f"{min(known)}" if min(known) == max(known) else f"{min(known)}-{max(known)}"
 
 
-def _sums(summaries: Mapping[str, PoolSummary]) -> Table:
+def _sums(summaries: Mapping[str, PoolReplay]) -> Table:
     table = Table(box=None, padding=(0, 2))
     for column in ("pool", "replica-hours there", "recommended", "most", "changes", "more", "fewer", "held"):
         table.add_column(column, justify="left" if column == "pool" else "right")

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from dynamo_planner.core.values import KnobValue
 from dynamo_planner.engines import Knob
-from dynamo_planner.executors.kubernetes.graph import Component
+from dynamo_planner.executors.kubernetes.graph import GraphComponent
 
 _SHELLS = {"sh", "bash", "dash", "ash", "zsh"}
 _NUMBER = re.compile(r"\d+(\.\d+)?")
@@ -138,7 +138,7 @@ def _in_environment(container: Mapping[str, Any], pointer: str, knob: Knob) -> I
             yield KnobLocation(f"{pointer}/env/{position}/value", value, 0, len(value))
 
 
-def container_of_component(component: Component, name: str | None) -> Container:
+def container_of_component(component: GraphComponent, name: str | None) -> Container:
     """The container of a component: ``podTemplate`` in ``spec.components``, ``extraPodSpec`` in ``spec.services``.
 
     Raises :class:`UnsupportedManifestError`.

@@ -35,7 +35,7 @@ _SETTLED_PHASES = (None, "", "Completed")
 
 
 @dataclass(frozen=True)
-class Component:
+class GraphComponent:
     """One component of a graph. ``index`` is its place in ``spec.components``, or ``None`` in ``spec.services``."""
 
     name: str
@@ -51,18 +51,18 @@ class Component:
         return int(replicas) if replicas is not None else default
 
 
-def components(graph: Mapping[str, Any]) -> dict[str, Component]:
+def components(graph: Mapping[str, Any]) -> dict[str, GraphComponent]:
     """The components of a graph by name. Raises :class:`ReplicasUnknownError` for a spec of no known shape."""
     spec = graph.get("spec") or {}
     if isinstance(listed := spec.get("components"), list):
-        return {each["name"]: Component(each["name"], each.get("type"), n, each) for n, each in enumerate(listed)}
+        return {each["name"]: GraphComponent(each["name"], each.get("type"), n, each) for n, each in enumerate(listed)}
     if isinstance(mapped := spec.get("services"), Mapping):
         kinds = {name: each.get("subComponentType") or each.get("componentType") for name, each in mapped.items()}
-        return {name: Component(name, kinds[name], None, each) for name, each in mapped.items()}
+        return {name: GraphComponent(name, kinds[name], None, each) for name, each in mapped.items()}
     raise ReplicasUnknownError("its spec has neither components nor services: there is no known shape of it")
 
 
-def component_of(graph: Mapping[str, Any], name: str | None, role: Role) -> Component:
+def component_of(graph: Mapping[str, Any], name: str | None, role: Role) -> GraphComponent:
     """The component of this name, or the only one that has the role. Raises :class:`ReplicasUnknownError`.
 
     A component of the general type ``worker`` is aggregated, or decodes where others do the prefill; an only one of
@@ -86,11 +86,11 @@ def component_of(graph: Mapping[str, Any], name: str | None, role: Role) -> Comp
     return found[0]
 
 
-def _listed(there: Mapping[str, Component]) -> str:
+def _listed(there: Mapping[str, GraphComponent]) -> str:
     return ", ".join(f"{each.name} ({each.kind or 'no type'})" for each in there.values()) or "none"
 
 
-def read_component(graph: Mapping[str, Any], component: Component, target: int | None = None) -> ReplicaReport:
+def read_component(graph: Mapping[str, Any], component: GraphComponent, target: int | None = None) -> ReplicaReport:
     """What a graph reports of one component; ``target`` is that of its scaling adapter, where it has one.
 
     Raises :class:`ReplicasUnknownError` while a rollout is under way and where the status is not of this generation.
@@ -119,7 +119,7 @@ def _counts(status: Mapping[str, Any], component: str) -> Mapping[str, Any]:
     return by_name.get(component) or {}
 
 
-def gpus_of(graph: Mapping[str, Any], component: Component) -> int | None:
+def gpus_of(graph: Mapping[str, Any], component: GraphComponent) -> int | None:
     """GPUs per replica: of the status if it is of this generation, else the limits of its containers on all nodes."""
     status, metadata = graph.get("status") or {}, graph["metadata"]
     counts = _counts(status, component.name)

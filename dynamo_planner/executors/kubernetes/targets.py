@@ -18,7 +18,7 @@ from dynamo_planner.executors.kubernetes.container_args import (
 from dynamo_planner.executors.kubernetes.graph import (
     COMPONENT_LABEL,
     GRAPH_LABEL,
-    Component,
+    GraphComponent,
     adapter_target,
     component_of,
     gpus_of,
@@ -178,7 +178,7 @@ class GraphScaleTarget:
         adapter = (GRAPH_GROUP, "DynamoGraphDeploymentScalingAdapter", self._adapter_name)
         return frozenset({adapter, (GRAPH_GROUP, "DynamoGraphDeployment", self.target.name)})
 
-    def _part(self, graph: Mapping[str, Any], graphs: Resource) -> Component:
+    def _part(self, graph: Mapping[str, Any], graphs: Resource) -> GraphComponent:
         component = component_of(graph, self.target.component, self._role)
         self._graphs, self._component = graphs, component.name
         return component

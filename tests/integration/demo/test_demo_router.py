@@ -17,7 +17,7 @@ import aiohttp
 import pytest
 
 from dynamo_planner import Role, Sla
-from dynamo_planner.demo.load import LoadClient, Request
+from dynamo_planner.demo.load import LoadClient, TraceRequest
 from dynamo_planner.demo.record import Recording, RequestRecord
 from dynamo_planner.demo.router import Endpoints, Router
 from dynamo_planner.executors import ExecutorError
@@ -76,7 +76,7 @@ def pool(*workers: RunningWorker | str, name: str = "workers") -> dict[str, dict
 
 
 async def replay(
-    router: Router, requests: Sequence[Request], meanwhile: Callable[[], None] | None = None, after_s: float = 0.0
+    router: Router, requests: Sequence[TraceRequest], meanwhile: Callable[[], None] | None = None, after_s: float = 0.0
 ) -> list[RequestRecord]:
     """What became of the requests, in the order of the trace; ``meanwhile`` happens ``after_s`` into the replay."""
     recording = Recording("test", Sla(ttft_ms=1000, itl_ms=100), tuple(request.due_s for request in requests))
@@ -91,7 +91,7 @@ async def replay(
 
 def through(
     endpoints: Endpoints | Callable[[], Endpoints],
-    requests: Sequence[Request],
+    requests: Sequence[TraceRequest],
     stages: Sequence[str] = ("workers",),
     meanwhile: Callable[[], None] | None = None,
     after_s: float = 0.0,
@@ -130,7 +130,7 @@ def closed_port() -> Iterator[str]:
 
 def test_requests_go_to_the_least_loaded_worker_and_come_back_whole(start_worker: StartWorker) -> None:
     one, other = start_worker(), start_worker()
-    records = through(pool(one, other), [Request(0.01 * number, isl=100, osl=40) for number in range(10)])
+    records = through(pool(one, other), [TraceRequest(0.01 * number, isl=100, osl=40) for number in range(10)])
     assert [record.lost for record in records] == [None] * 10
     assert (finished(one), finished(other)) == (5, 5)
     # 10 ms for the step and 0.1 ms for each prompt token are the least; a busy machine makes it more
@@ -142,7 +142,7 @@ def test_a_request_waits_for_the_first_worker_and_the_wait_counts(start_worker: 
     worker = start_worker()
     workers: list[RunningWorker] = []
     (record,) = through(
-        lambda: pool(*workers), [Request(0.0, 10, 5)], meanwhile=lambda: workers.append(worker), after_s=0.6
+        lambda: pool(*workers), [TraceRequest(0.0, 10, 5)], meanwhile=lambda: workers.append(worker), after_s=0.6
     )
     assert record.lost is None
     assert record.ttft_ms is not None
@@ -151,21 +151,21 @@ def test_a_request_waits_for_the_first_worker_and_the_wait_counts(start_worker: 
 
 def test_where_no_worker_comes_the_answer_is_503(closed_port: str) -> None:
     for nobody in (pool(), pool(closed_port), {}):
-        (record,) = through(nobody, [Request(0.0, 10, 5)], patience_s=0.3)
+        (record,) = through(nobody, [TraceRequest(0.0, 10, 5)], patience_s=0.3)
         assert record.lost == "answered 503: no worker answered within 0.3 s"
 
 
 def test_a_refused_connection_goes_to_another_worker(start_worker: StartWorker, closed_port: str) -> None:
     worker = start_worker()
-    records = through(pool(closed_port, worker), [Request(0.02 * number, 10, 10) for number in range(8)])
+    records = through(pool(closed_port, worker), [TraceRequest(0.02 * number, 10, 10) for number in range(8)])
     assert [record.lost for record in records] == [None] * 8
     assert finished(worker) == 8
 
 
 def test_a_draining_worker_finishes_what_it_has_and_its_503_goes_to_another(start_worker: StartWorker) -> None:
     leaving, staying = start_worker(), start_worker()
-    before = [Request(0.0, 10, 150), Request(0.0, 10, 150)]
-    after = [Request(0.5 + 0.02 * number, 10, 10) for number in range(6)]
+    before = [TraceRequest(0.0, 10, 150), TraceRequest(0.0, 10, 150)]
+    after = [TraceRequest(0.5 + 0.02 * number, 10, 10) for number in range(6)]
     records = through(
         pool(leaving, staying),  # and nobody told the router that one of them drains
         [*before, *after],
@@ -179,7 +179,7 @@ def test_a_draining_worker_finishes_what_it_has_and_its_503_goes_to_another(star
 
 def test_a_worker_that_dies_before_its_first_token_costs_no_request(start_worker: StartWorker) -> None:
     dying, staying = start_worker(timing=SLOW_PROMPTS), start_worker()
-    (record,) = through(pool(dying, staying), [Request(0.0, 100, 5)], meanwhile=dying.process.kill, after_s=0.5)
+    (record,) = through(pool(dying, staying), [TraceRequest(0.0, 100, 5)], meanwhile=dying.process.kill, after_s=0.5)
     assert record.lost is None
     assert record.ttft_ms is not None
     assert record.ttft_ms > 500
@@ -188,7 +188,7 @@ def test_a_worker_that_dies_before_its_first_token_costs_no_request(start_worker
 
 def test_a_worker_that_dies_after_its_first_token_loses_the_request(start_worker: StartWorker) -> None:
     dying, staying = start_worker(), start_worker()
-    (record,) = through(pool(dying, staying), [Request(0.0, 10, 300)], meanwhile=dying.process.kill, after_s=1.0)
+    (record,) = through(pool(dying, staying), [TraceRequest(0.0, 10, 300)], meanwhile=dying.process.kill, after_s=1.0)
     assert record.lost is not None
     assert record.lost.startswith("the connection broke after its first token")
     assert finished(staying) == 0
@@ -197,7 +197,9 @@ def test_a_worker_that_dies_after_its_first_token_loses_the_request(start_worker
 def test_prefill_comes_first_and_decode_goes_on_from_it(start_worker: StartWorker) -> None:
     prefill, decode = start_worker("prefill"), start_worker("decode", timing=SLOW_PROMPTS)
     workers = {**pool(prefill, name="prefill"), **pool(decode, name="decode")}
-    records = through(workers, [Request(0.05 * number, 200, 20) for number in range(6)], stages=("prefill", "decode"))
+    records = through(
+        workers, [TraceRequest(0.05 * number, 200, 20) for number in range(6)], stages=("prefill", "decode")
+    )
     assert [record.lost for record in records] == [None] * 6
     assert (finished(prefill), finished(decode)) == (6, 6)
     # the decode worker would need 4 s for a prompt of its own
@@ -207,13 +209,13 @@ def test_prefill_comes_first_and_decode_goes_on_from_it(start_worker: StartWorke
 def test_a_worker_of_the_wrong_stage_is_told_and_not_hidden(start_worker: StartWorker) -> None:
     aggregated = start_worker()
     workers = {**pool(aggregated, name="prefill"), **pool(aggregated, name="decode")}
-    (record,) = through(workers, [Request(0.0, 10, 5)], stages=("prefill", "decode"))
+    (record,) = through(workers, [TraceRequest(0.0, 10, 5)], stages=("prefill", "decode"))
     assert record.lost is not None
     assert "gave no kv_transfer_params" in record.lost
 
 
 def test_what_a_worker_refuses_is_passed_on(start_worker: StartWorker) -> None:
-    (record,) = through(pool(start_worker()), [Request(0.0, 60_000, 5)])
+    (record,) = through(pool(start_worker()), [TraceRequest(0.0, 60_000, 5)])
     assert record.lost is not None
     assert record.lost.startswith("answered 400")
     assert "KV cache" in record.lost
@@ -262,5 +264,5 @@ def test_workers_that_cannot_be_listed_for_a_while_stay_known(start_worker: Star
             raise ExecutorError("the state file is gone")
         return pool(worker)
 
-    records = through(endpoints, [Request(0.1 * number, 10, 5) for number in range(5)])
+    records = through(endpoints, [TraceRequest(0.1 * number, 10, 5) for number in range(5)])
     assert [record.lost for record in records] == [None] * 5

@@ -15,7 +15,7 @@ import pytest
 
 from dynamo_planner import LoadPolicy, Policy, Replicas, Sla, Snapshot, Stabilization
 from dynamo_planner.core.policy import as_policy
-from dynamo_planner.demo.load import LoadClient, Request
+from dynamo_planner.demo.load import LoadClient, TraceRequest
 from dynamo_planner.demo.record import Recording
 from dynamo_planner.engines.vllm import VLLM
 from dynamo_planner.engines.vocabulary import Gauge, Vocabulary
@@ -59,9 +59,9 @@ class Run:
         return [step.snapshot for step in self.steps]
 
 
-def burst() -> tuple[Request, ...]:
-    calm = (Request(number / CALM_PER_S, ISL, OSL) for number in range(int(CALM_S * CALM_PER_S)))
-    many = (Request(CALM_S + number / BURST_PER_S, ISL, OSL) for number in range(int(BURST_S * BURST_PER_S)))
+def burst() -> tuple[TraceRequest, ...]:
+    calm = (TraceRequest(number / CALM_PER_S, ISL, OSL) for number in range(int(CALM_S * CALM_PER_S)))
+    many = (TraceRequest(CALM_S + number / BURST_PER_S, ISL, OSL) for number in range(int(BURST_S * BURST_PER_S)))
     return (*calm, *many)
 
 
@@ -84,7 +84,7 @@ def run(
 
 
 async def _serve(
-    dynamo: Service, executor: CircusExecutor, planner: Planner, requests: Sequence[Request], seen: Run
+    dynamo: Service, executor: CircusExecutor, planner: Planner, requests: Sequence[TraceRequest], seen: Run
 ) -> None:
     clock = asyncio.get_running_loop().time
     gives_up_s = clock() + SETTLES_WITHIN_S
@@ -119,7 +119,7 @@ async def _wake(dynamo: Service, requests: int) -> None:
     """Send requests at once, so that each worker gets one: a mocker tells nothing of its engine before its first."""
     recording = Recording("wake", Sla(ttft_ms=500, itl_ms=50), (0.0,) * requests)
     client = LoadClient(dynamo.url, recording, asyncio.get_running_loop().time())
-    await client.replay([Request(0.0, ISL, OSL)] * requests)
+    await client.replay([TraceRequest(0.0, ISL, OSL)] * requests)
 
 
 def _settled(replicas: Mapping[str, Replicas | None], executor: CircusExecutor) -> bool:

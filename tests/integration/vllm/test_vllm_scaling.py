@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from dynamo_planner import LoadPolicy, PoolSpec, Replicas, Sla
-from dynamo_planner.demo.load import MODEL, LoadClient, Request
+from dynamo_planner.demo.load import MODEL, LoadClient, TraceRequest
 from dynamo_planner.demo.record import Recording
 from dynamo_planner.demo.router import Router
 from dynamo_planner.executors.circus import CircusExecutor, CircusPool
@@ -69,8 +69,8 @@ def pool(tmp_path: Path) -> Iterator[CircusPool]:
         )
 
 
-def burst() -> tuple[Request, ...]:
-    return tuple(Request(1 + number / BURST_PER_S, ISL, OSL) for number in range(int(BURST_PER_S * BURST_S)))
+def burst() -> tuple[TraceRequest, ...]:
+    return tuple(TraceRequest(1 + number / BURST_PER_S, ISL, OSL) for number in range(int(BURST_PER_S * BURST_S)))
 
 
 def test_vllm_scales_up_and_down_and_loses_nothing(pool: CircusPool, tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ async def _serve(executor: CircusExecutor, recording: Recording, log: Path) -> t
 async def _one_after_the_other(client: LoadClient, over: asyncio.Event) -> None:
     """A little load all along, so that something is being answered when the second worker goes."""
     while not over.is_set():
-        await client.replay((Request(client.now_s(), ISL, OSL),))
+        await client.replay((TraceRequest(client.now_s(), ISL, OSL),))
 
 
 async def _replicas(executor: CircusExecutor) -> Replicas:

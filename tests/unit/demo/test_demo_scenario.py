@@ -9,13 +9,13 @@ import pytest
 
 from dynamo_planner.demo.fit import IN_FLIGHT, LONGEST_DECODE_S, PEAK_WORKERS, SLA_SCALE, fit
 from dynamo_planner.demo.llamacpp import SLOTS, Speed, scaled
-from dynamo_planner.demo.load import Request, prompt
+from dynamo_planner.demo.load import TraceRequest, prompt
 from dynamo_planner.demo.scenario import LONGEST_S, from_file, generated
 from dynamo_planner.workloads.trace import Trace, TraceError
 
 
-def steady(requests_per_s: float, isl: int, osl: int, length_s: float = 60.0) -> tuple[Request, ...]:
-    return tuple(Request(due_s, isl, osl) for due_s in np.arange(0, length_s, 1 / requests_per_s).tolist())
+def steady(requests_per_s: float, isl: int, osl: int, length_s: float = 60.0) -> tuple[TraceRequest, ...]:
+    return tuple(TraceRequest(due_s, isl, osl) for due_s in np.arange(0, length_s, 1 / requests_per_s).tolist())
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_an_engine_fits_a_steady_load_as_worked_out_by_hand() -> None:
 
 
 def test_a_request_that_no_engine_could_take_is_cut() -> None:
-    requests = (*steady(10, isl=900, osl=100), Request(59.95, 200_000, 20), Request(59.96, 900, 20_000))
+    requests = (*steady(10, isl=900, osl=100), TraceRequest(59.95, 200_000, 20), TraceRequest(59.96, 900, 20_000))
     fitted = fit(requests, disaggregated=False)
     assert fitted.cut == 2
     assert all(sent.isl + sent.osl <= fitted.limits.kv_tokens / 2 for sent in fitted.requests)
@@ -100,8 +100,8 @@ def test_a_request_that_no_engine_could_take_is_cut() -> None:
 
 
 @pytest.mark.parametrize("disaggregated", [False, True])
-@pytest.mark.parametrize("requests", [(Request(0.0, 1, 1),), steady(0.1, 1, 1), steady(50, 100_000, 10_000, 10)])
-def test_odd_loads_have_an_engine_too(requests: tuple[Request, ...], disaggregated: bool) -> None:
+@pytest.mark.parametrize("requests", [(TraceRequest(0.0, 1, 1),), steady(0.1, 1, 1), steady(50, 100_000, 10_000, 10)])
+def test_odd_loads_have_an_engine_too(requests: tuple[TraceRequest, ...], disaggregated: bool) -> None:
     fitted = fit(requests, disaggregated=disaggregated)
     assert fitted.sla.ttft_ms > 0
     assert all(sent.isl + sent.osl - 1 <= fitted.limits.kv_tokens for sent in fitted.requests)
@@ -118,7 +118,7 @@ def test_requests_are_scaled_to_the_speed_of_llama_cpp_as_worked_out_by_hand() -
 
 def test_a_request_that_would_hold_a_slot_of_llama_cpp_for_long_is_cut() -> None:
     speed = Speed(prompt_per_s=1000, tokens_per_s=400)
-    sent, cut = scaled((*steady(5, isl=800, osl=10), Request(30.0, 800, 50_000)), speed)
+    sent, cut = scaled((*steady(5, isl=800, osl=10), TraceRequest(30.0, 800, 50_000)), speed)
     assert cut == 1
     assert max(request.osl for request in sent) == LONGEST_DECODE_S * 400 / SLOTS
     assert min(request.osl for request in sent) == 1
