@@ -107,7 +107,7 @@ class PoolMetrics(Frozen):
 
     Args:
         observed_at_s: As in :class:`Traffic`.
-        coverage: The share of ready workers that were observed.
+        coverage: The share of ready workers that were observed and take requests: one that sleeps does not.
         queued: Requests waiting, the sum over the observed workers.
         running: Requests being served, the sum over the observed workers.
         kv_usage: The share of the KV cache in use, the mean over the observed workers.

@@ -21,6 +21,9 @@ QUANTITY_OF = {
 SUMS = ("queued", "running")
 """Known if every worker that answered reports them, since the sum of some would be too low. The others are means."""
 
+ASLEEP = "it is asleep and takes no requests (vllm:engine_sleep_state), so that it is no capacity"
+ALL_ASLEEP = "all of its workers are asleep"
+
 MissingByPath = dict[tuple[str, ...], str]
 """Why a field is unknown, by its path within the pool."""
 
@@ -40,11 +43,7 @@ class WorkerNotes:
 
 def notes_of(worker: WorkerHistory, engine: str | None) -> WorkerNotes:
     """The notes of a worker as of its last sample."""
-    if not worker.observed or worker.last is None:
-        return WorkerNotes(engine)
-    return WorkerNotes(
-        engine, FrozenMap({**worker.last.unknown, **({"counters": worker.doubt} if worker.doubt else {})})
-    )
+    return WorkerNotes(engine, FrozenMap(worker.last.unknown) if worker.observed and worker.last else FrozenMap())
 
 
 def pool_metrics(workers: Sequence[WorkerHistory], at_s: float) -> tuple[PoolMetrics, MissingByPath]:
@@ -61,10 +60,13 @@ def pool_metrics(workers: Sequence[WorkerHistory], at_s: float) -> tuple[PoolMet
     missing: MissingByPath = {("traffic", field): why for field, why in traffic.missing.items()}
     for field, value in values.items():
         if value is None:
-            missing[(field,)] = why_unknown(QUANTITY_OF[field], observed) or ""
+            missing[(field,)] = why_unknown(QUANTITY_OF[field], observed) or ALL_ASLEEP
+    for worker in observed:
+        if worker.doubt or _awake(worker) == 0:
+            missing[("workers", worker.name)] = worker.doubt or ASLEEP
     metrics = PoolMetrics(
         observed_at_s=at_s,
-        coverage=len(observed) / len(listed),
+        coverage=sum(map(_awake, observed)) / len(listed),
         traffic=traffic.as_traffic(at_s),
         workers=statuses,
         **values,
@@ -73,11 +75,17 @@ def pool_metrics(workers: Sequence[WorkerHistory], at_s: float) -> tuple[PoolMet
 
 
 def _together(observed: Sequence[WorkerHistory], field: str) -> float | None:
-    """The sum or mean of a field over workers."""
-    values = [value for worker in observed if (value := _gauge(worker, field)) is not None]
+    """The sum of a field over workers, or its mean over those that are awake: the others are no capacity."""
+    counted = observed if field in SUMS else [worker for worker in observed if _awake(worker) > 0]
+    values = [value for worker in counted if (value := _gauge(worker, field)) is not None]
     if not values or (field in SUMS and len(values) < len(observed)):
         return None
     return sum(values) if field in SUMS else sum(values) / len(values)
+
+
+def _awake(worker: WorkerHistory) -> float:
+    """The share of a worker that takes requests; all of it where it says nothing of sleep."""
+    return worker.last.gauges.get("awake", 1.0) if worker.last else 1.0
 
 
 def _gauge(worker: WorkerHistory, field: str) -> float | None:

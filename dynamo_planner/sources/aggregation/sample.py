@@ -34,7 +34,7 @@ from dynamo_planner.sources.series import Labels, Page, Series
 SHARE_TOLERANCE = 0.01
 """By how much a share may exceed 1 and be taken for 1: its parts may be measured at two moments."""
 
-SHARES = ("kv_usage", "prefix_hit_rate")
+SHARES = ("kv_usage", "prefix_hit_rate", "awake")
 
 MAX_NAMES = 5
 MAX_NAME_CHARS = 80

@@ -12,6 +12,7 @@ from typing import Any
 from dynamo_planner.core.metrics import Traffic
 from dynamo_planner.core.snapshot import Role
 from dynamo_planner.sources.aggregation.window import WindowTotals, WorkerHistory, to_dist, window_totals
+from dynamo_planner.sources.aggregation.witnesses import Witness, excess, witness
 
 NOTHING_FINISHED = "no request finished in the window"
 FIRST_SCRAPE = "rates and means need two scrapes of a worker, and there was one"
@@ -95,8 +96,9 @@ def service_traffic(
     """The traffic that clients saw, without a frontend to ask.
 
     Arrivals, ISL, TTFT and prefix hits are those of prefill and aggregated pools, OSL and ITL those of decode and
-    aggregated ones, so that a request that goes through two pools counts once. Only aggregated workers see the duration
-    of a request as a whole, so that it is unknown where there are others.
+    aggregated ones, so that a request that goes through two pools counts once. Where decode counts more arrivals than
+    prefill, requests skip prefill: then arrivals and ISL are decode's, and TTFT and prefix hits are in neither pool.
+    Only aggregated workers see the duration of a request as a whole, so that it is unknown where there are others.
     """
     prompts = pool_traffic(_with_roles(pools, roles, "prefill", "aggregated"), at_s)
     tokens = pool_traffic(_with_roles(pools, roles, "decode", "aggregated"), at_s)
@@ -105,11 +107,54 @@ def service_traffic(
         traffic.known.update({name: side.known[name] for name in fields if name in side.known})
         traffic.missing.update({name: side.missing[name] for name in fields if name in side.missing})
     if set(roles.values()) - {"aggregated"}:
-        traffic.known.pop("request_duration_s", None)
-        traffic.missing["request_duration_s"] = "where prefill and decode are apart, no worker sees a whole request"
+        _forget(traffic, "request_duration_s", "where prefill and decode are apart, no worker sees a whole request")
+        _compare_pools(traffic, tokens, pools, roles, at_s)
     traffic.missing["queued"] = "only a frontend knows of requests that are in no pool yet"
     traffic.missing["arrival_dispersion"] = NO_DISPERSION
     return traffic
+
+
+def _compare_pools(
+    traffic: PartialTraffic,
+    tokens: PartialTraffic,
+    pools: Mapping[str, Sequence[WorkerHistory]],
+    roles: Mapping[str, Role],
+    at_s: float,
+) -> None:
+    """Take arrivals from decode where requests skip prefill; forget them where not both pools can be right."""
+    before, after = (witness(_with_roles(pools, roles, role), at_s) for role in ("prefill", "decode"))
+    if after is None:
+        return
+    if before is None:
+        if any(worker.listed for worker in _with_roles(pools, roles, "prefill")):
+            return
+        before = Witness(arrivals=0.0, ended=0.0, span_s=after.span_s, sampled_s=())
+    if after.arrivals is None:
+        why = tokens.missing.get("requests_per_s", FIRST_SCRAPE)
+        _forget(
+            traffic, "requests_per_s", f"not every request need pass prefill, and those of decode are unknown: {why}"
+        )
+        return
+    more = excess(before, after)
+    if more == 0 or before.arrivals is None:
+        return
+    rates = (before.arrivals / before.span_s, after.arrivals / after.span_s)
+    counts = "prefill counts {:.3g} requests/s and decode {:.3g}".format(*rates)
+    if more < 0:
+        _forget(traffic, "requests_per_s", f"{counts}: some end between the two, or decode does not count all")
+        return
+    for name in ("requests_per_s", "isl"):
+        traffic.known.pop(name, None)
+        traffic.missing.pop(name, None)
+        traffic.known.update({name: tokens.known[name]} if name in tokens.known else {})
+        traffic.missing.update({name: tokens.missing[name]} if name in tokens.missing else {})
+    for name in ("ttft_ms", "prefix_hit_rate"):
+        _forget(traffic, name, f"{counts}: requests skip prefill, and neither pool sees all of them")
+
+
+def _forget(traffic: PartialTraffic, name: str, why: str) -> None:
+    traffic.known.pop(name, None)
+    traffic.missing[name] = why
 
 
 def why_unobserved(workers: Sequence[WorkerHistory]) -> str:

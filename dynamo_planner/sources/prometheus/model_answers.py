@@ -10,6 +10,7 @@ from dynamo_planner.core.metrics import PoolMetrics, Traffic
 from dynamo_planner.core.snapshot import Observation, PoolSpec, PoolStatus, Replicas, Role, Snapshot
 from dynamo_planner.sources.aggregation.pools import MissingByPath, pool_metrics
 from dynamo_planner.sources.aggregation.traffic import frontend_traffic, service_traffic
+from dynamo_planner.sources.aggregation.witnesses import beyond_frontends
 from dynamo_planner.sources.prometheus.answers import PoolAnswers
 
 FRONTEND = "frontend"
@@ -76,5 +77,8 @@ class ModelAnswers:
             return traffic, missing
         at_front = frontend_traffic(frontend.workers, at_s)
         known = {**at_front.known, "window_s": at_front.window_s, "observed_at_s": frontend.observed_at_s}
+        why = beyond_frontends(at_front.as_traffic(frontend.observed_at_s), traffic)
         traffic, missing = traffic.replace(**known), {**missing, **at_front.missing}
+        if why:
+            traffic, missing["requests_per_s"] = traffic.replace(requests_per_s=None), why
         return traffic, {field: why for field, why in missing.items() if getattr(traffic, field) is None}

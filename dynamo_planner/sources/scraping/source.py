@@ -13,6 +13,7 @@ from dynamo_planner.engines.vocabulary import Vocabulary
 from dynamo_planner.sources.aggregation.pools import WorkerNotes, notes_of, pool_metrics
 from dynamo_planner.sources.aggregation.traffic import service_traffic
 from dynamo_planner.sources.aggregation.window import WorkerHistory
+from dynamo_planner.sources.aggregation.witnesses import beyond_frontends
 from dynamo_planner.sources.fetch import checked_url
 from dynamo_planner.sources.scraping.request import PageRequest, RequestOptions
 from dynamo_planner.sources.scraping.scraper import ScrapeLimits, Scraper, ScrapeTarget
@@ -135,7 +136,10 @@ class ScrapeSource:
         observed = any(history.observed for history in self._scraper.histories.values())
         traffic = partial.as_traffic(at_s if observed else None)
         if frontend is not None:
+            why = beyond_frontends(frontend, traffic)
             traffic = traffic.replace(**{field: value for field, value in frontend if value is not None})
+            if why:
+                traffic, missing["traffic.requests_per_s"] = traffic.replace(requests_per_s=None), why
         for field, why in partial.missing.items():
             missing.setdefault(f"traffic.{field}", why)
         missing = {field: why for field, why in missing.items() if not _is_known(traffic, field)}

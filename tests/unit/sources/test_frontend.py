@@ -173,6 +173,18 @@ def test_a_frontend_comes_before_the_workers(farm: Farm) -> None:
     assert "a frontend could not be scraped" in observation.missing["traffic.queued"]
 
 
+def test_workers_that_count_more_than_the_frontends(farm: Farm) -> None:
+    """One of two frontends is not listed; fewer at the workers are no contradiction."""
+    frontend = FrontendSource([farm.url("front")], model="tiny", timeout_s=10)
+    source = ScrapeSource({"workers": farm.urls("w0")}, {"workers": "aggregated"}, frontend=frontend, timeout_s=10)
+    farm.pages = {"front": BEFORE, "w0": Vllm().page()}
+    source.observe(1000.0)
+    farm.pages = {"front": AFTER, "w0": Vllm(done=240).page()}
+    observation = source.observe(1000.0 + SECONDS)
+    assert observation.traffic.requests_per_s is None
+    assert "the frontends count 9 requests/s and the workers 24" in observation.missing["traffic.requests_per_s"]
+
+
 def test_wrong_urls_are_refused_before_anything_is_asked() -> None:
     for urls, message in (
         ([], "no frontend"),

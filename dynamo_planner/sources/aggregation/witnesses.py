@@ -1,0 +1,99 @@
+"""Two counts of the same requests, where the service is split: do they agree?
+
+With prefill and decode apart, a request may pass both pools, or be served by decode alone (short and cached prompts
+under conditional disaggregation). Each pool's own counters count; what they say of each other is compared. So are
+frontends and workers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dynamo_planner.core.metrics import Traffic
+from dynamo_planner.sources.aggregation.window import WindowTotals, WorkerHistory, window_totals
+
+
+@dataclass(frozen=True)
+class Witness:
+    """What some workers say of how many requests came.
+
+    Args:
+        arrivals: requests that came in the window; ``None`` where unknown.
+        ended: requests that ended in it, as far as they are counted.
+        span_s: the length of the window, in seconds.
+        sampled_s: when the workers were sampled, in Unix seconds.
+    """
+
+    arrivals: float | None
+    ended: float | None
+    span_s: float
+    sampled_s: tuple[float, ...]
+
+
+def witness(workers: Sequence[WorkerHistory], at_s: float) -> Witness | None:
+    """The witness of these workers; ``None`` where none of them has been observed for two samples."""
+    window = window_totals(workers, at_s)
+    return None if window is None else witness_of(window, workers)
+
+
+def witness_of(window: WindowTotals, workers: Sequence[WorkerHistory]) -> Witness:
+    """As :func:`witness`, of a window that is known already."""
+    rate = window.rates.get("arrivals")
+    return Witness(
+        arrivals=None if rate is None else rate * window.span_s,
+        ended=window.counters.get("completions"),
+        span_s=window.span_s,
+        sampled_s=tuple(worker.last.at_s for worker in workers if worker.observed and worker.last),
+    )
+
+
+def excess(first: Witness, second: Witness) -> float:
+    """How many requests more (or, negative, fewer) the second one counts, beyond what need not agree.
+
+    Requests that are still in the first one have not come to the second. Counts may differ by their noise, a
+    twentieth, and by what comes between two moments of sampling.
+
+    >>> excess(Witness(150, 150, 30, (0,)), Witness(1500, 1480, 30, (0,))) > 1000, excess(
+    ...     Witness(300, 100, 30, (0,)), Witness(110, 60, 30, (0,)))
+    (True, 0.0)
+    """
+    if first.arrivals is None or second.arrivals is None:
+        return 0.0
+    most = max(first.arrivals, first.ended or 0.0)
+    least = min(first.arrivals, first.arrivals if first.ended is None else first.ended)
+    higher = max(most, second.arrivals)
+    moments_s = (*first.sampled_s, *second.sampled_s)
+    apart_s = max(moments_s) - min(moments_s) if moments_s else 0.0
+    noise = 5 + 0.05 * higher + 3 * math.sqrt(higher) + higher * min(1.0, apart_s / max(first.span_s, second.span_s))
+    if second.arrivals > most + noise:
+        return second.arrivals - most
+    return second.arrivals - least if second.arrivals < least - noise else 0.0
+
+
+def beyond_frontends(frontends: Traffic, workers: Traffic) -> str:
+    """Why the arrivals that frontends count cannot be all, where workers count more; else empty.
+
+    Fewer at the workers are no contradiction: a frontend counts what it refuses, and what waits before them.
+    """
+    first, second = (
+        Witness(
+            arrivals=_count(each),
+            ended=None,
+            span_s=each.window_s or 1.0,
+            sampled_s=() if each.observed_at_s is None else (each.observed_at_s,),
+        )
+        for each in (frontends, workers)
+    )
+    if excess(first, second) <= 0:
+        return ""
+    return (
+        f"the frontends count {frontends.requests_per_s:.3g} requests/s and the workers {workers.requests_per_s:.3g}: "
+        "some come another way, or not all frontends are listed"
+    )
+
+
+def _count(traffic: Traffic) -> float | None:
+    rate, span_s = traffic.requests_per_s, traffic.window_s
+    return None if rate is None or span_s is None else rate * span_s
