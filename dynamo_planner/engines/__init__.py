@@ -15,7 +15,17 @@ To add an engine, write one file like ``vllm`` and one line in ``registry``. An 
 
 from dynamo_planner.engines.engine_spec import EngineSpec
 from dynamo_planner.engines.knob import Catalogue, Knob, KnobError, check_knobs
-from dynamo_planner.engines.registry import ENGINES, catalogue
+from dynamo_planner.engines.registry import ENGINES, catalogue, detect
 from dynamo_planner.engines.vocabulary import Vocabulary
 
-__all__ = ["ENGINES", "Catalogue", "EngineSpec", "Knob", "KnobError", "Vocabulary", "catalogue", "check_knobs"]
+__all__ = [
+    "ENGINES",
+    "Catalogue",
+    "EngineSpec",
+    "Knob",
+    "KnobError",
+    "Vocabulary",
+    "catalogue",
+    "check_knobs",
+    "detect",
+]
