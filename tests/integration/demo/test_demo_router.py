@@ -133,9 +133,9 @@ def test_requests_go_to_the_least_loaded_worker_and_come_back_whole(start_worker
     records = through(pool(one, other), [TraceRequest(0.01 * number, isl=100, osl=40) for number in range(10)])
     assert [record.lost for record in records] == [None] * 10
     assert (finished(one), finished(other)) == (5, 5)
-    # 10 ms for the step and 0.1 ms for each prompt token are the least; a busy machine makes it more
-    assert all(20 <= record.ttft_ms < 1000 for record in records if record.ttft_ms is not None)
-    assert all(9 <= record.itl_ms < 100 for record in records if record.itl_ms is not None)
+    # 10 ms for the step and 0.1 ms for each prompt token are the least; a busy machine makes it more, without a bound
+    assert all(record.ttft_ms >= 20 for record in records if record.ttft_ms is not None)
+    assert all(record.itl_ms >= 9 for record in records if record.itl_ms is not None)
 
 
 def test_a_request_waits_for_the_first_worker_and_the_wait_counts(start_worker: StartWorker) -> None:

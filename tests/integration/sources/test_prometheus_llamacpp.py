@@ -16,13 +16,14 @@ import pytest
 pytest.importorskip("gguf")
 pytest.importorskip("xllamacpp")
 
+from dynamo_planner import Observation
 from dynamo_planner.cli.check.other_readers import other_readers
 from dynamo_planner.mock_workers.llamacpp import LlamaOptions
 from dynamo_planner.mock_workers.random_gguf import RandomModel
 from dynamo_planner.sources import PrometheusSource, ScrapeSource
 from tests.support.prometheus_server import free_port, prometheus, until_scraped
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(240)
 
 INTERVAL_S, WINDOW_S = 0.5, 4.0
 SLOTS, CLIENTS, TOKENS = 2, 4, 25
@@ -80,16 +81,31 @@ def scraping(directory: Path, port: int) -> Iterator[str]:
         yield url
 
 
+def agree(seen: Observation, scraped: Observation) -> bool:
+    """Whether both report about the same pace.
+
+    Their windows end at other scrapes. On a busy machine one window has another pace than the next, until it is even.
+    """
+    one, other = seen.traffic, scraped.traffic
+    if one.itl_ms is None or other.itl_ms is None or one.prefix_hit_rate is None or other.prefix_hit_rate is None:
+        return False
+    ratio = one.itl_ms.mean / other.itl_ms.mean
+    return 0.4 < ratio < 2.5 and abs(one.prefix_hit_rate - other.prefix_hit_rate) < 0.2
+
+
 def test_what_it_tells_through_prometheus_and_scraped(port: int, tmp_path: Path) -> None:
     with scraping(tmp_path, port) as url:
         scrape = ScrapeSource({"workers": {"w": f"http://127.0.0.1:{port}"}}, {"workers": "aggregated"})
         time.sleep(2 * INTERVAL_S)
         scrape.observe(time.time())
-        time.sleep(WINDOW_S)
-        at_s = time.time()
-        scraped = scrape.observe(at_s)
         ask = PrometheusSource(url, {"workers": "aggregated"}, labels={"namespace": "llm"}, window_s=WINDOW_S)
-        seen = ask.observe(at_s)
+        gives_up_s = time.monotonic() + 90
+        while True:
+            time.sleep(WINDOW_S)
+            at_s = time.time()
+            scraped, seen = scrape.observe(at_s), ask.observe(at_s)
+            if agree(seen, scraped) or time.monotonic() > gives_up_s:
+                break
     assert [notes.engine for notes in ask.notes()["workers"].values()] == ["llama.cpp"]
     pool = seen.pools["workers"]
     assert pool.coverage == 1
@@ -99,9 +115,7 @@ def test_what_it_tells_through_prometheus_and_scraped(port: int, tmp_path: Path)
     assert 1 <= pool.running + pool.queued <= CLIENTS
     assert seen.traffic.itl_ms is not None
     assert scraped.traffic.itl_ms is not None
-    # A busy machine computes at a very uneven pace, and both windows end at other scrapes.
-    assert 0.4 < seen.traffic.itl_ms.mean / scraped.traffic.itl_ms.mean < 2.5
-    assert seen.traffic.prefix_hit_rate == pytest.approx(scraped.traffic.prefix_hit_rate, abs=0.2)
+    assert agree(seen, scraped), (seen.traffic, scraped.traffic)
     assert seen.traffic.requests_per_s is None, "it counts no requests"
     assert "llamacpp:tokens_predicted_total" in seen.missing["traffic.requests_per_s"]
     assert "only in JSON" in seen.missing["pools.workers.kv_usage"]
