@@ -19,7 +19,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError
 
-from dynamo_planner.core.registry import CustomKinds, KindError, Registry
+from dynamo_planner.core.registry import CustomKinds, KindError, Registry, public_name
 from dynamo_planner.core.values import Frozen
 
 C = TypeVar("C", bound="Component")
@@ -110,11 +110,17 @@ class Kinds(Registry[type[C]]):
                 return defined[-1]
         return super()._custom(kind, custom)
 
+    def _checked(self, kind: str, found: Any) -> type[C]:
+        component = super()._checked(kind, found)
+        if missing := getattr(component, "__abstractmethods__", None):
+            raise KindError(f"{kind!r} does not implement {', '.join(sorted(missing))}, which every {self.what} does")
+        return component
+
     def _fits(self, found: object) -> bool:
         return isinstance(found, type) and issubclass(found, self.base)
 
     def _must_be(self) -> str:
-        return f"a subclass of {self.base.__module__}.{self.base.__qualname__}"
+        return f"a subclass of {public_name(self.base)}"
 
 
 def _subclasses(base: type[C]) -> Iterator[type[C]]:

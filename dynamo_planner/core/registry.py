@@ -13,9 +13,11 @@ lets it run code of other packages
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Iterator, Mapping
 from functools import reduce
 from importlib import import_module
+from itertools import accumulate
 from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
@@ -96,7 +98,11 @@ class Registry(Mapping[str, T]):
             if custom is None and ":" in kind:
                 raise KindError(f"{kind!r} is a kind of your own, which is not allowed here: {MEND}")
         allowed = ", ".join((*self._shipped, *(custom.names(self.group) if custom is not None else ())))
-        more = f" (those of installed packages are not allowed here: {MEND})" if custom is None else ""
+        more = (
+            f" (those of installed packages are not allowed here: {MEND})"
+            if custom is None
+            else f", or your own as package.module:Name or by an entry point in the group {self.group}"
+        )
         raise KindError(f"{kind!r} is no kind of {self.what}; allowed: {allowed}{more}")
 
     def _custom(self, kind: str, custom: CustomKinds) -> object | None:
@@ -104,7 +110,9 @@ class Registry(Mapping[str, T]):
             return custom.load(self.group, kind)
         except Exception as error:  # whatever the code of another package raises
             cause = str(error) if isinstance(error, ImportError | AttributeError) else f"{error!r}"
-            raise KindError(f"{kind!r} cannot be imported: {cause}") from error
+            absent = isinstance(error, ModuleNotFoundError) and error.name == kind.partition(":")[0].partition(".")[0]
+            mend = " (install that package, or put its directory on PYTHONPATH)" if absent else ""
+            raise KindError(f"{kind!r} cannot be imported: {cause}{mend}") from error
 
     def _checked(self, kind: str, found: Any) -> T:
         if not self._fits(found):
@@ -115,4 +123,15 @@ class Registry(Mapping[str, T]):
         return isinstance(found, self.base)
 
     def _must_be(self) -> str:
-        return f"a {self.base.__module__}.{self.base.__qualname__}"
+        return f"a {public_name(self.base)}"
+
+
+def public_name(base: type[Any]) -> str:
+    """Where a class is imported from: the outermost package that exports it, rather than its module.
+
+    >>> public_name(Registry)
+    'dynamo_planner.core.registry.Registry'
+    """
+    packages = accumulate(base.__module__.split("."), "{}.{}".format)
+    exports = (where for where in packages if getattr(sys.modules.get(where), base.__name__, None) is base)
+    return f"{next(exports, base.__module__)}.{base.__qualname__}"

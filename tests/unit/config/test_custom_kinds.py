@@ -57,7 +57,6 @@ class Fleet(DryRunExecutor):
 class FleetConfig(ExecutorConfig):
     pools: dict[str, PoolSpec]
     size: int = 1
-
     @property
     def specs(self):
         return self.pools
@@ -78,7 +77,6 @@ class RateConfig(SourceConfig):
 class Rate:
     def __init__(self, rate):
         self.rate = rate
-
     def observe(self, at_s):
         return Observation(traffic=Traffic(requests_per_s=self.rate))
 
@@ -101,6 +99,7 @@ ENTRY_POINTS = """
 fixed = acme_scaling.kinds:Fixed
 broken = acme_scaling.nothing:Here
 not_one = acme_scaling.kinds:Never
+unfinished = dynamo_planner:Policy
 
 [dynamo_planner.guards]
 never = acme_scaling.kinds:Never
@@ -161,9 +160,10 @@ def test_nothing_is_imported_without_permission(kind: str) -> None:
     ("data", "message"),
     [
         ({"kind": "broken"}, "policy.kind: 'broken' cannot be imported: No module named 'acme_scaling.nothing'"),
-        ({"kind": "not_one"}, "policy.kind: 'not_one' is not a subclass of dynamo_planner"),
+        ({"kind": "not_one"}, "policy.kind: 'not_one' is not a subclass of dynamo_planner.Policy"),
         ({"kind": "never"}, "policy.kind: 'never' is no kind of policy; allowed: load, "),
-        ({"kind": "fixd"}, "together, broken, fixed, not_one"),
+        ({"kind": "fixd"}, "together, broken, fixed, not_one, unfinished, or your own as package.module:Name or by an"),
+        ({"kind": "unfinished"}, "policy.kind: 'unfinished' does not implement propose, which every policy does"),
         ({"kind": "fixed"}, "policy.replicas: Field required"),
         (
             {"kind": "fixed", "replica": 3},
