@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import isfinite
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
@@ -85,8 +86,14 @@ class Reason(Frozen):
         return f"{self.code}: {self.message}" + (f" ({numbers})" if numbers else "")
 
 
+FOUR_DIGITS = 1e3
+
+
 def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    """A number with four digits, or all those before the decimal point."""
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.0f}" if abs(value) >= FOUR_DIGITS and isfinite(value) else f"{value:.4g}"
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))

@@ -243,7 +243,7 @@ class Guarded(Policy, kind="guarded"):
         states = [own]
         for guard, remembered in zip(self.guards, others, strict=True):
             value, reset = guard.recall(remembered)
-            proposal, value = guard.limit(snapshot, proposal.because(*reset), value)
+            proposal, value = _pair(guard, "limit", guard.limit(snapshot, proposal.because(*reset), value))
             states.append(guard.remember(value))
         return proposal, tuple(states)
 
@@ -256,8 +256,18 @@ def guards_of(policy: Policy) -> tuple[Guard, ...]:
 def advance(policy: Policy, snapshot: Snapshot, state: State | None) -> tuple[Proposal, State | None]:
     """One step of a policy inside another: its proposal (with a reason if its state was reset), and its new state."""
     value, reset = policy.recall(state)
-    proposal, value = policy.propose(snapshot, value)
+    proposal, value = _pair(policy, "propose", policy.propose(snapshot, value))
     return proposal.because(*reset), policy.remember(value)
+
+
+def _pair(node: Node, method: str, returned: Any) -> tuple[Proposal, Any]:
+    """What a node returned, where it is a proposal and a state."""
+    if isinstance(returned, tuple) and len(returned) == 2 and isinstance(returned[0], Proposal):
+        return returned
+    raise TypeError(
+        f"{type(node).__name__}.{method} must return a proposal and its new state, as in "
+        f"`return proposal, state`; it returned {returned!r:.200}"
+    )
 
 
 class _Memory(Frozen):

@@ -19,6 +19,7 @@ from dynamo_planner import (
     PoolSpec,
     PoolStatus,
     Proposal,
+    Reason,
     Replicas,
     Role,
     ScaleTo,
@@ -206,6 +207,18 @@ def test_plain_functions_are_policies_also_on_the_left() -> None:
         highest(5)  # type: ignore[arg-type]
 
 
+class Forgetful(Guard, kind="tests:forgetful"):
+    """Returns the proposal alone, without a state."""
+
+    def limit(self, snapshot: Snapshot, proposal: Proposal, state: Any) -> Any:
+        return proposal
+
+
+def test_a_guard_that_returns_no_state_is_named() -> None:
+    with pytest.raises(TypeError, match=r"Forgetful\.limit must return a proposal and its new state"):
+        (as_policy(lambda _: {"a": 1}) | Forgetful()).decide(seen(a=pool()))
+
+
 def test_replay_carries_the_state_along() -> None:
     targets = [d.targets["a"] for d in Counter().replay(seen(n, a=pool()) for n in range(1, 4))]
     assert targets == [1, 2, 3]
@@ -229,6 +242,12 @@ def test_a_decision_survives_json() -> None:
     decision = (Counter() | Note()).decide(seen(1, a=pool(), b=pool(replicas=None)))
     text = decision.model_dump_json()
     assert Decision.model_validate_json(text).model_dump_json() == text
+
+
+def test_numbers_of_a_reason_can_be_read() -> None:
+    values = {"until_s": 86_400.0, "load": 1.02345, "rate": 1234.56, "tokens": 131072, "far": float("inf")}
+    text = str(Reason(code="Test", message="a test", values=values))
+    assert text == "Test: a test (until_s=86400, load=1.023, rate=1235, tokens=131072, far=None)"
 
 
 def test_wants_and_holds_are_checked() -> None:
