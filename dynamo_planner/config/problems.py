@@ -50,7 +50,8 @@ def problems_at(path: str) -> Iterator[None]:
 
 
 def _problem(details: Any, walk: _Walk, path: str) -> str:
-    where, _ = walk.to(details["loc"], path)
+    location = tuple(step for step in details["loc"] if step != "[key]")  # a wrong key stands where its value would
+    where, owner = walk.to(location, path)
     message = details["msg"].removeprefix("Value error, ")
     if details["type"] == "extra_forbidden":
         _, owner = walk.to(details["loc"][:-1], path)
@@ -60,6 +61,12 @@ def _problem(details: Any, walk: _Walk, path: str) -> str:
         return f"{where}: unknown field{hint} allowed: {', '.join(allowed)}"
     if details["type"] == "tuple_type":
         return f"{where}: expected a list, got {details['input']!r}"
+    if details["type"].startswith("union_tag_") and details["ctx"]["discriminator"] == "'kind'":
+        kinds = [member.model_fields["kind"].default for member in get_args(owner)]
+        given = (
+            "its kind is missing" if details["type"] == "union_tag_not_found" else f"no kind {details['ctx']['tag']!r}"
+        )
+        return f"{where}: {given}; allowed: {', '.join(kinds)}"
     if details["type"] in {"missing", "value_error", "kind"}:
         return f"{where}: {message}"
     return f"{where}: {message} (got {details['input']!r})"

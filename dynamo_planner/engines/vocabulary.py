@@ -17,6 +17,7 @@ A vocabulary is one small file, or a mapping in a user's configuration:
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Field, field_serializer, model_validator
@@ -70,7 +71,18 @@ def _as_tuple(value: object) -> object:
 Metrics = Annotated[tuple[Metric, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
 """The metrics that can give a quantity, best first: the first one on the page does. A single one needs no list."""
 
-Quantities = ReadOnly[Quantity, Metrics]
+
+def _known(name: object) -> object:
+    if name in QUANTITIES:
+        return name
+    close = get_close_matches(str(name), QUANTITIES, n=1)
+    hint = f", did you mean {close[0]!r}?" if close else ";"
+    raise ValueError(f"there is no such quantity{hint} allowed: {', '.join(QUANTITIES)}")
+
+
+QuantityName = Annotated[Quantity, BeforeValidator(_known)]
+
+Quantities = ReadOnly[QuantityName, Metrics]
 
 PagePath = Annotated[str, Field(pattern="^/")]
 
@@ -101,16 +113,16 @@ class Vocabulary(Frozen):
     engine: str
     quantities: Quantities
     by_role: ReadOnly[Role, Quantities] = Field(default_factory=FrozenMap)
-    cannot_tell: ReadOnly[Quantity, str] = Field(default_factory=FrozenMap)
+    cannot_tell: ReadOnly[QuantityName, str] = Field(default_factory=FrozenMap)
     pages: Annotated[tuple[PagePath, ...], Field(min_length=1)] = ("/metrics",)
     started_at: tuple[str, ...] = ("process_start_time_seconds",)
-    with_first_request: tuple[Quantity, ...] = ()
+    with_first_request: tuple[QuantityName, ...] = ()
     known_by: tuple[str, ...] = ()
     model_label: str | None = None
     model_parameter: str | None = None
     start_with: str = ""
     start_without: str = ""
-    switches: ReadOnly[Quantity, str] = Field(default_factory=FrozenMap)
+    switches: ReadOnly[QuantityName, str] = Field(default_factory=FrozenMap)
 
     @field_serializer("by_role")
     def _plain_by_role(

@@ -92,6 +92,9 @@ def test_an_engine_of_ones_own_and_a_frontend(tmp_path: Path, farm: Farm) -> Non
     [
         ("kind: counter, names: acme_done_total", "kind: gauge, names: acme_done_total", "a gauge cannot give it"),
         ("names: acme_busy, ", "", "source.*running.*names"),
+        ("      running:", "      runing:", r"quantities\.runing: there is no such quantity, did you mean 'running'"),
+        ("kind: ratio", "kind: rate", "kv_usage.*: no kind 'rate'; allowed: gauge, counter, histogram"),
+        ("kind: counter, names: acme_done_total", "names: x", "completions.*: its kind is missing; allowed: gauge, "),
         ("pages: [/acme, /state]", "pages: [acme]", "source.*pages"),
         ("cannot_tell", "can_not_tell", "can_not_tell"),
         ('urls: ["{frontend}"]', "urls: []", "source.frontend.urls"),
