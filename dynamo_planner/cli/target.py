@@ -88,8 +88,11 @@ def target_of(
     given = {name: value for name, value in options.items() if value is not None}
     if not isinstance(source, PrometheusConfig) and prometheus is None:
         if given:
-            option = next(iter(given)).replace("labels", "label").replace("_", "-")
-            raise ConfigError([f"--{option} is about a Prometheus server: name its --prometheus"])
+            field = next(iter(given))
+            option = field.replace("labels", "label").replace("_", "-")
+            scraped = f"; of scraped workers a configuration says it (source.{field})"
+            more = scraped if field in ScrapeConfig.model_fields else ""
+            raise ConfigError([f"--{option} is about a Prometheus server: name its --prometheus{more}"])
         return Target(specs, config, None)
     before: dict[str, Any] = {}
     if isinstance(source, PrometheusConfig):

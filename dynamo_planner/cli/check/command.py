@@ -81,6 +81,9 @@ def _endpoints(target: Target, workers: list[str] | None) -> Urls:
     if target.config is not None and (running := target.config.executor.running()) is not None:
         return running
     if target.prometheus is None:
+        if target.config is not None and target.scrape is None:
+            kind = target.config.source.kind
+            raise ConfigError([f"source.kind is {kind!r}: only scrape and prometheus can be inspected; name --worker"])
         raise ConfigError(["there is nothing to inspect: name --prometheus, --worker, or list source.workers"])
     return {}
 

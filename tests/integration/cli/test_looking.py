@@ -66,6 +66,7 @@ def test_queries_are_what_the_server_understands(server: str) -> None:
         (["queries"], "name its --prometheus, or the --engine"),
         (["check"], "there is nothing to inspect"),
         (["check", "--label", "a=b"], "--label is about a Prometheus server"),
+        (["check", "--engine", "vllm"], "of scraped workers a configuration says it (source.engine)"),
         (["check", "--prometheus", "http://127.0.0.1:9", "--label", "a"], "'a' is none of NAME=VALUE"),
         (["queries", "--engine", "tgi"], "source.engine"),
         (["check", "--prometheus", "ftp://x"], "is not an http:// or https:// URL"),
