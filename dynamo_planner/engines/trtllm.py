@@ -94,9 +94,14 @@ TRTLLM = Vocabulary(
         "prefix_hit_rate": "TensorRT-LLM's own share, trtllm_kv_cache_hit_rate, is since its start, not of a window",
     },
     pages=("/prometheus/metrics", "/metrics"),
+    with_first_request=(
+        *("completions", "ttft_ms", "itl_ms", "isl", "osl", "request_duration_s"),
+        *("prefix_queries", "prefix_hits"),
+    ),
     known_by=("/metrics:",),
     model_label="model_name",
     start_with="return_perf_metrics: true and enable_iter_perf_stats: true",
+    switches={"completions": "return_perf_metrics: true"},
 )
 
 ENGINE = EngineSpec(

@@ -54,6 +54,7 @@ class Flow:
         waiting: ``dW``.
         preemptions: ``P``.
         running: the most that ran at either end, of which some may have no first token yet.
+        why: why arrivals are unknown, where that is known already; else empty.
     """
 
     arrived: float | None = None
@@ -64,6 +65,7 @@ class Flow:
     waiting: float | None = None
     preemptions: float | None = None
     running: float = 0.0
+    why: str = ""
 
 
 def sum_flows(flows: Iterable[Flow]) -> Flow:
@@ -78,6 +80,7 @@ def sum_flows(flows: Iterable[Flow]) -> Flow:
         waiting=add_up(part.waiting for part in parts),
         preemptions=add_up(part.preemptions for part in parts),
         running=max((part.running for part in parts), default=0.0),
+        why=next((part.why for part in parts if part.why), ""),
     )
 
 
@@ -94,6 +97,8 @@ def arrivals_of(flow: Flow, *, by_first_tokens: bool = False) -> float | None:
         flow: of one worker or of several.
         by_first_tokens: whether first tokens count wherever they are more, since those of all workers together do.
     """
+    if flow.why:
+        raise UncountedError(flow.why)
     if flow.arrived is not None:
         return flow.arrived
     if flow.ended is None or flow.inside is None:

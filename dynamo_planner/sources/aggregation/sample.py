@@ -197,9 +197,12 @@ def _first_of(sample: WorkerSample, page: Page, quantity: Quantity, metrics: tup
 
 
 def _zero_before_first_request(sample: WorkerSample, vocabulary: Vocabulary) -> None:
-    """Set to zero what appears with the first request, where none of it is on the page: there was none yet."""
+    """Set to zero what appears with the first request, where none of it is on the page: there was none yet.
+
+    A page of an engine that has to be told to report them declares them even before, so that none of them says nothing.
+    """
     coming = [quantity for quantity in vocabulary.with_first_request if quantity in vocabulary.quantities]
-    if not coming or set(coming) - sample.absent:
+    if not coming or set(coming) - sample.absent or not vocabulary.switches.keys().isdisjoint(coming):
         return
     for quantity in coming:
         del sample.unknown[quantity]

@@ -158,7 +158,7 @@ def window_totals(workers: Iterable[WorkerHistory], at_s: float) -> WindowTotals
     flows = [sum_flows(interval.flow for interval in intervals) for _, intervals in recent]
     counts = {name: [add_up(each.counters.get(name) for each in own) for _, own in recent] for name in RATES}
     try:
-        counts["arrivals"] = _arrivals([worker.name for worker, _ in recent], flows)
+        counts["arrivals"] = arrivals_of_each([worker.name for worker, _ in recent], flows)
     except UncountedError as error:
         uncounted = str(error)
     for name, each in counts.items():
@@ -180,11 +180,11 @@ def window_totals(workers: Iterable[WorkerHistory], at_s: float) -> WindowTotals
         parts = [interval.histograms[histogram] for interval in every if histogram in interval.histograms]
         if parts:
             histograms[histogram] = sum_histograms(parts)
-    doubts = (f"{interval.doubt} ({worker.name})" for worker, own in recent for interval in own if interval.doubt)
+    doubts = (_named(interval.doubt, worker.name) for worker, own in recent for interval in own if interval.doubt)
     return WindowTotals(at_s - start_s, rates, counters, histograms, doubt=next(doubts, ""), uncounted=uncounted)
 
 
-def _arrivals(names: Sequence[str], flows: Sequence[Flow]) -> list[float | None]:
+def arrivals_of_each(names: Sequence[str], flows: Sequence[Flow]) -> list[float | None]:
     """The arrivals of each worker. Raises :class:`UncountedError`, also where only all of them together show it."""
     together = total_flow(flows)
     by_first_tokens = needs_first_tokens(together)
@@ -193,9 +193,13 @@ def _arrivals(names: Sequence[str], flows: Sequence[Flow]) -> list[float | None]
         try:
             arrivals.append(arrivals_of(flow, by_first_tokens=by_first_tokens))
         except UncountedError as error:
-            raise UncountedError(f"{error} ({name})") from None
+            raise UncountedError(_named(str(error), name)) from None
     arrivals_of(together)
     return arrivals
+
+
+def _named(why: str, worker: str) -> str:
+    return f"{why} ({worker})" if worker else why
 
 
 def _span_s(worker: WorkerHistory, intervals: Sequence[WorkerInterval], start_s: float, at_s: float) -> float:

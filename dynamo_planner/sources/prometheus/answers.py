@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from dynamo_planner.engines.metric_kinds import Gauge, Histogram, Info
 from dynamo_planner.engines.vocabulary import COUNTERS, DISTRIBUTIONS, GAUGES, QUANTITIES, Quantity, Vocabulary
 from dynamo_planner.sources.aggregation.arrivals import Flow
 from dynamo_planner.sources.aggregation.increase import WorkerInterval
+from dynamo_planner.sources.aggregation.process import ANOTHER_PROCESS
 from dynamo_planner.sources.aggregation.sample import (
     EMPTY_HISTOGRAM,
     SHARE_TOLERANCE,
@@ -26,8 +27,8 @@ from dynamo_planner.sources.aggregation.sample import (
 from dynamo_planner.sources.aggregation.selection import is_plausible
 from dynamo_planner.sources.aggregation.window import WorkerHistory
 from dynamo_planner.sources.prometheus.api import QueryError, Vector
+from dynamo_planner.sources.prometheus.flows import WorkerAnswers
 from dynamo_planner.sources.prometheus.promql import (
-    INSIDE_CHANGE,
     KNOWN_BEFORE,
     NAMES,
     OBSERVED_AT,
@@ -92,7 +93,10 @@ class _PoolReader:
         self._vocabulary = vocabulary
         self._scope = scope
         self._at_s = at_s
-        self._present = {dict(labels).get("__name__", "") for labels in self._vector(QueryKey(NAMES))}
+        self._present: dict[str, set[str]] = {}
+        for labels in self._vector(QueryKey(NAMES)):
+            given = dict(labels)
+            self._present.setdefault(given.get(scope.worker_label, ""), set()).add(given.get("__name__", ""))
         self._unknown: dict[str, str] = {}
 
     def read(self) -> PoolAnswers:
@@ -103,7 +107,11 @@ class _PoolReader:
             raise UnlabelledError(
                 f"its series have no label {self._scope.worker_label!r} to distinguish workers by (worker_label)"
             )
+        self._workers = WorkerAnswers(
+            self._by_worker, self._present, sampled_s.keys(), self._vocabulary, self._scope.window_s, self._at_s
+        )
         up = {worker: value for worker, value in self._by_worker(QueryKey(UP)).items() if worker}
+        doubts = self._workers.doubts()
         interval = self._interval()
         gauges = {quantity: self._gauges(quantity, sampled_s) for quantity in (*GAUGES, *self._shares())}
         workers, causes = [], {}
@@ -112,10 +120,13 @@ class _PoolReader:
             history.observed = worker in sampled_s
             if history.observed:
                 history.last = self._sample(worker, sampled_s[worker], gauges)
+                history.doubt = ANOTHER_PROCESS if doubts.get(worker) == ANOTHER_PROCESS else ""
             else:
                 causes[worker] = self._why_unobserved(up[worker])
             workers.append(history)
-        workers.append(WorkerHistory.unlisted("all workers", self._scope.window_s, interval))
+        for worker, doubt in list(doubts.items())[:1]:
+            interval = replace(interval, flow=Flow(), counters={}, histograms={}, doubt=f"{doubt} ({worker})")
+        workers.append(WorkerHistory.unlisted("", self._scope.window_s, interval))
         return PoolAnswers(workers, causes, has_up=bool(up))
 
     def _why_unobserved(self, up: float) -> str:
@@ -192,7 +203,7 @@ class _PoolReader:
             start_s=self._at_s - self._scope.window_s,
             end_s=self._at_s,
             since_start=False,
-            flow=Flow(arrived=self._arrivals() if self._vector(QueryKey(KNOWN_BEFORE)) else None),
+            flow=self._arrivals() if self._vector(QueryKey(KNOWN_BEFORE)) else Flow(),
             counters=counters,
             histograms=histograms,
         )
@@ -211,33 +222,18 @@ class _PoolReader:
         return 0.0 if self._is_before_the_first_request(quantity) else None
 
     def _is_before_the_first_request(self, quantity: Quantity) -> bool:
-        """Whether a metric is absent because it appears with the first request, and there was none."""
-        late = self._vocabulary.with_first_request
-        if quantity not in late or not self._present or isinstance(self._answers.get(QueryKey(NAMES)), QueryError):
+        """Whether a metric is absent because it appears with the first request, and no worker had one."""
+        if isinstance(self._answers.get(QueryKey(NAMES)), QueryError) or not self._workers.sampled:
             return False
-        names = (
-            name
-            for other in late
-            for metric in scrapable_metrics(self._vocabulary, other)
-            for name in presence_names_of(metric)
-        )
-        return self._present.isdisjoint(names)
+        return all(self._workers.is_before_the_first_request(quantity, worker) for worker in self._workers.sampled)
 
-    def _arrivals(self) -> float | None:
-        """Arrivals; where the engine counts only completions, these plus the change of requests in it."""
-        arrivals = self._by_worker(QueryKey("arrivals"))
-        if arrivals and all(map(is_plausible, arrivals.values())):
-            return sum(arrivals.values())
-        done, grown = self._by_worker(QueryKey("completions")), self._by_worker(QueryKey(INSIDE_CHANGE))
-        if not done and self._is_before_the_first_request("completions"):
-            done = dict.fromkeys(grown, 0.0)
-        total = sum(done.values()) + sum(grown.values())
-        if done and done.keys() == grown.keys() and math.isfinite(total):
-            return max(0.0, total)
-        if done.keys() != grown.keys():
-            lacking: Quantity = "completions" if grown.keys() - done.keys() else "running"
-            self._unknown.setdefault(lacking, f"not all workers report it: {self._why_not(lacking)}")
-        return None
+    def _arrivals(self) -> Flow:
+        """Arrivals; where they are unknown, which workers do not report what they take."""
+        flow = self._workers.flow()
+        if flow.arrived is None and not flow.why:
+            for quantity, worker in self._workers.lacking().items():
+                self._unknown.setdefault(quantity, f"not all workers report it: {self._why_not(quantity)} ({worker})")
+        return flow
 
     def _observed(self, quantity: Quantity) -> HistogramData | None:
         """What a distribution observed over the window, in all workers together."""
@@ -281,7 +277,7 @@ class _PoolReader:
             if key.quantity == quantity and isinstance(answer, QueryError):
                 return str(answer)
         names = list(dict.fromkeys(name for metric in metrics for name in presence_names_of(metric)))
-        if self._present.isdisjoint(names):
+        if all(present.isdisjoint(names) for present in self._present.values()):
             how = start_hint(vocabulary.switches.get(quantity, ""))
             return f"Prometheus has no {' or '.join(names)} with these labels{how}"
         if quantity in GAUGES:

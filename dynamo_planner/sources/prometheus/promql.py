@@ -25,10 +25,22 @@ from dynamo_planner.engines.metric_kinds import Counter, Gauge, Histogram, Info,
 from dynamo_planner.engines.vocabulary import COUNTERS, GAUGES, Quantity, Vocabulary
 from dynamo_planner.sources.prometheus.scope import Scope
 
-UP, OBSERVED_AT, NAMES, KNOWN_BEFORE, INSIDE_CHANGE = "up", "observed_at_s", "names", "known_before", "inside_change"
-"""Queries beside those of quantities: which targets there are and whether they could be scraped, when each worker's
-metrics were scraped, which metrics there are, how many series there were at the beginning of the window, and by how
-much the requests in a worker have changed over it."""
+UP, OBSERVED_AT, NAMES, KNOWN_BEFORE = "up", "observed_at_s", "names", "known_before"
+INSIDE_CHANGE, WAITING_CHANGE, INSIDE_PEAK = "inside_change", "waiting_change", "inside_peak"
+"""Queries beside those of quantities, of each worker: whether it could be scraped, when it was, which metrics it has,
+how many series it had at the beginning of the window, by how much the requests in it and those that wait have changed
+over the window, and the most that there were."""
+
+FELL, FIRST_VALUE = "fell", "first_value"
+STARTED, OLDEST_START, START_FELL = "started", "oldest_start", "start_fell"
+"""How often a counter fell, the first value of one that came within the window, the newest and the oldest start time
+of the process in the window, and how often it went back."""
+
+WITNESSES: tuple[Quantity, ...] = ("arrivals", "completions", "first_tokens", "prefix_queries")
+"""The counters by which another process is told."""
+
+COUNTED: tuple[Quantity, ...] = ("arrivals", "completions", "aborts", "first_tokens")
+"""The counters of which arrivals are made."""
 
 LOST_FOR = "10m"
 """For how long a worker that cannot be scraped any more still counts. One that never could be is starting."""
@@ -38,8 +50,8 @@ class QueryKey(NamedTuple):
     """The number that a query gives.
 
     Args:
-        quantity: of the vocabulary, or one of ``UP``, ``OBSERVED_AT``, ``NAMES``, ``KNOWN_BEFORE``, ``INSIDE_CHANGE``.
-        part: ``count``, ``sum`` or ``bucket`` of a distribution; else empty.
+        quantity: of the vocabulary, or one of those beside (``UP`` and the like).
+        part: ``count``, ``sum`` or ``bucket`` of a distribution, the counter for ``FELL`` and ``FIRST_VALUE``.
     """
 
     quantity: str
@@ -64,10 +76,14 @@ def queries_of(vocabulary: Vocabulary, scope: Scope) -> dict[QueryKey, str]:
         QueryKey(OBSERVED_AT): _any(
             f"max by ({scope.worker_label}) (timestamp({scope.selector(name)}))" for name in _sampled(vocabulary)
         ),
-        QueryKey(NAMES): f"count by (__name__) ({names})",
-        QueryKey(KNOWN_BEFORE): f"count({names} offset {scope.duration()})",
-        QueryKey(INSIDE_CHANGE): _inside_change(vocabulary, scope),
+        QueryKey(NAMES): f"count by (__name__, {scope.worker_label}) ({names})",
+        QueryKey(KNOWN_BEFORE): f"count by ({scope.worker_label}) ({names} offset {scope.duration()})",
+        QueryKey(INSIDE_CHANGE): _inside(vocabulary, scope, scope.delta),
+        QueryKey(WAITING_CHANGE): _gauges(vocabulary, "waiting", scope, scope.delta),
     }
+    if any(vocabulary.switches.get(quantity) for quantity in vocabulary.with_first_request):
+        queries[QueryKey(INSIDE_PEAK)] = _inside(vocabulary, scope, lambda series: _over_time("max", series, scope))
+    queries |= _of_processes(vocabulary, scope)
     return {key: query for key, query in queries.items() if query}
 
 
@@ -195,14 +211,39 @@ def _newest(
     return _any(alternatives)
 
 
-def _inside_change(vocabulary: Vocabulary, scope: Scope) -> str:
-    """By how much the requests in a worker have grown over the window; empty where the engine does not report them."""
+def _inside(vocabulary: Vocabulary, scope: Scope, wrap: Wrap) -> str:
+    """A function of the requests in a worker over the window; empty where the engine does not report them."""
+    inside, running, waiting = (_gauges(vocabulary, each, scope, wrap) for each in ("inside", "running", "waiting"))
+    return inside or (f"({running}) + ({waiting})" if running and waiting else "")
 
-    def of(quantity: Quantity) -> str:
-        gauges = [metric for metric in scrapable_metrics(vocabulary, quantity) if isinstance(metric, Gauge)]
-        return _any(_by_worker(metric, scope, scope.delta) for metric in gauges)
 
-    inside, running, waiting = of("inside"), of("running"), of("waiting")
-    if inside:
-        return inside
-    return f"({running}) + ({waiting})" if running and waiting else ""
+def _gauges(vocabulary: Vocabulary, quantity: Quantity, scope: Scope, wrap: Wrap) -> str:
+    gauges = [metric for metric in scrapable_metrics(vocabulary, quantity) if isinstance(metric, Gauge)]
+    return _any(_by_worker(metric, scope, wrap) for metric in gauges)
+
+
+def _of_processes(vocabulary: Vocabulary, scope: Scope) -> dict[QueryKey, str]:
+    """What tells a restart from another process, and what counters have that came within the window."""
+    starts = {
+        STARTED: lambda series: _over_time("max", series, scope),
+        OLDEST_START: lambda series: _over_time("min", series, scope),
+        START_FELL: lambda series: f"resets({series}[{scope.duration()}])",
+    }
+    queries = {QueryKey(key): _newest(vocabulary.started_at, scope, wrap, across="max") for key, wrap in starts.items()}
+    for quantity in dict.fromkeys((*WITNESSES, *COUNTED)):
+        counters = scrapable_metrics(vocabulary, quantity)
+        if quantity in WITNESSES:
+            queries[QueryKey(FELL, quantity)] = _any(_by_worker(each, scope, starts[START_FELL]) for each in counters)
+        if quantity in COUNTED:
+            queries[QueryKey(FIRST_VALUE, quantity)] = _any(
+                _by_worker(each, scope, lambda series: f"({_first_value(series, scope)})") for each in counters
+            )
+    return queries
+
+
+def _first_value(series: str, scope: Scope) -> str:
+    return f"{_over_time('min', series, scope)} unless {series} offset {scope.duration()}"
+
+
+def _over_time(function: str, series: str, scope: Scope) -> str:
+    return f"{function}_over_time({series}[{scope.duration()}])"
