@@ -8,6 +8,7 @@ In the order in which a turn goes through them:
 - ``promql`` -- an engine's vocabulary as PromQL queries.
 - ``api`` -- the HTTP API: instant and range queries, errors and warnings.
 - ``flows`` -- arrivals from the answers about each worker, and whose counters are believed.
+- ``buckets`` -- the buckets of a histogram.
 - ``answers`` -- the answers about one pool as histories of its workers, handed on to ``aggregation``.
 - ``model_answers`` -- the observation, or a snapshot of the past, from the answers about all pools.
 

@@ -7,7 +7,7 @@ is not listed. From there on scraping and Prometheus are the same code (``aggreg
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -27,12 +27,20 @@ from dynamo_planner.sources.aggregation.sample import (
 from dynamo_planner.sources.aggregation.selection import is_plausible
 from dynamo_planner.sources.aggregation.window import WorkerHistory
 from dynamo_planner.sources.prometheus.api import QueryError, Vector
+from dynamo_planner.sources.prometheus.buckets import cumulative_buckets
 from dynamo_planner.sources.prometheus.flows import WorkerAnswers
 from dynamo_planner.sources.prometheus.promql import (
+    FELL,
+    FIRST_VALUE,
+    INSIDE_CHANGE,
     KNOWN_BEFORE,
     NAMES,
     OBSERVED_AT,
+    OLDEST_START,
+    START_FELL,
+    STARTED,
     UP,
+    WAITING_CHANGE,
     QueryKey,
     presence_names_of,
     scrapable_metrics,
@@ -44,13 +52,14 @@ Answers = Mapping[QueryKey, Vector | QueryError]
 TOO_NEW = "Prometheus knows of {names}, but not yet for the {window_s:g} s of the window"
 ONE_SAMPLE = "no worker has two samples of {names} within the {window_s:g} s of the window: is window_s too short?"
 
+OF_PROCESSES = (KNOWN_BEFORE, FELL, STARTED, OLDEST_START, START_FELL)
+OF_ARRIVALS = ("aborts", "first_tokens", FIRST_VALUE, INSIDE_CHANGE, WAITING_CHANGE)
+"""Queries without which counters cannot be believed, and arrivals not be known."""
+
 T = TypeVar("T")
 
 MIN_COUNT = 1e-9
 """A smaller count is none, and no sum is divided by it; one observation is more, however it is extrapolated."""
-
-COUNT_TOLERANCE = 0.01
-"""Relative difference up to which a histogram's count and its highest bucket are of the same values."""
 
 
 @dataclass(frozen=True)
@@ -124,8 +133,9 @@ class _PoolReader:
             else:
                 causes[worker] = self._why_unobserved(up[worker])
             workers.append(history)
-        for worker, doubt in list(doubts.items())[:1]:
-            interval = replace(interval, flow=Flow(), counters={}, histograms={}, doubt=f"{doubt} ({worker})")
+        doubt = self._failed(OF_PROCESSES) or next((f"{why} ({worker})" for worker, why in doubts.items()), "")
+        if doubt:
+            interval = replace(interval, flow=Flow(), counters={}, histograms={}, doubt=doubt)
         workers.append(WorkerHistory.unlisted("", self._scope.window_s, interval))
         return PoolAnswers(workers, causes, has_up=bool(up))
 
@@ -133,6 +143,15 @@ class _PoolReader:
         if up != 1:
             return "Prometheus could not scrape it (up is 0)"
         return f"Prometheus has no recent sample of {self._vocabulary.engine} from it"
+
+    def _failed(self, quantities: Collection[str]) -> str:
+        """Why a query of one of these quantities failed; empty where none did."""
+        errors = (
+            answer
+            for key, answer in self._answers.items()
+            if isinstance(answer, QueryError) and key.quantity in quantities
+        )
+        return str(next(errors, ""))
 
     def _vector(self, key: QueryKey) -> Vector:
         answer = self._answers.get(key, {})
@@ -229,7 +248,8 @@ class _PoolReader:
 
     def _arrivals(self) -> Flow:
         """Arrivals; where they are unknown, which workers do not report what they take."""
-        flow = self._workers.flow()
+        why = self._failed(OF_ARRIVALS)
+        flow = Flow(why=why) if why else self._workers.flow()
         if flow.arrived is None and not flow.why:
             for quantity, worker in self._workers.lacking().items():
                 self._unknown.setdefault(quantity, f"not all workers report it: {self._why_not(quantity)} ({worker})")
@@ -239,31 +259,15 @@ class _PoolReader:
         """What a distribution observed over the window, in all workers together."""
         count, total = (self._single(QueryKey(quantity, part)) for part in ("count", "sum"))
         if count is not None and total is not None:
-            return HistogramData(count, total, self._buckets(quantity, count)) if count > MIN_COUNT else EMPTY_HISTOGRAM
+            histograms = [each for each in scrapable_metrics(self._vocabulary, quantity) if isinstance(each, Histogram)]
+            scale = histograms[0].scale if histograms else 1.0
+            buckets = cumulative_buckets(self._vector(QueryKey(quantity, "bucket")), count, scale)
+            return HistogramData(count, total, buckets) if count > MIN_COUNT else EMPTY_HISTOGRAM
         return EMPTY_HISTOGRAM if self._is_before_the_first_request(quantity) else None
 
     def _single(self, key: QueryKey) -> float | None:
         values = list(self._vector(key).values())
         return values[0] if len(values) == 1 and is_plausible(values[0]) else None
-
-    def _buckets(self, quantity: Quantity, count: float) -> dict[float, float]:
-        """The cumulative buckets; empty where they are not of the same values as the count."""
-        histograms = [each for each in scrapable_metrics(self._vocabulary, quantity) if isinstance(each, Histogram)]
-        scale = histograms[0].scale if histograms else 1.0
-        found: dict[float, float] = {}
-        for labels, value in self._vector(QueryKey(quantity, "bucket")).items():
-            try:
-                found[float(dict(labels)["le"])] = value
-            except (KeyError, ValueError):
-                return {}
-        if not math.isclose(found.pop(math.inf, math.nan), count, rel_tol=COUNT_TOLERANCE, abs_tol=1e-9):
-            return {}
-        buckets: dict[float, float] = {}
-        highest = 0.0
-        for bound, value in sorted(found.items()):
-            if value >= highest:  # a bound that not all workers have counts fewer than a lower one
-                buckets[bound * scale] = highest = value
-        return buckets
 
     def _why_not(self, quantity: Quantity, otherwise: str = "") -> str:
         """Why there is no value of a quantity."""

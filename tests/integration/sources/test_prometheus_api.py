@@ -196,7 +196,7 @@ def test_a_query_that_fails_makes_one_quantity_unknown(fake: Fake) -> None:
     def answer(query: str) -> tuple[int, str]:
         if "kv_cache_usage" in query and "timestamp" not in query and "__name__" not in query:
             return 503, refusal("timeout", "query timed out")
-        value = AT if "timestamp" in query else 1
+        value = AT if "timestamp" in query else 0 if "resets" in query else 1
         return 200, vector(({"__name__": "vllm:num_requests_running"} if "__name__" in query else labels, value))
 
     fake.answer = answer
@@ -204,6 +204,24 @@ def test_a_query_that_fails_makes_one_quantity_unknown(fake: Fake) -> None:
     pool = seen.pools["workers"]
     assert (pool.running, pool.queued, pool.kv_usage) == (1, 1, None)
     assert "timeout: query timed out" in seen.missing["pools.workers.kv_usage"]
+
+
+@pytest.mark.parametrize("part", ["resets(vllm:request_success", "min_over_time(process_start", "offset"])
+def test_counters_that_cannot_be_checked_are_unknown(fake: Fake, part: str) -> None:
+    """Whether a counter fell, and what a worker had before, are asked beside it; without an answer it is unknown."""
+    labels = {"instance": "w:8000"}
+
+    def answer(query: str) -> tuple[int, str]:
+        if part in query:
+            return 503, refusal("timeout", "query timed out")
+        value = AT if "timestamp" in query else 0 if "resets" in query else 1
+        return 200, vector((labels | {"__name__": "vllm:num_requests_running"}, value))
+
+    fake.answer = answer
+    seen = PrometheusSource(fake.url, {"workers": "aggregated"}, vocabulary=VLLM).observe(AT)
+    assert seen.pools["workers"].running == 1
+    assert seen.traffic.requests_per_s is None
+    assert "query timed out" in seen.missing["traffic.requests_per_s"]
 
 
 def test_no_server_at_all_is_the_documented_error() -> None:
