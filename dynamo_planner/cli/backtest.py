@@ -171,6 +171,7 @@ def _bars(policies: dict[str, Policy]) -> Iterator[Callable[[str, float], None]]
     from rich.console import Console  # noqa: PLC0415
     from rich.progress import Progress  # noqa: PLC0415
 
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         tasks = {name: progress.add_task(name, total=1.0) for name in policies}
         yield lambda name, share: progress.update(tasks[name], completed=share)

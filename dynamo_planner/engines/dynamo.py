@@ -61,6 +61,7 @@ DYNAMO_FRONTEND = Vocabulary(
     },
     cannot_tell=NOT_OF_A_FRONTEND,
     with_first_request=(*OF_REQUESTS, *OF_TOKENS, "inside", "queued"),
+    prefixes=("dynamo_frontend_", "nv_llm_http_service_"),
     known_by=("dynamo_frontend_disconnected_clients", "dynamo_frontend_model_context_length"),
     model_label="model",
 )
@@ -84,6 +85,7 @@ DYNAMO_ROUTER = Vocabulary(
         "request_duration_s": "the router has no metric of it (dynamo_frontend_request_duration_seconds has)",
     },
     with_first_request=(*OF_REQUESTS, *OF_TOKENS),
+    prefixes=("dynamo_component_router_",),
     model_label="model",
 )
 

@@ -53,6 +53,7 @@ LLAMACPP = Vocabulary(
         "request_duration_s": "llama.cpp has no metric of it (llamacpp:prompt_seconds_total and "
         "llamacpp:tokens_predicted_seconds_total are of no known number of requests)",
     },
+    prefixes=("llamacpp:",),
     pages=("/metrics", "/slots"),
     model_parameter="model",
     start_with="--metrics",

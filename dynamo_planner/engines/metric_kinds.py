@@ -105,15 +105,18 @@ class Histogram(_Series):
 
     Args:
         names, where, copies: as for every series.
+        unless: names of metrics beside which it is not what it says, so that the quantity is unknown; none by default.
         scale: what observed values are multiplied by, by default 1.
     """
 
     kind: Literal["histogram"] = "histogram"
+    unless: tuple[str, ...] = ()
     scale: Scale = 1.0
 
     def samples(self) -> Iterator[str]:
         """The names of the samples that it consists of."""
         yield from (name + suffix for name in self.names for suffix in HISTOGRAM_SUFFIXES)
+        yield from self.unless
 
 
 class Mean(Frozen):

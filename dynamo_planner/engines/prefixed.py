@@ -1,4 +1,4 @@
-"""An engine's vocabulary whose names begin with a prefix that a user's setup adds.
+"""An engine's vocabulary whose names are spelled as a user's setup does: with a prefix, or without colons.
 
 >>> from dynamo_planner.engines.vllm import VLLM
 >>> with_prefix(VLLM, "ray_").quantities["running"][0].names
@@ -12,25 +12,27 @@ from typing import Any
 
 from dynamo_planner.engines.vocabulary import Vocabulary
 
-NAMES = frozenset({"names", "plus", "minus", "numbered", "known_by"})
+NAMES = frozenset({"names", "plus", "minus", "numbered", "known_by", "prefixes", "unless"})
 """The fields that hold names of metrics."""
 
 
-def with_prefix(vocabulary: Vocabulary, prefix: str) -> Vocabulary:
-    """The vocabulary with ``prefix`` before the names of all metrics; what is in JSON has the names that it had.
+def with_prefix(vocabulary: Vocabulary, prefix: str, colon: str = ":") -> Vocabulary:
+    """The vocabulary with ``prefix`` before the names of all metrics, and ``colon`` for each colon in them.
+
+    What is in JSON has the names that it had.
 
     The start time of the process is looked for under its own name as well.
     """
-    if not prefix:
+    if not prefix and colon == ":":
         return vocabulary
-    data = _prefixed(vocabulary.model_dump(), prefix)
+    data = _spelled(vocabulary.model_dump(), prefix, colon)
     started_at = (*vocabulary.started_at, *(prefix + name for name in vocabulary.started_at))
     return Vocabulary.model_validate({**data, "started_at": started_at})
 
 
-def _prefixed(data: Any, prefix: str, *, is_name: bool = False) -> Any:
+def _spelled(data: Any, prefix: str, colon: str, *, is_name: bool = False) -> Any:
     if isinstance(data, Mapping):
-        return {field: _prefixed(value, prefix, is_name=field in NAMES) for field, value in data.items()}
+        return {field: _spelled(value, prefix, colon, is_name=field in NAMES) for field, value in data.items()}
     if isinstance(data, list | tuple):
-        return tuple(_prefixed(value, prefix, is_name=is_name) for value in data)
-    return prefix + data if is_name and isinstance(data, str) and not data.startswith("/") else data
+        return tuple(_spelled(value, prefix, colon, is_name=is_name) for value in data)
+    return prefix + data.replace(":", colon) if is_name and isinstance(data, str) and not data.startswith("/") else data

@@ -1,5 +1,7 @@
 """SGLang: its metrics (names as of 0.5, and older ones; also of prefill and decode workers) and its knobs.
 
+- Read for the names: the collector of the main branch of autumn 2026 (``srt/observability``).
+  ``inter_token_latency_seconds`` counts each token of an output with its share of the time.
 - The gauges are the scheduler's, from each of its ranks: with ``--enable-metrics-for-all-schedulers`` the ranks of one
   tensor parallel group report the same numbers again, while data parallel ranks report their own.
 - A series with a ``priority`` is a part of the one without.
@@ -89,6 +91,7 @@ SGLANG = Vocabulary(
         *("completions", "first_tokens", "prefix_queries", "ttft_ms", "itl_ms", "isl", "osl", "request_duration_s"),
         "prefix_hits",
     ),
+    prefixes=("sglang:",),
     model_label="model_name",
     start_with="--enable-metrics",
 )

@@ -1,10 +1,12 @@
 """TensorRT-LLM: its metrics (a Prometheus page, and iteration statistics in JSON) and its knobs.
 
-- Names on the Prometheus page begin with ``trtllm_``, in Dynamo 0.7 with ``trtllm:``. The last names of a metric are
-  those of Dynamo's mocker for this engine.
+- Names on the Prometheus page begin with ``trtllm_`` from 1.3 on, and under Dynamo with ``trtllm:``. Releases 1.1 and
+  1.2 (August 2025 to early 2026) have no prefix, and their ``model_name`` is ``undefined``. The last names of a metric
+  are those of Dynamo's mocker for this engine. Read for this: the collector of the main branch of autumn 2026, the
+  changes that brought it (5785, 11768, 12545), and pages that users of 1.1 and 1.2 published.
 - ``trtllm-serve`` has that page at ``/prometheus/metrics`` and the iterations at ``/metrics``; a worker under Dynamo
   has that page at ``/metrics``.
-- Older releases have five metrics on that page (completions, duration, TTFT, time per output token, queue time); what
+- Those releases have five metrics on that page (completions, duration, TTFT, time per output token, queue time); what
   is running and waiting, and the KV cache, then come from the iterations.
 - Iterations are reported once: another reader of them takes them away. Active requests are counted at the beginning of
   an iteration, and so include those that complete in it.
@@ -23,12 +25,17 @@ def named(*names: str) -> tuple[str, ...]:
     return tuple(f"trtllm{mark}{name}" for name in names for mark in ("_", ":"))
 
 
+def since_1_1(*names: str) -> tuple[str, ...]:
+    """The names with the prefixes that they have had, and without one."""
+    return (*named(*names), *names)
+
+
 def of_iteration(path: str) -> str:
     """A value of the iteration statistics."""
     return f"/metrics:{path}"
 
 
-ENDED = Counter(names=named("request_success_total", "num_requests_completed_total"))
+ENDED = Counter(names=(*since_1_1("request_success_total"), *named("num_requests_completed_total")))
 PROMPT_TOKENS = Counter(names=named("prompt_tokens_total"))
 GENERATED_TOKENS = Counter(names=named("generation_tokens_total"))
 
@@ -73,15 +80,15 @@ TRTLLM = Vocabulary(
         "preemptions": (Counter(names="trtllm:num_preemptions_total"),),
         "prefix_hits": (Counter(names=named("prompt_cached_tokens_total")),),
         "prefix_queries": (PROMPT_TOKENS,),
-        "ttft_ms": (Histogram(names=named("time_to_first_token_seconds"), scale=1000),),
+        "ttft_ms": (Histogram(names=since_1_1("time_to_first_token_seconds"), scale=1000),),
         "itl_ms": (
             Histogram(
-                names=(*named("time_per_output_token_seconds"), "trtllm:inter_token_latency_seconds"), scale=1000
+                names=(*since_1_1("time_per_output_token_seconds"), "trtllm:inter_token_latency_seconds"), scale=1000
             ),
         ),
         "isl": (Mean(total=PROMPT_TOKENS, count=ENDED),),
         "osl": (Mean(total=GENERATED_TOKENS, count=ENDED),),
-        "request_duration_s": (Histogram(names=named("e2e_request_latency_seconds")),),
+        "request_duration_s": (Histogram(names=since_1_1("e2e_request_latency_seconds")),),
     },
     cannot_tell={
         "awake": "TensorRT-LLM has no metric of an engine that sleeps",
@@ -98,6 +105,7 @@ TRTLLM = Vocabulary(
         *("completions", "ttft_ms", "itl_ms", "isl", "osl", "request_duration_s"),
         *("prefix_queries", "prefix_hits"),
     ),
+    prefixes=("trtllm_", "trtllm:"),
     known_by=("/metrics:",),
     model_label="model_name",
     start_with="return_perf_metrics: true and enable_iter_perf_stats: true",

@@ -1,9 +1,12 @@
 """vLLM: its metrics (names as of 0.32, and older ones, also from before its V1 engine) and its knobs.
 
+- Read for the names: a page of 0.32, a main branch of 2026, and the change that brought ITL of requests (24015). Forms
+  of Ray and KServe differ in the prefix.
 - ``kv_cache_usage_perc`` is a fraction, whatever its name says; up to 2025 it was ``gpu_cache_usage_perc``, and the
   prefix cache counters had ``gpu_`` in front.
-- ``inter_token_latency_seconds`` was ``time_per_output_token_seconds``. Both observe one value per token, not per
-  request.
+- ``request_time_per_output_token_seconds`` (since 0.11) observes one value per request, (last token - first) /
+  (tokens - 1). ``inter_token_latency_seconds``, before 0.11 ``time_per_output_token_seconds``, observes one per output
+  of a step, which with speculative decoding has several tokens: it stands for the other only where there is none.
 - ``request_success_total`` counts requests that ended, by ``finished_reason``. The V1 engine does not count those that
   clients give up; they are in ``time_to_first_token_seconds`` if their first token came, and else nowhere.
 - ``num_requests_waiting`` has all reasons for which requests wait (``num_requests_waiting_by_reason``).
@@ -38,7 +41,12 @@ VLLM = Vocabulary(
         "prefix_hit_rate": (Gauge(names="vllm:gpu_prefix_cache_hit_rate", across="mean"),),
         "ttft_ms": (Histogram(names="vllm:time_to_first_token_seconds", scale=1000),),
         "itl_ms": (
-            Histogram(names=("vllm:inter_token_latency_seconds", "vllm:time_per_output_token_seconds"), scale=1000),
+            Histogram(names="vllm:request_time_per_output_token_seconds", scale=1000),
+            Histogram(
+                names=("vllm:inter_token_latency_seconds", "vllm:time_per_output_token_seconds"),
+                unless=("vllm:spec_decode_num_drafts_total",),
+                scale=1000,
+            ),
         ),
         "isl": (Histogram(names="vllm:request_prompt_tokens"),),
         "osl": (Histogram(names="vllm:request_generation_tokens"),),
@@ -51,6 +59,7 @@ VLLM = Vocabulary(
         "vllm:num_requests_waiting)",
         "queued": "only a frontend knows of requests that are in no pool yet",
     },
+    prefixes=("vllm:",),
     model_label="model_name",
     start_without="--disable-log-stats",
 )

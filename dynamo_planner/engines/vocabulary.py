@@ -64,6 +64,10 @@ DISTRIBUTIONS: tuple[Quantity, ...] = get_args(DistributionName)
 QUANTITIES: tuple[Quantity, ...] = (*GAUGES, *COUNTERS, *DISTRIBUTIONS)
 
 
+NO_MODEL = ("undefined", "unknown", "none", "null")
+"""What engines write as the name of the model where they do not know it, in lower case."""
+
+
 def _as_tuple(value: object) -> object:
     return value if isinstance(value, tuple | list) else (value,)
 
@@ -101,6 +105,8 @@ class Vocabulary(Frozen):
             ``process_start_time_seconds``.
         with_first_request: quantities whose metrics appear with the first request: where none of them is on the page,
             there was no request yet. None by default.
+        prefixes: what names begin with in the engine's releases; such a name is read as well where a setup writes more
+            before it (``ray_vllm:``) or ``_`` for ``:``. By default names are read as they are.
         known_by: names that identify a page as the engine's and give no quantity; none by default.
         model_label: the label that has the name of the model; by default there is none.
         model_parameter: the parameter of the URL by which a server of several models is asked for the page of one; by
@@ -117,6 +123,7 @@ class Vocabulary(Frozen):
     pages: Annotated[tuple[PagePath, ...], Field(min_length=1)] = ("/metrics",)
     started_at: tuple[str, ...] = ("process_start_time_seconds",)
     with_first_request: tuple[QuantityName, ...] = ()
+    prefixes: tuple[str, ...] = ()
     known_by: tuple[str, ...] = ()
     model_label: str | None = None
     model_parameter: str | None = None
@@ -160,6 +167,10 @@ class Vocabulary(Frozen):
     def own_names(self) -> frozenset[str]:
         """The sample names that other engines do not have."""
         return frozenset(self.known_by).union(name for metric in self._every() for name in metric.samples())
+
+    def spellable_names(self) -> frozenset[str]:
+        """Those that begin with one of the ``prefixes``."""
+        return frozenset(name for name in self.own_names() if self.prefixes and name.startswith(self.prefixes))
 
     def _every(self) -> Iterator[Metric]:
         for quantities in (self.quantities, *self.by_role.values()):

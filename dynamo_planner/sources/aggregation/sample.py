@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from dynamo_planner.engines.metric_kinds import Counter, Histogram, Mean, Metric
-from dynamo_planner.engines.vocabulary import COUNTERS, GAUGES, QUANTITIES, Quantity, Vocabulary
+from dynamo_planner.engines.vocabulary import COUNTERS, GAUGES, NO_MODEL, QUANTITIES, Quantity, Vocabulary
 from dynamo_planner.sources.aggregation.selection import (
     MAX_PLAUSIBLE,
     AbsentError,
@@ -106,7 +106,7 @@ class WorkerSample:
 
 
 def select_model(page: Page, label: str | None, model: str | None) -> tuple[Page, str]:
-    """Drop the series of other models; a series without the label is of all models, and stays.
+    """Drop the series of other models; one without the label, or whose label names none, is of all models, and stays.
 
     Where every series that has the label is of another model, their metrics are not on the page that is returned, and
     the text says which models there are: nothing is known of this one, not even that it has no requests.
@@ -121,7 +121,7 @@ def select_model(page: Page, label: str | None, model: str | None) -> tuple[Page
         kept = {}
         for labels, value in series.items():
             said = next((said for each, said in labels if each == label), None)
-            if said is None:
+            if said is None or said.casefold() in NO_MODEL:
                 kept[labels] = value
             elif (label, said.casefold()) == wanted:
                 kept[labels] = value

@@ -90,6 +90,9 @@ def histogram_series(page: Page, metric: Histogram) -> tuple[str, dict[str, Seri
         for name in metric.names:
             samples = {suffix: page[name + suffix] for suffix in HISTOGRAM_SUFFIXES if name + suffix in page}
             if any(samples.values()) if samples_needed else samples:
+                for other in metric.unless:
+                    if page.get(other):
+                        raise UnknownQuantityError(f"beside {other}, {name} is of several tokens at once")
                 return name, {suffix: _where(name, series, metric.where) for suffix, series in samples.items()}
     raise AbsentError(metric.names)
 

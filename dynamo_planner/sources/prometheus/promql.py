@@ -166,12 +166,15 @@ def _distribution(metrics: Iterable[Metric], scope: Scope) -> dict[str, str]:
             counts.append(_by_worker(metric.count, scope, scope.increase))
             sums.append(_scaled(_by_worker(metric.total, scope, scope.increase), metric.scale))
     queries = {"count": f"sum({_any(counts)})", "sum": f"sum({_any(sums)})"} if counts else {}
-    return {**queries, "bucket": f"sum by (le) ({buckets[0]})"} if buckets else queries
+    return {**queries, "bucket": f"sum by (le) ({_any(buckets)})"} if buckets else queries
 
 
 def _of_histogram(metric: Histogram, suffix: str, scope: Scope, keep: tuple[str, ...] = ()) -> str:
     names = [name + suffix for name in metric.names]
-    return _newest(names, scope, scope.increase, where=metric.where, copies=metric.copies, keep=keep)
+    query = _newest(names, scope, scope.increase, where=metric.where, copies=metric.copies, keep=keep)
+    if metric.unless:
+        return f"({query}) unless on ({scope.worker_label}) {scope.any_of(metric.unless)}"
+    return query
 
 
 def _by_worker(metric: Gauge | Counter, scope: Scope, wrap: Wrap = _as_it_is) -> str:

@@ -54,7 +54,11 @@ class Scope(Frozen):
 
     def any_of(self, names: Iterable[str]) -> str:
         """The pool's series of any of these metrics."""
-        every = [f"__name__=~{_quoted(_one_of(names))}", *_matchers(self.labels), *_matchers(self.metric_labels)]
+        return self.named(_one_of(names))
+
+    def named(self, pattern: str) -> str:
+        """The pool's series of the metrics whose names match a regular expression."""
+        every = [f"__name__=~{_quoted(pattern)}", *_matchers(self.labels), *_matchers(self.metric_labels)]
         return f"{{{','.join(every)}}}"
 
     def described(self) -> str:

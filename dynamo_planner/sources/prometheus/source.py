@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import re
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from dynamo_planner.core.snapshot import Observation, PoolSpec, Role, Snapshot
 from dynamo_planner.core.values import FrozenMap
+from dynamo_planner.engines.prefixed import with_prefix
 from dynamo_planner.engines.registry import detect, frontend_vocabularies, worker_vocabularies
-from dynamo_planner.engines.vocabulary import Vocabulary, describe_engines
+from dynamo_planner.engines.spelling import spelled_names, spelling_of
+from dynamo_planner.engines.vocabulary import NO_MODEL, Vocabulary, describe_engines
 from dynamo_planner.sources.access import Access
 from dynamo_planner.sources.aggregation.pools import WorkerNotes, notes_of
 from dynamo_planner.sources.prometheus.answers import PoolAnswers, UnlabelledError, read_answers
@@ -160,12 +162,11 @@ class PrometheusSource:
     def _detect(self, groups: Iterable[_TargetGroup], at_s: float) -> None:
         queries = {}
         for group in groups:
-            names = frozenset().union(*(presence_names(each) for each in group.among.values()))
-            queries[group.name] = f"count by (__name__) ({group.scope.any_of(sorted(names))})"
+            queries[group.name] = f"count by (__name__) ({group.scope.named(_detection_pattern(group.among.values()))})"
         for name, present in self._api.instant(queries, at_s).items():
             if not isinstance(present, QueryError):
                 group = next(group for group in self._groups if group.name == name)
-                found = detect((dict(labels).get("__name__", "") for labels in present), group.among.values())
+                found = _vocabulary_of({dict(labels).get("__name__", "") for labels in present}, group.among.values())
                 self._groups[self._groups.index(group)] = self._with_vocabulary(group, found)
 
     def _with_vocabulary(self, group: _TargetGroup, vocabulary: Vocabulary | None) -> _TargetGroup:
@@ -176,7 +177,7 @@ class PrometheusSource:
         scope = group.scope
         if self._model is not None and vocabulary.model_label is not None:
             # A series without the label is of all models, as in scraping.
-            own = {vocabulary.model_label: f"=~(?i){re.escape(self._model)}|"}
+            own = {vocabulary.model_label: f"=~(?i){'|'.join((re.escape(self._model), *NO_MODEL))}|"}
             scope = scope.replace(metric_labels=FrozenMap(own))
         return replace(group, vocabulary=vocabulary.for_role(role) if role else vocabulary, scope=scope)
 
@@ -195,6 +196,27 @@ class PrometheusSource:
             except UnlabelledError as error:
                 missing[field] = str(error)
         return ModelAnswers(read, missing)
+
+
+def _detection_pattern(among: Iterable[Vocabulary]) -> str:
+    """A regular expression of the names by which the engine of targets is detected, in any spelling."""
+    spellable = frozenset[str]().union(*(presence_names(each) & each.spellable_names() for each in among))
+    plain = frozenset[str]().union(*(presence_names(each) for each in among)) - spellable
+    spelled = "|".join(re.escape(name).replace(":", "[:_]") for name in sorted(spellable))
+    return "|".join((f"(?:.*[:_])?(?:{spelled})", *map(re.escape, sorted(plain))))
+
+
+def _vocabulary_of(names: Collection[str], among: Collection[Vocabulary]) -> Vocabulary | None:
+    """The vocabulary that names are of, spelled as they are."""
+    found = detect(names, among)
+    if found is not None:
+        return found
+    spelled = spelled_names(names, among)
+    found = detect(spelled.values(), among)
+    if found is None:
+        return None
+    name = next(name for name, canonical in spelled.items() if canonical in found.own_names())
+    return with_prefix(found, *spelling_of(name, spelled[name]))
 
 
 def _queries(groups: Iterable[_TargetGroup]) -> dict[tuple[str, QueryKey], str]:

@@ -43,6 +43,7 @@ _SAMPLE = re.compile(
     """,
     re.VERBOSE,
 )
+_NAMES = re.compile(r"^[ \t]*([a-zA-Z_:][a-zA-Z0-9_:]*)", re.MULTILINE)
 _BLANK = re.compile(r"\s")
 _PLAIN_LABEL = r'([a-zA-Z_][a-zA-Z0-9_]*)="([^"\\]*)"'
 _PLAIN_LABELS = re.compile(rf"\{{{_PLAIN_LABEL}(?:,{_PLAIN_LABEL})*\}}")
@@ -89,6 +90,15 @@ def parse_page(
                 continue
             series[labels] = _value(value)
     return page
+
+
+def names_on(text: str) -> set[str]:
+    """The names of all samples on a page.
+
+    >>> sorted(names_on('# TYPE a gauge\\na 1\\nb{c="d"} 2\\n'))
+    ['a', 'b']
+    """
+    return set(_NAMES.findall(text))
 
 
 def _unusual_line(line: str) -> tuple[Labels, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,18 +15,15 @@ from dynamo_planner.sources.aggregation.sample import WorkerSample, read_page, s
 from dynamo_planner.sources.aggregation.window import WorkerHistory
 from dynamo_planner.sources.fetch import FetchError, PageText, fetch_all
 from dynamo_planner.sources.scraping.arrived import describe_failure, describe_page, unpacked
-from dynamo_planner.sources.scraping.exposition import parse_page
 from dynamo_planner.sources.scraping.json_page import looks_like_json, parse_json
 from dynamo_planner.sources.scraping.request import DEFAULT_PAGE, PageRequest
+from dynamo_planner.sources.scraping.spelled_page import SpelledPages
 from dynamo_planner.sources.series import Page
 
 ROLES: tuple[Role, ...] = get_args(Role)
 
 WANTS_MODEL = 400
 """The status with which a server of several models answers where it is not said which one is meant."""
-
-NOT_GAUGES = ("_bucket", "_sum", "_count", "_total")
-"""How names end whose series count: of a page that was not read whole their sum would be too low."""
 
 
 class ScrapeTarget(NamedTuple):
@@ -119,8 +115,7 @@ class Scraper:
         self._names = frozenset[str]().union(*(each.names() for each in self._among))
         self._own_names = {each.engine: each.own_names() for each in self._among}
         self._every_own_name = frozenset[str]().union(*self._own_names.values())
-        gauges = "|".join(re.escape(name) for name in sorted(self._names) if not name.endswith(NOT_GAUGES))
-        self._gauge_lines = re.compile(rf"^(?:{gauges})[ \t{{].*\n?".encode(), re.MULTILINE)
+        self._text_pages = SpelledPages(self._among)
         self._for_role = {(each.engine, role): each.for_role(role) for each in self._among for role in ROLES}
         self._engines: dict[ScrapeTarget, Vocabulary] = {}
         self._by_model: set[ScrapeTarget] = set()
@@ -214,7 +209,7 @@ class Scraper:
         if looks_like_json(text):
             page = parse_json(text, path, self._names, self._request.max_series)
         else:
-            page = parse_page(text, self._names, self._request.max_series, refused)
+            page = self._text_pages.parse(text, self._request.max_series, refused)
         why = []
         if shortened:
             why.append(f"the page is longer than {self._request.max_bytes} bytes (max_bytes): only gauges were read")
@@ -226,7 +221,7 @@ class Scraper:
 
     def _shorten(self, lines: bytes) -> bytes:
         """The lines of gauges."""
-        return lines if lines[:1] in (b"[", b"{", b'"') else b"".join(self._gauge_lines.findall(lines))
+        return lines if lines[:1] in (b"[", b"{", b'"') else self._text_pages.gauge_lines(lines)
 
     def _model_parameters(self, target: ScrapeTarget) -> dict[str, str]:
         """What a server of several models is asked for, by the engines that this one may be."""

@@ -51,6 +51,9 @@ def capacity(text: str) -> float:
     return float(blocks[1]) * float(size[1])
 
 
+OF_REQUESTS, OF_STEPS = "vllm:request_time_per_output_token_seconds", "vllm:inter_token_latency_seconds"
+
+
 def worked_out(before: str, after: str, seconds: float) -> dict[str, object]:
     """All that the second of two pages tells, ``seconds`` after the first."""
 
@@ -70,7 +73,7 @@ def worked_out(before: str, after: str, seconds: float) -> dict[str, object]:
         "preemptions_per_s": grown("vllm:num_preemptions_total") / seconds,
         "prefix_hit_rate": grown("vllm:prefix_cache_hits_total") / grown("vllm:prefix_cache_queries_total"),
         "ttft_ms": distribution(before, after, "vllm:time_to_first_token_seconds", 1000),
-        "itl_ms": distribution(before, after, "vllm:inter_token_latency_seconds", 1000),
+        "itl_ms": distribution(before, after, OF_REQUESTS if OF_REQUESTS in before else OF_STEPS, 1000),
         "isl": distribution(before, after, "vllm:request_prompt_tokens", 1),
         "osl": distribution(before, after, "vllm:request_generation_tokens", 1),
         "request_duration_s": distribution(before, after, "vllm:e2e_request_latency_seconds", 1),
