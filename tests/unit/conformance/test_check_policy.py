@@ -27,8 +27,6 @@ from dynamo_planner import (
 )
 from dynamo_planner.conformance import ConformanceError, Plant, check_policy, snapshots, timelines
 from dynamo_planner.guards import Bounds, GpuBudget, Override, Pending, Stabilization, Staleness, StepLimit
-from dynamo_planner.guards.bounds import PoolBounds
-from dynamo_planner.guards.override import Floor, Pause, Pin
 from dynamo_planner.policies import LoadPolicy
 from tests.support.laws import scaled
 
@@ -96,32 +94,6 @@ def guarded(policy: Policy, *guards: Guard) -> Policy:
 )
 def test_what_keeps_the_laws_passes(policy: Any) -> None:
     check_policy(policy, examples=scaled(15))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "guard",
-    [
-        Bounds(pools={"decode": PoolBounds(min_replicas=2, max_replicas=4), "workers": PoolBounds(max_replicas=1)}),
-        GpuBudget(max_gpus=0),
-        GpuBudget(max_gpus=5),
-        StepLimit(),
-        StepLimit(up_replicas=1, up_factor=None, down_replicas=1, period_s=120),
-        Stabilization(),
-        Stabilization(up_window_s=60, down_window_s=120),
-        Pending(),
-        Staleness(),
-        Override(),
-        Override(
-            pins=(Pin(pool="workers", replicas=4, until_s=FAR_S, reason="a load test"),),
-            floors=(Floor(pool="decode", replicas=3, until_s=FAR_S, reason="a launch"),),
-            pauses=(Pause(pools=("prefill",), until_s=FAR_S, reason="a migration"),),
-        ),
-    ],
-    ids=lambda guard: guard.kind,
-)
-def test_each_guard_keeps_the_laws_after_policies_that_do(guard: Guard) -> None:
-    check_policy(highest(QUICK, ByRate()) | guard, examples=scaled(6))
 
 
 @pytest.mark.slow

@@ -23,7 +23,9 @@ from dynamo_planner import (
     policies,
 )
 from dynamo_planner.conformance import check_policy
+from dynamo_planner.policies import laws
 from dynamo_planner.policies.laws.hpa import HpaMetric
+from dynamo_planner.policies.registry import POLICIES
 from tests.support.laws import scaled
 
 SLA = Sla(ttft_ms=2000, itl_ms=50)
@@ -48,6 +50,11 @@ LAWS: dict[str, Policy] = {
 @pytest.mark.parametrize("name", LAWS)
 def test_the_laws_keep_the_laws(name: str) -> None:
     check_policy(LAWS[name], examples=scaled(8))
+
+
+def test_no_law_is_left_out() -> None:
+    shipped = {kind for kind, each in POLICIES.items() if each.__module__.startswith(f"{laws.__name__}.")}
+    assert shipped <= LAWS.keys()
 
 
 @pytest.mark.parametrize("name", LAWS)
