@@ -25,6 +25,7 @@ from dynamo_planner.core.snapshot import Sla
 from dynamo_planner.demo.fit import LONGEST_DECODE_S, PREFILL_SHARE, SLA_SCALE, peak_per_s, rounded_up
 from dynamo_planner.demo.load import TraceRequest
 from dynamo_planner.demo.stage import AGGREGATED, DemoStage, pool
+from dynamo_planner.engines.llamacpp import LLAMACPP_SPLIT
 from dynamo_planner.executors import ExecutorError
 from dynamo_planner.executors.circus.ports import free_port
 from dynamo_planner.mock_workers.llamacpp import LlamaOptions
@@ -76,6 +77,7 @@ def llamacpp_stage(requests: Sequence[TraceRequest], max_workers: int) -> Iterat
                 f" and outputs are scaled so that the replay needs about {PEAK_WORKERS:g} of them at its peak"
             ),
             kv_per_waiting=KV_PER_WAITING,
+            vocabulary=LLAMACPP_SPLIT,
         )
 
 

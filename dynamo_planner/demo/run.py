@@ -29,6 +29,7 @@ from dynamo_planner.demo.simulated import simulated_stage
 from dynamo_planner.demo.stage import POLICIES, DemoStage
 from dynamo_planner.demo.summary import Summary, summarize, summary_text
 from dynamo_planner.demo.watch import Watch
+from dynamo_planner.engines.vocabulary import Vocabulary
 from dynamo_planner.executors import ExecutorError
 from dynamo_planner.executors.circus import CircusExecutor, CircusPool
 from dynamo_planner.runtime.planner import Planner
@@ -85,6 +86,7 @@ def run_demo(options: DemoOptions, console: Console) -> int:
             requests=stage.requests,
             length_s=options.scenario.length_s,
             pools=stage.pools,
+            vocabulary=stage.vocabulary,
             policy=POLICIES[options.policy](options.interval_s, stage),
             decision_log=options.out / DECISIONS,
         )
@@ -189,6 +191,7 @@ class Demo:
     pools: Mapping[str, CircusPool]
     policy: Policy
     decision_log: Path
+    vocabulary: Vocabulary | None = None
 
     async def run(self, screen: Screen, stop: asyncio.Event) -> None:
         """Fill the recording; end early when ``stop`` is set. However it ends, it leaves no process behind.
@@ -208,7 +211,7 @@ class Demo:
 
     async def _replay(self, executor: CircusExecutor, screen: Screen, stop: asyncio.Event, ends_s: float) -> None:
         roles = {name: pool.spec.role for name, pool in self.pools.items()}
-        source = ScrapeSource(executor.endpoints, roles, window_s=WINDOW_S)
+        source = ScrapeSource(executor.endpoints, roles, vocabulary=self.vocabulary, window_s=WINDOW_S)
         planner = Planner(self.policy, source, executor, interval_s=DECIDES_EVERY_S, log=self.decision_log)
         async with Router(executor.endpoints, tuple(self.pools)) as router:
             began_s = asyncio.get_running_loop().time()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from dynamo_planner.core.policy import Policy
 from dynamo_planner.core.snapshot import PoolSpec, Role, Sla
 from dynamo_planner.demo.load import TraceRequest
+from dynamo_planner.engines.vocabulary import Vocabulary
 from dynamo_planner.executors.circus import CircusPool
 from dynamo_planner.forecasting import Constant, Forecaster, Step, Trend
 from dynamo_planner.policies.reactive import LoadPolicy
@@ -32,6 +33,7 @@ class DemoStage:
     ``cut`` of them shortened because they are too long for such an engine. ``sla`` is what it can keep,
     ``engines`` says in a few lines what it is, and ``kv_per_waiting`` how much a waiting request counts beside the
     KV usage. ``profile`` is how fast an engine is, where that is known, with at most ``chunk_tokens`` in a step.
+    ``vocabulary`` is what the engine calls its metrics, where that is not detected.
     """
 
     pools: Mapping[str, CircusPool]
@@ -40,6 +42,7 @@ class DemoStage:
     sla: Sla
     engines: str
     kv_per_waiting: float = 0.02
+    vocabulary: Vocabulary | None = None
     profile: Profile | None = None
     chunk_tokens: int = 2048
 

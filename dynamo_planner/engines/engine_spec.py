@@ -16,10 +16,13 @@ class EngineSpec(Frozen):
 
     Args:
         workers: the vocabulary of its workers' metrics; ``None`` where it has no workers of its own (Dynamo).
+        setups: other vocabularies of its workers, for how they may be started where their metrics do not tell, by the
+            name that a configuration gives them.
         frontends: the vocabularies of what stands before workers, by the name that a configuration gives them.
         knobs: its knobs, none by default.
     """
 
     workers: Vocabulary | None = None
+    setups: ReadOnly[str, Vocabulary] = Field(default_factory=FrozenMap)
     frontends: ReadOnly[str, Vocabulary] = Field(default_factory=FrozenMap)
     knobs: tuple[Knob, ...] = ()

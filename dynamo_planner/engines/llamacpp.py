@@ -6,11 +6,15 @@
   since they were last read by anyone, and are not used.
 - ``prompt_tokens_total`` excludes prompt tokens from the cache.
 - There is no metric of the KV cache. Each slot reports how many tokens it holds (``n_prompt_tokens``, with the
-  generated ones) and may hold. What an idle slot holds is cache, which gives way.
+  generated ones) and may hold (``n_ctx``). What an idle slot holds is cache, which gives way.
+- Started without ``--parallel``, four slots share one cache, and each may hold all of it: ``n_ctx`` is the size of the
+  cache (since the end of 2025, change 16736). With ``--parallel N`` and no ``--kv-unified`` each slot has its own, and
+  the size is their sum. No page tells which it is: ``llamacpp`` is the former, ``llamacpp_split`` the latter.
 """
 
 from __future__ import annotations
 
+from dynamo_planner.core.values import FrozenMap
 from dynamo_planner.engines.engine_spec import EngineSpec
 from dynamo_planner.engines.knob import Knob
 from dynamo_planner.engines.standard_knobs import EVERY_ROLE, MICRO, batched_tokens_knob, sequences_knob
@@ -20,7 +24,7 @@ TOKENS = "llamacpp:tokens_predicted_total"
 SECONDS = "llamacpp:tokens_predicted_seconds_total"
 FROM_CACHE = "llamacpp:prompt_tokens_cached_total"
 COMPUTED = "llamacpp:prompt_tokens_total"
-SLOT_SIZE = Gauge(names="/slots:n_ctx")
+SHARED_SIZE, SUM_OF_SIZES = Gauge(names="/slots:n_ctx", across="mean"), Gauge(names="/slots:n_ctx")
 HELD = Gauge(names="/slots:n_prompt_tokens", where={"is_processing": "true"})
 
 LLAMACPP = Vocabulary(
@@ -28,8 +32,14 @@ LLAMACPP = Vocabulary(
     quantities={
         "running": (Gauge(names="llamacpp:requests_processing"),),
         "waiting": (Gauge(names="llamacpp:requests_deferred"),),
-        "kv_usage": (Ratio(part=HELD, whole=SLOT_SIZE),),
-        "kv_capacity_tokens": (SLOT_SIZE,),
+        "kv_usage": (
+            Ratio(
+                part=HELD,
+                whole=SHARED_SIZE,
+                above_one="its slots do not share one KV cache, so name the engine llamacpp_split",
+            ),
+        ),
+        "kv_capacity_tokens": (SHARED_SIZE,),
         "prefix_hits": (Counter(names=FROM_CACHE),),
         "prefix_queries": (Counter(names=COMPUTED, plus=(FROM_CACHE,)),),
         "itl_ms": (Mean(total=Counter(names=SECONDS), count=Counter(names=TOKENS), scale=1000),),
@@ -60,8 +70,19 @@ LLAMACPP = Vocabulary(
     switches={"kv_usage": "--slots", "kv_capacity_tokens": "--slots"},
 )
 
+LLAMACPP_SPLIT = LLAMACPP.replace(
+    quantities=FrozenMap(
+        {
+            **LLAMACPP.quantities,
+            "kv_usage": (Ratio(part=HELD, whole=SUM_OF_SIZES),),
+            "kv_capacity_tokens": (SUM_OF_SIZES,),
+        }
+    )
+)
+
 ENGINE = EngineSpec(
     workers=LLAMACPP,
+    setups={"llamacpp_split": LLAMACPP_SPLIT},
     knobs=(  # of ``llama-server``: a logical batch is computed in micro-batches; each slot is a sequence
         batched_tokens_knob("n_batch", "--batch-size", minimum=32, maximum=16_384, at_least=MICRO),
         Knob(

@@ -162,11 +162,13 @@ class Ratio(Frozen):
     Args:
         part: the dividend.
         whole: the divisor.
+        above_one: what it means where a share is above 1, for the message; nothing by default.
     """
 
     kind: Literal["ratio"] = "ratio"
     part: Gauge
     whole: Gauge
+    above_one: str = ""
 
     def samples(self) -> Iterator[str]:
         """The names of the samples that it consists of."""

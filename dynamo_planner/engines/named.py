@@ -15,7 +15,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from dynamo_planner.core.registry import CUSTOM_KIND, KindError
-from dynamo_planner.engines.registry import ENGINES, frontend_vocabularies, worker_vocabularies
+from dynamo_planner.engines.registry import ENGINES, frontend_vocabularies, setup_vocabularies, worker_vocabularies
 from dynamo_planner.engines.vocabulary import Vocabulary
 
 
@@ -35,7 +35,8 @@ class _Named:
 def _of_workers(value: Any, info: ValidationInfo) -> Any:
     if not isinstance(value, str):
         return value
-    vocabulary = ENGINES.find(value, info.context).workers
+    setups = setup_vocabularies()
+    vocabulary = setups[value] if value in setups else ENGINES.find(value, info.context).workers
     if vocabulary is None:
         raise ValueError(f"{value!r} has no workers of its own; those that have are {', '.join(worker_vocabularies())}")
     return vocabulary
@@ -53,8 +54,10 @@ def _of_frontend(value: Any, info: ValidationInfo) -> Any:
     return next(iter(frontends.values()))
 
 
-WorkerVocabulary = Annotated[Vocabulary, BeforeValidator(_of_workers), _Named(worker_vocabularies)]
-"""The vocabulary of workers' metrics: an engine's name, or a vocabulary of one's own."""
+WorkerVocabulary = Annotated[
+    Vocabulary, BeforeValidator(_of_workers), _Named(lambda: {**worker_vocabularies(), **setup_vocabularies()})
+]
+"""The vocabulary of workers' metrics: the name of an engine or of a setup of one, or a vocabulary of one's own."""
 
 FrontendVocabulary = Annotated[Vocabulary, BeforeValidator(_of_frontend), _Named(frontend_vocabularies)]
 """The vocabulary of what stands before the workers: the name of one, an engine of another package that has a single

@@ -55,6 +55,15 @@ def worker_vocabularies() -> dict[str, Vocabulary]:
     return {name: engine.workers for name, engine in ENGINES.items() if engine.workers is not None}
 
 
+def setup_vocabularies() -> dict[str, Vocabulary]:
+    """The vocabularies of workers that are not detected, by name.
+
+    >>> list(setup_vocabularies())
+    ['llamacpp_split']
+    """
+    return {name: vocabulary for engine in ENGINES.values() for name, vocabulary in engine.setups.items()}
+
+
 def frontend_vocabularies() -> dict[str, Vocabulary]:
     """The vocabularies of what stands before the workers, by name.
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from dynamo_planner.engines.metric_kinds import Counter, Histogram, Mean, Metric
+from dynamo_planner.engines.metric_kinds import Counter, Histogram, Mean, Metric, Ratio
 from dynamo_planner.engines.vocabulary import COUNTERS, GAUGES, NO_MODEL, QUANTITIES, Quantity, Vocabulary
 from dynamo_planner.sources.aggregation.selection import (
     MAX_PLAUSIBLE,
@@ -236,8 +236,14 @@ def _read(sample: WorkerSample, page: Page, quantity: str, metric: Metric) -> No
     else:
         value = gauge_value(page, metric)
         if quantity in SHARES and value > 1 + SHARE_TOLERANCE:
-            raise UnknownQuantityError(f"{next(metric.samples())} is {value:g}, and a share is at most 1")
+            raise UnknownQuantityError(
+                f"{next(metric.samples())} is {value:g}, and a share is at most 1{_meaning(metric)}"
+            )
         sample.gauges[quantity] = min(value, 1.0) if quantity in SHARES else value
+
+
+def _meaning(metric: Metric) -> str:
+    return f": {metric.above_one}" if isinstance(metric, Ratio) and metric.above_one else ""
 
 
 def _read_once(page: Page, metric: Counter, numbered: str) -> ReadOnceCount:

@@ -136,7 +136,7 @@ def of_llamacpp(before: Pages, after: Pages) -> Values:
     cached = grown(then, now, "llamacpp:prompt_tokens_cached_total")
     predicted = grown(then, now, "llamacpp:tokens_predicted_total")
     seconds = grown(then, now, "llamacpp:tokens_predicted_seconds_total")
-    room = sum(slot["n_ctx"] for slot in slots)
+    room = slots[0]["n_ctx"]  # which the slots share
     return dict.fromkeys(TRAFFIC) | {
         "running": total(now, "llamacpp:requests_processing"),
         "queued": total(now, "llamacpp:requests_deferred"),

@@ -3,6 +3,7 @@ else. Engines cannot run here: the pages are written from their metrics' names (
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from dynamo_planner.core.snapshot import Observation, Role
 from dynamo_planner.sources import ScrapeSource
+from dynamo_planner.sources.scraping.config import ScrapeConfig
 from tests.support.sources import engine_pages as pages
 from tests.support.sources.engine_cases import (
     CASES,
@@ -232,6 +234,32 @@ def test_llamacpp_without_slots_says_how_to_have_them(farm: Farm) -> None:
     for name in ("kv_usage", "kv_capacity_tokens"):
         why = observation.missing[f"pools.workers.{name}"]
         assert re.search(r"/slots:n_.* is not on its page \(start it with --slots\).*it answered 404", why), why
+
+
+def test_slots_of_llamacpp_share_one_cache_or_have_one_each(farm: Farm) -> None:
+    """Two slots of three are at work, with 900 and 600 tokens; each may hold 2048."""
+    slots = [{"id": place, "n_ctx": 2048, "is_processing": place < 2} for place in range(3)]
+    slots[0]["n_prompt_tokens"], slots[1]["n_prompt_tokens"] = 900, 600
+    turn = {**LLAMACPP.before, "/slots": json.dumps(slots)}
+    shared = observe_two(farm, LLAMACPP, turn, turn).pools["workers"]
+    assert shared.kv_capacity_tokens == 2048
+    assert shared.kv_usage == pytest.approx(1500 / 2048)
+    split = observed_as("llamacpp_split", farm).pools["workers"]
+    assert split.kv_capacity_tokens == 6144
+    assert split.kv_usage == pytest.approx(1500 / 6144)
+    slots[0]["n_prompt_tokens"] = 1700
+    turn = {**LLAMACPP.before, "/slots": json.dumps(slots)}
+    observation = observe_two(farm, LLAMACPP, turn, turn)
+    assert observation.pools["workers"].kv_usage is None
+    assert "name the engine llamacpp_split" in observation.missing["pools.workers.kv_usage"]
+
+
+def observed_as(engine: str, farm: Farm) -> Observation:
+    """What the pages of the farm are in the vocabulary of an engine that a configuration names."""
+    source = ScrapeConfig.model_validate({"engine": engine}).build(
+        {"workers": "aggregated"}, {"workers": farm.urls("w0")}
+    )
+    return source.observe(1000.0)
 
 
 @pytest.mark.parametrize(("engine", "case"), CASES.items(), ids=CASES)
