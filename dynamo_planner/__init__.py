@@ -18,9 +18,11 @@ from dynamo_planner.core.decision import (
     State,
     Want,
 )
+from dynamo_planner.core.in_time import share_in_time
 from dynamo_planner.core.lazy import lazy_exports
 from dynamo_planner.core.metrics import Dist, PoolMetrics, Traffic, WorkerStatus
 from dynamo_planner.core.policy import Guard, Policy
+from dynamo_planner.core.share import Share
 from dynamo_planner.core.snapshot import Observation, PoolSpec, PoolStatus, Replicas, Role, Sla, Snapshot
 from dynamo_planner.guards import Bounds, GpuBudget, Override, Pending, Stabilization, Staleness, StepLimit
 from dynamo_planner.policies import LoadPolicy
@@ -95,6 +97,7 @@ __all__ = [
     "ScaleTo",
     "Schedule",
     "SetKnob",
+    "Share",
     "Sla",
     "SlaPolicy",
     "Snapshot",
@@ -110,5 +113,6 @@ __all__ = [
     "highest",
     "load_policy",
     "policy_schema",
+    "share_in_time",
     "together",
 ]

@@ -10,9 +10,14 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any
 
+from annotated_types import Ge
 from pydantic import BeforeValidator, Field, model_validator
 
+from dynamo_planner.core.share import Share, share_within
 from dynamo_planner.core.values import Frozen, FrozenMap, Known, KnownShare, KnownTime, ReadOnly, Unit, plain
+
+Bound = Annotated[float, Ge(0)]
+"""The upper bound of a bucket."""
 
 
 class Dist(Frozen):
@@ -23,6 +28,7 @@ class Dist(Frozen):
         count: The sample size.
         cv2: The squared coefficient of variation, variance / mean**2.
         quantiles: Values by level, such as ``{0.9: value}``.
+        buckets: The share of values up to each bound, such as ``{1000: 0.6, 2500: 0.9}``.
 
     >>> Dist(mean=120, quantiles={0.5: 100, 0.99: 400}).quantiles[0.99]
     400.0
@@ -32,6 +38,19 @@ class Dist(Frozen):
     count: Known = None
     cv2: Known = None
     quantiles: ReadOnly[Unit, float] = Field(default_factory=FrozenMap)
+    buckets: ReadOnly[Bound, Unit] = Field(default_factory=FrozenMap)
+
+    def share_within(self, target: float) -> Share | None:
+        """The share of values up to a target, from the buckets; without them the quantiles give it, as exact as they
+        are. ``None`` where there is neither.
+
+        >>> Dist(mean=1100, buckets={1000: 0.6, 2500: 0.9}).share_within(2000)
+        Share(estimate=0.8, lower=0.6, upper=0.9)
+        >>> Dist(mean=120, quantiles={0.5: 100, 0.9: 300}).share_within(200)
+        Share(estimate=0.7, lower=0.5, upper=0.9)
+        """
+        points = self.buckets or {value: share for share, value in sorted(self.quantiles.items())}
+        return share_within(points, target) if points else None
 
     @model_validator(mode="before")
     @classmethod
@@ -51,6 +70,20 @@ def _unknown_without_mean(value: Any) -> Any:
 
 KnownDist = Annotated[Dist | None, BeforeValidator(_unknown_without_mean)]
 """A :class:`Dist`, or ``None`` where it is unknown; a mean that is NaN makes it unknown."""
+
+
+class InTime(Frozen):
+    """The share of requests that met both targets of an SLA, as a source that observes each request knows it.
+
+    Args:
+        ttft_ms: The target for the time to first token, in milliseconds.
+        itl_ms: The target for the inter-token latency, in milliseconds.
+        share: The share of the requests that ended in the window; one that was dropped is missed.
+    """
+
+    ttft_ms: float = Field(gt=0)
+    itl_ms: float = Field(gt=0)
+    share: Unit
 
 
 class Traffic(Frozen):
@@ -74,6 +107,7 @@ class Traffic(Frozen):
         ttft_ms: Times to first token, in milliseconds.
         itl_ms: Inter-token latencies, in milliseconds.
         request_duration_s: Times from arrival to the last token, in seconds.
+        in_time: The share of requests that met both targets of one SLA, where a source observes each request.
     """
 
     window_s: Known = None
@@ -89,6 +123,7 @@ class Traffic(Frozen):
     ttft_ms: KnownDist = None
     itl_ms: KnownDist = None
     request_duration_s: KnownDist = None
+    in_time: InTime | None = None
 
 
 class WorkerStatus(Frozen):

@@ -50,12 +50,15 @@ class ObjectBackend:
         self._limits = [pool.limits for pool in self._pools]
         self._batch = max(limits.max_num_seqs for limits in self._limits)
         self._free: list[int] = []
+        sla = setup.metrics.sla
         cluster = ClusterState(
             requests=len(trace),
             max_request_tokens=min(limits.kv_tokens for limits in self._limits),
             transfer_s=setup.kv_transfer_s,
             transfer_s_per_token=setup.kv_transfer_s_per_token,
             max_local_prefill=setup.max_local_prefill,
+            target_ttft_s=math.inf if sla is None else sla.ttft_ms / 1000,
+            target_itl_s=math.inf if sla is None else sla.itl_ms / 1000,
         )
         pools = [
             PoolState(ROUTING[pool.routing], pool.routing == "pull", 1 if pool.spec.role == "prefill" else NONE)

@@ -161,12 +161,15 @@ def _count_event(w: World, e: EngineState, kind: int, request: int) -> None:
         c.osl2 += q.osl * q.osl
         c.duration_s += duration_s
         c.duration_s2 += duration_s * duration_s
+        itl_s = 0.0
         if q.osl > 1:
             itl_s = (q.finished_s - q.first_token_s) / (q.osl - 1)
             c.itls += 1
             c.itl_s += itl_s
             c.itl_s2 += itl_s * itl_s
             w.itl_counts[_bucket(itl_s)] += 1
+        if q.first_token_s - q.arrival_s <= c.target_ttft_s and itl_s <= c.target_itl_s:
+            c.in_time += 1
     elif kind == PREFILLED:
         e.load -= q.cost
         q.todo = 1

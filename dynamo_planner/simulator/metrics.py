@@ -8,18 +8,22 @@ from typing import Any
 
 import numpy as np
 
-from dynamo_planner.core.metrics import Dist, PoolMetrics, Traffic, WorkerStatus
+from dynamo_planner.core.metrics import Dist, InTime, PoolMetrics, Traffic, WorkerStatus
+from dynamo_planner.core.share import cumulative_shares
 from dynamo_planner.core.snapshot import Observation
 from dynamo_planner.core.values import FrozenMap
 from dynamo_planner.simulator.backends import ObjectBackend
 from dynamo_planner.simulator.gauges import PoolGauges
 from dynamo_planner.simulator.setup import ClusterSetup
-from dynamo_planner.simulator.state import BUCKET_RATIO, FIRST_BUCKET_S, ClusterState
+from dynamo_planner.simulator.state import BUCKET_RATIO, FIRST_BUCKET_S, LATENCY_BUCKETS, ClusterState
 from dynamo_planner.simulator.workers import SimulatedFleet
 from dynamo_planner.workloads.trace import Trace
 
 DISPERSION_BIN_S = 1.0
 """Arrivals are counted in bins of this width for their dispersion."""
+
+BOUNDS_MS = tuple(1e3 * FIRST_BUCKET_S * BUCKET_RATIO**bucket for bucket in range(LATENCY_BUCKETS - 1))
+"""The upper bounds of the buckets of latencies. The last bucket has all that is longer."""
 
 NOT_YET = "nothing has been measured yet"
 LOST = "the metrics of this pool were lost (a fault of the simulation)"
@@ -34,8 +38,8 @@ class ClusterSample:
         counters: the counters of the cluster.
         pools: the gauges of each pool.
         workers: the gauges of each worker, by pool, where the setup shows them.
-        ttft_counts: first tokens by bucket of TTFT, where quantiles are shown.
-        itl_counts: finished requests by bucket of ITL, where quantiles are shown.
+        ttft_counts: first tokens by bucket of TTFT.
+        itl_counts: finished requests by bucket of ITL.
     """
 
     at_s: float
@@ -96,15 +100,14 @@ class SimulatedMetrics:
     def _sample(self, now_s: float) -> None:
         backend = self._backend
         pools = {name: backend.gauges[place] for name, place in backend.places.items()}
-        quantiles = self._setup.metrics.quantiles
         self._samples.append(
             ClusterSample(
                 now_s,
                 backend.counters(),
                 pools,
                 self._workers() if self._setup.metrics.workers else {},
-                np.array(backend.world.ttft_counts) if quantiles else None,
-                np.array(backend.world.itl_counts) if quantiles else None,
+                np.array(backend.world.ttft_counts),
+                np.array(backend.world.itl_counts),
             )
         )
 
@@ -157,6 +160,10 @@ class SimulatedMetrics:
             known["prefix_hit_rate"] = (now.hit_tokens - then.hit_tokens) / prompt_tokens
         if tokens > 0 and token_time_s > 0:
             known["itl_ms"] = self._latency(tokens, token_time_s, None, old.itl_counts, new.itl_counts)
+        sla, ended = self._setup.metrics.sla, finished + now.dropped - then.dropped
+        if sla is not None and ended > 0:
+            share = (now.in_time - then.in_time) / ended
+            known["in_time"] = InTime.unchecked(ttft_ms=sla.ttft_ms, itl_ms=sla.itl_ms, share=share)
         if last > first:
             known["arrival_dispersion"] = self._dispersion(old.at_s, new.at_s)
         return Traffic.unchecked(**known)
@@ -165,10 +172,14 @@ class SimulatedMetrics:
         if count <= 0:
             return None
         scaled = None if squares is None else squares * 1e6
-        quantiles: Any = FrozenMap()
-        if new is not None and (counts := new - old).sum() > 0:
-            quantiles = FrozenMap({share: _quantile(counts, share) for share in self._setup.metrics.quantiles})
-        return _dist(count, total_s * 1e3, scaled, quantiles)
+        dist = _dist(count, total_s * 1e3, scaled)
+        counts = new - old
+        if dist is None or counts.sum() <= 0:
+            return dist
+        quantiles = {share: _quantile(counts, share) for share in self._setup.metrics.quantiles}
+        below = dict(zip(BOUNDS_MS, np.cumsum(counts).tolist(), strict=False))
+        buckets = cumulative_shares(below, int(counts.sum()))
+        return dist.replace(quantiles=FrozenMap(quantiles), buckets=FrozenMap(buckets))
 
     def _dispersion(self, from_s: float, to_s: float) -> float | None:
         """Variance over mean of the arrivals in each whole bin of this time."""
@@ -192,13 +203,13 @@ def _between(sums: np.ndarray, first: int, last: int) -> tuple[float, float]:
     return sums.item(0, last) - sums.item(0, first), sums.item(1, last) - sums.item(1, first)
 
 
-def _dist(count: float, total: float, squares: float | None, quantiles: Any = None) -> Dist | None:
+def _dist(count: float, total: float, squares: float | None) -> Dist | None:
     """A distribution out of a count, a sum and a sum of squares."""
     if count <= 0:
         return None
     mean = float(total / count)
     cv2 = None if squares is None or mean <= 0 else max(float(squares / count) / mean**2 - 1.0, 0.0)
-    return Dist.unchecked(mean=mean, count=float(count), cv2=cv2, quantiles=quantiles or FrozenMap())
+    return Dist.unchecked(mean=mean, count=float(count), cv2=cv2)
 
 
 def _quantile(counts: Any, share: float) -> float:

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import ConfigDict, Field, SkipValidation, model_validator
 
-from dynamo_planner.core.snapshot import PoolSpec, Role
+from dynamo_planner.core.snapshot import PoolSpec, Role, Sla
 from dynamo_planner.core.values import Count, Frozen, ReadOnly
 from dynamo_planner.profiles.profile import Profile
 from dynamo_planner.simulator.engine.engine import EngineLimits
@@ -48,6 +48,7 @@ class MetricsSetup(Frozen):
         quantiles: which quantiles of TTFT and ITL are shown, from buckets whose bounds are a quarter apart; none by
             default.
         workers: whether each worker is shown too; no by default.
+        sla: the targets for which the share of finished requests that met both is shown; none by default.
     """
 
     window_s: float = Field(default=30.0, gt=0, allow_inf_nan=False)
@@ -56,6 +57,7 @@ class MetricsSetup(Frozen):
     frozen: tuple[tuple[float, float], ...] = ()
     quantiles: tuple[float, ...] = ()
     workers: bool = False
+    sla: Sla | None = None
 
 
 class Outage(Frozen):

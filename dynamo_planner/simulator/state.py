@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import MutableSequence, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -76,6 +77,9 @@ class ClusterState:
         itl_s: the sum of those.
         prompt_tokens: the prompt tokens that were routed.
         hit_tokens: how many of them were in the prefix cache.
+        target_ttft_s: the target for TTFT; infinite by default.
+        target_itl_s: the target for ITL; infinite by default.
+        in_time: how many of the finished requests met both.
     """
 
     requests: int
@@ -102,6 +106,9 @@ class ClusterState:
     itl_s2: float = 0.0
     prompt_tokens: float = 0.0
     hit_tokens: float = 0.0
+    target_ttft_s: float = math.inf
+    target_itl_s: float = math.inf
+    in_time: int = 0
 
 
 class World(NamedTuple):

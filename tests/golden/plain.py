@@ -45,14 +45,15 @@ def dumped(results: Mapping[str, list[Any]]) -> str:
     return "{\n" + ",\n".join(f'"{name}": [\n{lines(entries)}\n]' for name, entries in results.items()) + "\n}\n"
 
 
-def differences(found: Any, golden: Any, where: str = "") -> Iterator[str]:
-    """Each place where a result differs from the golden one."""
+def differences(found: Any, golden: Any, where: str = "", *, added: bool = False) -> Iterator[str]:
+    """Each place where a result differs from the golden one; with ``added`` it may have fields that are new."""
     if isinstance(found, dict) and isinstance(golden, dict):
-        for name in golden | found:
-            yield from differences(found.get(name, "absent"), golden.get(name, "absent"), f"{where}.{name}")
+        for name in golden if added else golden | found:
+            one, other = found.get(name, "absent"), golden.get(name, "absent")
+            yield from differences(one, other, f"{where}.{name}", added=added)
     elif isinstance(found, list) and isinstance(golden, list):
         for number, (one, other) in enumerate(zip_longest(found, golden, fillvalue="absent")):
-            yield from differences(one, other, f"{where}[{number}]")
+            yield from differences(one, other, f"{where}[{number}]", added=added)
     elif isinstance(found, float) and isinstance(golden, float):
         if not math.isclose(found, golden, rel_tol=REL, abs_tol=1e-12):
             yield f"{where}: {found!r}, and {golden!r} is golden"

@@ -35,6 +35,9 @@ FROM_PREFILL = ("requests_per_s", "rejected_per_s", "isl", "ttft_ms", "prefix_hi
 FROM_DECODE = ("osl", "itl_ms", "preemptions_per_s")
 """The fields that workers know which generate tokens: decode and aggregated ones."""
 
+LATENCIES = ("ttft_ms", "itl_ms")
+"""The fields that an SLA has targets for, whose buckets are kept."""
+
 FROM_AGGREGATED = ("request_duration_s",)
 """The fields that workers know which have a request from its arrival to its end: aggregated ones."""
 
@@ -187,7 +190,7 @@ def _value_of(name: str, window: WindowTotals, observed: Sequence[WorkerHistory]
     data = window.histograms.get(name)
     if data is None:
         return None, window.doubt or _why((name,), observed)
-    return to_dist(data), window.doubt or NOTHING_FINISHED
+    return to_dist(data, with_buckets=name in LATENCIES), window.doubt or NOTHING_FINISHED
 
 
 def _prefix_hit_rate(window: WindowTotals, observed: Sequence[WorkerHistory]) -> tuple[float | None, str]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from dynamo_planner.core.metrics import Dist
+from dynamo_planner.core.share import cumulative_shares
 from dynamo_planner.engines.vocabulary import COUNTERS, DISTRIBUTIONS
 from dynamo_planner.sources.aggregation.arrivals import (
     Flow,
@@ -211,13 +212,14 @@ def _span_s(worker: WorkerHistory, intervals: Sequence[WorkerInterval], start_s:
     return (intervals[-1].end_s if worker.listed else at_s) - begin_s
 
 
-def to_dist(data: HistogramData) -> Dist | None:
-    """Mean, count and, where there are buckets, quantiles; ``None`` where nothing was observed."""
+def to_dist(data: HistogramData, *, with_buckets: bool = False) -> Dist | None:
+    """Mean, count and, where there are buckets, quantiles (and the buckets); ``None`` where nothing was observed."""
     mean = data.total / data.count if data.count > 0 else math.inf
     if math.isinf(mean):
         return None
     quantiles = {share: quantile(data, share) for share in QUANTILES} if data.buckets else {}
-    return Dist(mean=mean, count=data.count, quantiles=quantiles)
+    buckets = cumulative_shares(data.buckets, data.count) if with_buckets else {}
+    return Dist(mean=mean, count=data.count, quantiles=quantiles, buckets=buckets)
 
 
 def quantile(data: HistogramData, share: float) -> float:
