@@ -1,6 +1,6 @@
 """What importing dynamo_planner costs, beside importing numpy and defining one pydantic model.
 
-Fresh interpreters, interleaved so that noise hits both alike; medians of 15. Fails where the ratio is over 1.25, or
+Processor time in fresh interpreters, interleaved so that noise hits both alike; medians of 15. Fails where the ratio is over 1.25, or
 where the import pulls in what it must not: scipy, or the package of an extra.
 """
 
@@ -38,9 +38,9 @@ policy.decide(Snapshot(at_s=0, traffic=Traffic(requests_per_s=4), pools={"worker
 
 MEASURED = """
 import json, resource, sys, time
-start = time.perf_counter()
+start = time.process_time()
 exec(sys.argv[1])
-took_s = time.perf_counter() - start
+took_s = time.process_time() - start
 loaded = sorted({name.partition(".")[0] for name in sys.modules})
 print(json.dumps({"s": took_s, "mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "loaded": loaded}))
 """
