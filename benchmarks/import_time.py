@@ -1,7 +1,7 @@
 """What importing dynamo_planner costs, beside importing numpy and defining one pydantic model.
 
-Processor time in fresh interpreters, interleaved so that noise hits both alike; medians of 15. Fails where the ratio is over 1.25, or
-where the import pulls in what it must not: scipy, or the package of an extra.
+Processor time in fresh interpreters, interleaved so that noise hits both alike; medians of 15. Fails where the ratio
+is over 1.25, or where the import pulls in what it must not: scipy, or the package of an extra.
 """
 
 from __future__ import annotations

@@ -3,8 +3,6 @@
 from typing import TYPE_CHECKING
 
 from dynamo_planner import _moved
-from dynamo_planner.config.policies import load_policy, policy_schema
-from dynamo_planner.config.problems import ConfigError
 from dynamo_planner.core.combinators import highest, together
 from dynamo_planner.core.decision import (
     Action,
@@ -25,14 +23,16 @@ from dynamo_planner.core.policy import Guard, Policy
 from dynamo_planner.core.share import Share
 from dynamo_planner.core.snapshot import Observation, PoolSpec, PoolStatus, Replicas, Role, Sla, Snapshot
 from dynamo_planner.guards import Bounds, GpuBudget, Override, Pending, Stabilization, Staleness, StepLimit
+from dynamo_planner.guards import registry as _guards  # noqa: F401  # fields of any guard or policy know their kinds
 from dynamo_planner.policies import LoadPolicy
-from dynamo_planner.runtime.planner import Planner
+from dynamo_planner.policies import registry as _policies  # noqa: F401
 
 __version__ = "0.2.0"
 
 _moved.install()
 
 if TYPE_CHECKING:
+    from dynamo_planner.config import ConfigError, load_policy, policy_schema
     from dynamo_planner.policies import (
         HpaLaw,
         KedaSloLaw,
@@ -45,14 +45,17 @@ if TYPE_CHECKING:
         WvaLaw,
     )
     from dynamo_planner.profiles import Profile, ProfileError
+    from dynamo_planner.runtime import Planner
 
 __getattr__ = lazy_exports(
     __name__,
     {
+        "ConfigError": "config",
         "HpaLaw": "policies",
         "KedaSloLaw": "policies",
         "KnobPolicy": "policies",
         "KpaLaw": "policies",
+        "Planner": "runtime",
         "Profile": "profiles",
         "ProfileError": "profiles",
         "RayServeLaw": "policies",
@@ -60,6 +63,8 @@ __getattr__ = lazy_exports(
         "SlaPolicy": "policies",
         "StaticLaw": "policies",
         "WvaLaw": "policies",
+        "load_policy": "config",
+        "policy_schema": "config",
     },
 )
 """A controller without these need not wait for them, or for scipy."""
