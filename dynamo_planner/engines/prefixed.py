@@ -15,6 +15,9 @@ from dynamo_planner.engines.vocabulary import Vocabulary
 NAMES = frozenset({"names", "plus", "minus", "numbered", "known_by", "prefixes", "unless"})
 """The fields that hold names of metrics."""
 
+NAME_PREFIX = "^[a-zA-Z_:][a-zA-Z0-9_:]*$|^$"
+"""What a prefix may be, as a regular expression."""
+
 
 def with_prefix(vocabulary: Vocabulary, prefix: str, colon: str = ":") -> Vocabulary:
     """The vocabulary with ``prefix`` before the names of all metrics, and ``colon`` for each colon in them.

@@ -63,10 +63,12 @@ class PageText(str):
 
     Attributes:
         content_type: what the server calls it; empty where it does not say.
+        date: the server's clock when it answered, as HTTP has it; empty where it does not say.
         shortened: whether the page was too long, and this is what ``shorten`` left of it.
     """
 
     content_type = ""
+    date = ""
     shortened = False
 
 
@@ -247,7 +249,8 @@ class _Fetch:
         if self._stopped:
             raise TimeoutError
         text = PageText((self._shorten(bytes(page)) if shortened and self._shorten else page).decode(errors="replace"))
-        text.content_type, text.shortened = response.headers.get("Content-Type", ""), shortened
+        text.content_type, text.date = (response.headers.get(name, "") for name in ("Content-Type", "Date"))
+        text.shortened = shortened
         return text
 
     def _stoppable(self, sock: socket.socket | None) -> None:

@@ -70,6 +70,8 @@ def show(console: Console, findings: Findings, notes: Mapping[str, str]) -> None
     """Tell a reader what was found, pool by pool."""
     for name, pool in findings.observation.pools.items():
         _show_pool(console, findings, name, pool)
+    if "clock" in findings.observation.missing:
+        console.print(f"[bold]clocks[/bold]: {findings.observation.missing['clock']}")
     own = _traffic_line(findings.observation.traffic)
     console.print(f"[bold]as clients saw it[/bold]: {own or 'nothing is known'}")
     _show_missing(console, _of_service(findings.observation))
@@ -97,7 +99,18 @@ def _show_pool(console: Console, findings: Findings, name: str, pool: PoolMetric
         console.print(table)
     if pool.traffic is not None:
         console.print(f"  {_traffic_line(pool.traffic)}")
-    _show_missing(console, _of_pool(findings, name))
+    remarks = dict(_remarks(findings, name))
+    for of, remark in remarks.items():
+        console.print(f"  {of}: {remark}", markup=False)
+    _show_missing(console, (each for each in _of_pool(findings, name) if each[0] not in remarks))
+
+
+def _remarks(findings: Findings, pool: str) -> Iterator[tuple[str, str]]:
+    """What is to be said of workers that were observed, such as that they are scraped several times."""
+    for worker in findings.observation.pools[pool].workers:
+        remark = findings.observation.missing.get(f"pools.{pool}.workers.{worker.name}")
+        if remark and worker.observed_at_s == findings.observation.pools[pool].observed_at_s is not None:
+            yield worker.name, remark
 
 
 def _of_pool(findings: Findings, pool: str) -> Iterator[tuple[str, str]]:

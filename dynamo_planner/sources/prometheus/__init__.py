@@ -7,8 +7,12 @@ In the order in which a turn goes through them:
 - ``scope`` -- the label matchers of a pool, and the PromQL selectors that they make.
 - ``promql`` -- an engine's vocabulary as PromQL queries.
 - ``api`` -- the HTTP API: instant and range queries, errors and warnings.
+- ``detection`` -- which engine the targets of a pool are of.
+- ``copies`` -- the same process scraped several times. ``instead`` -- what there is where nothing is picked.
+- ``clock`` -- the server's clock beside the planner's.
 - ``flows`` -- arrivals from the answers about each worker, and whose counters are believed.
 - ``buckets`` -- the buckets of a histogram.
+- ``pool_answers`` -- what is known of a pool at one moment.
 - ``answers`` -- the answers about one pool as histories of its workers, handed on to ``aggregation``.
 - ``model_answers`` -- the observation, or a snapshot of the past, from the answers about all pools.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeVar
 
 from dynamo_planner.engines.metric_kinds import Gauge, Histogram, Info
@@ -18,8 +18,6 @@ from dynamo_planner.sources.aggregation.increase import WorkerInterval
 from dynamo_planner.sources.aggregation.process import ANOTHER_PROCESS
 from dynamo_planner.sources.aggregation.sample import (
     EMPTY_HISTOGRAM,
-    SHARE_TOLERANCE,
-    SHARES,
     HistogramData,
     WorkerSample,
     start_hint,
@@ -28,8 +26,11 @@ from dynamo_planner.sources.aggregation.selection import is_plausible
 from dynamo_planner.sources.aggregation.window import WorkerHistory
 from dynamo_planner.sources.prometheus.api import QueryError, Vector
 from dynamo_planner.sources.prometheus.buckets import cumulative_buckets
+from dynamo_planner.sources.prometheus.copies import describe_copies
 from dynamo_planner.sources.prometheus.flows import WorkerAnswers
+from dynamo_planner.sources.prometheus.pool_answers import PoolAnswers, UnreadableError, value_or_why
 from dynamo_planner.sources.prometheus.promql import (
+    COPIES,
     FELL,
     FIRST_VALUE,
     INSIDE_CHANGE,
@@ -39,6 +40,7 @@ from dynamo_planner.sources.prometheus.promql import (
     OLDEST_START,
     START_FELL,
     STARTED,
+    TARGETS,
     UP,
     WAITING_CHANGE,
     QueryKey,
@@ -62,58 +64,43 @@ MIN_COUNT = 1e-9
 """A smaller count is none, and no sum is divided by it; one observation is more, however it is extrapolated."""
 
 
-@dataclass(frozen=True)
-class PoolAnswers:
-    """A pool at one moment.
+def read_answers(
+    answers: Answers, vocabulary: Vocabulary, scope: Scope, at_s: float, doubt: str | None = None
+) -> PoolAnswers:
+    """Read the answers about a pool at ``at_s``. Raises :class:`UnreadableError`.
 
     Args:
-        workers: the histories of its workers, with those that could not be scraped, and of all of them together.
-        causes: for each worker without a recent sample, why.
-        has_up: whether Prometheus knows of scrape targets, and so how many workers there should be.
+        answers: by what was queried.
+        vocabulary: of the engine, for the role of the pool.
+        scope: which series are the pool's.
+        at_s: the moment that was queried, in Unix seconds.
+        doubt: why what happened over the window is unknown; ``None`` where it is known.
     """
-
-    workers: list[WorkerHistory]
-    causes: dict[str, str]
-    has_up: bool
-
-    @property
-    def observed(self) -> list[WorkerHistory]:
-        """The workers that Prometheus has recent samples of."""
-        return [history for history in self.workers if history.observed]
-
-    @property
-    def observed_at_s(self) -> float | None:
-        """When the least recent of the workers' last samples was taken, of those within the window (Unix seconds)."""
-        return min((history.last.at_s for history in self.observed if history.last), default=None)
-
-
-class UnlabelledError(Exception):
-    """The series lack the label that distinguishes workers; the message names it."""
-
-
-def read_answers(answers: Answers, vocabulary: Vocabulary, scope: Scope, at_s: float) -> PoolAnswers:
-    """Read the answers about a pool at ``at_s``. Raises :class:`UnlabelledError`."""
-    return _PoolReader(answers, vocabulary, scope, at_s).read()
+    return _PoolReader(answers, vocabulary, scope, at_s, doubt).read()
 
 
 class _PoolReader:
-    def __init__(self, answers: Answers, vocabulary: Vocabulary, scope: Scope, at_s: float) -> None:
+    def __init__(self, answers: Answers, vocabulary: Vocabulary, scope: Scope, at_s: float, doubt: str | None) -> None:
         self._answers = answers
         self._vocabulary = vocabulary
         self._scope = scope
         self._at_s = at_s
+        self._clock_doubt = doubt
         self._present: dict[str, set[str]] = {}
         for labels in self._vector(QueryKey(NAMES)):
             given = dict(labels)
             self._present.setdefault(given.get(scope.worker_label, ""), set()).add(given.get("__name__", ""))
         self._unknown: dict[str, str] = {}
+        self._remarks: dict[tuple[str, ...], str] = {}
 
     def read(self) -> PoolAnswers:
         oldest_s = self._at_s - self._scope.window_s
+        if why := self._failed([OBSERVED_AT]):
+            raise UnreadableError(f"when its workers were scraped is unknown: {why}")
         times_s = self._by_worker(QueryKey(OBSERVED_AT))
         sampled_s = {worker: time_s for worker, time_s in times_s.items() if oldest_s <= time_s < math.inf}
         if "" in sampled_s:
-            raise UnlabelledError(
+            raise UnreadableError(
                 f"its series have no label {self._scope.worker_label!r} to distinguish workers by (worker_label)"
             )
         self._workers = WorkerAnswers(
@@ -133,11 +120,20 @@ class _PoolReader:
             else:
                 causes[worker] = self._why_unobserved(up[worker])
             workers.append(history)
-        doubt = self._failed(OF_PROCESSES) or next((f"{why} ({worker})" for worker, why in doubts.items()), "")
+        doubt = self._clock_doubt or self._failed(OF_PROCESSES)
+        doubt = doubt or next((f"{why} ({worker})" for worker, why in doubts.items()), "")
         if doubt:
             interval = replace(interval, flow=Flow(), counters={}, histograms={}, doubt=doubt)
         workers.append(WorkerHistory.unlisted("", self._scope.window_s, interval))
-        return PoolAnswers(workers, causes, has_up=bool(up))
+        self._tell_copies()
+        no_coverage = "" if up else self._failed([UP]) or "Prometheus has no series 'up' with these labels"
+        return PoolAnswers(workers, causes, no_coverage, self._remarks)
+
+    def _tell_copies(self) -> None:
+        copied = describe_copies(self._vector(QueryKey(COPIES)), self._scope.worker_label, self._scope.copies)
+        self._remarks |= {("workers", worker): remark for worker, remark in copied.items()}
+        if why := self._failed([TARGETS, COPIES]):
+            self._remarks["workers",] = f"whether workers are scraped several times is unknown: {why}"
 
     def _why_unobserved(self, up: float) -> str:
         if up != 1:
@@ -182,7 +178,7 @@ class _PoolReader:
         values = self._by_worker(key)
         if any(isinstance(metric, Info) for metric in metrics):
             values = self._products(key, metrics[0])
-        return {worker: _checked(quantity, values[worker]) for worker in workers if worker in values}
+        return {worker: value_or_why(quantity, values[worker]) for worker in workers if worker in values}
 
     def _shares(self) -> Iterator[Quantity]:
         """Distributions that this engine reports as a gauge."""
@@ -261,7 +257,10 @@ class _PoolReader:
         if count is not None and total is not None:
             histograms = [each for each in scrapable_metrics(self._vocabulary, quantity) if isinstance(each, Histogram)]
             scale = histograms[0].scale if histograms else 1.0
-            buckets = cumulative_buckets(self._vector(QueryKey(quantity, "bucket")), count, scale)
+            key = QueryKey(quantity, "bucket")
+            if isinstance(why := self._answers.get(key), QueryError):
+                self._remarks["traffic", quantity, "quantiles"] = str(why)
+            buckets = cumulative_buckets(self._vector(key), count, scale)
             return HistogramData(count, total, buckets) if count > MIN_COUNT else EMPTY_HISTOGRAM
         return EMPTY_HISTOGRAM if self._is_before_the_first_request(quantity) else None
 
@@ -281,19 +280,11 @@ class _PoolReader:
             if key.quantity == quantity and isinstance(answer, QueryError):
                 return str(answer)
         names = list(dict.fromkeys(name for metric in metrics for name in presence_names_of(metric)))
+        if not self._present and (error := self._failed([NAMES])):
+            return f"whether Prometheus has {' or '.join(names)} is unknown: {error}"
         if all(present.isdisjoint(names) for present in self._present.values()):
             how = start_hint(vocabulary.switches.get(quantity, ""))
             return f"Prometheus has no {' or '.join(names)} with these labels{how}"
         if quantity in GAUGES:
             return f"Prometheus has no {' or '.join(names)} of it"
         return (otherwise or ONE_SAMPLE).format(names=" or ".join(names), window_s=self._scope.window_s)
-
-
-def _checked(quantity: Quantity, value: float) -> float | str:
-    """The value, or why it is implausible."""
-    share = quantity in SHARES
-    if share and 1 < value <= 1 + SHARE_TOLERANCE:
-        return 1.0
-    if is_plausible(value) and not (share and value > 1):
-        return value
-    return f"{quantity} is {value:g}, which it cannot be"

@@ -1,14 +1,19 @@
 """Queries to a Prometheus server, or one that speaks its HTTP API (Thanos, Mimir, VictoriaMetrics).
 
 The API is that of Prometheus 2 and 3, ``/api/v1/query`` and ``/api/v1/query_range``. Queries go as GET, which also the
-proxies let through that guard a server. What a server says in ``infos`` is about how a query is written, and ignored;
-a warning means that the answer may be partial, and such an answer is refused.
+proxies let through that guard a server; those that are too long for the address of a request go as POST.
+
+An answer that may be partial is an error of its own. Servers say so with a warning (Prometheus, Thanos, Mimir, M3) or
+with ``isPartial`` (VictoriaMetrics). What is about how a query is written (``PromQL info: ...``) is ignored.
 """
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Callable, Hashable, Mapping
-from typing import Annotated, Literal, NoReturn, TypeVar
+from email.utils import parsedate_to_datetime
+from typing import Annotated, Literal, NamedTuple, NoReturn, TypeVar
 from urllib.parse import urlencode
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
@@ -20,14 +25,22 @@ from dynamo_planner.sources.source import SourceError
 with needs_extra("prometheus"):
     import urllib3  # noqa: F401  # so that it is this extra which is named where it is missing
 
-from dynamo_planner.sources.fetch import FetchError, checked_url, fetch_all
+from dynamo_planner.sources.fetch import FetchError, PageText, checked_url, fetch_all
 from dynamo_planner.sources.series import Labels, Series
 
 MAX_CONCURRENT = 8
 """Queries at a time; a Prometheus server takes 20, from all of its clients together."""
 
+MAX_GET_CHARS = 4000
+"""A longer request goes as POST: nginx and Linkerd refuse an address of more than 8 KB, others one of half of it."""
+
+NO_POST = frozenset({403, 404, 405, 501})
+"""The statuses with which a proxy refuses a POST that might let a GET through."""
+
 INFO_PREFIX = "PromQL info:"
 """A warning that begins so is about how a query is written, not about what was read (Prometheus 2.48 to 2.55)."""
+
+MIN_DEADLINE_S = 0.1
 
 MAX_MESSAGE_CHARS = 300
 
@@ -50,6 +63,19 @@ T = TypeVar("T")
 
 class QueryError(Exception):
     """A query has no answer that could be used; the message says why."""
+
+
+class PartialError(QueryError):
+    """An answer that may be partial.
+
+    Args:
+        message: what the server says.
+        answer: what it answered all the same, at one moment.
+    """
+
+    def __init__(self, message: str, answer: Vector) -> None:
+        super().__init__(message)
+        self.answer = answer
 
 
 _TimedValue = tuple[float, float]
@@ -84,6 +110,8 @@ class _Success(BaseModel):
     status: Literal["success"]
     data: Annotated[_VectorData | _MatrixData, Field(discriminator="result_type")]
     warnings: list[str] | None = None
+    infos: list[str] | None = None
+    is_partial: bool | None = Field(default=None, alias="isPartial")
 
 
 class _Failure(BaseModel):
@@ -95,6 +123,18 @@ class _Failure(BaseModel):
 _RESPONSE: TypeAdapter[_Success | _Failure] = TypeAdapter(Annotated[_Success | _Failure, Field(discriminator="status")])
 
 
+class ServerTime(NamedTuple):
+    """The clocks of a server and of the planner at the same moment, in Unix seconds.
+
+    Args:
+        server_s: the server's, in whole seconds.
+        planner_s: the planner's.
+    """
+
+    server_s: float
+    planner_s: float
+
+
 class PrometheusApi:
     """Queries to one server, several at once.
 
@@ -103,6 +143,9 @@ class PrometheusApi:
         access: credentials, certificates and parameters; none by default.
         timeout_s: seconds for all queries of one call together.
         max_bytes: bytes of one response.
+
+    Attributes:
+        server_time: the server's clock and the planner's at the last answer; ``None`` where the server does not say.
     """
 
     def __init__(
@@ -112,6 +155,7 @@ class PrometheusApi:
         self._access = access or Access()
         self._timeout_s = timeout_s
         self._max_bytes = max_bytes
+        self.server_time: ServerTime | None = None
 
     def instant(self, queries: Mapping[K, str], at_s: float) -> dict[K, Vector | QueryError]:
         """Instant queries at ``at_s``, by keys of the caller's.
@@ -133,20 +177,17 @@ class PrometheusApi:
     def _query(
         self, path: str, queries: Mapping[K, str], when: Mapping[str, str], read: Callable[[str], T]
     ) -> dict[K, T | QueryError]:
-        parameters = {**self._access.parameters, **when, "timeout": f"{self._timeout_s:g}s"}
-        pages = fetch_all(
-            {
-                name: f"{self.url}/api/v1/{path}?{urlencode({**parameters, 'query': query})}"
-                for name, query in queries.items()
-            },
-            lambda _, text: text,
-            timeout_s=self._timeout_s,
-            deadline_s=self._timeout_s,
-            max_bytes=self._max_bytes,
-            headers=self._access.sent_headers(),
-            tls=self._access.tls(),
-            concurrent=MAX_CONCURRENT,
-        )
+        until_s = time.monotonic() + self._timeout_s
+        base, own = f"{self.url}/api/v1/{path}", urlencode(self._access.parameters)
+        forms = {
+            name: urlencode({**when, "timeout": f"{self._timeout_s:g}s", "query": query})
+            for name, query in queries.items()
+        }
+        urls = {name: f"{base}?{own}{'&' if own else ''}{form}" for name, form in forms.items()}
+        posted = {name: form for name, form in forms.items() if len(urls[name]) > MAX_GET_CHARS}
+        pages = self._fetch(urls | dict.fromkeys(posted, f"{base}?{own}" if own else base), posted, until_s)
+        again = {name: urls[name] for name in posted if getattr(pages[name], "status", 0) in NO_POST}
+        pages |= self._fetch(again, {}, until_s)
         answers: dict[K, T | QueryError] = {}
         for name, page in pages.items():
             try:
@@ -154,22 +195,48 @@ class PrometheusApi:
             except QueryError as error:
                 answers[name] = error
         failures = [answer for answer in answers.values() if isinstance(answer, QueryError)]
-        if failures and len(failures) == len(answers):
+        if failures and len(failures) == len(answers) and not any(isinstance(each, PartialError) for each in failures):
             raise SourceError(f"{self.url} answered none of {len(answers)} queries: {failures[0]}") from failures[0]
         return answers
 
+    def _fetch(self, urls: Mapping[K, str], forms: Mapping[K, str], until_s: float) -> dict[K, str | FetchError]:
+        if not urls:
+            return {}
+        return fetch_all(
+            urls,
+            self._read,
+            timeout_s=self._timeout_s,
+            deadline_s=max(MIN_DEADLINE_S, until_s - time.monotonic()),
+            max_bytes=self._max_bytes,
+            headers=self._access.sent_headers(),
+            tls=self._access.tls(),
+            concurrent=MAX_CONCURRENT,
+            forms=forms,
+        )
+
+    def _read(self, _: object, text: str) -> str:
+        if isinstance(text, PageText) and text.date:
+            with contextlib.suppress(ValueError, TypeError):  # a date that is none
+                self.server_time = ServerTime(parsedate_to_datetime(text.date).timestamp(), time.time())
+        return text
+
 
 def _vector(text: str) -> Vector:
-    data = _parse(text)
+    data, partial = _parse(text)
     if not isinstance(data, _VectorData):
         raise QueryError("it was answered with a matrix, not a vector")
-    return {series.labels(): series.value[1] for series in data.result}
+    vector = {series.labels(): series.value[1] for series in data.result}
+    if partial:
+        raise PartialError(partial, vector)
+    return vector
 
 
 def _matrix(text: str) -> Matrix:
-    data = _parse(text)
+    data, partial = _parse(text)
     if not isinstance(data, _MatrixData):
         raise QueryError("it was answered with a vector, not a matrix")
+    if partial:
+        raise PartialError(partial, {})
     matrix: Matrix = {}
     for series in data.result:
         labels = series.labels()
@@ -178,7 +245,8 @@ def _matrix(text: str) -> Matrix:
     return matrix
 
 
-def _parse(text: str) -> _VectorData | _MatrixData:
+def _parse(text: str) -> tuple[_VectorData | _MatrixData, str]:
+    """What was answered, and why it may be partial."""
     try:
         answer = _RESPONSE.validate_json(text)
     except ValidationError as error:
@@ -188,9 +256,10 @@ def _parse(text: str) -> _VectorData | _MatrixData:
     if isinstance(answer, _Failure):
         raise QueryError(_shortened(f"{answer.error_type}: {answer.error}"))
     warnings = [warning for warning in answer.warnings or () if not warning.startswith(INFO_PREFIX)]
-    if warnings:
-        raise QueryError(_shortened(f"its answer may be partial: {'; '.join(warnings)}"))
-    return answer.data
+    warnings += [info for info in answer.infos or () if "partial" in info.lower()]
+    if answer.is_partial:
+        warnings.append("the server says isPartial, so that a part of its storage did not answer")
+    return answer.data, _shortened(f"its answer may be partial: {'; '.join(warnings)}") if warnings else ""
 
 
 def _raise_for_status(error: FetchError) -> NoReturn:

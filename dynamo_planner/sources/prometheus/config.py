@@ -10,6 +10,7 @@ from pydantic import Field
 from dynamo_planner.core.snapshot import Role
 from dynamo_planner.core.values import FrozenMap
 from dynamo_planner.engines.named import WorkerVocabulary
+from dynamo_planner.engines.prefixed import NAME_PREFIX
 from dynamo_planner.sources.access import QueryAccess
 from dynamo_planner.sources.config import Endpoints, SourceConfig, Urls
 from dynamo_planner.sources.prometheus.scope import LabelMatchers, LabelName
@@ -31,6 +32,7 @@ class PrometheusConfig(SourceConfig, kind="prometheus"):
         pools: what those of each pool have besides; nothing by default.
         frontend: what those of the frontends have; without it there is no frontend.
         worker_label: the label that distinguishes workers.
+        prefix: what stands before the workers' own names of metrics (``ray_``); nothing by default.
         window_s: seconds over which rates and means are, four scrape intervals or more.
         timeout_s: seconds for all queries of a turn together.
         access: credentials, certificates and parameters; none by default.
@@ -43,6 +45,7 @@ class PrometheusConfig(SourceConfig, kind="prometheus"):
     pools: dict[str, LabelMatchers] = Field(default_factory=dict)
     frontend: LabelMatchers | None = None
     worker_label: LabelName = "instance"
+    prefix: str = Field(default="", pattern=NAME_PREFIX)
     window_s: float = Field(default=60.0, gt=0)
     timeout_s: float = Field(default=10.0, gt=0)
     access: QueryAccess = QueryAccess()
@@ -59,6 +62,7 @@ class PrometheusConfig(SourceConfig, kind="prometheus"):
             vocabulary=self.engine,
             frontend=self.frontend,
             worker_label=self.worker_label,
+            prefix=self.prefix,
             window_s=self.window_s,
             timeout_s=self.timeout_s,
             access=self.access,

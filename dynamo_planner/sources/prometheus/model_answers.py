@@ -9,9 +9,24 @@ from typing import Any
 from dynamo_planner.core.metrics import PoolMetrics, Traffic
 from dynamo_planner.core.snapshot import Observation, PoolSpec, PoolStatus, Replicas, Role, Snapshot
 from dynamo_planner.sources.aggregation.pools import MissingByPath, pool_metrics
-from dynamo_planner.sources.aggregation.traffic import frontend_traffic, service_traffic
+from dynamo_planner.sources.aggregation.traffic import (
+    FROM_AGGREGATED,
+    FROM_DECODE,
+    FROM_PREFILL,
+    frontend_traffic,
+    service_traffic,
+)
 from dynamo_planner.sources.aggregation.witnesses import beyond_frontends
-from dynamo_planner.sources.prometheus.answers import PoolAnswers
+from dynamo_planner.sources.prometheus.pool_answers import PoolAnswers
+
+UNREAD = "its pool could not be read"
+
+FIELDS_OF = {
+    "prefill": FROM_PREFILL,
+    "decode": FROM_DECODE,
+    "aggregated": (*FROM_PREFILL, *FROM_DECODE, *FROM_AGGREGATED),
+}
+"""The fields of the traffic that workers of a role are needed for."""
 
 FRONTEND = "frontend"
 """The name under which the answers about the frontends are, beside those of pools."""
@@ -59,9 +74,10 @@ class ModelAnswers:
         changes: dict[str, Any] = {"observed_at_s": pool.observed_at_s}
         if metrics.traffic is not None:
             changes["traffic"] = metrics.traffic.replace(**changes)
-        if not pool.has_up:
+        if pool.why_no_coverage:
             changes["coverage"] = None
-            missing[("coverage",)] = "Prometheus has no series 'up' with these labels"
+            missing[("coverage",)] = pool.why_no_coverage
+        missing.update(pool.remarks)
         missing.update({("workers", worker): why for worker, why in pool.causes.items()})
         return metrics.replace(**changes), missing
 
@@ -69,11 +85,17 @@ class ModelAnswers:
         """What clients saw: as the frontends report it, and what they do not report, as the workers do."""
         workers = {name: self.by_name[name].workers if name in self.by_name else [] for name in roles}
         partial = service_traffic(workers, roles, at_s)
+        for name in roles.keys() - self.by_name.keys():  # what its workers did is unknown, not zero
+            for field in FIELDS_OF[roles[name]]:
+                partial.known.pop(field, None)
+                partial.missing[field] = self.missing.get(f"pools.{name}", UNREAD)
         missing = dict(partial.missing)
         times = [self.by_name[name].observed_at_s for name in roles if name in self.by_name]
         traffic = partial.as_traffic(min((time for time in times if time is not None), default=None))
         frontend = self.by_name.get(FRONTEND)
         if frontend is None or not frontend.observed:
+            if frontend is not None:
+                missing["queued"] = "Prometheus has no recent sample of a frontend: what clients saw is the workers'"
             return traffic, missing
         at_front = frontend_traffic(frontend.workers, at_s)
         known = {**at_front.known, "window_s": at_front.window_s, "observed_at_s": frontend.observed_at_s}

@@ -36,6 +36,9 @@ STARTED, OLDEST_START, START_FELL = "started", "oldest_start", "start_fell"
 """How often a counter fell, the first value of one that came within the window, the newest and the oldest start time
 of the process in the window, and how often it went back."""
 
+TARGETS, STARTS, COPIES = "targets", "starts", "copies"
+"""With all of their labels: the targets, the start times of processes, and how each worker's series come."""
+
 WITNESSES: tuple[Quantity, ...] = ("arrivals", "completions", "first_tokens", "prefix_queries")
 """The counters by which another process is told."""
 
@@ -83,7 +86,7 @@ def queries_of(vocabulary: Vocabulary, scope: Scope) -> dict[QueryKey, str]:
     }
     if any(vocabulary.switches.get(quantity) for quantity in vocabulary.with_first_request):
         queries[QueryKey(INSIDE_PEAK)] = _inside(vocabulary, scope, lambda series: _over_time("max", series, scope))
-    queries |= _of_processes(vocabulary, scope)
+    queries |= _of_processes(vocabulary, scope) | _of_copies(vocabulary, scope)
     return {key: query for key, query in queries.items() if query}
 
 
@@ -120,6 +123,24 @@ def _sampled(vocabulary: Vocabulary) -> list[str]:
             for name in metric.samples()
         )
     )
+
+
+def _of_copies(vocabulary: Vocabulary, scope: Scope) -> dict[QueryKey, str]:
+    """What tells several series of the same process."""
+    queries = {QueryKey(TARGETS): f"{scope.up()} or on () {_one_metric(vocabulary, scope)}"}
+    if scope.worker_label != "instance":
+        queries[QueryKey(STARTS)] = scope.of_every_model().any_of(vocabulary.started_at)
+    if scope.copies:
+        labels = ", ".join(dict.fromkeys((scope.worker_label, "instance", *scope.copies)))
+        queries[QueryKey(COPIES)] = f"count by ({labels}) ({_one_metric(vocabulary, scope)})"
+    return queries
+
+
+def _one_metric(vocabulary: Vocabulary, scope: Scope) -> str:
+    """The series of the first gauge that can be scraped, with all of their labels."""
+    gauges = (scrapable_metrics(vocabulary, quantity) for quantity in GAUGES)
+    metrics = next((every for every in gauges if every), [])
+    return scope.any_of(dict.fromkeys(name for metric in metrics for name in metric.samples()))
 
 
 def _up(vocabulary: Vocabulary, scope: Scope) -> str:
@@ -208,8 +229,8 @@ def _newest(
     alternatives = []
     for name in names:
         series = wrap(scope.selector(name, where))
-        if copies:
-            series = f"max without ({', '.join(copies)}) ({series})"
+        if every := dict.fromkeys((*copies, *scope.copies)):
+            series = f"max without ({', '.join(every)}) ({series})"
         alternatives.append(f"{across} by ({labels}) ({series})")
     return _any(alternatives)
 

@@ -40,17 +40,23 @@ class Scope(Frozen):
         labels: of its scrape targets, which ``up`` has too (namespace, job, pod); none by default.
         metric_labels: that only the engine's own metrics have, such as the model; none by default.
         worker_label: the label that distinguishes workers.
+        copies: labels in which several series of the same process differ; none by default.
         window_s: seconds over which rates and means are.
     """
 
     labels: LabelMatchers = Field(default_factory=FrozenMap)
     metric_labels: LabelMatchers = Field(default_factory=FrozenMap)
     worker_label: LabelName = "instance"
+    copies: tuple[LabelName, ...] = ()
     window_s: float = Field(gt=0)
 
     def selector(self, name: str, where: Mapping[str, Iterable[str]] | None = None) -> str:
         """The pool's series of a metric, of those with these values of labels."""
         return _selector(name, [*_matchers(self.labels), *_matchers(self.metric_labels), *_where(where or {})])
+
+    def of_every_model(self) -> Scope:
+        """The same targets, whatever the labels of the engine's own metrics."""
+        return self.replace(metric_labels=FrozenMap())
 
     def any_of(self, names: Iterable[str]) -> str:
         """The pool's series of any of these metrics."""

@@ -5,21 +5,32 @@ from __future__ import annotations
 import math
 import re
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from dynamo_planner.core.snapshot import Observation, PoolSpec, Role, Snapshot
 from dynamo_planner.core.values import FrozenMap
 from dynamo_planner.engines.prefixed import with_prefix
-from dynamo_planner.engines.registry import detect, frontend_vocabularies, worker_vocabularies
-from dynamo_planner.engines.spelling import spelled_names, spelling_of
-from dynamo_planner.engines.vocabulary import NO_MODEL, Vocabulary, describe_engines
+from dynamo_planner.engines.registry import frontend_vocabularies, worker_vocabularies
+from dynamo_planner.engines.vocabulary import NO_MODEL, Vocabulary
 from dynamo_planner.sources.access import Access
 from dynamo_planner.sources.aggregation.pools import WorkerNotes, notes_of
-from dynamo_planner.sources.prometheus.answers import PoolAnswers, UnlabelledError, read_answers
-from dynamo_planner.sources.prometheus.api import PrometheusApi, QueryError, Vector
+from dynamo_planner.sources.prometheus.answers import read_answers
+from dynamo_planner.sources.prometheus.api import PartialError, PrometheusApi, QueryError, Vector
+from dynamo_planner.sources.prometheus.clock import clock_remark, future_doubt
+from dynamo_planner.sources.prometheus.copies import copy_labels, every_series, shared_targets
+from dynamo_planner.sources.prometheus.detection import detection_pattern, vocabulary_of
+from dynamo_planner.sources.prometheus.instead import what_is_there
 from dynamo_planner.sources.prometheus.model_answers import FRONTEND, ModelAnswers
-from dynamo_planner.sources.prometheus.promql import QueryKey, presence_names, queries_of
+from dynamo_planner.sources.prometheus.pool_answers import PoolAnswers, UnreadableError
+from dynamo_planner.sources.prometheus.promql import (
+    OBSERVED_AT,
+    STARTS,
+    TARGETS,
+    UP,
+    QueryKey,
+    queries_of,
+)
 from dynamo_planner.sources.prometheus.scope import LabelMatchers, Scope
 
 MAX_STEPS_PER_QUERY = 500
@@ -35,12 +46,16 @@ class _TargetGroup:
         scope: which series are theirs.
         vocabulary: of their engine; ``None`` until it is detected.
         among: the vocabularies that it may be.
+        model: the model, where only its series are read.
+        unread: why its engine is unknown, or none of its series is read; empty where neither is so.
     """
 
     name: str
     scope: Scope
     vocabulary: Vocabulary | None
     among: Mapping[str, Vocabulary]
+    model: str | None = None
+    unread: str = ""
 
 
 GroupAnswers = Mapping[tuple[str, QueryKey], Vector | QueryError]
@@ -65,6 +80,7 @@ class PrometheusSource:
         vocabulary: what the workers' engine calls its metrics; by default it is detected for each pool.
         frontend: the labels of the frontends, whose traffic is what clients saw; none by default.
         worker_label: the label that distinguishes workers.
+        prefix: what stands before the engine's own names of metrics (``ray_``); nothing by default.
         window_s: seconds over which rates and means are. It must hold two scrapes of a worker; four scrape intervals
             are usual.
         timeout_s: seconds for all queries of a turn together.
@@ -82,6 +98,7 @@ class PrometheusSource:
         vocabulary: Vocabulary | None = None,
         frontend: LabelMatchers | None = None,
         worker_label: str = "instance",
+        prefix: str = "",
         window_s: float = 60.0,
         timeout_s: float = 10.0,
         access: Access | None = None,
@@ -103,8 +120,9 @@ class PrometheusSource:
         self._groups = []
         for name in roles:
             scope = Scope(labels={**(labels or {}), **own.get(name, {})}, worker_label=worker_label, window_s=window_s)
-            group = _TargetGroup(name, scope, None, worker_vocabularies())
-            self._groups.append(self._with_vocabulary(group, vocabulary))
+            among = {engine: with_prefix(each, prefix) for engine, each in worker_vocabularies().items()}
+            known = None if vocabulary is None else with_prefix(vocabulary, prefix)
+            self._groups.append(self._with_vocabulary(_TargetGroup(name, scope, None, among), known))
         if frontend is not None:
             scope = Scope(labels={**(labels or {}), **frontend}, worker_label=worker_label, window_s=window_s)
             self._groups.append(_TargetGroup(FRONTEND, scope, None, frontend_vocabularies()))
@@ -115,7 +133,11 @@ class PrometheusSource:
         """Observe the model as it was at ``at_s``. Raises :class:`SourceError` where no query is answered."""
         groups = self._detected(at_s)
         answers = self._api.instant(_queries(groups), at_s)
-        model = self._read(groups, answers, at_s)
+        copied = self._with_copies(groups, answers)
+        if copied:
+            answers |= self._api.instant(_queries(copied), at_s)
+        unread = self._why_unread(answers, at_s)
+        model = self._read(answers, at_s, unread)
         self._last = {name: model.by_name[name] for name in self._roles if name in model.by_name}
         return model.observation(self._roles, at_s)
 
@@ -126,12 +148,17 @@ class PrometheusSource:
         for first in range(0, length, MAX_STEPS_PER_QUERY):
             chunk = moments[first : first + MAX_STEPS_PER_QUERY]
             answers = self._api.range(_queries(groups), chunk[0], chunk[-1], step_s)
+            copied = self._with_copies(groups, {key: every_series(answer) for key, answer in answers.items()})
+            if copied:
+                answers |= self._api.range(_queries(copied), chunk[0], chunk[-1], step_s)
+                groups = self._detected()
+            unread = self._why_unread({key: every_series(answer) for key, answer in answers.items()}, chunk[-1])
             for at_s in chunk:
                 then = {
                     key: answer if isinstance(answer, QueryError) else answer.get(at_s, {})
                     for key, answer in answers.items()
                 }
-                yield self._read(groups, then, at_s).snapshot(self._roles, pools, at_s)
+                yield self._read(then, at_s, unread).snapshot(self._roles, pools, at_s)
 
     def notes(self) -> dict[str, dict[str, WorkerNotes]]:
         """The engine of each worker of the last turn, and why it does not report what it does not, by pool and name."""
@@ -162,12 +189,16 @@ class PrometheusSource:
     def _detect(self, groups: Iterable[_TargetGroup], at_s: float) -> None:
         queries = {}
         for group in groups:
-            queries[group.name] = f"count by (__name__) ({group.scope.named(_detection_pattern(group.among.values()))})"
+            queries[group.name] = f"count by (__name__) ({group.scope.named(detection_pattern(group.among.values()))})"
         for name, present in self._api.instant(queries, at_s).items():
-            if not isinstance(present, QueryError):
-                group = next(group for group in self._groups if group.name == name)
-                found = _vocabulary_of({dict(labels).get("__name__", "") for labels in present}, group.among.values())
-                self._groups[self._groups.index(group)] = self._with_vocabulary(group, found)
+            group = next(group for group in self._groups if group.name == name)
+            seen = present.answer if isinstance(present, PartialError) else present
+            if isinstance(seen, QueryError):
+                changed = replace(group, unread=f"which engine it is of is unknown: {seen}")
+            else:
+                found = vocabulary_of({dict(labels).get("__name__", "") for labels in seen}, group.among.values())
+                changed = self._with_vocabulary(replace(group, unread=""), found)
+            self._groups[self._groups.index(group)] = changed
 
     def _with_vocabulary(self, group: _TargetGroup, vocabulary: Vocabulary | None) -> _TargetGroup:
         """The group with its vocabulary, for its role, and with the model among its labels."""
@@ -179,44 +210,56 @@ class PrometheusSource:
             # A series without the label is of all models, as in scraping.
             own = {vocabulary.model_label: f"=~(?i){'|'.join((re.escape(self._model), *NO_MODEL))}|"}
             scope = scope.replace(metric_labels=FrozenMap(own))
+            group = replace(group, model=self._model)
         return replace(group, vocabulary=vocabulary.for_role(role) if role else vocabulary, scope=scope)
 
-    def _read(self, groups: Iterable[_TargetGroup], answers: GroupAnswers, at_s: float) -> ModelAnswers:
+    def _with_copies(self, groups: Iterable[_TargetGroup], answers: GroupAnswers) -> list[_TargetGroup]:
+        """Remember in which labels copies differ. Returns the groups for which that is news."""
+        changed = []
+        with self._detecting:
+            for group in groups:
+                targets = answers.get((group.name, QueryKey(TARGETS)))
+                if targets is None or isinstance(targets, QueryError):
+                    continue
+                started = answers.get((group.name, QueryKey(STARTS)), {})
+                began = {} if isinstance(started, QueryError) else started
+                copies = copy_labels(targets, began, group.scope.worker_label)
+                if copies != group.scope.copies:
+                    changed.append(replace(group, scope=group.scope.replace(copies=copies)))
+                    self._groups[[each.name for each in self._groups].index(group.name)] = changed[-1]
+        return changed
+
+    def _why_unread(self, answers: GroupAnswers, at_s: float) -> dict[str, str]:
+        """For each group of which there is no series, why, and what there is instead; by the name of the group."""
+        unread = {group.name: group.unread for group in self._groups if group.unread}
+        unread |= shared_targets({name: answers.get((name, QueryKey(TARGETS)), {}) for name in self._roles})
+        for group in self._groups:
+            if group.name in unread or answers.get((group.name, QueryKey(OBSERVED_AT))):  # an error is told as such
+                continue
+            scraped = bool(answers.get((group.name, QueryKey(UP))))
+            vocabularies = group.among.values() if group.vocabulary is None else [group.vocabulary]
+            why = what_is_there(self._api, group.scope, list(vocabularies), group.model, at_s, scraped=scraped)
+            if why:
+                unread[group.name] = why
+        return unread
+
+    def _read(self, answers: GroupAnswers, at_s: float, unread: Mapping[str, str]) -> ModelAnswers:
         read: dict[str, PoolAnswers] = {}
-        missing: dict[str, str] = {}
-        for group in groups:
+        missing: dict[str, str] = clock_remark(self._api.server_time)
+        doubt = future_doubt(self._api.server_time, at_s)
+        if doubt is not None:
+            missing["clock"] = doubt
+        for group in self._groups:
             field = "traffic" if group.name == FRONTEND else f"pools.{group.name}"
-            if group.vocabulary is None:
-                engines = describe_engines(group.among.values())
-                missing[field] = f"Prometheus has no metric with {group.scope.described()} of {engines}"
+            if group.vocabulary is None or group.name in unread:
+                missing[field] = unread.get(group.name, "")
                 continue
             try:
                 own = {key: answer for (name, key), answer in answers.items() if name == group.name}
-                read[group.name] = read_answers(own, group.vocabulary, group.scope, at_s)
-            except UnlabelledError as error:
+                read[group.name] = read_answers(own, group.vocabulary, group.scope, at_s, doubt)
+            except UnreadableError as error:
                 missing[field] = str(error)
         return ModelAnswers(read, missing)
-
-
-def _detection_pattern(among: Iterable[Vocabulary]) -> str:
-    """A regular expression of the names by which the engine of targets is detected, in any spelling."""
-    spellable = frozenset[str]().union(*(presence_names(each) & each.spellable_names() for each in among))
-    plain = frozenset[str]().union(*(presence_names(each) for each in among)) - spellable
-    spelled = "|".join(re.escape(name).replace(":", "[:_]") for name in sorted(spellable))
-    return "|".join((f"(?:.*[:_])?(?:{spelled})", *map(re.escape, sorted(plain))))
-
-
-def _vocabulary_of(names: Collection[str], among: Collection[Vocabulary]) -> Vocabulary | None:
-    """The vocabulary that names are of, spelled as they are."""
-    found = detect(names, among)
-    if found is not None:
-        return found
-    spelled = spelled_names(names, among)
-    found = detect(spelled.values(), among)
-    if found is None:
-        return None
-    name = next(name for name, canonical in spelled.items() if canonical in found.own_names())
-    return with_prefix(found, *spelling_of(name, spelled[name]))
 
 
 def _queries(groups: Iterable[_TargetGroup]) -> dict[tuple[str, QueryKey], str]:

@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 from pydantic import Field
 
 from dynamo_planner.core.values import Frozen, FrozenMap, ReadOnly
+from dynamo_planner.engines.prefixed import NAME_PREFIX
 from dynamo_planner.engines.vocabulary import PagePath
 from dynamo_planner.sources.access import Access
 
@@ -51,7 +52,7 @@ class PageRequest(Frozen):
     access: Access = Access()
     path: PagePath | ReadOnly[PagePath, PagePath] = Field(default_factory=FrozenMap)
     scheme: Scheme | None = None
-    prefix: str = Field(default="", pattern="^[a-zA-Z_:][a-zA-Z0-9_:]*$|^$")
+    prefix: str = Field(default="", pattern=NAME_PREFIX)
     max_bytes: int = Field(default=16 * 2**20, gt=0)
     max_series: int = Field(default=100_000, gt=0)
 

@@ -1,7 +1,8 @@
-"""A farm of workers for each test."""
+"""A farm of workers, and servers with known series, for each test."""
 
 from __future__ import annotations
 
+from tests.support.sources.backfilled import served
 from tests.support.sources.farm import farm
 
-__all__ = ["farm"]
+__all__ = ["farm", "served"]

@@ -8,9 +8,9 @@ from dynamo_planner.engines.registry import frontend_vocabularies, worker_vocabu
 from dynamo_planner.engines.trtllm import TRTLLM
 from dynamo_planner.engines.vllm import VLLM
 from dynamo_planner.sources.aggregation.sample import read_page, select_model
+from dynamo_planner.sources.prometheus.detection import detection_pattern, vocabulary_of
 from dynamo_planner.sources.prometheus.promql import QueryKey, queries_of
 from dynamo_planner.sources.prometheus.scope import Scope
-from dynamo_planner.sources.prometheus.source import _detection_pattern, _vocabulary_of
 from dynamo_planner.sources.scraping.exposition import MAX_SERIES
 from dynamo_planner.sources.scraping.spelled_page import SpelledPages
 
@@ -78,13 +78,13 @@ def test_the_gap_of_a_step_is_no_itl_beside_speculative_decoding() -> None:
 
 
 def test_prometheus_is_asked_for_the_names_as_they_are_spelled() -> None:
-    found = _vocabulary_of({"ray_vllm_num_requests_running", "ray_vllm_request_success_total"}, WORKERS)
+    found = vocabulary_of({"ray_vllm_num_requests_running", "ray_vllm_request_success_total"}, WORKERS)
     assert found is not None
     queries = queries_of(found, Scope(labels={"job": "ray"}, window_s=60))
     assert queries[QueryKey("waiting")].endswith('sum by (instance) (ray_vllm_num_requests_waiting{job="ray"})')
     frontends = list(frontend_vocabularies().values())
-    other = _vocabulary_of({"prod_dynamo_frontend_requests_total"}, frontends)
+    other = vocabulary_of({"prod_dynamo_frontend_requests_total"}, frontends)
     assert other is not None
     assert next(other.quantities["completions"][0].samples()) == "prod_dynamo_frontend_requests_total"
-    assert "(?:.*[:_])?(?:" in _detection_pattern(WORKERS)
-    assert _vocabulary_of({"node_load1"}, WORKERS) is None
+    assert "(?:.*[:_])?(?:" in detection_pattern(WORKERS)
+    assert vocabulary_of({"node_load1"}, WORKERS) is None

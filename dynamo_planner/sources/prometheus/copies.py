@@ -1,0 +1,95 @@
+"""Copies: the same process of a worker, scraped by several jobs or by several servers.
+
+A target is identified by its worker and its address (``instance``). Several series ``up`` of one address differ in the
+labels in which its copies differ, whichever these are. The addresses of several processes of a worker are no copies.
+
+>>> up = lambda **labels: tuple(sorted({"__name__": "up", "pod": "a", "instance": "10.0.0.1:8000", **labels}.items()))
+>>> vector = {up(job="llm", service="llm"): 1.0, up(job="pods"): 1.0, up(job="pods", instance="10.0.0.1:9000"): 1.0}
+>>> copy_labels(vector, {}, "pod")
+('job', 'service')
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from dynamo_planner.sources import series
+from dynamo_planner.sources.prometheus.api import Matrix, QueryError, Vector
+
+ADDRESS = "instance"
+
+OF_TARGETS = frozenset(
+    {"job", "service", "endpoint", "container", "prometheus", "prometheus_replica", "replica", "monitor", "scrape_job"}
+)
+"""Labels that a server gives to targets: where there is no ``up``, an engine's own series may differ in others."""
+
+Labels = Mapping[str, str]
+
+
+def copy_labels(targets: Vector, started: Vector, worker_label: str) -> tuple[str, ...]:
+    """The labels in which copies differ; empty where there are none.
+
+    Args:
+        targets: ``up``, or where there is none a metric of the engine.
+        started: when the processes began, by target. Addresses of a worker whose processes began at the same moment are
+            of one process, such as that of a sidecar that passes a page on.
+        worker_label: the label that distinguishes workers.
+    """
+    addresses = (ADDRESS,) if worker_label != ADDRESS and _one_process_a_worker(started, worker_label) else ()
+    found: set[str] = set()
+    for every in _groups(targets, worker_label, addresses).values():
+        if len(every) > 1:
+            names = {name for labels in every for name in labels}
+            differing = {name for name in names if len({labels.get(name) for labels in every}) > 1}
+            found |= differing if every[0].get("__name__") == "up" else differing & {*OF_TARGETS, *addresses}
+    return tuple(sorted(found - {"__name__"}))
+
+
+def describe_copies(copied: Vector, worker_label: str, labels: tuple[str, ...]) -> dict[str, str]:
+    """What is to be said of each worker whose series come several times."""
+    remarks = {}
+    for (worker, _), every in _groups(copied, worker_label, labels).items():
+        if len(every) > 1:
+            values = {name: sorted({each.get(name, "") for each in every}) for name in labels}
+            told = (f"{name} {' and '.join(map(repr, each))}" for name, each in values.items() if len(each) > 1)
+            remarks[worker] = f"Prometheus has its series {len(every)} times ({', '.join(told)}): they are counted once"
+    return remarks
+
+
+def shared_targets(targets: Mapping[str, Vector | QueryError]) -> dict[str, str]:
+    """For each pool that has targets of an earlier one, that it has: their requests would count twice."""
+    pool_of: dict[series.Labels, str] = {}
+    shared = {}
+    for name, vector in targets.items():
+        for labels in () if isinstance(vector, QueryError) else vector:
+            other = pool_of.setdefault(labels, name)
+            if other != name:
+                shared[name] = f"it has targets of pool {other!r}, too: their labels overlap"
+    return shared
+
+
+def every_series(answer: Matrix | QueryError) -> Vector | QueryError:
+    """The series of all moments as those of one."""
+    if isinstance(answer, QueryError):
+        return answer
+    return {labels: value for vector in answer.values() for labels, value in vector.items()}
+
+
+def _one_process_a_worker(started: Vector, worker_label: str) -> bool:
+    """Whether some workers have several addresses, and the processes of each began at the same moment."""
+    times: dict[str, dict[str, float]] = {}
+    for target, value in started.items():
+        labels = dict(target)
+        times.setdefault(labels.get(worker_label, ""), {})[labels.get(ADDRESS, "")] = value
+    several = [each for each in times.values() if len(each) > 1]
+    return bool(several) and all(len(set(each.values())) == 1 for each in several)
+
+
+def _groups(samples: Vector, worker_label: str, copies: Sequence[str]) -> dict[tuple[str, str], list[Labels]]:
+    """The labels of series, by their worker and address. Those of no worker are left out."""
+    groups: dict[tuple[str, str], list[Labels]] = {}
+    for labels in map(dict, samples):
+        if worker := labels.get(worker_label):
+            address = "" if ADDRESS in copies else labels.get(ADDRESS, "")
+            groups.setdefault((worker, address), []).append(labels)
+    return groups
