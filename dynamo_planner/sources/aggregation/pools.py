@@ -84,7 +84,9 @@ def _together(observed: Sequence[WorkerHistory], field: str) -> float | None:
 
 
 def _awake(worker: WorkerHistory) -> float:
-    """The share of a worker that takes requests; all of it where it says nothing of sleep."""
+    """The share of a worker that takes requests; all of it where it says nothing of sleep, none where it is doubted."""
+    if worker.doubt:
+        return 0.0
     return worker.last.gauges.get("awake", 1.0) if worker.last else 1.0
 
 

@@ -29,8 +29,8 @@ PERHAPS_ANOTHER = (
 CLOCK_SKEW_S = 2.0
 """By how much the clocks of a worker and of the planner may differ where a start time is compared with a scrape."""
 
-JUMP = 4
-"""How many times as much as before counters have to grow for it to be odd."""
+JUMP = 1.5
+"""How many times as much as before counters have to grow for it to be odd, where a process seemed to have ended."""
 
 REQUESTS = ("arrivals", "completions", "first_tokens")
 MANY_REQUESTS = 1000

@@ -44,6 +44,9 @@ from dynamo_planner.sources.aggregation.sample import HistogramData, WorkerSampl
 
 QUANTILES = (0.5, 0.9, 0.99)
 
+SHARED_WINDOWS = 10
+"""For how many windows nothing is believed of an address at which counters fell to those of a process of before."""
+
 MAX_REMEMBERED = 4
 """How many processes that seem to have ended are remembered, in case that they answer again."""
 
@@ -67,6 +70,7 @@ class WorkerHistory:
         self.doubt = ""
         self._ended: list[WorkerSample] = []
         self._growth: Mapping[str, float] | None = None
+        self._shared_until_s = -math.inf
         self._window_s = window_s
         self._intervals: list[WorkerInterval] = []
 
@@ -104,6 +108,10 @@ class WorkerHistory:
         how, grown = continuity(last, sample), growth(last, sample)
         if how is not Continuity.RESTARTED:
             if any(goes_on(earlier, last, sample, self._growth) for earlier in self._ended):
+                if has_fallen(last, sample):
+                    self._shared_until_s = sample.at_s + SHARED_WINDOWS * self._window_s
+                how = Continuity.OTHER
+            elif sample.at_s < self._shared_until_s:
                 how = Continuity.OTHER
             elif how is Continuity.SAME and sample.started_s is None and is_beyond_belief(last, sample, self._growth):
                 how = Continuity.UNCLEAR
@@ -170,7 +178,8 @@ def window_totals(workers: Iterable[WorkerHistory], at_s: float) -> WindowTotals
         ]
         if len(known) == len(each):
             rates[name] = max(0.0, sum(known))
-    every = [interval for _, intervals in recent for interval in intervals]
+    believed = [intervals for _, intervals in recent if not any(interval.doubt for interval in intervals)]
+    every = [interval for intervals in believed for interval in intervals]
     counters: dict[str, float] = {}
     for counter in COUNTERS:
         increases = [interval.counters[counter] for interval in every if counter in interval.counters]
