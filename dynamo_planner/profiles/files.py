@@ -13,13 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from dynamo_planner.profiles.points import DecodePoints, MixedPoints, PrefillPoints
+from dynamo_planner.profiles.points import GPUS_ASSUMED, DecodePoints, MixedPoints, PrefillPoints
 from dynamo_planner.profiles.validation import ProfileError, built
 
 MAX_BYTES = 1 << 24
 """Largest size of a profile's file, and of what it unpacks to, in bytes."""
 
 FORMAT = 1
+
+MANY_GPUS = 4
+"""A decode worker of as many GPUs has a model that one GPU hardly computes prompts of."""
 
 PREFILL = {"isl": "prefill_isl", "ttft_ms": "prefill_ttft", "throughput_per_gpu": "prefill_thpt_per_gpu"}
 DECODE = {
@@ -86,13 +89,38 @@ def _read_directory(path: Path) -> dict[str, Any]:
     mixed_file, about_file = path / "mixed_step.npz", path / "meta.json"
     mixed = _read_points(MixedPoints, MIXED, mixed_file) if mixed_file.exists() else None
     about = _read_json(about_file) if about_file.exists() else {}
+    prefill, decode, assumed = _with_gpus(prefill, decode, about)
     return {
         "name": str(about.pop("name", None) or path.resolve().name or "profile"),
         "prefill_points": prefill,
         "decode_points": decode,
         "mixed_points": mixed,
-        "about": {key: value for key, value in about.items() if isinstance(value, str | int | float)},
+        "about": {**{key: value for key, value in about.items() if isinstance(value, str | int | float)}, **assumed},
     }
+
+
+def _with_gpus(
+    prefill: PrefillPoints, decode: DecodePoints, about: Mapping[str, Any]
+) -> tuple[PrefillPoints, DecodePoints, dict[str, int]]:
+    """The points with the GPUs of a worker, and what had to be assumed of them.
+
+    The files do not tell them, only the throughput per GPU, which for prefill implies the GPUs of each rank of
+    attention data parallelism. Where that is a single one, and decode has :data:`MANY_GPUS` or more, the model needs
+    them all.
+    """
+    prefill_gpus, decode_gpus = about.get("prefill_gpus"), about.get("decode_gpus")
+    assumed = {}
+    if prefill_gpus is None and prefill.gpus == 1 and decode.gpus >= MANY_GPUS:
+        prefill_gpus = decode.gpus
+        assumed = {GPUS_ASSUMED: prefill_gpus}
+    if prefill_gpus is not None:
+        prefill = _with(prefill, gpus=prefill_gpus, ranks=0)
+    return prefill, decode if decode_gpus is None else _with(decode, gpus=decode_gpus), assumed
+
+
+def _with(points: Any, **fields: Any) -> Any:
+    model = type(points)
+    return built(partial(model.model_validate, {**points.model_dump(), **fields}), "meta.json")
 
 
 def _either(path: Path, stage: str) -> Path:

@@ -20,23 +20,31 @@ from dynamo_planner.profiles.validation import (
     same_length,
 )
 
+GPUS_ASSUMED = "prefill_gpus_assumed"
+"""What a profile says about the GPUs of a prefill worker that its files did not tell."""
+
 
 class PrefillPoints(Frozen):
-    """Measurements of one prompt at a time on an otherwise idle engine.
+    """Measurements of one prompt at a time, on each rank, on an otherwise idle engine.
 
     At least two points, in any order, no ISL twice.
 
     Args:
         isl: prompt lengths, 1 to 1e8 tokens.
         ttft_ms: TTFT of each, 1 to 1e6 ms.
-        throughput_per_gpu: prompt tokens/s per GPU of each. Default: ISL / TTFT / GPUs.
+        throughput_per_gpu: prompt tokens/s per GPU of each. Default: ranks * ISL / TTFT / GPUs.
         gpus: GPUs of a worker. Default 0: what the throughput implies, else 1.
+        ranks: prompts that a worker computes at once, as it does with attention data parallelism. Default 0: what the
+            throughput and the GPUs imply, else 1.
+
+    The throughput alone tells no more than the GPUs of each rank.
     """
 
     isl: Column
     ttft_ms: Column
     throughput_per_gpu: Column | None = None
     gpus: Count = Field(default=0, le=MAX_GPUS)
+    ranks: Count = Field(default=0, le=MAX_GPUS)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -44,7 +52,12 @@ class PrefillPoints(Frozen):
         in_range("isl", self.isl, 1, 1e8, "ISL counts tokens")
         in_range("ttft_ms", self.ttft_ms, 1, 1e6, "TTFT is in ms")
         distinct({"isl": self.isl})
-        _fill_gpus(self, [1000 * isl / ttft for isl, ttft in zip(self.isl, self.ttft_ms, strict=True)])
+        of_rank = _implied_gpus(self, [1000 * isl / ttft for isl, ttft in zip(self.isl, self.ttft_ms, strict=True)])
+        if not self.gpus:
+            object.__setattr__(self, "gpus", max(1, round(of_rank * max(self.ranks, 1))))
+        if not self.ranks:
+            implied = 1.0 if self.throughput_per_gpu is None else self.gpus / of_rank
+            object.__setattr__(self, "ranks", max(1, round(implied)))
         return self
 
 
@@ -84,7 +97,9 @@ class DecodePoints(Frozen):
                 f"is {self.max_kv_tokens:g}, which makes kv_usage * max_kv_tokens / context only {smallest:.3g} "
                 "requests in flight at a point: it counts tokens of a worker, not blocks",
             )
-        _fill_gpus(self, [1000 * batch / itl for batch, itl in zip(self.batch, self.itl_ms, strict=True)])
+        implied = _implied_gpus(self, [1000 * batch / itl for batch, itl in zip(self.batch, self.itl_ms, strict=True)])
+        if not self.gpus:
+            object.__setattr__(self, "gpus", max(1, round(implied)))
         return self
 
     @property
@@ -124,14 +139,12 @@ class MixedPoints(Frozen):
         return self
 
 
-def _fill_gpus(points: PrefillPoints | DecodePoints, ideal: Sequence[float]) -> None:
-    """Fill in ``gpus`` where it was left out; ``ideal`` is the tokens/s that the times of a whole worker give."""
-    implied = 1
-    if points.throughput_per_gpu is not None:
-        in_range("throughput_per_gpu", points.throughput_per_gpu, 1e-2, 1e7, "throughput is in tokens/s per GPU")
-        implied = implied_gpus("throughput_per_gpu", ideal, points.throughput_per_gpu)
-    if not points.gpus:
-        object.__setattr__(points, "gpus", implied)
+def _implied_gpus(points: PrefillPoints | DecodePoints, ideal: Sequence[float]) -> float:
+    """The GPUs that make the ``ideal`` tokens/s, which follow from the times; 1 where no throughput was measured."""
+    if points.throughput_per_gpu is None:
+        return 1.0
+    in_range("throughput_per_gpu", points.throughput_per_gpu, 1e-2, 1e7, "throughput is in tokens/s per GPU")
+    return implied_gpus("throughput_per_gpu", ideal, points.throughput_per_gpu)
 
 
 def efficiency(points: PrefillPoints | DecodePoints, ideal: NDArray[np.float64]) -> NDArray[np.float64]:

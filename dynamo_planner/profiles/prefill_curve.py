@@ -30,8 +30,8 @@ class PrefillCurve:
 
     Between the points TTFT is a monotone cubic in the logarithms of both (PCHIP; Fritsch and Butland, *SIAM J. Sci.
     Stat. Comput.* 5, 1984), so it never overshoots and has no scale of its own. Below the shortest prompt it stays as
-    it is there; beyond the longest it goes on as a power of ISL. Throughput is ISL / TTFT / GPUs, times the share of
-    that which was measured.
+    it is there; beyond the longest it goes on as a power of ISL. Throughput is ranks * ISL / TTFT / GPUs, times the
+    share of that which was measured.
 
     Queries are numbers or arrays; numbers give a number. A negative or NaN query raises ``ValueError``.
 
@@ -48,7 +48,8 @@ class PrefillCurve:
         self.points = points
         self._low, self._high = float(isl[0]), float(isl[-1])
         self._logs = np.log(isl)
-        self._efficiency = efficiency(points, 1000 * np.asarray(points.isl) / np.asarray(points.ttft_ms))[order]
+        ideal = 1000 * points.ranks * np.asarray(points.isl) / np.asarray(points.ttft_ms)
+        self._efficiency = efficiency(points, ideal)[order]
         self._cubic = PchipInterpolator(self._logs, np.log(ttft))
         self._power = float(np.clip(self._cubic(self._logs[-1], 1), MIN_POWER, MAX_POWER))
         self._knots: list[float] = self._logs.tolist()
@@ -59,7 +60,7 @@ class PrefillCurve:
         return evaluate(self._ttfts, self._ttft, isl=isl)
 
     def throughput(self, isl: Numbers) -> Any:
-        """Prompt tokens per second per GPU, for prompts of ``isl`` tokens one after the other."""
+        """Prompt tokens per second per GPU, for prompts of ``isl`` tokens one after the other on each rank."""
         return evaluate(self._throughputs, isl=isl)
 
     def extrapolated(self, isl: Numbers) -> Any:
@@ -92,7 +93,7 @@ class PrefillCurve:
 
     def _throughputs(self, isl: Floats) -> Floats:
         share = np.interp(np.log(np.maximum(isl, self._low)), self._logs, self._efficiency)
-        return np.asarray(1000 * isl * share / (self._ttfts(isl) * self.points.gpus))
+        return np.asarray(1000 * self.points.ranks * isl * share / (self._ttfts(isl) * self.points.gpus))
 
     def _outside(self, isl: Floats) -> NDArray[np.bool_]:
         return (isl < self._low) | (isl > self._high)

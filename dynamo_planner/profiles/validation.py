@@ -105,8 +105,8 @@ def distinct(columns: Mapping[str, Sequence[float]]) -> None:
         seen[place] = index
 
 
-def implied_gpus(column: str, ideal: Sequence[float], throughput: Sequence[float]) -> int:
-    """The GPUs of a worker, from the tokens/s that its times give and the measured tokens/s per GPU.
+def implied_gpus(column: str, ideal: Sequence[float], throughput: Sequence[float]) -> float:
+    """The GPUs that make the ideal tokens/s, from the tokens/s that its times give and the measured tokens/s per GPU.
 
     Refuses a number that no worker has: then one of the two is in another unit.
     """
@@ -116,7 +116,7 @@ def implied_gpus(column: str, ideal: Sequence[float], throughput: Sequence[float
             column,
             f"and the times imply {ratio:g} GPUs per worker: times are in milliseconds, throughput in tokens/s per GPU",
         )
-    return max(1, round(ratio))
+    return ratio
 
 
 M = TypeVar("M", bound=Frozen)

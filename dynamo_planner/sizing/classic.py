@@ -13,6 +13,7 @@ from scipy.spatial import QhullError
 from dynamo_planner.core.snapshot import Role, Sla
 from dynamo_planner.profiles import Profile, ProfileError
 from dynamo_planner.sizing.arrays import Floats
+from dynamo_planner.sizing.doubts import doubts_of
 from dynamo_planner.sizing.load import Load
 from dynamo_planner.sizing.result import DISAGGREGATED, Fact, Requirement
 
@@ -72,7 +73,7 @@ class ClassicSizing:
             )
         order = np.argsort(prefill.isl)
         isl, ttft = np.asarray(prefill.isl)[order], np.asarray(prefill.ttft_ms)[order]
-        throughput = _measured(prefill.throughput_per_gpu, order, 1000 * isl / ttft / prefill.gpus)
+        throughput = _measured(prefill.throughput_per_gpu, order, 1000 * prefill.ranks * isl / ttft / prefill.gpus)
         self._shortest, self._longest = float(isl[0]), float(isl[-1])
         self._ttft_ms = interp1d(isl, ttft, kind="cubic")
         self._prompt_tokens = interp1d(isl, throughput, kind="cubic")
@@ -157,7 +158,8 @@ class ClassicSizing:
             outside, limit = context > self._contexts[-1], "itl"
         replicas = math.ceil(busy)
         fact = Fact("Sized", f"{busy:.3g} {role} replicas would be busy all the time", {"load": busy})
-        return Requirement(role, busy, replicas, 1.0, float(not met), limit, outside, (fact,))
+        facts = (fact, *doubts_of(self.profile, role))
+        return Requirement(role, busy, replicas, 1.0, float(not met), limit, outside, facts)
 
     def _best(self, itl_ms: float, context: float) -> tuple[float, bool]:
         """Tokens/s per GPU at the highest KV usage that keeps the ITL, and whether any does."""

@@ -209,8 +209,18 @@ class DecodeStage(BatchStage):
             bursts = np.maximum(batch - 1, 0.0)[:, None] * self._bursts  # not its own
             variance = variance + (bursts * self._burst**2 * (1 + self._burst_cv2))[..., None]
             third = third + (bursts * self._burst**3 * (1 + self._burst_cv2) ** 3)[..., None]
-        over = (_gamma_tail(mean, variance, third, most[:, None]) * shares).sum(axis=2)
-        return np.where(rate < limit.rate, over.mean(axis=1), 1.0)
+        over = (_gamma_tail(mean, variance, third, most[:, None]) * shares).sum(axis=2).mean(axis=1)
+        if self._levelled and not self._burst[0] and (batch < 1).any():
+            over = np.minimum(over, self._not_alone(batch, pool, levels, shares))
+        return np.where(rate < limit.rate, over, 1.0)
+
+    def _not_alone(self, batch: Floats, pool: Floats, levels: Floats, shares: Floats) -> Floats:
+        """Shape (counts,): the share of requests that are not alone on their replica, which is more than exceed any
+        limit: none gets a second request while another has none."""
+        mean, variance = np.broadcast_arrays(batch[:, None, None] * levels, pool[:, None, None])
+        mean, variance = np.maximum(mean, 1e-9), np.maximum(variance, 1e-9)
+        more = _gamma_tail(mean, variance, 2 * variance**2 / mean, np.ones(1))
+        return np.asarray((more * shares).sum(axis=2).mean(axis=1))
 
 
 def decode_stage(
@@ -218,7 +228,7 @@ def decode_stage(
 ) -> DecodeStage:
     """Replicas that only decode; ``factor`` is how much longer steps take than the profile says."""
     steps = curves.at(context_in_flight(isl, osl)[0], factor)
-    return DecodeStage(steps, curves.max_kv_tokens, isl, osl, itl_ms, levelled=levelled)
+    return DecodeStage(steps, curves.max_kv_tokens, isl, osl, itl_ms, max_batch=curves.most, levelled=levelled)
 
 
 def _largest_within(steps: StepTimes, limit_ms: float) -> tuple[float, bool]:

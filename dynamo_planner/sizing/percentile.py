@@ -14,6 +14,7 @@ from dynamo_planner.profiles import Profile
 from dynamo_planner.sizing.aggregated import AggregatedStage
 from dynamo_planner.sizing.arrays import Floats
 from dynamo_planner.sizing.decode import decode_stage
+from dynamo_planner.sizing.doubts import doubts_of
 from dynamo_planner.sizing.load import Lengths, Load
 from dynamo_planner.sizing.memo import Memo
 from dynamo_planner.sizing.prefill import PrefillStage, Routing
@@ -113,7 +114,8 @@ class PercentileSizing:
         """The requirement of a role, which does not depend on ``near`` since more replicas never attain less."""
         key = self._key(role, load, sla, factors)
         stage = partial(self._stage, role, load, sla, factors)
-        return self._requirements.get((key, load.arrivals, share), lambda: _sized(role, load, stage(), share, near))
+        sized = partial(_sized, role, load, share=share, near=near, doubts=doubts_of(self.profile, role))
+        return self._requirements.get((key, load.arrivals, share), lambda: sized(stage()))
 
     def _stage(self, role: Role, load: Load, sla: Sla, factors: Mapping[Role, float] | None) -> Stage:
         """The stage of a role for these lengths and targets, which several horizons share."""
@@ -142,13 +144,15 @@ class PercentileSizing:
         return AggregatedStage(self._decode, self._mixed, load, sla, self.chunk_tokens, factor)
 
 
-def _sized(role: Role, load: Load, stage: Stage, share: float, near: int | None) -> Requirement:
+def _sized(
+    role: Role, load: Load, stage: Stage, share: float, near: int | None, doubts: tuple[Fact, ...]
+) -> Requirement:
     """The smallest replica count of a role with which this share is in time, and how it came to be."""
     arrivals = load.arrivals
     replicas, attained = stage.replicas_for(arrivals, share, near)
     busy = stage.load(arrivals)
     limit = "stability" if replicas <= math.floor(busy) + 1 else stage.binding(arrivals, replicas)
-    facts = _facts(role, load, stage, replicas, attained, busy)
+    facts = (*_facts(role, load, stage, replicas, attained, busy), *doubts)
     return Requirement(role, busy, replicas, attained, stage.unattainable, limit, stage.extrapolated, facts)
 
 

@@ -258,20 +258,21 @@ class PrefillStage(Stage):
         tokens = load.computed.values if routing == "least_loaded" else load.computed.finer(FINE_LENGTHS)
         service_s = np.maximum(curve.ttft_ms(tokens) * (factor / 1000), MIN_SERVICE_S)
         within_s = (sla.ttft_ms - load.kv_transfer_ms) / 1000
+        self._ranks = curve.points.ranks  # each is a server of its own
         self.extrapolated = bool(curve.extrapolated(np.array([load.computed.mean]))[0])
         self.unattainable = float(np.mean(service_s > within_s))
         self._queue = PrefillQueue(Arrivals(0.0), service_s, max(within_s, MIN_SERVICE_S), routing)
 
     def load(self, arrivals: Arrivals) -> float:
-        return self._queue.at(arrivals).load
+        return self._queue.at(arrivals).load / self._ranks
 
     def attainable(self, arrivals: Arrivals, replicas: npt.ArrayLike) -> Floats:
         if self.unattainable == 1:
             return np.zeros(np.shape(replicas))
-        return self._queue.at(arrivals).attainable(replicas)
+        return self._queue.at(arrivals).attainable(np.asarray(replicas) * self._ranks)
 
     def binding(self, arrivals: Arrivals, replicas: int) -> str:
         return "waiting"
 
     def most_replicas(self, arrivals: Arrivals) -> int:
-        return self._queue.at(arrivals).most_replicas
+        return math.ceil(self._queue.at(arrivals).most_replicas / self._ranks)

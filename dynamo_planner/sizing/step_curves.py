@@ -59,6 +59,7 @@ class DecodeCurves:
         points, decode = profile.decode_points, profile.decode
         self.max_kv_tokens = points.max_kv_tokens
         most = profile.max_batch if max_num_seqs is None else float(max_num_seqs)
+        self.most = max(most, 1.0)
         self.batches = np.geomspace(1.0, max(most, 2.0), BATCHES)
         self.contexts = _contexts(points, CONTEXTS)
         contexts, batches = np.broadcast_arrays(self.contexts[:, None], self.batches)

@@ -214,6 +214,7 @@ class SlaPolicy(Policy, kind="sla"):
             work = Work(memory.isl.mean * (1 - outlook.hit_rate), outlook.context)
             own_arrivals, traffic = arrivals.times(tick.share), tick.snapshot.traffic
             if role == "prefill":
+                own_arrivals = own_arrivals.times(1 / self.profile.prefill_points.ranks)
                 correction = by_ttft(
                     correction, tick.replicas, queued, traffic, own_arrivals, self._prompts(outlook, work)
                 )
