@@ -60,7 +60,7 @@ def check(
         found = _scraped(target, endpoints, watch_s)
     else:
         found = _from_prometheus(target.prometheus, target.roles)
-    notes = _notes(found, endpoints, watch_s)
+    notes = _notes(found, endpoints, watch_s, target.scrape)
     if as_json:
         typer.echo(json.dumps(as_data(found, notes), indent=2))
     else:
@@ -105,7 +105,7 @@ def _from_prometheus(prometheus: PrometheusConfig, roles: Mapping[str, Role]) ->
     return Findings(at_s, source.observe(at_s), source.notes())
 
 
-def _notes(found: Findings, endpoints: Urls, watch_s: float) -> dict[str, str]:
+def _notes(found: Findings, endpoints: Urls, watch_s: float, scrape: ScrapeConfig | None) -> dict[str, str]:
     """What is to be said of single workers beside what they tell: whether others read llama.cpp's averages, too."""
     from dynamo_planner.cli.check.other_readers import other_readers  # noqa: PLC0415  # needs the extra scrape
     from dynamo_planner.engines.llamacpp import LLAMACPP  # noqa: PLC0415
@@ -116,4 +116,4 @@ def _notes(found: Findings, endpoints: Urls, watch_s: float) -> dict[str, str]:
         for name, url in workers.items()
         if found.engine(pool, name) == LLAMACPP.engine
     }
-    return other_readers(urls, watch_s) if urls else {}
+    return other_readers(urls, watch_s, scrape) if urls else {}

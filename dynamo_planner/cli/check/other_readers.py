@@ -15,6 +15,7 @@ from collections.abc import Mapping
 
 from dynamo_planner.sources.fetch import FetchError, fetch_all
 from dynamo_planner.sources.scraping.exposition import parse_page
+from dynamo_planner.sources.scraping.request import DEFAULT_PAGE, PageRequest
 from dynamo_planner.sources.series import Page
 
 AVERAGE = "llamacpp:prompt_tokens_seconds"
@@ -36,7 +37,7 @@ ALONE = "no other client read its metrics within {seconds:g} s"
 IDLE = "it computed too little within {seconds:g} s to tell whether another client reads its metrics, too"
 
 
-def other_readers(urls: Mapping[str, str], watch_s: float) -> dict[str, str]:
+def other_readers(urls: Mapping[str, str], watch_s: float, request: PageRequest | None = None) -> dict[str, str]:
     """What is to be said of each llama.cpp worker, by name, from reading it twice. One that cannot be read is left out.
 
     >>> page = "llamacpp:prompt_tokens_total {}\\nllamacpp:prompt_seconds_total {}\\nllamacpp:prompt_tokens_seconds {}"
@@ -47,15 +48,23 @@ def other_readers(urls: Mapping[str, str], watch_s: float) -> dict[str, str]:
     >>> compared(page.format(100, 20000.1, 9), page.format(300, 20000.2, 70), 5)[:22]
     'it computed too little'
     """
-    before = _pages(urls)
+    asked = request or PageRequest()
+    before = _pages(urls, asked)
     time.sleep(watch_s)
-    after = _pages(urls)
+    after = _pages(urls, asked)
     return {name: compared(before[name], text, watch_s) for name, text in after.items() if name in before}
 
 
-def _pages(urls: Mapping[str, str]) -> dict[str, str]:
-    addresses = {name: f"{url}/metrics" for name, url in urls.items()}
-    pages = fetch_all(addresses, lambda _, text: text, timeout_s=2.0, deadline_s=4.0, max_bytes=2**20)
+def _pages(urls: Mapping[str, str], request: PageRequest) -> dict[str, str]:
+    pages = fetch_all(
+        {name: request.url(url, DEFAULT_PAGE) for name, url in urls.items()},
+        lambda _, text: text,
+        timeout_s=2.0,
+        deadline_s=4.0,
+        max_bytes=2**20,
+        headers=request.access.sent_headers(),
+        tls=request.access.tls(),
+    )
     return {name: page for name, page in pages.items() if not isinstance(page, FetchError)}
 
 

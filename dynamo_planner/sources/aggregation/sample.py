@@ -275,8 +275,7 @@ def _bounds(buckets: Series) -> dict[Labels, dict[float, float]]:
     for labels, value in buckets.items():
         others, bound = _without_bound(labels)
         if bound >= 0 and is_plausible(value):  # the same bound may be written in two ways: 1 and 1.0
-            at_bound = bounds.setdefault(others, {})
-            at_bound[bound] = at_bound.get(bound, 0.0) + value
+            bounds.setdefault(others, {}).setdefault(bound, value)
     return bounds
 
 

@@ -77,4 +77,7 @@ def _listed(urls: Urls) -> list[ScrapeTarget]:
     named = urls if isinstance(urls, Mapping) else {url: url for url in urls}
     if not named:
         raise ValueError("urls has no frontend")
-    return [ScrapeTarget("frontend", name, checked_url(url)) for name, url in named.items()]
+    by_url: dict[str, str] = {}
+    for name, url in named.items():
+        by_url.setdefault(checked_url(url), name)  # an address counts once
+    return [ScrapeTarget("frontend", name, url) for url, name in by_url.items()]

@@ -79,12 +79,12 @@ class ScrapeSource:
         workers, and none of them nor a frontend could be read.
         """
         with self._observing:
-            listed = self._listed()
+            listed, copies = _without_copies(self._listed())
             causes = self._scraper.scrape(listed, at_s)
             traffic, missing = self._from_frontend(at_s)
             if causes and len(causes) == len(listed) and traffic is None:
                 raise SourceError(f"none of the workers could be scraped: {_first_few(causes.values())}")
-            return self._observation(at_s, traffic, {**missing, **_by_worker(causes)})
+            return self._observation(at_s, traffic, {**missing, **_by_worker({**causes, **copies})})
 
     def notes(self) -> dict[str, dict[str, WorkerNotes]]:
         """The engine of each worker of the last turn, and why it does not report what it does not, by pool and name."""
@@ -152,6 +152,17 @@ class ScrapeSource:
 
 def _is_known(traffic: Traffic, field: str) -> bool:
     return getattr(traffic, field.removeprefix("traffic."), None) is not None
+
+
+def _without_copies(listed: list[ScrapeTarget]) -> tuple[list[ScrapeTarget], dict[ScrapeTarget, str]]:
+    """The targets of different addresses; and for each of the others of which one it is a copy."""
+    by_url: dict[str, ScrapeTarget] = {}
+    copies = {}
+    for target in listed:
+        first = by_url.setdefault(target.url, target)
+        if first is not target:
+            copies[target] = f"{target.url} is the address of {first.pool}.{first.name}, too: it is counted once"
+    return list(by_url.values()), copies
 
 
 def _by_worker(causes: Mapping[ScrapeTarget, str]) -> dict[str, str]:

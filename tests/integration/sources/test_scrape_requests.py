@@ -219,3 +219,12 @@ def test_a_page_that_is_too_long_keeps_its_gauges_and_no_sum_of_a_part(server: S
 def test_options_that_cannot_be_are_refused(field: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(field))):
         ScrapeSource({"pool": {}}, ROLES, **field)
+
+
+def test_an_address_that_is_listed_twice_counts_once(server: Server) -> None:
+    server.says(200, LLAMACPP)
+    endpoints = {"pool": {"w": server.url, "again": f"{server.url}/"}}
+    observation = ScrapeSource(endpoints, ROLES).observe(0)
+    assert observation.pools["pool"].running == 2
+    why = observation.missing["pools.pool.workers.again"]
+    assert why == f"{server.url} is the address of pool.w, too: it is counted once"
