@@ -34,7 +34,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "-search.latencyOffset=0s",
     ]
     with (where / "log").open("wb") as log:
-        process = subprocess.Popen([str(BINARY), *options], stdout=log, stderr=log)
+        process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
         wait_until_healthy(port, where / "log", process)
         every = (line for job in ("pods", "service") for line in vllm(target("a", job=job), running=4, done_per_s=3))
