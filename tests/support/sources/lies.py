@@ -68,7 +68,10 @@ def _outcomes(situation: Situation, histories: Mapping[str, WorkerHistory], at_s
     }
     traffic = service_traffic(pools, {pool: pool for pool in pools}, at_s).as_traffic(at_s)  # type: ignore[misc]
     spans = {
-        name: (intervals[0].start_s, intervals[-1].end_s)
+        name: (
+            at_s - (traffic.window_s or 0) if intervals[0].since_start else intervals[0].start_s,
+            intervals[-1].end_s,
+        )
         for name, history in histories.items()
         if (intervals := history.recent(at_s))
     }
