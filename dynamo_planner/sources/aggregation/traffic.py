@@ -124,7 +124,10 @@ def _compare_pools(
     roles: Mapping[str, Role],
     at_s: float,
 ) -> None:
-    """Take arrivals from decode where requests skip prefill; forget them where not both pools can be right."""
+    """Take arrivals from decode where requests skip prefill; forget them where not both pools can be right.
+
+    Where they agree within the noise the higher count is taken, unless decode only catches up with prefill.
+    """
     before, after = (witness(_with_roles(pools, roles, role), at_s) for role in ("prefill", "decode"))
     if after is None:
         return
@@ -139,7 +142,12 @@ def _compare_pools(
         )
         return
     more = excess(before, after)
-    if more == 0 or before.arrivals is None:
+    if before.arrivals is None:
+        return
+    if more == 0:
+        told = traffic.known.keys() & tokens.known.keys()
+        if after.arrivals > max(before.arrivals, before.ended or 0.0) and "requests_per_s" in told:
+            traffic.known["requests_per_s"] = max(traffic.known["requests_per_s"], tokens.known["requests_per_s"])
         return
     rates = (before.arrivals / before.span_s, after.arrivals / after.span_s)
     counts = "prefill counts {:.3g} requests/s and decode {:.3g}".format(*rates)

@@ -47,7 +47,7 @@ def test_without_a_prefill_worker_decode_serves_all(farm: Farm) -> None:
 
 def test_requests_that_pass_both_count_once(farm: Farm) -> None:
     observation = observe(farm, [*through(100, 900)], through(103, 900))
-    assert observation.traffic.requests_per_s == pytest.approx(10)
+    assert observation.traffic.requests_per_s == pytest.approx(10.3), "the higher of two that agree"
     assert observation.traffic.ttft_ms is not None
 
 
