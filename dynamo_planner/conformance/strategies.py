@@ -161,7 +161,8 @@ def _numbers(*typical: float, most: float) -> st.SearchStrategy[float]:
 def _dists(*typical: float) -> st.SearchStrategy[Dist]:
     def dist(mean: float, count: float | None, cv2: float | None, spread: float | None) -> Dist:
         quantiles = {} if spread is None else {0.5: mean, 0.9: mean * spread, 0.99: mean * spread**2}
-        return Dist(mean=mean, count=count, cv2=cv2, quantiles=quantiles)
+        buckets = {value: share for share, value in quantiles.items()}
+        return Dist(mean=mean, count=count, cv2=cv2, quantiles=quantiles, buckets=buckets)
 
     more = st.sampled_from([(None, None, None), (900.0, 1.0, 2.0), (0.0, 0.0, None), (1.0, 8.0, 1.0)])
     return st.builds(lambda mean, known: dist(mean, *known), _numbers(*typical, 0.0, most=1e5), more)

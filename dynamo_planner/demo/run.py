@@ -19,6 +19,7 @@ from rich.console import Console
 
 from dynamo_planner.core.policy import Policy
 from dynamo_planner.core.snapshot import Sla
+from dynamo_planner.demo.clients import WithClients
 from dynamo_planner.demo.load import LoadClient, TraceRequest
 from dynamo_planner.demo.picture import draw
 from dynamo_planner.demo.record import Recording
@@ -211,11 +212,12 @@ class Demo:
 
     async def _replay(self, executor: CircusExecutor, screen: Screen, stop: asyncio.Event, ends_s: float) -> None:
         roles = {name: pool.spec.role for name, pool in self.pools.items()}
-        source = ScrapeSource(executor.endpoints, roles, vocabulary=self.vocabulary, window_s=WINDOW_S)
-        planner = Planner(self.policy, source, executor, interval_s=DECIDES_EVERY_S, log=self.decision_log)
+        workers = ScrapeSource(executor.endpoints, roles, vocabulary=self.vocabulary, window_s=WINDOW_S)
         async with Router(executor.endpoints, tuple(self.pools)) as router:
             began_s = asyncio.get_running_loop().time()
             client = LoadClient(router.url, self.recording, began_s)
+            source = WithClients(workers, self.recording, client.now_s, WINDOW_S)
+            planner = Planner(self.policy, source, executor, interval_s=DECIDES_EVERY_S, log=self.decision_log)
             watch = Watch(self.recording, executor, planner, router, client, screen)
             replay = asyncio.create_task(client.replay(self.requests))
             ends_s = min(ends_s - began_s, self.length_s + SETTLES_WITHIN_S)

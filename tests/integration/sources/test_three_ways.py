@@ -124,6 +124,21 @@ def test_means_and_quantiles_agree(seen: Seen) -> None:
                 assert 0.85 * at_least <= value <= 1.15 * at_most
 
 
+def test_shares_within_a_target_agree(seen: Seen) -> None:
+    """At the bounds of buckets, where a share is exact, up to the requests of one interval more or less."""
+    tolerance = 1.5 * INTERVAL_S / WINDOW_S
+    for at_s, observation in [*seen.through_prometheus.items(), *seen.history]:
+        around = [scraped.traffic for time_s, scraped in seen.scraped.items() if abs(time_s - at_s) <= INTERVAL_S]
+        for name in ("ttft_ms", "itl_ms"):
+            dist, others = getattr(observation.traffic, name), [getattr(other, name) for other in around]
+            assert dist.buckets
+            for bound in dist.buckets:
+                estimates = [other.share_within(bound).estimate for other in others]
+                found = dist.share_within(bound)
+                assert found.lower == found.upper == found.estimate
+                assert min(estimates) - tolerance <= found.estimate <= max(estimates) + tolerance
+
+
 def test_gauges_are_those_of_the_last_scrape(seen: Seen) -> None:
     """Prometheus tells what it saw within the last interval; both workers are sampled at moments of their own."""
     for at_s, observation in seen.through_prometheus.items():
