@@ -1,7 +1,9 @@
 """SGLang: its metrics (names as of 0.5, and older ones; also of prefill and decode workers) and its knobs.
 
-- Read for the names: the collector of the main branch of autumn 2026 (``srt/observability``).
-  ``inter_token_latency_seconds`` counts each token of an output with its share of the time.
+- Read for the names: the collectors of 0.5.5, 0.5.8 and 0.5.23. ``request_time_per_output_token_seconds`` (since summer
+  2026) observes one value per request, (last token - first) / (tokens - 1); ``inter_token_latency_seconds`` each token
+  of an output with its share of the time, also with speculative decoding. 0.5.5 has no counter of retractions and no
+  size of the KV cache.
 - The gauges are the scheduler's, from each of its ranks: with ``--enable-metrics-for-all-schedulers`` the ranks of one
   tensor parallel group report the same numbers again, while data parallel ranks report their own.
 - A series with a ``priority`` is a part of the one without.
@@ -26,6 +28,7 @@ QUEUE, GRAMMAR = "sglang:num_queue_reqs", "sglang:num_grammar_queue_reqs"
 BOOTSTRAP = ("sglang:num_prefill_bootstrap_queue_reqs", "sglang:num_prefill_prealloc_queue_reqs")
 SENDING = "sglang:num_prefill_inflight_queue_reqs"
 PREALLOCATION, RECEIVING = "sglang:num_decode_prealloc_queue_reqs", "sglang:num_decode_transfer_queue_reqs"
+IN_HOST_MEMORY = "sglang:num_decode_host_receive_queue_reqs"
 
 REQUESTS = Counter(names="sglang:num_requests_total")
 PROMPT_TOKENS = Counter(names="sglang:prompt_tokens_total")
@@ -62,6 +65,7 @@ SGLANG = Vocabulary(
         "prefix_queries": (PROMPT_TOKENS,),
         "ttft_ms": (Histogram(names="sglang:time_to_first_token_seconds", scale=1000),),
         "itl_ms": (
+            Histogram(names="sglang:request_time_per_output_token_seconds", scale=1000),
             Histogram(names=("sglang:inter_token_latency_seconds", "sglang:time_per_output_token_seconds"), scale=1000),
         ),
         "isl": (Histogram(names="sglang:prompt_tokens_histogram"), Mean(total=PROMPT_TOKENS, count=REQUESTS)),
@@ -74,7 +78,10 @@ SGLANG = Vocabulary(
             "waiting": waiting(BOOTSTRAP),
         },
         "decode": {
-            "waiting": waiting(PREALLOCATION, RECEIVING),
+            "waiting": (
+                *waiting(PREALLOCATION, RECEIVING, IN_HOST_MEMORY),
+                *waiting(PREALLOCATION, RECEIVING),
+            ),
         },
     },
     cannot_tell={

@@ -90,10 +90,12 @@ class Profile(Frozen):
         kv_usage: ArrayLike | None = None,
         batch: ArrayLike | None = None,
         gpus: int = 1,
+        prefill_ranks: int = 1,
         name: str = "profile",
     ) -> Profile:
-        """A profile of your own measurements, on workers of ``gpus`` GPUs; see :class:`PrefillPoints` and
-        :class:`DecodePoints` for the columns. The load of the decode points is either ``kv_usage`` or ``batch``.
+        """A profile of your own measurements, on workers of ``gpus`` GPUs, of which those for prefill compute
+        ``prefill_ranks`` prompts at once; see :class:`PrefillPoints` and :class:`DecodePoints` for the columns. The
+        load of the decode points is either ``kv_usage`` or ``batch``.
 
         Raises :class:`ProfileError` with the column, the position and the value of what is wrong.
 
@@ -114,7 +116,7 @@ class Profile(Frozen):
                 raise ProfileError(
                     "batch, context and max_kv_tokens take numbers, one batch for each context"
                 ) from None
-        prefill = {"isl": isl, "ttft_ms": ttft_ms, "gpus": gpus}
+        prefill = {"isl": isl, "ttft_ms": ttft_ms, "gpus": gpus, "ranks": prefill_ranks}
         decode = {
             "max_kv_tokens": max_kv_tokens,
             "kv_usage": kv_usage,

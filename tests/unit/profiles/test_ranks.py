@@ -97,3 +97,20 @@ def test_a_profile_of_single_requests_is_said_to_be_thin() -> None:
     assert 25 < required["decode"].replicas < 45
     assert "ThinProfile" in [fact.code for fact in required["decode"].facts]
     assert "ThinProfile" not in [fact.code for fact in required["prefill"].facts]
+
+
+def test_a_profile_of_one_batch_is_said_to_be_thin_and_one_of_several_is_not() -> None:
+    for batch, thin in (([8, 8, 8], True), ([8, 9, 40], False)):
+        profile = Profile.from_points(
+            isl=[100, 9000],
+            ttft_ms=[30, 900],
+            max_kv_tokens=1e6,
+            batch=batch,
+            context=[500, 2500, 9000],
+            itl_ms=[10, 11, 14],
+            gpus=4,
+            prefill_ranks=2,
+        )
+        assert profile.prefill_points.ranks == 2
+        required = PercentileSizing(profile).replicas_for(LOAD, SLA)["decode"]
+        assert ("ThinProfile" in [fact.code for fact in required.facts]) == thin

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dynamo_planner.engines.registry import frontend_vocabularies, worker_vocabularies
+from dynamo_planner.engines.sglang import SGLANG
 from dynamo_planner.engines.trtllm import TRTLLM
 from dynamo_planner.engines.vllm import VLLM
 from dynamo_planner.sources.aggregation.sample import read_page, select_model
@@ -88,3 +89,22 @@ def test_prometheus_is_asked_for_the_names_as_they_are_spelled() -> None:
     assert next(other.quantities["completions"][0].samples()) == "prod_dynamo_frontend_requests_total"
     assert "(?:.*[:_])?(?:" in detection_pattern(WORKERS)
     assert vocabulary_of({"node_load1"}, WORKERS) is None
+
+
+def test_sglang_of_autumn_2026_has_itl_of_requests_and_one_more_queue() -> None:
+    labels = 'model_name="m",tp_rank="0"'
+    queues = ("num_queue_reqs", "num_decode_prealloc_queue_reqs", "num_decode_transfer_queue_reqs")
+    text = "".join(f"sglang:{name}{{{labels}}} 2\n" for name in queues)
+    decode = SGLANG.for_role("decode")
+    assert read_page(SpelledPages(WORKERS).parse(text, MAX_SERIES, set()), decode, at_s=0.0).gauges["waiting"] == 6
+    text += f"sglang:num_decode_host_receive_queue_reqs{{{labels}}} 5\nsglang:num_grammar_queue_reqs{{{labels}}} 1\n"
+    for name, count, total in (("inter_token_latency", 90, 1.8), ("request_time_per_output_token", 3, 0.09)):
+        text += "".join(
+            f'sglang:{name}_seconds_{part}{{model_name="m"{label}}} {value}\n'
+            for part, label, value in (("bucket", ',le="+Inf"', count), ("count", "", count), ("sum", "", total))
+        )
+    sample = read_page(SpelledPages(WORKERS).parse(text, MAX_SERIES, set()), decode, at_s=0.0)
+    assert sample.gauges["waiting"] == 12
+    (of_requests,) = sample.histograms["itl_ms"].values()
+    assert of_requests.count == 3
+    assert of_requests.total == pytest.approx(90)
