@@ -5,7 +5,7 @@ labels in which its copies differ, whichever these are. The addresses of several
 
 >>> up = lambda **labels: tuple(sorted({"__name__": "up", "pod": "a", "instance": "10.0.0.1:8000", **labels}.items()))
 >>> vector = {up(job="llm", service="llm"): 1.0, up(job="pods"): 1.0, up(job="pods", instance="10.0.0.1:9000"): 1.0}
->>> copy_labels(vector, {}, "pod")
+>>> copy_labels(vector, {}, {}, "pod")
 ('job', 'service')
 """
 
@@ -17,6 +17,7 @@ from dynamo_planner.sources import series
 from dynamo_planner.sources.prometheus.api import Matrix, QueryError, Vector
 
 ADDRESS = "instance"
+POD = "pod"
 
 OF_TARGETS = frozenset(
     {"job", "service", "endpoint", "container", "prometheus", "prometheus_replica", "replica", "monitor", "scrape_job"}
@@ -26,16 +27,17 @@ OF_TARGETS = frozenset(
 Labels = Mapping[str, str]
 
 
-def copy_labels(targets: Vector, started: Vector, worker_label: str) -> tuple[str, ...]:
+def copy_labels(targets: Vector, engines: Vector, started: Vector, worker_label: str) -> tuple[str, ...]:
     """The labels in which copies differ; empty where there are none.
 
     Args:
         targets: ``up``, or where there is none a metric of the engine.
+        engines: at which addresses each worker has metrics of the engine.
         started: when the processes began, by target. Addresses of a worker whose processes began at the same moment are
-            of one process, such as that of a sidecar that passes a page on.
+            of one process, such as that of a sidecar that passes a page on; so are those of one port of a pod.
         worker_label: the label that distinguishes workers.
     """
-    addresses = (ADDRESS,) if worker_label != ADDRESS and _one_process_a_worker(started, worker_label) else ()
+    addresses = (ADDRESS,) if worker_label != ADDRESS and _one_process_a_worker(engines, started, worker_label) else ()
     found: set[str] = set()
     for every in _groups(targets, worker_label, addresses).values():
         if len(every) > 1:
@@ -75,14 +77,29 @@ def every_series(answer: Matrix | QueryError) -> Vector | QueryError:
     return {labels: value for vector in answer.values() for labels, value in vector.items()}
 
 
-def _one_process_a_worker(started: Vector, worker_label: str) -> bool:
-    """Whether some workers have several addresses, and the processes of each began at the same moment."""
-    times: dict[str, dict[str, float]] = {}
+def _one_process_a_worker(engines: Vector, started: Vector, worker_label: str) -> bool:
+    """Whether some workers have several addresses, and those of each are of one process."""
+    began: dict[tuple[str, str], set[float]] = {}
     for target, value in started.items():
         labels = dict(target)
-        times.setdefault(labels.get(worker_label, ""), {})[labels.get(ADDRESS, "")] = value
-    several = [each for each in times.values() if len(each) > 1]
-    return bool(several) and all(len(set(each.values())) == 1 for each in several)
+        began.setdefault((labels.get(worker_label, ""), labels.get(ADDRESS, "")), set()).add(value)
+    by_worker: dict[str, dict[str, bool]] = {}
+    for target in engines:
+        labels = dict(target)
+        is_pod = worker_label == POD or POD in labels
+        by_worker.setdefault(labels.get(worker_label, ""), {})[labels.get(ADDRESS, "")] = is_pod
+    several = {worker: addresses for worker, addresses in by_worker.items() if worker and len(addresses) > 1}
+    return bool(several) and all(
+        _is_one_process([began.get((worker, address), set()) for address in addresses], addresses)
+        for worker, addresses in several.items()
+    )
+
+
+def _is_one_process(began: Sequence[set[float]], addresses: Mapping[str, bool]) -> bool:
+    if all(began):
+        return len(set.union(*began)) == 1
+    ports = {address.rpartition(":")[2] for address in addresses}
+    return all(addresses.values()) and len(ports) == 1
 
 
 def _groups(samples: Vector, worker_label: str, copies: Sequence[str]) -> dict[tuple[str, str], list[Labels]]:

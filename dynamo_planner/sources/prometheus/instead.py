@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dynamo_planner.core.values import FrozenMap
+from dynamo_planner.engines.registry import frontend_vocabularies, worker_vocabularies
 from dynamo_planner.engines.vocabulary import Vocabulary, describe_engines
 from dynamo_planner.sources.aggregation.sample import MAX_NAMES, no_such_model
 from dynamo_planner.sources.prometheus.api import PrometheusApi, Vector
@@ -39,8 +40,9 @@ def what_is_there(
     queries = {each: f"count by ({each}) ({everywhere})" for each in scope.labels}
     if label is not None:
         queries[f"model {label}"] = f"count by ({label}) ({scope.of_every_model().any_of(names)})"
+    queries["__name__"] = f"count by (__name__) ({scope.of_every_model().named(f'(?i).*({_engine_words()}).*')})"
     try:
-        answers = api.instant(queries, at_s) if queries else {}
+        answers = api.instant(queries, at_s)
     except SourceError:
         answers = {}
     found = {each: answer for each, answer in answers.items() if isinstance(answer, dict)}
@@ -50,7 +52,19 @@ def what_is_there(
         return ""
     values = {each: _values(found.get(each, {}), each) for each in scope.labels}
     there = "; ".join(f"{each} is {_listed(of)}" for each, of in values.items() if of)
-    return f"{nothing}; in those that it has, {there}" if there else nothing
+    if there:
+        return f"{nothing}; in those that it has, {there}"
+    others = _values(found.get("__name__", {}), "__name__")
+    return f"{nothing}; there is {_listed(others)} (prefix)" if others else nothing
+
+
+def _engine_words() -> str:
+    """A regular expression of the words by which the names of known engines are found.
+
+    >>> _engine_words()
+    'dynamo|llamacpp|sglang|trtllm|vllm'
+    """
+    return "|".join(sorted({name.partition("_")[0] for name in (*worker_vocabularies(), *frontend_vocabularies())}))
 
 
 def _values(vector: Vector, label: str) -> list[str]:

@@ -36,8 +36,9 @@ STARTED, OLDEST_START, START_FELL = "started", "oldest_start", "start_fell"
 """How often a counter fell, the first value of one that came within the window, the newest and the oldest start time
 of the process in the window, and how often it went back."""
 
-TARGETS, STARTS, COPIES = "targets", "starts", "copies"
-"""With all of their labels: the targets, the start times of processes, and how each worker's series come."""
+TARGETS, STARTS, ADDRESSES, COPIES = "targets", "starts", "addresses", "copies"
+"""With all of their labels: the targets, and the start times of processes; at which addresses each worker has metrics,
+and with which labels."""
 
 WITNESSES: tuple[Quantity, ...] = ("arrivals", "completions", "first_tokens", "prefix_queries")
 """The counters by which another process is told."""
@@ -129,6 +130,8 @@ def _of_copies(vocabulary: Vocabulary, scope: Scope) -> dict[QueryKey, str]:
     """What tells several series of the same process."""
     queries = {QueryKey(TARGETS): f"{scope.up()} or on () {_one_metric(vocabulary, scope)}"}
     if scope.worker_label != "instance":
+        labels = ", ".join(dict.fromkeys((scope.worker_label, "instance", "pod")))
+        queries[QueryKey(ADDRESSES)] = f"count by ({labels}) ({_one_metric(vocabulary, scope)})"
         queries[QueryKey(STARTS)] = scope.of_every_model().any_of(vocabulary.started_at)
     if scope.copies:
         labels = ", ".join(dict.fromkeys((scope.worker_label, "instance", *scope.copies)))

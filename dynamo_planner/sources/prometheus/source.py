@@ -24,6 +24,7 @@ from dynamo_planner.sources.prometheus.instead import what_is_there
 from dynamo_planner.sources.prometheus.model_answers import FRONTEND, ModelAnswers
 from dynamo_planner.sources.prometheus.pool_answers import PoolAnswers, UnreadableError
 from dynamo_planner.sources.prometheus.promql import (
+    ADDRESSES,
     OBSERVED_AT,
     STARTS,
     TARGETS,
@@ -221,9 +222,9 @@ class PrometheusSource:
                 targets = answers.get((group.name, QueryKey(TARGETS)))
                 if targets is None or isinstance(targets, QueryError):
                     continue
-                started = answers.get((group.name, QueryKey(STARTS)), {})
-                began = {} if isinstance(started, QueryError) else started
-                copies = copy_labels(targets, began, group.scope.worker_label)
+                beside = (answers.get((group.name, QueryKey(each)), {}) for each in (ADDRESSES, STARTS))
+                engines, began = ({} if isinstance(each, QueryError) else each for each in beside)
+                copies = copy_labels(targets, engines, began, group.scope.worker_label)
                 if copies != group.scope.copies:
                     changed.append(replace(group, scope=group.scope.replace(copies=copies)))
                     self._groups[[each.name for each in self._groups].index(group.name)] = changed[-1]

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from dynamo_planner import PoolSpec
+from dynamo_planner.engines.registry import worker_vocabularies
 from dynamo_planner.sources import HistorySource, PrometheusSource
 from tests.support.prometheus_server import line
 from tests.support.sources.backfilled import AT, Served, always, growing, source, target, vllm
@@ -27,9 +28,10 @@ def named(pod: str, **labels: str) -> Iterator[str]:
     [
         [{"job": "llm"}, {"job": "llm-headless", "service": "headless"}],
         [{"replica": "0"}, {"replica": "1"}],
+        [{"instance": "10.0.0.1:8000", "job": "ip"}, {"instance": "a.llm.svc:8000", "job": "name"}],
         [{"instance": "10.0.0.1:8000", "scraped_as": "pod"}, {"instance": "10.0.0.1:8000", "scraped_as": "endpoint"}],
     ],
-    ids=["two jobs", "two servers", "a label of one's own"],
+    ids=["two jobs", "two servers", "two names of an address", "a label of one's own"],
 )
 def test_copies_of_a_worker_count_once_and_are_named(served: Served, copies: list[dict[str, str]]) -> None:
     url = served(*(named(pod, **labels) for pod in "ab" for labels in copies))
@@ -114,6 +116,9 @@ def test_a_filter_that_picks_nothing_says_what_there_is(served: Served) -> None:
 def test_a_prefix_of_names(served: Served) -> None:
     url = served(text.replace("vllm:", "ray_vllm:") for text in named("a"))
     assert source(url, prefix="ray_").observe(AT).pools["workers"].running == 4
+    wrong = source(url, prefix="roy_", vocabulary=worker_vocabularies()["vllm"]).observe(AT)
+    assert wrong.pools["workers"].running is None
+    assert "there is 'ray_vllm:" in wrong.missing["pools.workers"]
 
 
 # Servers of other makes, as they publish their answers
