@@ -250,6 +250,8 @@ class _Fetch:
             raise TimeoutError
         text = PageText((self._shorten(bytes(page)) if shortened and self._shorten else page).decode(errors="replace"))
         text.content_type, text.date = (response.headers.get(name, "") for name in ("Content-Type", "Date"))
+        if "Age" in response.headers:  # a cache keeps the date of long ago
+            text.date = ""
         text.shortened = shortened
         return text
 
