@@ -176,6 +176,17 @@ MOVED = {
 """Each module of 0.1 that moved, and the one that has its names now; both below ``dynamo_planner``."""
 
 RENAMED = {
+    "cli.config": {
+        "CircusConfig": "executors.circus.config:CircusConfig",
+        "DryRunConfig": "executors.dry_run:DryRunConfig",
+        "FrontendConfig": "sources.scraping.config:FrontendConfig",
+        "GaugeConfig": "executors.gauge_config:GaugeConfig",
+        "KubernetesConfig": "executors.kubernetes.config:KubernetesConfig",
+        "LeaseConfig": "executors.kubernetes.config:LeaseConfig",
+        "PrometheusConfig": "sources.prometheus.config:PrometheusConfig",
+        "RouterConfig": "executors.etcd.config:RouterConfig",
+        "ScrapeConfig": "sources.scraping.config:ScrapeConfig",
+    },
     "simulation.generate": {"Lengths": "workloads.generators:LogNormalLengths"},
     "snapshot": {name: f"core.metrics:{name}" for name in ("Dist", "KnownDist", "WorkerStatus")},
     "sources.engines": {
