@@ -1,9 +1,9 @@
 """The share of requests in time: those that met both targets of an SLA, of all whose outcome is known by now.
 
 A histogram of TTFT counts a request once its first token comes, so that it looks good while a queue grows. Requests
-that already wait past the target, and those that were turned away, are missed as well::
+that already wait past the target, and those that were turned away or given up, are missed as well::
 
-    in time = n s / (n + o + r)
+    in time = n s / (n + o + r + b)
 
 ======  ====================================================================  ==========================================
 ``n``   requests with a first token in the window                             ``traffic.ttft_ms.count``
@@ -12,6 +12,7 @@ that already wait past the target, and those that were turned away, are missed a
         shares give (:func:`~dynamo_planner.core.share.share_of_both`); at
         most, requests without an ITL are of a single token and meet it
 ``r``   requests that were turned away in it                                  ``traffic.rejected_per_s window_s``
+``b``   requests that were given up in it, before their first token           ``traffic.aborted_per_s window_s``
 ``o``   requests that wait for longer than the TTFT target ``T``              from the following
 ``q``   requests that wait, in front of the pools and in them, by worker      ``traffic.queued``, ``pools.*.queued``,
         where each is known                                                   ``pools.*.workers``
@@ -28,13 +29,16 @@ No metrics page has the age of what waits. But only what came in the last ``T`` 
   that wait are overdue.
 - At most all ``q`` are.
 
+Nor is it known whether those that were given up had a first token. The lower bound takes all for counted as in time,
+``(n s - b) / (n + o + r)``, and the upper bound all for counted as late, without ``b``.
+
 With 10 requests/s over 30 s, 160 waiting in front, a target of 2 s, and 240 first tokens of which 216 met both targets:
 140 are overdue, and ``216 / (240 + 140) = 0.57`` are in time, not 0.9.
 
-What no one counts is not in it: requests that are turned away where ``rejected_per_s`` is unknown, and those that wait
-in front of the pools where ``traffic.queued`` is. The queue of a pool that is unknown makes the share unknown. Where no
-first token is known, as many wait as came in the window, and some of them are overdue, nothing is served: the estimate
-is 0.
+What no one counts is not in it: requests that are turned away or given up where their rate is unknown, and those that
+wait in front of the pools where ``traffic.queued`` is. The queue of a pool that is unknown makes the share unknown.
+Where no first token is known, as many wait as came in the window, and some of them are overdue, nothing is served: the
+estimate is 0.
 
 >>> from dynamo_planner.core.metrics import Dist
 >>> ttft_ms = Dist(mean=900, count=240, buckets={1000: 0.6, 2500: 1})
@@ -66,6 +70,7 @@ def share_in_time(snapshot: Snapshot, sla: Sla) -> Share | None:
         return None
     overdue = _overdue(traffic, sla.ttft_ms / 1000, queues)
     rejected = _count(traffic, traffic.rejected_per_s) or 0.0
+    aborted = _count(traffic, traffic.aborted_per_s) or 0.0
     served = served_in_time(traffic, sla)
     came = _count(traffic, traffic.requests_per_s)
     if served is None:
@@ -74,15 +79,13 @@ def share_in_time(snapshot: Snapshot, sla: Sla) -> Share | None:
         return Share(0.0, 0.0, 1.0) if stalled else None
     count = came if traffic.ttft_ms is None or traffic.ttft_ms.count is None else traffic.ttft_ms.count
     if not count:
-        return served if overdue.upper + rejected == 0 else Share(0.0, 0.0, served.upper)
+        return served if overdue.upper + rejected + aborted == 0 else Share(0.0, 0.0, served.upper)
 
-    def of_all(share: float, missed: float) -> float:
-        return share * count / (count + missed + rejected)
-
+    known = count + rejected
     return Share(
-        of_all(served.estimate, overdue.estimate),
-        of_all(served.lower, overdue.upper),
-        of_all(served.upper, overdue.lower),
+        served.estimate * count / (known + overdue.estimate + aborted),
+        max(0.0, served.lower * count - aborted) / (known + overdue.upper),
+        served.upper * count / (known + overdue.lower),
     )
 
 

@@ -98,6 +98,7 @@ class Traffic(Frozen):
         requests_per_s: Arrivals, not completions.
         rejected_per_s: Requests that were turned away because of the load. They are part of ``requests_per_s`` only
             where a frontend counts them at the door.
+        aborted_per_s: Requests that were given up before their end.
         preemptions_per_s: How often a request lost its place in a batch.
         queued: Requests that are accepted but not yet in a pool.
         prefix_hit_rate: The share of prompt tokens served from cache.
@@ -114,6 +115,7 @@ class Traffic(Frozen):
     observed_at_s: KnownTime = None
     requests_per_s: Known = None
     rejected_per_s: Known = None
+    aborted_per_s: Known = None
     preemptions_per_s: Known = None
     queued: Known = None
     prefix_hit_rate: KnownShare = None

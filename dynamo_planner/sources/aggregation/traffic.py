@@ -25,11 +25,12 @@ PREFIX_HITS_NEED: tuple[str, ...] = ("prefix_hits", "prefix_queries")
 RATES = {
     "requests_per_s": ("arrivals", ARRIVALS_NEED),
     "rejected_per_s": ("rejections", ("rejections",)),
+    "aborted_per_s": ("aborts", ("aborts",)),
     "preemptions_per_s": ("preemptions", ("preemptions",)),
 }
 """For each field that is a rate, the rate of a window, and the quantities that it takes."""
 
-FROM_PREFILL = ("requests_per_s", "rejected_per_s", "isl", "ttft_ms", "prefix_hit_rate")
+FROM_PREFILL = ("requests_per_s", "rejected_per_s", "aborted_per_s", "isl", "ttft_ms", "prefix_hit_rate")
 """The fields that workers know which take in prompts: prefill and aggregated ones."""
 
 FROM_DECODE = ("osl", "itl_ms", "preemptions_per_s")

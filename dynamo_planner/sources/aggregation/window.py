@@ -131,7 +131,7 @@ class WorkerHistory:
         ]
 
 
-RATES = ("rejections", "preemptions")
+RATES = ("rejections", "aborts", "preemptions")
 """Counters that are rates as they are; arrivals are made of several."""
 
 

@@ -171,6 +171,12 @@ def test_requests_that_were_turned_away_are_missed() -> None:
     assert share_in_time(snapshot(exact), SLA) == approx(Share(0.72, 0.72, 0.72))  # 60 of 300
 
 
+def test_requests_that_were_given_up_are_missed() -> None:
+    """60 were: at the least they are among the 216 that were in time, at the most among the 24 that were late."""
+    exact = TRAFFIC.replace(in_time=InTime(ttft_ms=2000, itl_ms=25, share=0.9), aborted_per_s=2)
+    assert share_in_time(snapshot(exact), SLA) == approx(Share(216 / 300, 156 / 240, 216 / 240))
+
+
 def test_where_arrivals_are_unknown_all_that_wait_are_overdue() -> None:
     exact = TRAFFIC.replace(in_time=InTime(ttft_ms=2000, itl_ms=25, share=0.9), requests_per_s=None)
     assert share_in_time(snapshot(exact, workers=60), SLA) == approx(Share(0.72, 0.72, 0.9))
@@ -213,19 +219,31 @@ def buckets(values: list[float], bounds: tuple[float, ...]) -> dict[float, float
     served=st.lists(st.tuples(latency, st.floats(0, 60) | st.none()), min_size=1, max_size=20),
     ages_s=st.lists(st.floats(0, 60), max_size=20),
     rejected=st.integers(0, 5),
+    aborted=st.integers(0, 5),
+    of_served=st.integers(0, 5),
     ttft_ms=latency.filter(bool),
     parts=st.integers(1, 3),
 )
 def test_the_truth_lies_within_the_bounds(
-    served: list[tuple[float, float | None]], ages_s: list[float], rejected: int, ttft_ms: float, parts: int
+    served: list[tuple[float, float | None]],
+    ages_s: list[float],
+    rejected: int,
+    aborted: int,
+    of_served: int,
+    ttft_ms: float,
+    parts: int,
 ) -> None:
-    """Requests that were served in the last 30 s and came in it, others that wait, for any time, and some rejected."""
+    """Requests that were served in the last 30 s and came in it, others that wait, for any time, some that were
+    rejected, and some that were given up, before or after their first token."""
+    broken = min(of_served, len(served))
+    served = [(ttft, None if n < broken else itl) for n, (ttft, itl) in enumerate(served)]
     sla = Sla(ttft_ms=ttft_ms, itl_ms=25)
     itls = [itl for _, itl in served if itl is not None]
     traffic = Traffic(
         window_s=30,
         requests_per_s=(len(served) + sum(age < 30 for age in ages_s)) / 30,
         rejected_per_s=rejected / 30,
+        aborted_per_s=(aborted + broken) / 30,
         ttft_ms=Dist(mean=1, count=len(served), buckets=buckets([ttft for ttft, _ in served], BOUNDS_MS)),
         itl_ms=Dist(mean=1, count=len(itls), buckets=buckets(itls, ITL_BOUNDS_MS)) if itls else None,
     )
@@ -236,8 +254,8 @@ def test_the_truth_lies_within_the_bounds(
     if found is None:
         assert not itls
         return
-    good = sum(ttft <= ttft_ms and (itl is None or itl <= 25) for ttft, itl in served)
+    good = sum(ttft <= ttft_ms and (itl is None or itl <= 25) for ttft, itl in served[broken:])
     overdue = sum(1000 * age > ttft_ms for age in ages_s)
-    truth = good / (len(served) + overdue + rejected)
+    truth = good / (len(served) + overdue + rejected + aborted)
     assert found.lower - TOLERANCE <= truth <= found.upper + TOLERANCE
     assert found.lower - TOLERANCE <= found.estimate <= found.upper + TOLERANCE

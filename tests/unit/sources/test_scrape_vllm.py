@@ -305,4 +305,6 @@ def test_what_cannot_be_known_says_so(farm: Farm) -> None:
     observation = observe_two(farm, IDLE.page(), BUSY.page())
     assert "frontend" in observation.missing["traffic.queued"]
     assert "arrival_dispersion" in "".join(observation.missing)
-    assert set(observation.missing) == {"traffic.queued", "traffic.arrival_dispersion"}
+    assert "vLLM does not count requests that clients give up" in observation.missing["traffic.aborted_per_s"]
+    of_service = {"traffic.queued", "traffic.arrival_dispersion", "traffic.aborted_per_s"}
+    assert set(observation.missing) == of_service | {"pools.workers.traffic.aborted_per_s"}

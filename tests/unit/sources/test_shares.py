@@ -13,6 +13,7 @@ from dynamo_planner.simulator.engine.step_time import LinearTiming
 from dynamo_planner.simulator.setup import ClusterSetup, MetricsSetup
 from dynamo_planner.sources import ScrapeSource
 from dynamo_planner.workloads.generators import LogNormalLengths, poisson
+from tests.support.sources.engine_cases import SGLANG
 from tests.support.sources.farm import Farm, Vllm
 
 IDLE = Vllm(running=2, waiting=1, done=5, ttft_s=(0.3,), itl_s=(0.05, 0.06))
@@ -73,6 +74,21 @@ def test_the_share_falls_while_a_queue_grows_and_no_first_token_tells_of_it(farm
     came = 100 + 200  # and none is running
     assert growing.estimate == pytest.approx(100 / (100 + 200 - came / 10))
     assert growing.lower == pytest.approx(100 / 300)
+
+
+def test_sglang_counts_requests_that_were_given_up(farm: Farm) -> None:
+    """Four in ten seconds. Without the counter on the page its rate is unknown."""
+
+    def aborted(number: int) -> str:
+        return f'sglang:num_aborted_requests_total{{engine_type="unified",model_name="tiny"}} {number}\n'
+
+    for counters, rate in (((aborted(3), aborted(7)), 0.4), (("", ""), None)):
+        source = ScrapeSource({"workers": farm.urls("w0")}, {"workers": "aggregated"})
+        for at_s, page, counter in zip((1000.0, 1010.0), (SGLANG.before, SGLANG.after), counters, strict=True):
+            farm.pages["w0"] = page["/metrics"] + counter
+            observation = source.observe(at_s)
+        assert observation.traffic.aborted_per_s == rate
+        assert (rate is None) == ("traffic.aborted_per_s" in observation.missing)
 
 
 def test_what_is_scraped_agrees_with_the_simulated_truth(farm: Farm) -> None:
