@@ -11,6 +11,7 @@ import pytest
 
 from dynamo_planner import KnobPolicy, Planner, PoolSpec, Sla
 from dynamo_planner.engines import catalogue
+from dynamo_planner.engines.llamacpp import LLAMACPP_SPLIT
 from dynamo_planner.executors.circus import CircusPool
 from dynamo_planner.sources import ScrapeSource
 
@@ -87,7 +88,7 @@ def test_slots_are_raised_while_requests_wait_one_worker_at_a_time_and_nothing_i
     )
     with place.executor(pools={"workers": pool}) as executor:
         place.settled(executor, workers=WORKERS)
-        source = ScrapeSource(executor.endpoints, {"workers": "aggregated"}, window_s=1.0)
+        source = ScrapeSource(executor.endpoints, {"workers": "aggregated"}, vocabulary=LLAMACPP_SPLIT, window_s=1.0)
         planner = Planner(policy, source, executor, interval_s=TICK_S)
         told: list[str] = []
         statuses, seen = asyncio.run(tuned(executor, planner, told))

@@ -18,6 +18,7 @@ pytest.importorskip("xllamacpp")
 
 from dynamo_planner import Observation
 from dynamo_planner.cli.check.other_readers import other_readers
+from dynamo_planner.engines.llamacpp import LLAMACPP_SPLIT
 from dynamo_planner.mock_workers.llamacpp import LlamaOptions
 from dynamo_planner.mock_workers.random_gguf import RandomModel
 from dynamo_planner.sources import PrometheusSource, ScrapeSource
@@ -95,7 +96,8 @@ def agree(seen: Observation, scraped: Observation) -> bool:
 
 def test_what_it_tells_through_prometheus_and_scraped(port: int, tmp_path: Path) -> None:
     with scraping(tmp_path, port) as url:
-        scrape = ScrapeSource({"workers": {"w": f"http://127.0.0.1:{port}"}}, {"workers": "aggregated"})
+        urls = {"workers": {"w": f"http://127.0.0.1:{port}"}}
+        scrape = ScrapeSource(urls, {"workers": "aggregated"}, vocabulary=LLAMACPP_SPLIT)
         time.sleep(2 * INTERVAL_S)
         scrape.observe(time.time())
         ask = PrometheusSource(url, {"workers": "aggregated"}, labels={"namespace": "llm"}, window_s=WINDOW_S)
