@@ -74,7 +74,7 @@ def show(console: Console, findings: Findings, notes: Mapping[str, str]) -> None
         console.print(f"[bold]clocks[/bold]: {findings.observation.missing['clock']}")
     own = _traffic_line(findings.observation.traffic)
     console.print(f"[bold]as clients saw it[/bold]: {own or 'nothing is known'}")
-    _show_missing(console, _of_service(findings.observation))
+    _show_missing(console, _of_service(findings))
     for worker, note in notes.items():
         console.print(f"{worker}: {note}", markup=False)
 
@@ -127,11 +127,15 @@ def _of_pool(findings: Findings, pool: str) -> Iterator[tuple[str, str]]:
             yield (quantity if len(workers) == 1 else f"{quantity} of {name}"), why
 
 
-def _of_service(observation: Observation) -> Iterator[tuple[str, str]]:
-    of_pools = {field.rpartition(".traffic.")[2] for field in observation.missing if ".traffic." in field}
-    for field, why in observation.missing.items():
+def _of_service(findings: Findings) -> Iterator[tuple[str, str]]:
+    """What is unknown of the service: without what is said of pools, but for arrivals that no note explains."""
+    missing = findings.observation.missing
+    of_pools = {field.rpartition(".traffic.")[2] for field in missing if ".traffic." in field}
+    noted = [why for each in findings.notes.values() for notes in each.values() for why in notes.unknown.values()]
+    for field, why in missing.items():
         name = field.removeprefix("traffic.")
-        if field.startswith("traffic") and name not in of_pools:
+        is_news = name == "requests_per_s" and not any(why.startswith(note) for note in noted)
+        if field.startswith("traffic") and (name not in of_pools or is_news):
             yield name, why
 
 

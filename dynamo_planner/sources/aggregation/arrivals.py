@@ -21,10 +21,10 @@ vLLM's clients give up before a first token leaves no trace but a queue that shr
 52.0
 >>> arrivals_of(Flow(ended=0, inside=0, first_tokens=300, waiting=0, preemptions=0, running=80))  # all given up later
 300
->>> arrivals_of(Flow(ended=10, inside=-60))
+>>> arrivals_of(Flow(ended=10, inside=-60))  # doctest: +ELLIPSIS
 Traceback (most recent call last):
     ...
-dynamo_planner.sources.aggregation.arrivals.UncountedError: 60 requests fewer are inside, 10 ended: some are uncounted
+dynamo_planner.sources.aggregation.arrivals.UncountedError: 60 requests fewer are inside, 10 ended: some ...
 """
 
 from __future__ import annotations
@@ -108,7 +108,8 @@ def arrivals_of(flow: Flow, *, by_first_tokens: bool = False) -> float | None:
         return max(most, _proven(flow))
     if most < -_tolerance(0.0, flow.running):
         raise UncountedError(
-            f"{-flow.inside:.0f} requests fewer are inside, {flow.ended + flow.aborted:.0f} ended: some are uncounted"
+            f"{-flow.inside:.0f} requests fewer are inside, {flow.ended + flow.aborted:.0f} ended: some are "
+            "uncounted, and a frontend would count them"
         )
     if min(flow.ended, flow.aborted) > 3 + MAX_AMBIGUOUS * most:
         raise UncountedError(

@@ -20,7 +20,10 @@ from dynamo_planner.sources.series import Labels, Series
 
 T = TypeVar("T")
 
-ANOTHER_PROCESS = "another process answers at this address: its counters are not those of the scrape before"
+ANOTHER_PROCESS = (
+    "another process answers at this address: its counters are not those of the scrape before; "
+    "list each process by an address of its own"
+)
 PERHAPS_ANOTHER = (
     "its counters are not those of the scrape before, and without a start time on its page nothing shows whether it "
     "restarted or another process answers at this address"

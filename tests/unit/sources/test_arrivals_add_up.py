@@ -48,7 +48,7 @@ def test_a_preempted_request_that_waits_again_is_no_arrival(farm: Farm) -> None:
 def test_a_queue_that_is_given_up_makes_arrivals_unknown(farm: Farm) -> None:
     observation = observe(farm, Vllm(running=5, waiting=90).page(), Vllm(running=5, done=20).page())
     assert observation.traffic.requests_per_s is None
-    assert "some are uncounted (w)" in observation.missing["traffic.requests_per_s"]
+    assert "a frontend would count them (w)" in observation.missing["traffic.requests_per_s"]
 
 
 def test_what_many_workers_lose_a_little_of_each_is_seen_together(farm: Farm) -> None:
