@@ -118,7 +118,7 @@ def test_a_metric_that_is_gone_blinds_nothing_else(served: Served, gone: str, fi
     own = {
         field: why.removeprefix("pools.workers.") for field, why in seen.missing.items() if field.startswith("pools.")
     }
-    always_unknown = {"isl", "itl_ms", "request_duration_s", "queued", "arrival_dispersion"}
+    always_unknown = {"isl", "itl_ms", "request_duration_s", "queued", "arrival_dispersion", "aborted_per_s"}
     unknown = {field.removeprefix("pools.workers.") for field in own}
     assert unknown - {f"traffic.{field}" for field in always_unknown} == fields
     for field in fields:

@@ -78,8 +78,8 @@ def test_what_is_scraped_is_what_the_clients_saw(ports: list[int]) -> None:
     assert traffic.request_duration_s.mean == pytest.approx(seen_by_clients_s, rel=0.2, abs=0.2)
     from_parts_ms = traffic.ttft_ms.mean + (OUTPUT_TOKENS - 1) * traffic.itl_ms.mean
     assert from_parts_ms == pytest.approx(1000 * traffic.request_duration_s.mean, rel=0.01)
-    assert set(done.missing) <= {"traffic.queued", "traffic.arrival_dispersion", "traffic.prefix_hit_rate"} | {
-        "pools.workers.traffic.prefix_hit_rate"
+    assert set(done.missing) <= {"traffic.queued", "traffic.arrival_dispersion"} | {
+        f"{of}traffic.{field}" for of in ("", "pools.workers.") for field in ("prefix_hit_rate", "aborted_per_s")
     }
 
     idle = source.observe(end_s + 31)

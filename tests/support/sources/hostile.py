@@ -19,6 +19,7 @@ from tests.support.sources.farm import Vllm
 
 NEED_NO_REASON = (
     *("observed_at_s", "coverage", "window_s"),
+    "in_time",  # which no page has
     *("pools.w.traffic.queued", "pools.w.traffic.arrival_dispersion"),  # of no pool anything is known of these
 )
 
