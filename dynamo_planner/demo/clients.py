@@ -18,7 +18,7 @@ class WithClients:
     Args:
         source: what the workers report.
         recording: what the clients saw.
-        now_s: seconds since the replay began.
+        now_s: seconds since the replay began; called in the planner's thread.
         window_s: the length of the window, in seconds.
     """
 

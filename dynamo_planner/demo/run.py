@@ -214,9 +214,10 @@ class Demo:
         roles = {name: pool.spec.role for name, pool in self.pools.items()}
         workers = ScrapeSource(executor.endpoints, roles, vocabulary=self.vocabulary, window_s=WINDOW_S)
         async with Router(executor.endpoints, tuple(self.pools)) as router:
-            began_s = asyncio.get_running_loop().time()
+            loop = asyncio.get_running_loop()
+            began_s = loop.time()
             client = LoadClient(router.url, self.recording, began_s)
-            source = WithClients(workers, self.recording, client.now_s, WINDOW_S)
+            source = WithClients(workers, self.recording, lambda: loop.time() - began_s, WINDOW_S)
             planner = Planner(self.policy, source, executor, interval_s=DECIDES_EVERY_S, log=self.decision_log)
             watch = Watch(self.recording, executor, planner, router, client, screen)
             replay = asyncio.create_task(client.replay(self.requests))
