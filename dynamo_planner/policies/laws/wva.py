@@ -7,7 +7,7 @@
 >>> snapshot = Snapshot(at_s=0, traffic=Traffic(requests_per_s=5, isl=1000, osl=600), pools={"workers": pool})
 >>> print(WvaLaw().decide(snapshot).explain())
 workers: 2 -> 3 replicas
-  TokensHigh: more tokens than the replicas should hold (demand=1.52e+05, capacity=8e+04, ready=2, required=1.882e+04)
+  TokensHigh: more tokens than the replicas should hold (demand=152000, capacity=80000, ready=2, required=18824)
 """
 
 from __future__ import annotations

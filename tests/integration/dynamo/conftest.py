@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.dynamo.service import Service, service
+from tests.support.dynamo.dynamo_service import Service, service
 from tests.support.network import private_network
 from tests.support.paths import ROOT
 

@@ -24,7 +24,7 @@ from dynamo_planner.runtime.decision_log import Step
 from dynamo_planner.runtime.planner import Planner
 from dynamo_planner.sources.scraping.frontend import FrontendSource
 from dynamo_planner.sources.scraping.source import ScrapeSource
-from tests.support.dynamo.service import Service
+from tests.support.dynamo.dynamo_service import Service
 
 pytestmark = pytest.mark.timeout(900)
 
