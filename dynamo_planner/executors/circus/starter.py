@@ -87,7 +87,8 @@ class Starter:
         values = self._values(worker.name, worker.pool, worker.port, worker.gpus, worker.knobs)
         variable, _, mark = self._ledger.records.mark(worker).partition("=")
         try:
-            process = self._arbiter.add(worker, {**pool.environment(values, os.environ), variable: mark})
+            environment = {**pool.environment(values, os.environ), variable: mark}
+            process = self._arbiter.add(worker, environment) or self._store.noted(worker)  # it may have ended already
         except ArbiterSilentError:
             process = self._store.noted(worker)
             if process is None:

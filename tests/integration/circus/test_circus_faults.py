@@ -131,9 +131,10 @@ def test_an_arbiter_that_is_busy_for_long_holds_up_only_starts(
     pools = {name: place.pool(replicas=2, env={"TOKEN": "s3cr3t"}) for name in ("decode", "prefill")}
     with place.executor(pools=pools, endpoint=theirs.endpoint) as executor:
         place.settled(executor, decode=2, prefill=2)
-        stubborn = f"{sys.executable} -c 'import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(600)'"
-        theirs.add("stubborn", stubborn, graceful_timeout=8.0)
-        time.sleep(0.3)  # for its handler
+        deaf = place.state_dir / "deaf"
+        code = f'import os, signal, time; signal.signal(15, signal.SIG_IGN); os.mkdir("{deaf}"); time.sleep(600)'
+        theirs.add("stubborn", f"{sys.executable} -c '{code}'", graceful_timeout=8.0)
+        place.until(deaf.exists)
         monkeypatch.setattr(executor._arbiter.client, "conflict_s", 1.0)
         theirs.client.call("rm", name="stubborn", waiting=False)
         busy_until = time.monotonic() + 8.0

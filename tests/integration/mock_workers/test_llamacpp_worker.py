@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from gguf import GGUFReader
 
+from dynamo_planner.engines.llamacpp import LLAMACPP_SPLIT
 from dynamo_planner.executors.circus.ports import free_port
 from dynamo_planner.mock_workers.llamacpp import MODULE, LlamaOptions
 from dynamo_planner.mock_workers.random_gguf import VOCABULARY, RandomModel
@@ -130,7 +131,8 @@ def test_told_to_end_it_answers_what_it_has_and_what_was_on_its_way(start: Calla
 
 def test_a_snapshot_has_what_llama_cpp_tells_and_says_what_it_does_not(start: Callable[[], LlamaWorker]) -> None:
     worker = start()
-    source = ScrapeSource({"workers": {"one": worker.url}}, {"workers": "aggregated"})
+    urls = {"workers": {"one": worker.url}}
+    source = ScrapeSource(urls, {"workers": "aggregated"}, vocabulary=LLAMACPP_SPLIT)
     source.observe(0.0)
     with ThreadPoolExecutor(5) as clients:
         answers = [clients.submit(worker.complete, LONG) for _ in range(5)]
