@@ -123,7 +123,12 @@ class Trace:
         from where a file could be of several.
         """
         path = Path(path)
-        form = TRACE_FORMATS.find(trace_format) if isinstance(trace_format, str) else trace_format
+        if isinstance(trace_format, str) and trace_format not in TRACE_FORMATS:
+            known = ", ".join(TRACE_FORMATS)
+            raise TraceError(
+                f"{trace_format!r} is no trace format; there are {known}. Give one of your own as an object"
+            )
+        form = TRACE_FORMATS[trace_format] if isinstance(trace_format, str) else trace_format
         columns = read_columns(path, form)
         if not len(np.atleast_1d(columns.arrival_s)):
             raise TraceError(f"{path}: there is no request in it")

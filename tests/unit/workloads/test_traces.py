@@ -112,8 +112,8 @@ def test_a_format_is_found_by_its_name_and_one_of_another_package_where_that_is_
     with pytest.raises(TraceError, match=r"not a BurstGPT CSV .*; its columns are \['TIMESTAMP'"):
         Trace.load(path, trace_format="burstgpt")
     with pytest.raises(
-        KindError,
-        match="'parquet' is no kind of trace format; allowed: npz, azure, mooncake, bailian, json_seconds, burstgpt",
+        TraceError,
+        match=r"'parquet' is no trace format; there are npz, azure, mooncake, bailian, json_seconds, burstgpt\. Give",
     ):
         Trace.load(path, trace_format="parquet")
     mine = f"{__name__}:MINE"
