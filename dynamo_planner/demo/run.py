@@ -52,7 +52,7 @@ WINDOW_S = 5.0
 LOOKS_EVERY_S = 0.1
 STARTS_WITHIN_S = 30.0
 SETTLES_WITHIN_S = 20.0
-"""How long the workers may take to go once the replay is over."""
+"""How long the workers may take to go once the last request is answered."""
 
 LASTS_AT_MOST_S = 108.0
 """From the start of the first worker; what is not answered by then is lost."""
@@ -221,12 +221,14 @@ class Demo:
             planner = Planner(self.policy, source, executor, interval_s=DECIDES_EVERY_S, log=self.decision_log)
             watch = Watch(self.recording, executor, planner, router, client, screen)
             replay = asyncio.create_task(client.replay(self.requests))
-            ends_s = min(ends_s - began_s, self.length_s + SETTLES_WITHIN_S)
+            answered_s = self.length_s
             try:
                 with screen:
-                    while not stop.is_set() and client.now_s() < ends_s:
+                    while not stop.is_set() and client.now_s() < min(ends_s - began_s, answered_s + SETTLES_WITHIN_S):
                         await watch.turn()
-                        if replay.done() and client.now_s() >= self.length_s and watch.settled():
+                        if not replay.done():
+                            answered_s = max(answered_s, client.now_s())
+                        elif client.now_s() >= self.length_s and watch.settled():
                             break
             finally:
                 replay.cancel()

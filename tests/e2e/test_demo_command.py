@@ -42,6 +42,9 @@ SERVING = {
     "llama.cpp": ["--engine", "llama.cpp", "--interval-s", "2", "--max-workers", "2"],
 }
 
+ALONE = pytest.mark.alone
+"""llama.cpp is measured first, and the load is made for that speed."""
+
 StartDemo = Callable[..., subprocess.Popen[str]]
 
 
@@ -114,7 +117,9 @@ def left_over(process: subprocess.Popen[str], began: list[psutil.Process]) -> li
 
 
 @pytest.mark.timeout(150)
-@pytest.mark.parametrize("serving", SERVING)
+@pytest.mark.parametrize(
+    "serving", [pytest.param(each, marks=ALONE if each == "llama.cpp" else ()) for each in SERVING]
+)
 def test_a_trace_scales_workers_up_and_down_and_loses_nothing(
     start_demo: StartDemo, small_burst: Path, tmp_path: Path, serving: str
 ) -> None:
