@@ -107,13 +107,22 @@ def _read_json(path: Path) -> Any:
 
 @app.command()
 def validate(config: Annotated[Path, typer.Argument(help="A configuration of `run`.", show_default=False)]) -> None:
-    """Check a configuration of `run`, and name every field that is wrong.
+    """Check a configuration of `run`, and its overrides: name every field that is wrong, or show every field.
+
+    What is shown is the whole effective configuration in YAML, with the defaults, and at each value where it comes
+    from: the line of the file, an environment variable, or `default`.
 
     Example: `dynamo-planner validate planner.yaml`
     """
+    from dynamo_planner.config.effective import effective_config  # noqa: PLC0415
+    from dynamo_planner.config.overrides import load_overrides  # noqa: PLC0415
+
     with reported_errors():
-        load_config(config)
-    typer.echo(f"{config}: ok")
+        loaded = load_config(config)
+        if loaded.overrides is not None:
+            load_overrides(loaded.overrides, loaded.executor.specs)
+        shown = effective_config(config)
+    typer.echo(f"{shown}# {config}: ok")
 
 
 class SchemaOf(StrEnum):

@@ -6,11 +6,11 @@ that is mounted into the planner's pod.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 
 from dynamo_planner.config.files import read_data
-from dynamo_planner.config.problems import ConfigError, validated
+from dynamo_planner.config.problems import ConfigError, unknown_pools, validated
 from dynamo_planner.core.policy import Guarded, Policy
 from dynamo_planner.guards import Override
 
@@ -22,21 +22,10 @@ def load_overrides(path: Path, pools: Collection[str]) -> Override:
         overrides = validated(Override, {} if data is None else data, "")
     except ConfigError as error:
         raise ConfigError([f"{path}: {problem}" for problem in error.problems]) from error
-    unknown = [
-        f"{path}: {where}: {name!r} is no pool; there are {', '.join(pools)}"
-        for where, name in _pool_names(overrides)
-        if name not in pools
-    ]
+    unknown = unknown_pools(overrides, data, pools)
     if unknown:
-        raise ConfigError(unknown)
+        raise ConfigError([f"{path}: {problem}" for problem in unknown])
     return overrides
-
-
-def _pool_names(overrides: Override) -> Iterator[tuple[str, str]]:
-    yield from ((f"pins[{n}].pool", pin.pool) for n, pin in enumerate(overrides.pins))
-    yield from ((f"floors[{n}].pool", floor.pool) for n, floor in enumerate(overrides.floors))
-    for n, pause in enumerate(overrides.pauses):
-        yield from ((f"pauses[{n}].pools", name) for name in pause.pools or ())
 
 
 def with_overrides(policy: Policy, overrides: Override | None) -> Policy:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
@@ -13,6 +13,7 @@ from pydantic import BaseModel, Tag, TypeAdapter, ValidationError
 
 from dynamo_planner.config.kinds import KINDS
 from dynamo_planner.core.policy import Guard, Policy
+from dynamo_planner.core.pool_names import Steps, no_such_pool, pool_names, shown_path
 
 T = TypeVar("T")
 
@@ -34,7 +35,41 @@ def validated(expected: type[T], data: Any, path: str, context: Mapping[str, Any
         return TypeAdapter(expected).validate_python(data, context=dict(context or {}))
     except ValidationError as error:
         walk = _Walk(expected, data, context)
-        raise ConfigError([_problem(details, walk, path) for details in error.errors()]) from error
+        problems = [details for details in error.errors() if not _follows_from_another(details)]
+        raise ConfigError([_problem(details, walk, path) for details in problems]) from error
+
+
+def _follows_from_another(details: Any) -> bool:
+    """Whether a list is said to be too short only because the entries that it has are wrong."""
+    return bool(details["type"] == "too_short" and len(details["input"]) >= details["ctx"]["min_length"])
+
+
+def unknown_pools(value: Any, data: Any, pools: Collection[str]) -> list[str]:
+    """A problem for each name in a value that is none of these pools; ``data`` is what the value was built from."""
+    return [
+        f"{shown_path(written_path(path, data))}: {no_such_pool(name, pools)}"
+        for path, name in pool_names(value)
+        if name not in pools
+    ]
+
+
+def written_path(path: Steps, data: Any) -> Steps:
+    """The path of a field as its user wrote it: a list of a policy and its guards is built as ``guarded``."""
+    written: list[str | int] = []
+    steps = iter(path)
+    for step in steps:
+        while isinstance(data, list) and len(data) == 1 and isinstance(step, str):  # a policy without guards
+            written.append(0)
+            data = data[0]
+        if isinstance(data, list) and step == "policy":
+            place: str | int = 0
+        elif isinstance(data, list) and step == "guards":
+            place = int(next(steps)) + 1
+        else:
+            place = step
+        written.append(place)
+        data = _item(data, place)
+    return tuple(written)
 
 
 @contextmanager

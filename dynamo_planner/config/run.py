@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from dynamo_planner.config.files import read_data
 from dynamo_planner.config.kinds import KINDS, loading_context
-from dynamo_planner.config.problems import ConfigError, validated
+from dynamo_planner.config.problems import ConfigError, unknown_pools, validated
 from dynamo_planner.config.schema import definitions
 from dynamo_planner.core.policy import AnyPolicy
 from dynamo_planner.core.values import Frozen
@@ -58,9 +58,12 @@ def load_config(path: Path) -> RunConfig:
     if not isinstance(data, dict):
         raise ConfigError([f"{path}: expected a mapping, got {type(data).__name__}"])
     try:
-        return validated(RunConfig, data, "", loading_context(allow_custom=data.get("allow_custom_kinds") is True))
+        config = validated(RunConfig, data, "", loading_context(allow_custom=data.get("allow_custom_kinds") is True))
+        if unknown := unknown_pools(config, data, config.executor.specs):
+            raise ConfigError(unknown)
     except ConfigError as error:
         raise ConfigError([f"{path}: {problem}" for problem in error.problems]) from error
+    return config
 
 
 def config_schema() -> dict[str, Any]:

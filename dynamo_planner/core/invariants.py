@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dynamo_planner.core.decision import Hold, Proposal, Reason, Want
+from dynamo_planner.core.pool_names import no_such_pool
 from dynamo_planner.core.snapshot import PoolSpec, Snapshot
 from dynamo_planner.core.values import FrozenMap
 
@@ -21,9 +22,7 @@ def within_specs(snapshot: Snapshot, proposal: Proposal) -> Proposal:
     changes: dict[str, Want | Hold] = {}
     known = {name: entry for name, entry in proposal.pools.items() if name in snapshot.pools}
     reasons = [
-        Reason(
-            code="UnknownPool", message=f"{name!r} is not a pool of this service; it has {', '.join(snapshot.pools)}"
-        )
+        Reason(code="UnknownPool", message=no_such_pool(name, snapshot.pools))
         for name in proposal.pools
         if name not in snapshot.pools
     ]

@@ -53,6 +53,10 @@ class ExecutorConfig(Component):
             monitored: whether the planner serves a metrics page.
         """
 
+    def from_environment(self) -> Mapping[str, tuple[str, str]]:
+        """The values that fields without one take from the machine: by field, the value and where it comes from."""
+        return {}
+
     def running(self) -> Mapping[str, Mapping[str, str]] | None:
         """The base URLs of the workers that run now, by pool and name, without starting anything; ``None``: unknown."""
         return None

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pydantic import Field
 
 from dynamo_planner.core.decision import Action, Outcome, ScaleTo
+from dynamo_planner.core.pool_names import PoolName, no_such_pool
 from dynamo_planner.core.snapshot import PoolSpec, Replicas
 from dynamo_planner.core.values import FrozenMap
 from dynamo_planner.executors.config import ExecutorConfig
@@ -30,7 +31,7 @@ class DryRunExecutor:
         given = dict(replicas or {})
         unknown = sorted(given.keys() - pools.keys())
         if unknown:
-            raise ValueError(f"replicas: {unknown[0]!r} is not a pool; there are {', '.join(pools)}")
+            raise ValueError(f"replicas: {no_such_pool(unknown[0], pools)}")
         self._pools = FrozenMap(pools)
         self._replicas = {
             name: Replicas.model_validate(given.get(name, spec.min_replicas)) for name, spec in pools.items()
@@ -57,7 +58,7 @@ class DryRunConfig(ExecutorConfig, kind="dry_run"):
     """Act on nothing: every action is recorded as unchanged, and replicas stay as they are given here."""
 
     pools: dict[str, PoolSpec] = Field(min_length=1)
-    replicas: dict[str, int] = Field(default_factory=dict)
+    replicas: dict[PoolName, int] = Field(default_factory=dict)
 
     @property
     def specs(self) -> Mapping[str, PoolSpec]:

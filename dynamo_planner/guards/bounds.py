@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 
 from dynamo_planner.core.decision import Proposal
 from dynamo_planner.core.policy import Guard
+from dynamo_planner.core.pool_names import PoolName
 from dynamo_planner.core.snapshot import PoolSpec, PoolStatus, Snapshot
 from dynamo_planner.core.values import Count, Frozen, FrozenMap, ReadOnly
 from dynamo_planner.guards._common import within_service
@@ -61,7 +62,7 @@ class Bounds(Guard, kind="bounds"):
         pools: Narrower bounds, by the name of the pool. Default none.
     """
 
-    pools: ReadOnly[str, PoolBounds] = Field(default_factory=FrozenMap)
+    pools: ReadOnly[PoolName, PoolBounds] = Field(default_factory=FrozenMap)
 
     rank: ClassVar[int] = 1
 

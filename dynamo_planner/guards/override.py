@@ -19,6 +19,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, mod
 
 from dynamo_planner.core.decision import Hold, Proposal, Reason, Want
 from dynamo_planner.core.policy import Guard
+from dynamo_planner.core.pool_names import PoolName
 from dynamo_planner.core.snapshot import Snapshot
 from dynamo_planner.core.values import Count, Frozen
 
@@ -71,7 +72,7 @@ class Pin(_Entry):
         reason: Why, for people.
     """
 
-    pool: str
+    pool: PoolName
     replicas: Count
 
 
@@ -85,7 +86,7 @@ class Floor(_Entry):
         reason: Why, for people.
     """
 
-    pool: str
+    pool: PoolName
     replicas: Count
 
 
@@ -98,7 +99,7 @@ class Pause(_Entry):
         reason: Why, for people.
     """
 
-    pools: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    pools: Annotated[tuple[PoolName, ...], Field(min_length=1)] | None = None
 
     def covers(self, pool: str | None) -> bool:
         """Whether it holds this pool, or the knobs of the service where ``pool`` is ``None``."""

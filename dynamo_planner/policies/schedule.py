@@ -20,6 +20,7 @@ from pydantic import Field, model_validator
 
 from dynamo_planner.core.decision import Hold, Proposal, Want
 from dynamo_planner.core.policy import Policy
+from dynamo_planner.core.pool_names import PoolName
 from dynamo_planner.core.snapshot import Snapshot
 from dynamo_planner.core.values import Count, ReadOnly
 
@@ -33,7 +34,7 @@ class Schedule(Policy, kind="schedule"):
         every_s: The period after which the plan repeats, in seconds: 86,400 for every day. Default ``None``, once.
     """
 
-    plan: ReadOnly[str, tuple[tuple[float, Count], ...]]
+    plan: ReadOnly[PoolName, tuple[tuple[float, Count], ...]]
     start_s: float = 0.0
     every_s: float | None = Field(default=None, gt=0)
 
@@ -65,7 +66,7 @@ class StaticLaw(Policy, kind="static"):
         replicas: The replicas of each pool by name.
     """
 
-    replicas: ReadOnly[str, Count]
+    replicas: ReadOnly[PoolName, Count]
 
     def propose(self, snapshot: Snapshot, state: Any) -> tuple[Proposal, Any]:
         wanted = {name: Want(count, float(count)) for name, count in self.replicas.items() if name in snapshot.pools}

@@ -29,13 +29,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dynamo_planner.core.decision import Action, Decision, Outcome, Proposal, Reason, State
-from dynamo_planner.core.policy import Guarded, PlainFunction, Policy, as_policy
+from dynamo_planner.core.decision import Action, Decision, Outcome, Reason, State
+from dynamo_planner.core.policy import PlainFunction, Policy, as_policy
 from dynamo_planner.core.snapshot import PoolSpec, Replicas, Snapshot
 from dynamo_planner.core.values import KnobValue
 from dynamo_planner.executors import Executor, ExecutorError, RecordsDecisions, ReportsKnobs, ReportsUnknown
 from dynamo_planner.runtime.decision_log import DecisionLog, Step
 from dynamo_planner.runtime.files import PlannerFiles
+from dynamo_planner.runtime.holding import without_policy
+from dynamo_planner.runtime.pool_check import PoolNameCheck
 from dynamo_planner.runtime.snapshot_builder import merge, without_metrics
 from dynamo_planner.runtime.state_file import DamagedStateError
 from dynamo_planner.runtime.ticker import TickSchedule, stop_signals
@@ -59,6 +61,7 @@ class Planner:
       metrics. The policy's state stays as it was.
     - ``PolicyFailed``: the policy or a guard raised. No action is taken.
     - ``StateReset``: the state file was damaged (it is set aside under another name), or the clock was set back.
+    - ``UnknownPool``: the policy or a guard names a pool that the executor does not have.
     - ``StateFileFailed``, ``LogFailed``: the policy's state could not be written in this step, or the decision log in
       the step before. The loop goes on; a planner that is restarted would go on from an older state.
 
@@ -110,6 +113,7 @@ class Planner:
         self._state: State | None = None
         self._at_s: float | None = None
         self._pending_reasons: list[Reason] = []
+        self._pool_names = PoolNameCheck(name)
         self._continue_from_file()
 
     @property
@@ -218,7 +222,7 @@ class Planner:
         state, policy = self._state, self._policy
         try:
             if failures:
-                decision = _without_policy(policy, failures).decide(snapshot)
+                decision = without_policy(policy, failures).decide(snapshot)
                 decision = decision.replace(state=state)
             else:
                 decision = _decision(policy.decide(snapshot, state))
@@ -227,7 +231,7 @@ class Planner:
             holds = (failure.replace(pool=pool) for pool in snapshot.pools)
             decision = Decision(at_s=snapshot.at_s, reasons=(*failures, failure, *holds), state=state)
         pending, self._pending_reasons = tuple(self._pending_reasons), []
-        return _because(decision, pending)
+        return _because(decision, (*pending, *self._pool_names.unknown(policy, snapshot.pools)))
 
     def _act(self, actions: Sequence[Action]) -> tuple[Outcome, ...]:
         if self.advisory or not actions:
@@ -280,19 +284,3 @@ def _decision(value: Any) -> Decision:
     if not isinstance(value, Decision):
         raise TypeError(f"decide returned {value!r}, which is no Decision")
     return value
-
-
-class _HoldEveryPool(Policy, kind="unasked"):
-    """Holds every pool, in place of a policy that has no complete snapshot to decide on."""
-
-    failures: tuple[Reason, ...]
-
-    def propose(self, snapshot: Snapshot, state: Any) -> tuple[Proposal, Any]:
-        why = "it could not be observed, so the policy did not decide"
-        return Proposal.hold(snapshot.pools, why, self.failures[0].code).because(*self.failures), state
-
-
-def _without_policy(policy: Policy, failures: tuple[Reason, ...]) -> Policy:
-    """The guards of a policy around one that holds every pool."""
-    holding = _HoldEveryPool(failures=failures)
-    return Guarded(policy=holding, guards=policy.guards) if isinstance(policy, Guarded) else holding

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from pydantic import Field
 
 from dynamo_planner.core.snapshot import PoolSpec
 from dynamo_planner.executors.circus.pool import CircusPool
+from dynamo_planner.executors.circus.state_dir import VARIABLE, default_state_dir
 from dynamo_planner.executors.config import ExecutorConfig
 
 if TYPE_CHECKING:
@@ -35,6 +37,10 @@ class CircusConfig(ExecutorConfig, kind="circus"):
         return CircusExecutor(
             self.namespace, self.pools, endpoint=self.endpoint, state_dir=self.state_dir, gpus=self.gpus
         )
+
+    def from_environment(self) -> Mapping[str, tuple[str, str]]:
+        origin = VARIABLE if os.environ.get(VARIABLE) else "default"
+        return {"state_dir": (str(default_state_dir()), origin)}
 
     def running(self) -> Mapping[str, Mapping[str, str]]:
         from dynamo_planner.executors.circus.inspection import inspect  # noqa: PLC0415  # needs the extra

@@ -24,7 +24,8 @@ from dynamo_planner.executors.circus.pool import CircusPool
 from dynamo_planner.executors.circus.processes import alive, identify
 from dynamo_planner.executors.circus.records import WorkerInfo
 from dynamo_planner.executors.circus.rolling_restart import RollingRestart
-from dynamo_planner.executors.circus.store import Ledger, Store, default_state_dir
+from dynamo_planner.executors.circus.state_dir import default_state_dir
+from dynamo_planner.executors.circus.store import Ledger, Store
 from dynamo_planner.executors.circus.supervisor import Supervisor
 
 logger = logging.getLogger(__name__)

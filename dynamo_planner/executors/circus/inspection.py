@@ -11,7 +11,8 @@ from dynamo_planner.executors.circus.client import ArbiterClient, ArbiterError
 from dynamo_planner.executors.circus.pool import MARK
 from dynamo_planner.executors.circus.processes import alive, marked, with_arguments, writes_into
 from dynamo_planner.executors.circus.records import Process, Records, WorkerInfo, WorkerRecord
-from dynamo_planner.executors.circus.store import Store, default_state_dir
+from dynamo_planner.executors.circus.state_dir import default_state_dir
+from dynamo_planner.executors.circus.store import Store
 
 
 class NamespaceStatus(Frozen):

@@ -25,12 +25,6 @@ with needs_extra("circus"):
 logger = logging.getLogger(__name__)
 
 
-def default_state_dir() -> Path:
-    """``DYN_LOCAL_STATE_DIR``, or ``~/.dynamo/state``."""
-    given = os.environ.get("DYN_LOCAL_STATE_DIR")
-    return Path(given) if given else Path.home() / ".dynamo" / "state"
-
-
 class Store:
     """The files of one namespace in the state directory: ``NAMESPACE.json``, and ``NAMESPACE/`` with the lock, the
     notes of started processes and the logs. Everything is private to the user.

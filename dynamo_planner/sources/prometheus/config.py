@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from dynamo_planner.core.pool_names import PoolName
 from dynamo_planner.core.snapshot import Role
 from dynamo_planner.core.values import FrozenMap
 from dynamo_planner.engines.named import WorkerVocabulary
@@ -42,7 +43,7 @@ class PrometheusConfig(SourceConfig, kind="prometheus"):
     engine: WorkerVocabulary | None = None
     model: str | None = None
     labels: LabelMatchers = Field(default_factory=FrozenMap)
-    pools: dict[str, LabelMatchers] = Field(default_factory=dict)
+    pools: dict[PoolName, LabelMatchers] = Field(default_factory=dict)
     frontend: LabelMatchers | None = None
     worker_label: LabelName = "instance"
     prefix: str = Field(default="", pattern=NAME_PREFIX)

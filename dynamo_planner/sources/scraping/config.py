@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from dynamo_planner.core.pool_names import PoolName
 from dynamo_planner.core.snapshot import Role
 from dynamo_planner.engines.named import FrontendVocabulary, WorkerVocabulary
 from dynamo_planner.sources.config import Endpoints, SourceConfig, Urls
@@ -47,7 +48,7 @@ class ScrapeConfig(PageRequest, SourceConfig, kind="scrape"):
     model: str | None = None
     timeout_s: float = Field(default=2.0, gt=0)
     window_s: float = Field(default=30.0, gt=0)
-    workers: dict[str, dict[str, str]] | None = None
+    workers: dict[PoolName, dict[str, str]] | None = None
     frontend: FrontendConfig | None = None
 
     def build(self, roles: Mapping[str, Role], endpoints: Endpoints | Urls) -> ScrapeSource:

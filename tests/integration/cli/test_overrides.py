@@ -44,9 +44,12 @@ def test_a_file_has_the_fields_of_the_guard_and_dates_as_people_write_them(tmp_p
     [
         (
             f"pins: [{{pool: dec, replicas: 1, until_s: {LATER}, reason: x}}]",
-            "pins[0].pool: 'dec' is no pool; there are decode",
+            "pins[0].pool: 'dec' is not a pool, did you mean 'decode'? there are decode",
         ),
-        (f"pauses: [{{pools: [pre], until_s: {LATER}, reason: x}}]", "pauses[0].pools: 'pre' is no pool"),
+        (
+            f"pauses: [{{pools: [pre], until_s: {LATER}, reason: x}}]",
+            "pauses[0].pools: 'pre' is not a pool; there are decode",
+        ),
         ("pins: [{pool: decode, replicas: 1, until_s: 5}]", "pins[0].reason: Field required"),
         ("pin: []", "pin: unknown field, did you mean 'pins'? allowed: floors, name, pauses, pins"),
         ("pins: [{pool: decode, replicas: 1, until_s: 2100-01-01 00:00:00, reason: x}]", "has no time zone"),
@@ -180,7 +183,7 @@ def test_overrides_change_with_their_config_map_and_bad_ones_leave_the_last_good
         _, told = process.communicate(timeout=30)
     assert process.returncode == 0, told
     assert told.count("overrides not reloaded, the last good one stays") == 1
-    assert "pins[0].pool: 'worker' is no pool; there are workers" in told
+    assert "pins[0].pool: 'worker' is not a pool, did you mean 'workers'? there are workers" in told
     assert "config not reloaded" not in told
     assert page.status("/healthz") is None
 

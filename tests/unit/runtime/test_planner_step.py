@@ -12,6 +12,8 @@ from dynamo_planner.core.metrics import PoolMetrics, Traffic
 from dynamo_planner.core.policy import Policy, as_policy
 from dynamo_planner.core.snapshot import Observation, PoolSpec, Snapshot
 from dynamo_planner.executors import ExecutorError
+from dynamo_planner.guards import Bounds
+from dynamo_planner.guards.bounds import PoolBounds
 from dynamo_planner.guards.override import Override, Pin
 from dynamo_planner.runtime.planner import Planner
 from dynamo_planner.sources import SourceError
@@ -285,3 +287,20 @@ def test_what_nobody_told_is_said_to_be_missing(clock: Clock, cluster: Cluster) 
 def test_a_wrong_interval_is_refused(interval_s: float, metrics: Metrics, cluster: Cluster) -> None:
     with pytest.raises(ValueError, match="interval_s must be a positive number of seconds"):
         Planner(per_ten, metrics, cluster, interval_s=interval_s)
+
+
+def test_a_pool_that_disappears_from_under_a_guard_is_reported_until_it_is_back(
+    clock: Clock, metrics: Metrics, cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    bounded = per_ten | Bounds(pools={"workers": PoolBounds(max_replicas=3)})
+    planner = Planner(bounded, metrics, cluster, clock=clock)
+    specs = cluster.specs
+    assert "UnknownPool" not in codes(planner.step().decision)
+    cluster.specs = {"worker": specs["workers"]}
+    for _ in range(2):
+        clock.now_s += 10
+        assert "UnknownPool" in codes(planner.step().decision)
+    assert caplog.text.count("policy.guards[0].pools: 'workers' is not a pool, did you mean 'worker'?") == 1
+    cluster.specs = specs
+    clock.now_s += 10
+    assert "UnknownPool" not in codes(planner.step().decision)
