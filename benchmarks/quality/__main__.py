@@ -3,6 +3,8 @@
 Every policy is tuned on the first part of each cell, with the same number of configurations each, and scored on the
 rest, beside a lower bound on GPU-hours and the best schedule found in hindsight. Exits with 1 where a policy that
 attained the target cost less than the bound, which would be an error of the bound.
+
+With ``--blind`` it is another benchmark: every policy with its defaults (``--blind --help``).
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(threads, "1")
 
 from benchmarks.quality import cells as all_cells  # noqa: E402  # after the number of threads is set
+from benchmarks.quality.blind import cli as blind  # noqa: E402
 from benchmarks.quality.cells import Cell, trace_cells  # noqa: E402
 from benchmarks.quality.comparing import CellResult, Effort, compare, pareto, rows  # noqa: E402
 from benchmarks.quality.shown import against, cells, table  # noqa: E402
@@ -133,4 +136,6 @@ def _told(result: CellResult) -> CellResult:
 
 
 if __name__ == "__main__":
+    if "--blind" in sys.argv[1:]:
+        sys.exit(blind.main([argument for argument in sys.argv[1:] if argument != "--blind"]))
     sys.exit(main())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -74,11 +75,21 @@ def stages(cell: Cell, train_s: float, test_s: float) -> tuple[Stage, Stage]:
     parts: list[Stage] = []
     for number, (from_s, to_s) in enumerate([(0.0, train_s), (train_s + MARGIN_S, train_s + MARGIN_S + test_s)]):
         trace = cell.load(from_s, to_s, rate, 2 + number)
-        need = parts[0].need if parts else _need(cell, trace)
-        begins = _need(cell, trace.between(0.0, min(BEGINNING_S, trace.duration_s)))
-        at_first = {name: max(need[name], begins[name]) for name in need}
-        parts.append(Stage(trace, _cluster(cell, need, at_first), need))
+        parts.append(_stage(cell, trace, parts[0].need if parts else None))
     return parts[0], parts[1]
+
+
+def whole(cell: Cell, seconds: float) -> Stage:
+    """A cell of so many seconds, with the load scaled so that all of it has the mean need."""
+    rate = cell.mean / sum(_need(cell, cell.load(0.0, seconds, 1.0, 1)).values())
+    return _stage(cell, cell.load(0.0, seconds, rate, 2), None)
+
+
+def _stage(cell: Cell, trace: Trace, need: dict[str, float] | None) -> Stage:
+    need = need or _need(cell, trace)
+    begins = _need(cell, trace.between(0.0, min(BEGINNING_S, trace.duration_s)))
+    at_first = {name: max(need[name], begins[name]) for name in need}
+    return Stage(trace, _cluster(cell, need, at_first), need)
 
 
 def _need(cell: Cell, trace: Trace) -> dict[str, float]:
@@ -157,18 +168,25 @@ def shaped(
 
     The rate of each second is multiplied by a gamma variable of variance 0.1, as production traffic is uneven.
     """
+    return partial(_shaped, level, lengthen)
 
-    def load(from_s: float, to_s: float, rate: float, seed: int) -> Trace:
-        random = np.random.default_rng(seed)
-        seconds = np.arange(from_s, to_s)
-        counts = random.poisson(rate * level(seconds) * random.gamma(10.0, 0.1, len(seconds)))
-        arrival = np.repeat(seconds - from_s, counts) + random.random(counts.sum())
-        longer = np.ones(len(arrival)) if lengthen is None else lengthen(arrival + from_s)
-        isl = np.maximum(AZURE_CONVERSATION_ISL.draw(random, len(arrival)) * longer, 1).astype(np.int64)
-        osl = np.maximum(AZURE_CONVERSATION_OSL.draw(random, len(arrival)) * longer, 1).astype(np.int64)
-        return Trace(arrival, isl, osl, None, "shaped", to_s - from_s)
 
-    return load
+def _shaped(
+    level: Callable[[np.ndarray], np.ndarray],
+    lengthen: Callable[[np.ndarray], np.ndarray] | None,
+    from_s: float,
+    to_s: float,
+    rate: float,
+    seed: int,
+) -> Trace:
+    random = np.random.default_rng(seed)
+    seconds = np.arange(from_s, to_s)
+    counts = random.poisson(rate * level(seconds) * random.gamma(10.0, 0.1, len(seconds)))
+    arrival = np.repeat(seconds - from_s, counts) + random.random(counts.sum())
+    longer = np.ones(len(arrival)) if lengthen is None else lengthen(arrival + from_s)
+    isl = np.maximum(AZURE_CONVERSATION_ISL.draw(random, len(arrival)) * longer, 1).astype(np.int64)
+    osl = np.maximum(AZURE_CONVERSATION_OSL.draw(random, len(arrival)) * longer, 1).astype(np.int64)
+    return Trace(arrival, isl, osl, None, "shaped", to_s - from_s)
 
 
 def flat(seconds: np.ndarray) -> np.ndarray:

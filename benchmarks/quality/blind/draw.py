@@ -1,0 +1,78 @@
+"""A fixed, seeded and balanced draw of windows: every trace, profile, start-up time, need and mode equally often."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmarks.quality.blind.windows import Engine, Source, Window
+
+SEED = 15
+NEEDS = (4.0, 8.0, 16.0)
+STARTUPS_S = (30.0, 120.0, 300.0)
+MODES = (False, False, True)
+"""One window of three is aggregated, as fewer profiles have the steps for it."""
+
+MOST_REQUESTS = 4e6
+"""More in a window would take minutes a run: short prompts on fast engines come with small fleets."""
+
+SWAPS = 20_000
+
+
+def draw(
+    count: int,
+    sources: Sequence[Source],
+    engines: Sequence[Engine],
+    *,
+    hours: float = 6.0,
+    most_requests: float = MOST_REQUESTS,
+    group: str = "window",
+) -> list[Window]:
+    """So many windows. Each list is dealt out evenly, shuffled, and pairs are swapped until every window can be run.
+
+    Raises ``ValueError`` where traces and profiles do not go together.
+    """
+    random = np.random.default_rng(SEED)
+    columns = [_dealt(values, count, random) for values in (sources, engines, NEEDS, STARTUPS_S, MODES)]
+    faults = [_fault(row, hours, most_requests) for row in zip(*columns, strict=True)]
+    for _ in range(SWAPS):
+        if not any(faults):
+            break
+        one, other = random.choice(np.flatnonzero(faults)), random.integers(count)
+        column = columns[random.integers(len(columns))]
+        column[one], column[other] = column[other], column[one]
+        now = [_fault([part[row] for part in columns], hours, most_requests) for row in (one, other)]
+        if sum(now) <= faults[one] + faults[other]:
+            faults[one], faults[other] = now
+        else:
+            column[one], column[other] = column[other], column[one]
+    else:
+        raise ValueError(
+            "no draw in which every trace fits its profile: give more profiles, or traces with less in them"
+        )
+    return [_window(row, hours, float(random.random()), group) for row in zip(*columns, strict=True)]
+
+
+def _dealt(values: Sequence[Any], count: int, random: np.random.Generator) -> list[Any]:
+    dealt = [values[number % len(values)] for number in range(count)]
+    return [dealt[number] for number in random.permutation(count)]
+
+
+def _fault(row: Sequence[Any], hours: float, most_requests: float) -> int:
+    """How many reasons there are against a window."""
+    source, engine, need, _, aggregated = row
+    seconds = min(hours * 3600, source.duration_s)
+    many = engine.requests_per_s(source, need) * seconds > most_requests
+    return int(many) + (not engine.fits(source, aggregated=aggregated))
+
+
+def _window(row: Sequence[Any], hours: float, where: float, group: str) -> Window:
+    source, engine, need, startup_s, aggregated = row
+    seconds = min(hours * 3600, source.duration_s)
+    at_s = 3600.0 * np.floor(where * (source.duration_s - seconds) / 3600)
+    return Window(
+        source.path, engine.path, engine.targets, source.long_prompt, float(at_s), seconds, need, startup_s,
+        aggregated, group,
+    )  # fmt: skip
