@@ -22,7 +22,21 @@ from dynamo_planner.core.metrics import Dist, PoolMetrics, Traffic, WorkerStatus
 from dynamo_planner.core.policy import Guard, Policy
 from dynamo_planner.core.share import Share
 from dynamo_planner.core.snapshot import Observation, PoolSpec, PoolStatus, Replicas, Role, Sla, Snapshot
-from dynamo_planner.guards import Bounds, GpuBudget, Override, Pending, Stabilization, Staleness, StepLimit
+from dynamo_planner.guards import (
+    Bounds,
+    Calendar,
+    Fallback,
+    GpuBudget,
+    Multiples,
+    Override,
+    Pending,
+    Ratio,
+    Spare,
+    Stabilization,
+    Staleness,
+    StepLimit,
+    Tolerance,
+)
 from dynamo_planner.guards import registry as _guards  # noqa: F401  # fields of any guard or policy know their kinds
 from dynamo_planner.policies import LoadPolicy
 from dynamo_planner.policies import registry as _policies  # noqa: F401
@@ -72,9 +86,11 @@ __getattr__ = lazy_exports(
 __all__ = [
     "Action",
     "Bounds",
+    "Calendar",
     "ConfigError",
     "Decision",
     "Dist",
+    "Fallback",
     "GpuBudget",
     "Guard",
     "Hold",
@@ -83,6 +99,7 @@ __all__ = [
     "KnobPolicy",
     "KpaLaw",
     "LoadPolicy",
+    "Multiples",
     "Observation",
     "Outcome",
     "Override",
@@ -95,6 +112,7 @@ __all__ = [
     "Profile",
     "ProfileError",
     "Proposal",
+    "Ratio",
     "RayServeLaw",
     "Reason",
     "Replicas",
@@ -106,11 +124,13 @@ __all__ = [
     "Sla",
     "SlaPolicy",
     "Snapshot",
+    "Spare",
     "Stabilization",
     "Staleness",
     "State",
     "StaticLaw",
     "StepLimit",
+    "Tolerance",
     "Traffic",
     "Want",
     "WorkerStatus",

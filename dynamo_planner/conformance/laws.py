@@ -262,10 +262,11 @@ def _missing_never_lowers(case: Case, decision: Decision) -> str | None:
     """Measurements that are hidden never take a pool below what it has and what it would get with them.
 
     Each is hidden by itself, and those of the case together. Where pools must be lowered in any case, because they
-    hold more than a GPU limit or have more replicas than they may, one may be lowered for another.
+    hold more than a GPU limit or have more replicas than they may, one may be lowered for another. A guard that
+    lowers blind pools on purpose declares it (``lowers_when_blind``).
     """
     case.decide(without(case.snapshot, case.hidden), case.state)
-    if case.over_budget() or case.over_bounds():
+    if case.over_budget() or case.over_bounds() or any(guard.lowers_when_blind for guard in guards_of(case.policy)):
         return None
     for hidden in [(path,) for path in measured(case.snapshot)] + [measured(case.snapshot, case.hidden)]:
         blind = without(case.snapshot, hidden)

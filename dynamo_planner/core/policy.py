@@ -124,6 +124,14 @@ class Guard(Node):
         """
         return None
 
+    @property
+    def lowers_when_blind(self) -> bool:
+        """Whether this guard may lower a pool whose metrics are unknown, which it must declare.
+
+        :func:`~dynamo_planner.conformance.check_policy` then does not hold it to the law ``missing-never-lowers``.
+        """
+        return False
+
     def __ror__(self, policy: PlainFunction) -> Guarded:
         return as_policy(policy) | self
 

@@ -94,6 +94,31 @@ def share(claims: Sequence[Claim], max_gpus: int) -> dict[str, int]:
     return anew if _relieves(claims, anew, kept) else kept
 
 
+def filled_up(claims: Sequence[Claim], most: Counts, min_gpus: int) -> dict[str, int]:
+    """The wanted replicas, raised until the pools settle on at least ``min_gpus``, or on ``most`` replicas each.
+
+    Falls are undone first, which costs no start; then each replica goes to the pool with the highest load per replica.
+
+    >>> claims = [
+    ...     Claim("decode", gpus=2, present=4, there=4, draining=0, least=1, wanted=2, load=1.8),
+    ...     Claim("prefill", gpus=2, present=1, there=1, draining=0, least=1, wanted=1, load=0.5),
+    ... ]
+    >>> filled_up(claims, {"decode": 9, "prefill": 9}, min_gpus=8), filled_up(claims, {"decode": 4, "prefill": 9}, 12)
+    ({'decode': 3, 'prefill': 1}, {'decode': 4, 'prefill': 2})
+    """
+    counts = {claim.name: claim.wanted for claim in claims}
+    total = sum(claim.settled_gpus(claim.wanted) for claim in claims)
+    for limit in ({claim.name: min(claim.present, most[claim.name]) for claim in claims}, most):
+        while total < min_gpus:
+            room = [claim for claim in claims if claim.gpus and counts[claim.name] < limit[claim.name]]
+            if not room:
+                break
+            claim = min(room, key=lambda claim: (-claim.pressure(max(counts[claim.name], 1)), claim.name))
+            counts[claim.name] += 1
+            total += claim.gpus
+    return counts
+
+
 def step(claims: Sequence[Claim], goal: Counts, max_gpus: int) -> dict[str, int]:
     """The part that can be done now: every fall, and each rise for which there are GPUs before the falls are done."""
     lowered = {claim.name: min(claim.present, goal[claim.name]) for claim in claims}

@@ -19,16 +19,19 @@ decode: 2 -> 6 replicas
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from dynamo_planner.core.decision import Hold, Proposal, Reason, Want
 from dynamo_planner.core.policy import Guard
 from dynamo_planner.core.snapshot import PoolSpec, PoolStatus, Replicas, Snapshot
 from dynamo_planner.core.values import Count
 from dynamo_planner.guards._common import within_service
-from dynamo_planner.guards.fair_share import Claim, Counts, least_gpus, peak, share, step
+from dynamo_planner.guards.fair_share import Claim, Counts, filled_up, least_gpus, peak, share, step
+
+UNBOUNDED_REPLICAS = 1_000_000
+"""The replicas that a pool without ``max_replicas`` may be raised to."""
 
 
 class GpuBudget(Guard, kind="gpu_budget"):
@@ -46,26 +49,34 @@ class GpuBudget(Guard, kind="gpu_budget"):
       nothing is raised (``GpuBudgetTooSmall``).
     - Where the replicas of a pool could not be read the GPUs in use are unknown, and nothing is raised.
 
+    - With ``min_gpus`` the pools also keep a total: falls below it are undone, and then the pools that are most loaded
+      are raised (:func:`~dynamo_planner.guards.fair_share.filled_up`), so that GPUs are only redistributed. Held pools
+      keep what they have.
+
     Put it last.
 
     Args:
         max_gpus: GPUs that the pools may hold together, 0 to 1,000,000.
+        min_gpus: GPUs that the pools keep together, where their ``max_replicas`` allow it. Default 0.
     """
 
     max_gpus: Annotated[Count, Field(le=1_000_000)]
+    min_gpus: Count = 0
 
     rank: ClassVar[int] = 2
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min_gpus > self.max_gpus:
+            raise ValueError(f"min_gpus ({self.min_gpus}) is above max_gpus ({self.max_gpus}): lower it")
+        return self
 
     def gpu_limit(self, snapshot: Snapshot) -> int:
         return self.max_gpus
 
     def limit(self, snapshot: Snapshot, proposal: Proposal, state: Any) -> tuple[Proposal, Any]:
-        proposal = within_service(snapshot, proposal)
-        requested = [
-            _claim(name, pool, pool.replicas, proposal.pools[name])
-            for name, pool in snapshot.pools.items()
-            if pool.replicas is not None
-        ]
+        proposal = self._filled_up(snapshot, within_service(snapshot, proposal))
+        requested = _claims(snapshot, proposal)
         unread = [name for name, pool in snapshot.pools.items() if pool.replicas is None and pool.spec.gpus > 0]
         ways = list(_ways(snapshot, requested))[2 if unread else 0 :]
         claims = next((way for way in ways if least_gpus(way) <= self.max_gpus), ways[-1])
@@ -87,6 +98,22 @@ class GpuBudget(Guard, kind="gpu_budget"):
                 changes[name] = Want(replicas, entry.load if isinstance(entry, Want) else None)
                 reasons.append(reason)
         return proposal.with_pools(changes, reasons), state
+
+    def _filled_up(self, snapshot: Snapshot, proposal: Proposal) -> Proposal:
+        """The proposal raised to ``min_gpus``."""
+        claims = _claims(snapshot, proposal) if self.min_gpus else []
+        most = {
+            claim.name: _most(snapshot.pools[claim.name].spec, proposal.pools[claim.name], claim) for claim in claims
+        }
+        counts = filled_up(claims, most, self.min_gpus)
+        changes, reasons = {}, []
+        for claim in claims:
+            if counts[claim.name] != claim.wanted:
+                changes[claim.name] = Want(counts[claim.name], claim.load)
+                values = {"wanted": claim.wanted, "replicas": counts[claim.name], "min_gpus": self.min_gpus}
+                message = "the pools keep min_gpus together"
+                reasons.append(Reason(code="MinGpusKept", pool=claim.name, message=message, values=values))
+        return proposal.with_pools(changes, reasons)
 
     def _too_small(self, claims: Sequence[Claim]) -> Reason:
         return Reason(
@@ -118,6 +145,22 @@ class GpuBudget(Guard, kind="gpu_budget"):
                 "max_gpus": self.max_gpus,
             },
         )
+
+
+def _claims(snapshot: Snapshot, proposal: Proposal) -> list[Claim]:
+    """The claims of the pools whose replicas could be read."""
+    return [
+        _claim(name, pool, pool.replicas, proposal.pools[name])
+        for name, pool in snapshot.pools.items()
+        if pool.replicas is not None
+    ]
+
+
+def _most(spec: PoolSpec, entry: Want | Hold, claim: Claim) -> int:
+    """The replicas that a pool may be raised to; a held one stays."""
+    if isinstance(entry, Hold):
+        return claim.wanted
+    return UNBOUNDED_REPLICAS if spec.max_replicas is None else max(spec.max_replicas, claim.wanted)
 
 
 def _claim(name: str, pool: PoolStatus, replicas: Replicas, entry: Want | Hold) -> Claim:

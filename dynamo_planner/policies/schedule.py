@@ -23,6 +23,7 @@ from dynamo_planner.core.policy import Policy
 from dynamo_planner.core.pool_names import PoolName
 from dynamo_planner.core.snapshot import Snapshot
 from dynamo_planner.core.values import Count, ReadOnly
+from dynamo_planner.core.zones import NamedZone
 
 
 class Schedule(Policy, kind="schedule"):
@@ -32,11 +33,14 @@ class Schedule(Policy, kind="schedule"):
         plan: Per pool ``((from_s, replicas), ...)``, in the order of time; ``from_s`` is in seconds after ``start_s``.
         start_s: When the plan starts, in Unix seconds. Default 0.
         every_s: The period after which the plan repeats, in seconds: 86,400 for every day. Default ``None``, once.
+        zone: The time zone of the plan: an IANA name such as ``Europe/Berlin``. Times are then those of its wall clock,
+            through daylight saving too, and ``start_s`` counts from 1970-01-01 00:00 there. Default ``None``, UTC.
     """
 
     plan: ReadOnly[PoolName, tuple[tuple[float, Count], ...]]
     start_s: float = 0.0
     every_s: float | None = Field(default=None, gt=0)
+    zone: NamedZone | None = None
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -47,7 +51,8 @@ class Schedule(Policy, kind="schedule"):
         return self
 
     def propose(self, snapshot: Snapshot, state: Any) -> tuple[Proposal, Any]:
-        since_s = snapshot.at_s - self.start_s
+        now_s = snapshot.at_s if self.zone is None else self.zone.local_s(snapshot.at_s)
+        since_s = now_s - self.start_s
         if self.every_s is not None:
             since_s %= self.every_s
         entries: dict[str, Want | Hold] = {}

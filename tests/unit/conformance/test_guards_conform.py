@@ -8,7 +8,22 @@ import pytest
 
 from dynamo_planner import Guard, LoadPolicy, Snapshot, highest
 from dynamo_planner.conformance import check_policy
-from dynamo_planner.guards import Bounds, GpuBudget, Override, Pending, Stabilization, Staleness, StepLimit
+from dynamo_planner.guards import (
+    Bounds,
+    Calendar,
+    CalendarEntry,
+    Fallback,
+    GpuBudget,
+    Multiples,
+    Override,
+    Pending,
+    Ratio,
+    Spare,
+    Stabilization,
+    Staleness,
+    StepLimit,
+    Tolerance,
+)
 from dynamo_planner.guards.bounds import PoolBounds
 from dynamo_planner.guards.override import Floor, Pause, Pin
 from dynamo_planner.guards.registry import GUARDS
@@ -21,6 +36,14 @@ CASES: tuple[Guard, ...] = (
     Bounds(pools={"decode": PoolBounds(min_replicas=2, max_replicas=4), "workers": PoolBounds(max_replicas=1)}),
     GpuBudget(max_gpus=0),
     GpuBudget(max_gpus=5),
+    GpuBudget(max_gpus=8, min_gpus=4),
+    Fallback(after_s=60, replicas=3),
+    Fallback(after_s=0, of_last_good=0.5, behavior="static"),
+    Spare(replicas=1, share=0.2),
+    Ratio(least=0.5, most=2),
+    Tolerance(up=0.3, down=0.3),
+    Multiples(of={"decode": 2, "workers": 3}),
+    Calendar(entries=(CalendarEntry(min_replicas=2, max_replicas=4, end="12:00", reason="mornings"),)),
     StepLimit(),
     StepLimit(up_replicas=1, up_factor=None, down_replicas=1, period_s=120),
     Stabilization(),

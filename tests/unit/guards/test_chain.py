@@ -25,12 +25,34 @@ from dynamo_planner import (
 from dynamo_planner.config.policies import load_policy
 from dynamo_planner.config.problems import ConfigError
 from dynamo_planner.core.policy import Guarded, as_policy
-from dynamo_planner.guards import Bounds, GpuBudget, Override, Pending, Stabilization, Staleness, StepLimit
+from dynamo_planner.guards import (
+    Bounds,
+    Fallback,
+    GpuBudget,
+    Multiples,
+    Override,
+    Pending,
+    Spare,
+    Stabilization,
+    Staleness,
+    StepLimit,
+    Tolerance,
+)
 from tests.support.laws import examples
 
 law = examples(derandomize=True)
 
-SOFT: list[Guard] = [Staleness(), Stabilization(), StepLimit(down_replicas=2), Pending(), Override()]
+SOFT: list[Guard] = [
+    Staleness(),
+    Stabilization(),
+    StepLimit(down_replicas=2),
+    Pending(),
+    Override(),
+    Fallback(replicas=2),
+    Spare(),
+    Tolerance(),
+    Multiples(of={"decode": 2}),
+]
 HARD: list[Guard] = [Bounds(), GpuBudget(max_gpus=12)]
 
 
