@@ -22,6 +22,7 @@ from pydantic import Field, model_validator
 
 from dynamo_planner.core.decision import Proposal, Reason, Want
 from dynamo_planner.core.policy import Guard
+from dynamo_planner.core.pool_names import PoolName
 from dynamo_planner.core.snapshot import Snapshot
 from dynamo_planner.core.values import Count, Frozen
 from dynamo_planner.core.zones import DAY_S, UTC_ZONE, Clock, Day, NamedZone, clock_s, day_number
@@ -62,7 +63,7 @@ class CalendarEntry(Frozen):
     replicas: Count | None = None
     min_replicas: Count | None = None
     max_replicas: Count | None = None
-    pools: tuple[str, ...] | None = None
+    pools: tuple[PoolName, ...] | None = None
     reason: str = Field(min_length=1)
 
     @model_validator(mode="after")

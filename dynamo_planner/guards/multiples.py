@@ -16,6 +16,7 @@ from pydantic import Field
 
 from dynamo_planner.core.decision import Proposal, Reason, Want
 from dynamo_planner.core.policy import Guard
+from dynamo_planner.core.pool_names import PoolName
 from dynamo_planner.core.snapshot import Snapshot
 from dynamo_planner.core.values import ReadOnly
 from dynamo_planner.guards._common import wants
@@ -31,7 +32,7 @@ class Multiples(Guard, kind="multiples"):
         of: The step of each pool, by name.
     """
 
-    of: ReadOnly[str, Annotated[int, Field(ge=1)]]
+    of: ReadOnly[PoolName, Annotated[int, Field(ge=1)]]
 
     def limit(self, snapshot: Snapshot, proposal: Proposal, state: Any) -> tuple[Proposal, Any]:
         changes, reasons = {}, []

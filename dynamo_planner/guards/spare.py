@@ -17,6 +17,7 @@ from pydantic import Field
 
 from dynamo_planner.core.decision import Proposal, Reason, Want
 from dynamo_planner.core.policy import Guard
+from dynamo_planner.core.pool_names import PoolName
 from dynamo_planner.core.snapshot import Snapshot
 from dynamo_planner.core.values import Count, Frozen, FrozenMap, ReadOnly
 from dynamo_planner.guards._common import wants
@@ -48,7 +49,7 @@ class Spare(Guard, kind="spare"):
 
     replicas: Count = 1
     share: float = Field(default=0.0, ge=0, le=10)
-    pools: tuple[str, ...] | None = None
+    pools: tuple[PoolName, ...] | None = None
 
     state_type: ClassVar[Any] = Granted
 

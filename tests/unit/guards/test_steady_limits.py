@@ -6,7 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from dynamo_planner import Hold, PoolSpec, PoolStatus, Proposal, Replicas, Snapshot, Want
-from dynamo_planner.guards import GpuBudget, Multiples, Ratio, Spare, Tolerance
+from dynamo_planner.core.pool_names import pool_names
+from dynamo_planner.guards import Calendar, CalendarEntry, GpuBudget, Multiples, Ratio, Spare, Tolerance
 
 
 def at(max_replicas: int | None = None, gpus: int = 1, **targets: int) -> Snapshot:
@@ -126,3 +127,9 @@ def test_what_contradicts_itself_is_refused() -> None:
         Ratio(least=3, most=2)
     with pytest.raises(ValidationError, match="neither least nor most"):
         Ratio()
+
+
+def test_names_of_pools_are_marked_so_that_a_configuration_checks_them() -> None:
+    entry = CalendarEntry(pools=("decode",), replicas=1, reason="x")
+    for guard in (Spare(pools=("decode",)), Multiples(of={"decode": 2}), Calendar(entries=(entry,))):
+        assert [name for _, name in pool_names(guard)] == ["decode"]
