@@ -40,7 +40,8 @@ def _show(status: NamespaceStatus) -> None:
         since = datetime.fromtimestamp(worker.since_s, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
         gpus = f", GPUs {','.join(map(str, worker.gpus))}" if worker.gpus else ""
         where = f"pid {worker.pid}, port {worker.port}{gpus}, log {worker.log}"
-        console.print(f"  {worker.name}: {worker.state} since {since}, {where}", soft_wrap=True, highlight=False)
+        why = f": {worker.message.splitlines()[0]}" if worker.message else ""
+        console.print(f"  {worker.name}: {worker.state} since {since}, {where}{why}", soft_wrap=True, highlight=False)
     for problem in (*status.disagreements, *([status.damaged] if status.damaged else [])):
         console.print(f"[red]disagrees:[/red] {problem}", soft_wrap=True, highlight=False)
 

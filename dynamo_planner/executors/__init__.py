@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dynamo_planner.executors.config import ExecutorConfig
 
 __all__ = [
+    "ConsidersLoad",
     "ElectsLeader",
     "Executor",
     "ExecutorConfig",
@@ -70,6 +71,14 @@ class ReportsKnobs(Protocol):
     @property
     def knobs(self) -> Mapping[str | None, Mapping[str, KnobValue]]:
         """Values by knob, by pool; under ``None``, those of the service as a whole."""
+
+
+@runtime_checkable
+class ConsidersLoad(Protocol):
+    """An executor that ends the least busy workers first; optional."""
+
+    def consider(self, requests: Mapping[str, Mapping[str, float]]) -> None:
+        """Take the requests waiting and running at each worker, by pool and name; called before :meth:`apply`."""
 
 
 @runtime_checkable

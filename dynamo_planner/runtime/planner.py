@@ -33,12 +33,19 @@ from dynamo_planner.core.decision import Action, Decision, Outcome, Reason, Stat
 from dynamo_planner.core.policy import PlainFunction, Policy, as_policy
 from dynamo_planner.core.snapshot import PoolSpec, Replicas, Snapshot
 from dynamo_planner.core.values import KnobValue
-from dynamo_planner.executors import Executor, ExecutorError, RecordsDecisions, ReportsKnobs, ReportsUnknown
+from dynamo_planner.executors import (
+    ConsidersLoad,
+    Executor,
+    ExecutorError,
+    RecordsDecisions,
+    ReportsKnobs,
+    ReportsUnknown,
+)
 from dynamo_planner.runtime.decision_log import DecisionLog, Step
 from dynamo_planner.runtime.files import PlannerFiles
 from dynamo_planner.runtime.holding import without_policy
 from dynamo_planner.runtime.pool_check import PoolNameCheck
-from dynamo_planner.runtime.snapshot_builder import merge, without_metrics
+from dynamo_planner.runtime.snapshot_builder import merge, requests_by_worker, without_metrics
 from dynamo_planner.runtime.state_file import DamagedStateError
 from dynamo_planner.runtime.ticker import TickSchedule, stop_signals
 from dynamo_planner.sources import Source, SourceError
@@ -102,6 +109,7 @@ class Planner:
         # asked once: a check against a protocol tries each of its members, and steps are many in a backtest
         self._reports_unknown = executor if isinstance(executor, ReportsUnknown) else None
         self._reports_knobs = executor if isinstance(executor, ReportsKnobs) else None
+        self._considers_load = executor if isinstance(executor, ConsidersLoad) else None
         self._records_decisions = executor if isinstance(executor, RecordsDecisions) else None
         self.interval_s = interval_s
         self.advisory = advisory
@@ -135,7 +143,7 @@ class Planner:
             at_s = self._monotonic(began_s)
             snapshot, failures = self._observe(at_s)
             decision = self._decide(snapshot, failures)
-            outcomes = self._act(decision.actions)
+            outcomes = self._act(decision.actions, snapshot)
             self._at_s, self._state = at_s, decision.state
             decision = _because(decision, self._files.save(at_s, decision.state))
             self._record_decision(decision, outcomes)
@@ -233,12 +241,14 @@ class Planner:
         pending, self._pending_reasons = tuple(self._pending_reasons), []
         return _because(decision, (*pending, *self._pool_names.unknown(policy, snapshot.pools)))
 
-    def _act(self, actions: Sequence[Action]) -> tuple[Outcome, ...]:
+    def _act(self, actions: Sequence[Action], snapshot: Snapshot) -> tuple[Outcome, ...]:
         if self.advisory or not actions:
             for action in actions:
                 logger.info("%s: advisory, so not applied: %r", self.name, action)
             return ()
         try:
+            if self._considers_load is not None:
+                self._considers_load.consider(requests_by_worker(snapshot))
             outcomes = tuple(self.executor.apply(actions))
             unexpected = [outcome for outcome in outcomes if not isinstance(outcome, Outcome)]
             if unexpected:

@@ -71,6 +71,24 @@ def _idle(at_s: float, reported: PoolMetrics) -> PoolMetrics:
     return reported.replace(**filled, observed_at_s=at_s)
 
 
+def requests_by_worker(snapshot: Snapshot) -> dict[str, dict[str, float]]:
+    """The requests waiting and running at each worker, by pool and name, where both are known.
+
+    >>> workers = [{"name": "w0", "queued": 1, "running": 4}, {"name": "w1", "running": 2}]
+    >>> pool = PoolStatus(spec=PoolSpec(role="decode"), workers=workers)
+    >>> requests_by_worker(Snapshot(at_s=0, pools={"decode": pool}))
+    {'decode': {'w0': 5.0}}
+    """
+    return {
+        name: {
+            worker.name: worker.queued + worker.running
+            for worker in pool.workers
+            if worker.queued is not None and worker.running is not None
+        }
+        for name, pool in snapshot.pools.items()
+    }
+
+
 def without_metrics(
     at_s: float,
     specs: Mapping[str, PoolSpec],

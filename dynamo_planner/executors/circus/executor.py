@@ -265,6 +265,12 @@ class CircusExecutor:
             message = f"{action.pool}: {target} -> {target + len(names)} replicas and not {action.replicas}: {shortage}"
         return Outcome(action=action, status="failed" if shortage else "applied", message=message), names
 
+    def consider(self, requests: Mapping[str, Mapping[str, float]]) -> None:
+        """Take the requests of each worker, by pool and name, so that a scale-down ends the least busy ones."""
+        with self._lock:
+            if self._fleet is not None:
+                self._fleet.requests = {name: count for pool in requests.values() for name, count in pool.items()}
+
     def tell(self, decision: Decision, outcomes: tuple[Outcome, ...]) -> None:
         """Record which files of the planner could not be written, for ``dynamo-planner status`` to show."""
         unwritten = tuple(reason.message for reason in decision.reasons if reason.code in _UNWRITTEN)
@@ -276,7 +282,7 @@ class CircusExecutor:
         """The base URLs of the ready workers, by pool and name. Safe to call from other threads."""
         urls: dict[str, dict[str, str]] = {name: {} for name in self._pools}
         for worker in self._ledger.records.workers:
-            if worker.phase == "ready" and worker.port is not None and worker.pool in urls and alive(worker.process):
+            if worker.serves and worker.port is not None and worker.pool in urls and alive(worker.process):
                 urls[worker.pool][worker.name] = f"http://127.0.0.1:{worker.port}"
         return urls
 

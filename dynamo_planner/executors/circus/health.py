@@ -1,4 +1,4 @@
-"""HTTP health checks of starting workers."""
+"""HTTP health checks of workers: while they start, and for as long as they live."""
 
 from __future__ import annotations
 
@@ -6,13 +6,26 @@ import http.client
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Literal, NamedTuple
 
 TIMEOUT_S = 1.0
 PAUSE_S = 4.0
+READY_EVERY_S = 1.0
+
+Answer = Literal["ok", "error", "silent"]
+"""The answer to a health check: 200; another status, or no connection; none within a second."""
+
+
+class HealthCheck(NamedTuple):
+    """The health check of one worker: its port at 127.0.0.1, the path, and the least seconds between two checks."""
+
+    port: int
+    path: str
+    every_s: float
 
 
 class HealthChecks:
-    """Requests the health of workers on their ports at 127.0.0.1, all at once, and waits a second at most.
+    """Checks the health of workers, all at once, and waits a second at most.
 
     One that accepts the request and does not answer is left alone for a while, so that a worker that hangs does not
     delay every tick.
@@ -21,29 +34,29 @@ class HealthChecks:
     def __init__(self) -> None:
         self._paused_until: dict[int, float] = {}
 
-    def healthy(self, checks: Mapping[str, tuple[int, str]]) -> set[str]:
-        """Those of the workers (name: port, path) that answer 200."""
+    def answers(self, checks: Mapping[str, HealthCheck]) -> dict[str, Answer]:
+        """The answers of those of the workers, by name, whose check is due."""
         now = time.monotonic()
         self._paused_until = {port: until for port, until in self._paused_until.items() if until > now}
-        due = {name: check for name, check in checks.items() if check[0] not in self._paused_until}
+        due = {name: check for name, check in checks.items() if check.port not in self._paused_until}
         if not due:
-            return set()
+            return {}
         with ThreadPoolExecutor(max_workers=min(16, len(due))) as threads:
-            answers = dict(zip(due, threads.map(lambda check: _status(*check), due.values()), strict=True))
-        silent = (due[name][0] for name, status in answers.items() if status is None)
-        self._paused_until.update(dict.fromkeys(silent, time.monotonic() + PAUSE_S))
-        return {name for name, status in answers.items() if status == http.HTTPStatus.OK}
+            answers = dict(zip(due, threads.map(_answer, due.values()), strict=True))
+        for name, check in due.items():
+            pause_s = PAUSE_S if answers[name] == "silent" else check.every_s
+            self._paused_until[check.port] = time.monotonic() + pause_s
+        return answers
 
 
-def _status(port: int, path: str) -> int | None:
-    """The HTTP status; 0 where the request is not accepted, and ``None`` where it is not answered in time."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)
+def _answer(check: HealthCheck) -> Answer:
+    connection = http.client.HTTPConnection("127.0.0.1", check.port, timeout=TIMEOUT_S)
     try:
-        connection.request("GET", path)
-        return connection.getresponse().status
+        connection.request("GET", check.path)
+        return "ok" if connection.getresponse().status == http.HTTPStatus.OK else "error"
     except TimeoutError:
-        return None
+        return "silent"
     except (OSError, http.client.HTTPException):
-        return 0
+        return "error"
     finally:
         connection.close()

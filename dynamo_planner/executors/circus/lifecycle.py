@@ -1,18 +1,25 @@
 """Phases of a worker: its record and an observation in, its next record out. No clock and no I/O.
 
 ``starting`` becomes ``ready`` when it answers, and ``failed`` when it ends or takes too long; ``ready`` becomes
-``failed`` when it ends. ``failed`` becomes ``starting`` again once its backoff is over and no process of the last start
+``failed`` when it ends, or when its health check fails for too long: until then it is ``unhealthy``, gets no requests
+and counts as failed. ``failed`` becomes ``starting`` again once its backoff is over and no process of the last start
 remains. ``draining`` is set from outside, and ends with the record.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from dynamo_planner.core.values import FrozenMap, KnobValue
+from dynamo_planner.executors.circus.health import Answer
 from dynamo_planner.executors.circus.pool import CircusPool
 from dynamo_planner.executors.circus.records import Process, WorkerRecord
+
+SILENCE_FACTOR = 3.0
+"""A worker that does not answer its health check is given this many times as long as one that answers an error: a
+server that is busy may be silent for a while."""
 
 
 class WorkerObservation(NamedTuple):
@@ -21,13 +28,13 @@ class WorkerObservation(NamedTuple):
     Args:
         process: Its process, or ``None`` where its start led to none.
         alive: Whether that runs.
-        healthy: Whether it answered its health check.
+        health: The answer to its health check; ``None`` where it was not checked.
         log: Its last log lines.
     """
 
     process: Process | None
     alive: bool
-    healthy: bool
+    health: Answer | None
     log: str
 
 
@@ -45,14 +52,33 @@ def advance(worker: WorkerRecord, observed: WorkerObservation, pool: CircusPool,
             worker, f"{verb} {age_s:.1f} s after it was {_BECAME[worker.phase]}{_quoted(observed.log)}", pool, now_s
         )
     if worker.phase == "ready":
-        well = worker.crashes and age_s >= pool.restart_backoff_max_s
-        return worker.replace(crashes=0) if well else worker
-    if observed.healthy or (pool.health is None and age_s >= pool.ready_after_s):
+        well = worker.crashes and age_s >= pool.restart_backoff_max_s and not worker.unhealthy
+        return _watched(worker.replace(crashes=0) if well else worker, observed, pool, now_s)
+    if observed.health == "ok" or (pool.health is None and age_s >= pool.ready_after_s):
         return worker.replace(phase="ready", since_s=now_s, message="")
     if age_s >= pool.startup_timeout_s:
         message = f"not ready within startup_timeout_s ({pool.startup_timeout_s:g} s) and killed{_quoted(observed.log)}"
         return _crashed(worker, message, pool, now_s)
     return worker
+
+
+def _watched(worker: WorkerRecord, observed: WorkerObservation, pool: CircusPool, now_s: float) -> WorkerRecord:
+    """A ready worker after a health check.
+
+    An error takes it out of service at once, a silence the second time: a single one may be a moment of load.
+    """
+    if observed.health is None:
+        return worker
+    if observed.health == "ok":
+        return worker.replace(unanswered_since_s=None, unhealthy=False, message="")
+    silent, again = observed.health == "silent", worker.unanswered_since_s is not None
+    since_s = now_s if worker.unanswered_since_s is None else worker.unanswered_since_s
+    what = "does not answer its health check" if silent else "answers its health check with an error"
+    limit_s = pool.unhealthy_after_s * (SILENCE_FACTOR if silent else 1.0)
+    if now_s - since_s >= limit_s:
+        return _crashed(worker, f"{what} for {now_s - since_s:.0f} s and is killed{_quoted(observed.log)}", pool, now_s)
+    unhealthy = again or not silent
+    return worker.replace(unanswered_since_s=since_s, unhealthy=unhealthy, message=what if unhealthy else "")
 
 
 _BECAME = {"starting": "started", "ready": "ready"}
@@ -70,7 +96,14 @@ def _crashed(worker: WorkerRecord, message: str, pool: CircusPool, now_s: float)
 
 
 def _failed(worker: WorkerRecord, message: str, now_s: float, retry_in_s: float) -> WorkerRecord:
-    return worker.replace(phase="failed", since_s=now_s, message=message, retry_at_s=now_s + retry_in_s)
+    return worker.replace(
+        phase="failed",
+        since_s=now_s,
+        message=message,
+        retry_at_s=now_s + retry_in_s,
+        unanswered_since_s=None,
+        unhealthy=False,
+    )
 
 
 def unstarted(worker: WorkerRecord, message: str, pool: CircusPool, now_s: float) -> WorkerRecord:
@@ -124,8 +157,21 @@ def back(worker: WorkerRecord, now_s: float) -> WorkerRecord:
     return _failed(stopped, "it restarts with other knobs", now_s, retry_in_s=0.0)
 
 
-def drain_first(workers: tuple[WorkerRecord, ...], count: int) -> tuple[WorkerRecord, ...]:
-    """The workers that a pool drains first: those that failed or are to be restarted, then the last started."""
-    gone = [worker for worker in workers if worker.phase in {"failed", "draining"}]
-    others = [worker for worker in workers if worker.phase not in {"failed", "draining"}]
-    return (*reversed(gone), *reversed(others))[:count]
+def drain_first(
+    workers: tuple[WorkerRecord, ...], count: int, requests: Mapping[str, float]
+) -> tuple[WorkerRecord, ...]:
+    """The workers that a pool drains first.
+
+    Those that failed or are to be restarted, then the unhealthy, then the starting, then the ready ones with the fewest
+    ``requests`` (by name; a worker whose requests are unknown comes after the others). Of equals, the last started.
+    """
+
+    def order(place: int) -> tuple[int, float, int]:
+        worker = workers[place]
+        if worker.phase in {"failed", "draining"}:
+            return 0, 0.0, -place
+        if worker.unhealthy or worker.phase == "starting":
+            return 1 if worker.unhealthy else 2, 0.0, -place
+        return 3, requests.get(worker.name, math.inf), -place
+
+    return tuple(workers[place] for place in sorted(range(len(workers)), key=order)[:count])

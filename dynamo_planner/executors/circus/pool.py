@@ -66,6 +66,8 @@ class CircusPool(Frozen):
         working_dir: Where a worker runs; ``None`` is where the planner does.
         health: Path on the worker's port at 127.0.0.1 that answers 200 once it is ready (``/health``); with ``None``
             it is ready after ``ready_after_s``.
+        unhealthy_after_s: Seconds after which a ready worker whose health check is answered with an error is killed and
+            restarted, and three times as many where it is not answered at all (10). It gets no requests meanwhile.
         ready_after_s: Seconds after which a worker without a health check is ready (1).
         startup_timeout_s: Seconds after which a worker that is not ready is killed (1800).
         graceful_timeout_s: Seconds from SIGTERM to SIGKILL when a worker is drained (600).
@@ -88,6 +90,7 @@ class CircusPool(Frozen):
     inherit_env: tuple[VariableName, ...] = ()
     working_dir: Path | None = None
     health: Annotated[str, Field(pattern=r"^/[!-~]*$")] | None = "/health"
+    unhealthy_after_s: float = Field(default=10.0, gt=0)
     ready_after_s: float = Field(default=1.0, ge=0)
     startup_timeout_s: float = Field(default=1800.0, gt=0)
     graceful_timeout_s: float = Field(default=600.0, ge=0)

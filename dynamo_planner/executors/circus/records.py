@@ -46,6 +46,8 @@ class WorkerRecord(Frozen):
         message: Why it failed.
         knobs: The values that it was started with.
         comes_back: Whether it is restarted once it is drained (false).
+        unanswered_since_s: Since when its health check fails, if it is ready (Unix seconds).
+        unhealthy: Whether it is ready and out of service, because its health check fails (false).
     """
 
     name: str
@@ -66,6 +68,13 @@ class WorkerRecord(Frozen):
     message: str = ""
     knobs: ReadOnly[str, KnobValue] = Field(default_factory=FrozenMap)
     comes_back: bool = False
+    unanswered_since_s: float | None = None
+    unhealthy: bool = False
+
+    @property
+    def serves(self) -> bool:
+        """Whether it gets requests."""
+        return self.phase == "ready" and not self.unhealthy
 
 
 class ArbiterRecord(Frozen):
@@ -141,24 +150,28 @@ class Records(Frozen):
     def replicas(self, pool: str) -> Replicas:
         """The replicas of a pool."""
         workers = [worker for worker in self.workers if worker.pool == pool]
-        count = {phase: sum(worker.phase == phase for worker in workers) for phase in ("ready", "failed", "draining")}
         since_s = sorted(worker.since_s for worker in workers if worker.phase == "starting")
         return Replicas(
-            ready=count["ready"],
+            ready=sum(worker.serves for worker in workers),
             starting=len(since_s),
             starting_since_s=tuple(since_s),
-            failed=count["failed"],
-            draining=count["draining"],
+            failed=sum(
+                worker.phase == "failed" or (worker.phase == "ready" and worker.unhealthy) for worker in workers
+            ),
+            draining=sum(worker.phase == "draining" for worker in workers),
             target=len(self.wanted(pool)),
         )
 
 
 class WorkerInfo(Frozen):
-    """One worker as users see it: ``state`` since ``since_s`` (Unix seconds), and why, where it failed."""
+    """One worker as users see it: ``state`` since ``since_s`` (Unix seconds), and why, where it failed or is unhealthy.
+
+    An unhealthy one is ready since ``since_s``.
+    """
 
     name: str
     pool: str
-    state: Literal["starting", "ready", "draining", "failed"]
+    state: Literal["starting", "ready", "unhealthy", "draining", "failed"]
     since_s: float
     pid: int | None
     port: int | None
@@ -172,7 +185,7 @@ class WorkerInfo(Frozen):
         return cls(
             name=worker.name,
             pool=worker.pool,
-            state=worker.phase,
+            state="unhealthy" if worker.phase == "ready" and worker.unhealthy else worker.phase,
             since_s=worker.since_s,
             pid=worker.process.pid if worker.process else None,
             port=worker.port,

@@ -118,7 +118,7 @@ class RollingRestart:
             return
         wanted = self._ledger.records.wanted(pool)
         new = [worker for worker in wanted if worker.knobs == known.target]
-        old = [worker for worker in wanted if worker.knobs != known.target and worker.phase == "ready"]
+        old = [worker for worker in wanted if worker.knobs != known.target and worker.serves]
         if known.before is not None and (failed := [worker for worker in new if worker.phase == "failed"]):
             self._roll_back(pool, known, failed[0])
         elif len(new) == len(wanted):
@@ -126,7 +126,7 @@ class RollingRestart:
                 logger.info("all workers of %s have %s", pool, dict(known.target))
                 self._change(pool, before=None)
         elif old and not any(worker.phase in {"starting", "draining"} for worker in workers):
-            serving = sum(worker.phase == "ready" for worker in wanted)
+            serving = sum(worker.serves for worker in wanted)
             self._replace(pool, known, old[0], spare=serving >= MIN_REPLICAS_TO_DRAIN_FIRST)
 
     def _replace(self, pool: str, known: PoolKnobs, worker: WorkerRecord, *, spare: bool) -> None:

@@ -15,7 +15,7 @@ from dynamo_planner.executors import ExecutorError
 from dynamo_planner.executors.circus import lifecycle, logs
 from dynamo_planner.executors.circus.arbiter import Arbiter
 from dynamo_planner.executors.circus.gpu_leases import GpuLeases
-from dynamo_planner.executors.circus.health import HealthChecks
+from dynamo_planner.executors.circus.health import READY_EVERY_S, HealthCheck, HealthChecks
 from dynamo_planner.executors.circus.names import free_name
 from dynamo_planner.executors.circus.pool import CircusPool
 from dynamo_planner.executors.circus.processes import alive, descendants, send
@@ -33,7 +33,10 @@ _ARBITER_LOG_MAX_BYTES = 1_000_000
 
 
 class Supervisor:
-    """The workers of one namespace."""
+    """The workers of one namespace.
+
+    ``requests`` are those that each worker has, by its name, as far as they are known.
+    """
 
     def __init__(
         self,
@@ -51,6 +54,7 @@ class Supervisor:
         self._starter = Starter(pools, ledger, arbiter)
         self._health = HealthChecks()
         self._clock = clock
+        self.requests: Mapping[str, float] = {}
 
     @property
     def workers(self) -> tuple[WorkerRecord, ...]:
@@ -92,12 +96,12 @@ class Supervisor:
                 logger.warning("%s is not rotated: %s", self._store.log(name), error.strerror)
 
     def _observed(self, now_s: float) -> Iterator[WorkerRecord]:
-        """All workers, updated by their processes and by the health checks of those that are starting."""
-        answered = self._health.healthy(
+        """All workers, updated by their processes and by their health checks."""
+        answers = self._health.answers(
             {
-                worker.name: (worker.port, path)
+                worker.name: HealthCheck(worker.port, path, READY_EVERY_S if worker.phase == "ready" else 0.0)
                 for worker in self.workers
-                if worker.phase == "starting" and worker.port and (path := self._pools[worker.pool].health)
+                if worker.phase in {"starting", "ready"} and worker.port and (path := self._pools[worker.pool].health)
             }
         )
         for worker in self.workers:
@@ -106,13 +110,17 @@ class Supervisor:
                 continue
             process = worker.process or self._store.noted(worker)
             runs = alive(process)
-            log = "" if runs and worker.phase == "ready" else logs.tail(self._store.log(worker.name))
-            observed = lifecycle.WorkerObservation(process, runs, worker.name in answered, log)
+            log = "" if runs and worker.serves else logs.tail(self._store.log(worker.name))
+            observed = lifecycle.WorkerObservation(process, runs, answers.get(worker.name), log)
             after = lifecycle.advance(worker, observed, self._pools[worker.pool], now_s)
             if after.phase == "failed":
                 logger.warning("%s failed: %s", after.name, after.message)
             elif after.phase != worker.phase:
                 logger.info("%s is %s", after.name, after.phase)
+            elif after.unhealthy and not worker.unhealthy:
+                logger.warning("%s %s: it gets no requests", after.name, after.message)
+            elif worker.unhealthy and not after.unhealthy:
+                logger.info("%s answers its health check again", after.name)
             yield after
 
     def _ended(self, now_s: float) -> Iterator[WorkerRecord]:
@@ -256,7 +264,7 @@ class Supervisor:
 
     def scale_down(self, pool: str, count: int) -> None:
         """Begin to drain ``count`` workers. Raises :class:`NotBegunError` where that cannot be recorded."""
-        self._drain(lifecycle.drain_first(self._ledger.records.wanted(pool), count))
+        self._drain(lifecycle.drain_first(self._ledger.records.wanted(pool), count, self.requests))
 
     def drain_all(self, graceful_timeout_s: float | None = None) -> None:
         """Begin to drain every worker. Raises :class:`NotBegunError` where that cannot be recorded."""

@@ -24,7 +24,7 @@ from dynamo_planner.core.snapshot import PoolSpec, Replicas
 from dynamo_planner.core.values import KnobValue
 from dynamo_planner.engines import KnobError, catalogue, check_knobs
 from dynamo_planner.engines.standard_knobs import LOCAL_PREFILL, PREFILL_QUEUE
-from dynamo_planner.executors import Executor, RecordsDecisions, ReportsKnobs, ReportsUnknown
+from dynamo_planner.executors import ConsidersLoad, Executor, RecordsDecisions, ReportsKnobs, ReportsUnknown
 from dynamo_planner.executors.etcd.client import Entry, Etcd, EtcdError
 
 logger = logging.getLogger(__name__)
@@ -151,6 +151,11 @@ class WithRouter:
             self.router.set_knob(action) if isinstance(action, SetKnob) and action.pool is None else next(others)
             for action in actions
         )
+
+    def consider(self, requests: Mapping[str, Mapping[str, float]]) -> None:
+        """Pass the requests of each worker on, if the executor considers them."""
+        if isinstance(self.executor, ConsidersLoad):
+            self.executor.consider(requests)
 
     def tell(self, decision: Decision, outcomes: tuple[Outcome, ...]) -> None:
         """Pass the decision on, if the executor records decisions."""

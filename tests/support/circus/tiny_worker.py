@@ -1,12 +1,13 @@
 """A worker that answers 200 on any path, and misbehaves as its arguments (``name=value``) say.
 
 ``ready_after_s``: answers only then. ``gate``: it answers once that file is there. ``hang``: it listens and never
-answers. ``drain_s``: how long it goes on after SIGTERM. ``ignore_term``: it never ends. ``die_after_s``: it ends by
-itself, with status 3. ``child`` and ``daemon``: it has a child, in its session or in one of its own, that sleeps on
-when the worker ends. ``spam``: it prints that many lines a second. ``show_env``: it prints its environment.
+answers. ``ill``: once that file is there it answers 503, or nothing where the file says ``silent``. ``drain_s``: how
+long it goes on after SIGTERM. ``ignore_term``: it never ends. ``die_after_s``: it ends by itself, with status 3.
+``child`` and ``daemon``: it has a child, in its session or in one of its own, that sleeps on when the worker ends.
+``spam``: it prints that many lines a second. ``show_env``: it prints its environment.
 """
 
-# ruff: noqa: T201, PTH110
+# ruff: noqa: T201, PTH110, PTH123, SIM115
 
 from __future__ import annotations
 
@@ -39,6 +40,7 @@ def main(arguments: dict[str, str]) -> None:
     if "daemon" in arguments:
         subprocess.Popen(sleeper, start_new_session=True)
     server: socket.socket | None = None
+    silent: list[socket.socket] = []
     every_s = 1 / number("spam", 20)
     while (now := time.monotonic()) < ends_s:
         if asked:
@@ -54,9 +56,14 @@ def main(arguments: dict[str, str]) -> None:
             time.sleep(0.02)
         elif select.select([server], [], [], every_s)[0]:
             connection, _ = server.accept()
+            ill = "ill" in arguments and os.path.exists(arguments["ill"])
+            if ill and open(arguments["ill"]).read() == "silent":
+                silent.append(connection)
+                continue
             with connection:
                 connection.recv(4096)
-                connection.sendall(b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n")
+                status = b"503 Unavailable" if ill else b"200 OK"
+                connection.sendall(b"HTTP/1.0 " + status + b"\r\nContent-Length: 0\r\n\r\n")
     print("bye", flush=True)
     sys.exit(3 if "die_after_s" in arguments else 0)
 
