@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from dynamo_planner.policies.laws.hpa import HpaLaw, HpaMetric
     from dynamo_planner.policies.laws.keda_slo import KedaSloLaw
     from dynamo_planner.policies.laws.kpa import KpaLaw
+    from dynamo_planner.policies.laws.llmd_queue import LlmdQueueLaw
+    from dynamo_planner.policies.laws.llmd_tokens import LlmdTokensLaw
     from dynamo_planner.policies.laws.ray_serve import RayServeLaw
     from dynamo_planner.policies.laws.wva import WvaLaw
     from dynamo_planner.policies.schedule import Schedule, StaticLaw
@@ -23,6 +25,8 @@ __getattr__ = lazy_exports(
         "KedaSloLaw": "laws.keda_slo",
         "KnobPolicy": "knobs",
         "KpaLaw": "laws.kpa",
+        "LlmdQueueLaw": "laws.llmd_queue",
+        "LlmdTokensLaw": "laws.llmd_tokens",
         "RayServeLaw": "laws.ray_serve",
         "Schedule": "schedule",
         "SlaPolicy": "sla",
@@ -37,6 +41,8 @@ __all__ = [
     "KedaSloLaw",
     "KnobPolicy",
     "KpaLaw",
+    "LlmdQueueLaw",
+    "LlmdTokensLaw",
     "LoadPolicy",
     "RayServeLaw",
     "Schedule",

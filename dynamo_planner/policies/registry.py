@@ -14,6 +14,8 @@ POLICIES.ship(
         "hpa": "dynamo_planner.policies.laws.hpa:HpaLaw",
         "kpa": "dynamo_planner.policies.laws.kpa:KpaLaw",
         "keda_slo": "dynamo_planner.policies.laws.keda_slo:KedaSloLaw",
+        "llmd_queue": "dynamo_planner.policies.laws.llmd_queue:LlmdQueueLaw",
+        "llmd_tokens": "dynamo_planner.policies.laws.llmd_tokens:LlmdTokensLaw",
         "wva": "dynamo_planner.policies.laws.wva:WvaLaw",
         "ray_serve": "dynamo_planner.policies.laws.ray_serve:RayServeLaw",
         "guarded": "dynamo_planner.core.policy:Guarded",

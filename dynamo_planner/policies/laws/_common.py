@@ -11,14 +11,18 @@ Hold(reason='kv_usage is unknown', code='MetricUnknown', firm=False)
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from dynamo_planner.core.decision import Hold, Want
 from dynamo_planner.core.metrics import Dist
-from dynamo_planner.core.snapshot import PoolStatus, Snapshot
+from dynamo_planner.core.snapshot import PoolStatus, Replicas, Snapshot
 
 FRESH_S = 60.0
 """The default age, in seconds, from which on an observation is unknown."""
+
+HPA_TOLERANCE = 0.1
+"""The share by which the HPA lets a metric differ from its target without a change."""
 
 LARGEST_METRIC = 1e12
 """Metrics are cut off here, so that no sum of them overflows."""
@@ -59,6 +63,30 @@ def requests(snapshot: Snapshot, name: str, fresh_s: float = FRESH_S) -> float |
         return running
     pool = snapshot.pools[name]
     return (waiting + running) * (pool.replicas.ready if pool.replicas else 0)
+
+
+def pool_total(
+    snapshot: Snapshot, name: str, field: Literal["queued", "running", "kv_usage"], fresh_s: float = FRESH_S
+) -> float | Hold:
+    """The sum of a metric over the ready replicas of a pool; those that were not observed count as those that were."""
+    each, pool = per_replica(snapshot, name, field, fresh_s), snapshot.pools[name]
+    return each if isinstance(each, Hold) else each * (pool.replicas.ready if pool.replicas else 0)
+
+
+def in_front(snapshot: Snapshot, fresh_s: float = FRESH_S) -> float:
+    """The requests that wait in front of the pools; 0 where that is unknown, as where no one waits there."""
+    fresh = snapshot.age_s(snapshot.traffic.observed_at_s) <= fresh_s
+    return min(snapshot.traffic.queued or 0.0, LARGEST_METRIC) if fresh else 0.0
+
+
+def average_value(total: float, target: float, replicas: Replicas, tolerance: float) -> int:
+    """The HPA's wish for an external metric with an ``AverageValue``: ``ceil(total / target)``, or no change.
+
+    There is none while the total is within the tolerance of the target times the replicas that there are: 42 for
+    4 replicas at 10 each is 1.05 times as much.
+    """
+    ratio = total / (target * max(replicas.ready + replicas.starting, 1))
+    return replicas.target if abs(1 - ratio) <= tolerance else math.ceil(min(total / target, LARGEST_COUNT))
 
 
 def workers_observed(pool: PoolStatus) -> float:

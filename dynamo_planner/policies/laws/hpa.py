@@ -21,8 +21,10 @@ from dynamo_planner.core.snapshot import PoolStatus, Replicas, Snapshot
 from dynamo_planner.core.values import Frozen
 from dynamo_planner.policies.laws._common import (
     FRESH_S,
+    HPA_TOLERANCE,
     LARGEST_LOAD_REPLICAS,
     UNREADABLE,
+    average_value,
     per_replica,
     requests,
     traffic,
@@ -74,7 +76,7 @@ class HpaLaw(Policy, kind="hpa"):
     prefill: tuple[HpaMetric, ...] = (HpaMetric(name="requests", target=2.0),)
     decode: tuple[HpaMetric, ...] = (HpaMetric(name="kv_usage", target=0.6),)
     aggregated: tuple[HpaMetric, ...] = (HpaMetric(name="kv_usage", target=0.6),)
-    tolerance: float = Field(default=0.1, ge=0, lt=1)
+    tolerance: float = Field(default=HPA_TOLERANCE, ge=0, lt=1)
     fresh_s: float = Field(default=FRESH_S, gt=0)
 
     def propose(self, snapshot: Snapshot, state: Any) -> tuple[Proposal, Any]:
@@ -116,7 +118,7 @@ class HpaLaw(Policy, kind="hpa"):
             return value
         if metric.name == "requests_per_s":
             ratio = value / (metric.target * max(replicas.ready + replicas.starting, 1))
-            wanted = replicas.target if self._tolerated(ratio) else math.ceil(value / metric.target)
+            wanted = average_value(value, metric.target, replicas, self.tolerance)
         else:
             ratio = value / metric.target
             wanted = self._per_pod(ratio, pool, replicas)

@@ -11,6 +11,8 @@ from dynamo_planner import (
     HpaLaw,
     KedaSloLaw,
     KpaLaw,
+    LlmdQueueLaw,
+    LlmdTokensLaw,
     Policy,
     RayServeLaw,
     Schedule,
@@ -42,6 +44,8 @@ LAWS: dict[str, Policy] = {
     | StepLimit(period_s=60)
     | StepLimit(up_replicas=None, up_factor=None, down_replicas=1, period_s=120),
     "keda_slo_alone": KedaSloLaw(sla=SLA),
+    "llmd_queue": LlmdQueueLaw(),
+    "llmd_tokens": LlmdTokensLaw(prefill_tokens_per_s=16_000),
     "wva": WvaLaw(),
 }
 
