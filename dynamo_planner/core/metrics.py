@@ -139,6 +139,27 @@ class WorkerStatus(Frozen):
     observed_at_s: KnownTime = None
 
 
+class StageTimes(Frozen):
+    """How long requests were in each stage of a pool, in milliseconds: mean and count of those in the window.
+
+    Most engines observe all stages of a request when it ends. Of requests that pass two pools, the time to first token
+    is the queue and the prefill of the prefill pool, and ``first_token_ms`` of the decode pool.
+
+    Args:
+        queue_ms: Waiting at the worker, up to the first step there.
+        prefill_ms: From the first step there to the first token, or to the end of the prompt in a prefill pool.
+        transfer_ms: The transfer of the KV cache between two workers.
+        first_token_ms: In a decode pool, from the end of prefill elsewhere to the first token, with the transfer.
+        decode_ms: From the first token to the last one.
+    """
+
+    queue_ms: KnownDist = None
+    prefill_ms: KnownDist = None
+    transfer_ms: KnownDist = None
+    first_token_ms: KnownDist = None
+    decode_ms: KnownDist = None
+
+
 class PoolMetrics(Frozen):
     """The metrics of one pool; every field is ``None`` where it is unknown.
 
@@ -149,6 +170,7 @@ class PoolMetrics(Frozen):
         running: Requests being served, the sum over the observed workers.
         kv_usage: The share of the KV cache in use, the mean over the observed workers.
         kv_capacity_tokens: Tokens that the KV cache of one replica holds.
+        stages: How long requests were in each stage.
         traffic: The requests at this pool's workers.
         workers: The metrics of each worker.
     """
@@ -159,5 +181,6 @@ class PoolMetrics(Frozen):
     running: Known = None
     kv_usage: KnownShare = None
     kv_capacity_tokens: Known = None
+    stages: StageTimes = StageTimes()
     traffic: Traffic | None = None
     workers: tuple[WorkerStatus, ...] = ()

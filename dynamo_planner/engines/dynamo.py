@@ -40,6 +40,13 @@ NOT_OF_A_FRONTEND: dict[Quantity, str] = {
     "aborts": "Dynamo counts all requests that ended together (dynamo_frontend_requests_total)",
     "first_tokens": "they are not needed, since Dynamo counts requests as they come (requests_started_total)",
     "preemptions": OF_WORKERS.format("no metric of Dynamo counts them"),
+    "queue_ms": OF_WORKERS.format("dynamo_frontend_stage_duration_seconds is of stages before them"),
+    "prefill_ms": OF_WORKERS.format("dynamo_frontend_stage_duration_seconds is of stages before them"),
+    "transfer_ms": OF_WORKERS.format(
+        "dynamo_component_router_kv_transfer_estimated_latency_seconds goes on to the first token"
+    ),
+    "first_token_ms": OF_WORKERS.format("dynamo_frontend_time_to_first_token_seconds begins with the request"),
+    "decode_ms": OF_WORKERS.format("dynamo_frontend_request_duration_seconds begins with the request"),
     "prefix_hits": "Dynamo reports shares (dynamo_component_router_kv_hit_rate)",
     "prefix_queries": "Dynamo reports shares (dynamo_component_router_kv_hit_rate)",
 }

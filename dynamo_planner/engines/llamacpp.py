@@ -27,6 +27,10 @@ COMPUTED = "llamacpp:prompt_tokens_total"
 SHARED_SIZE, SUM_OF_SIZES = Gauge(names="/slots:n_ctx", across="mean"), Gauge(names="/slots:n_ctx")
 HELD = Gauge(names="/slots:n_prompt_tokens", where={"is_processing": "true"})
 
+OF_NO_KNOWN_NUMBER = (
+    "llamacpp:prompt_seconds_total and llamacpp:tokens_predicted_seconds_total are of no known number of requests"
+)
+
 LLAMACPP = Vocabulary(
     engine="llama.cpp",
     quantities={
@@ -60,8 +64,12 @@ LLAMACPP = Vocabulary(
         "and of no known number of requests)",
         "isl": "llama.cpp counts prompt tokens (llamacpp:prompt_tokens_total) and no requests",
         "osl": "llama.cpp counts generated tokens (llamacpp:tokens_predicted_total) and no requests",
-        "request_duration_s": "llama.cpp has no metric of it (llamacpp:prompt_seconds_total and "
-        "llamacpp:tokens_predicted_seconds_total are of no known number of requests)",
+        "request_duration_s": f"llama.cpp has no metric of it ({OF_NO_KNOWN_NUMBER})",
+        "queue_ms": "llama.cpp has no metric of it (llamacpp:requests_deferred is the queue's length)",
+        "prefill_ms": f"llama.cpp counts seconds and no requests ({OF_NO_KNOWN_NUMBER})",
+        "transfer_ms": "llama.cpp transfers no KV cache between servers",
+        "first_token_ms": "llama.cpp computes prompts where it generates tokens",
+        "decode_ms": f"llama.cpp counts seconds and no requests ({OF_NO_KNOWN_NUMBER})",
     },
     prefixes=("llamacpp:",),
     pages=("/metrics", "/slots"),

@@ -10,7 +10,7 @@ several times, say from each rank of a tensor parallel engine, and the largest c
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
@@ -137,6 +137,37 @@ class Mean(Frozen):
         """The names of the samples that it consists of."""
         yield from self.total.samples()
         yield from self.count.samples()
+
+
+def mean_of(
+    names: Names,
+    *,
+    plus: tuple[str, ...] = (),
+    where: Mapping[str, tuple[str, ...]] | None = None,
+    copies: tuple[str, ...] = (),
+    scale: float = 1.0,
+) -> Mean:
+    """The mean of a histogram, without its buckets.
+
+    Args:
+        names: the names that the histogram has had, newest first.
+        plus: the names of histograms whose sums are added, of what the same requests went through besides.
+        where, copies: as for every series.
+        scale: what the mean is multiplied by, by default 1.
+
+    >>> list(mean_of(("mine_queue_seconds",)).samples())
+    ['mine_queue_seconds_sum', 'mine_queue_seconds_count']
+    """
+    picked = {"where": FrozenMap(where or {}), "copies": copies}
+    return Mean(
+        total=Counter(names=_with_suffix(names, "_sum"), plus=tuple((f"{name}_sum",) for name in plus), **picked),
+        count=Counter(names=_with_suffix(names, "_count"), **picked),
+        scale=scale,
+    )
+
+
+def _with_suffix(names: Names, suffix: str) -> Names:
+    return tuple(name + suffix for name in names)
 
 
 class Info(Frozen):

@@ -11,12 +11,16 @@
 - ``num_requests_total`` counts requests that ended. A request that is given up while it waits is not among them;
   ``num_aborted_requests_total`` counts those that are given up, waiting or running.
 - A request waits in ``num_grammar_queue_reqs`` until its grammar is compiled, which older releases do not report.
+- ``queue_time_seconds`` and the stages of ``per_stage_req_latency_seconds`` are the scheduler's, observed when a stage
+  ends. Before the queue a prefill worker connects to a decode worker (``prefill_bootstrap``), and a decode worker
+  waits for memory (``decode_bootstrap``). The two overlap, as both have the request from its arrival.
 - The gauge ``cache_hit_rate`` is not read: each decode step sets it to 0, and its unit differs by version.
 """
 
 from __future__ import annotations
 
 from dynamo_planner.engines.engine_spec import EngineSpec
+from dynamo_planner.engines.metric_kinds import mean_of
 from dynamo_planner.engines.standard_knobs import batched_tokens_knob, sequences_knob
 from dynamo_planner.engines.vocabulary import Counter, Gauge, Histogram, Mean, Vocabulary
 
@@ -29,6 +33,7 @@ BOOTSTRAP = ("sglang:num_prefill_bootstrap_queue_reqs", "sglang:num_prefill_prea
 SENDING = "sglang:num_prefill_inflight_queue_reqs"
 PREALLOCATION, RECEIVING = "sglang:num_decode_prealloc_queue_reqs", "sglang:num_decode_transfer_queue_reqs"
 IN_HOST_MEMORY = "sglang:num_decode_host_receive_queue_reqs"
+QUEUE_TIME, STAGE_TIME = "sglang:queue_time_seconds", "sglang:per_stage_req_latency_seconds"
 
 REQUESTS = Counter(names="sglang:num_requests_total")
 PROMPT_TOKENS = Counter(names="sglang:prompt_tokens_total")
@@ -41,6 +46,16 @@ def waiting(*queues: str | tuple[str, ...]) -> tuple[Gauge, Gauge]:
         Gauge(names=QUEUE, plus=(*queues, GRAMMAR), where=TOTAL, copies=RANKS),
         Gauge(names=QUEUE, plus=queues, where=TOTAL, copies=RANKS),
     )
+
+
+def stage(name: str) -> Mean:
+    """The time that requests were in one of the stages that SGLang names."""
+    return mean_of((STAGE_TIME,), where={"stage": (name,)}, copies=RANKS, scale=1000)
+
+
+def queue_and_stage(name: str) -> Mean:
+    """The time in the queue, and in the stage before it, in which a request waits for another worker or for memory."""
+    return mean_of((QUEUE_TIME,), plus=(STAGE_TIME,), where={"stage": ("", name)}, copies=RANKS, scale=1000)
 
 
 SGLANG = Vocabulary(
@@ -71,17 +86,22 @@ SGLANG = Vocabulary(
         "isl": (Histogram(names="sglang:prompt_tokens_histogram"), Mean(total=PROMPT_TOKENS, count=REQUESTS)),
         "osl": (Histogram(names="sglang:generation_tokens_histogram"), Mean(total=GENERATED_TOKENS, count=REQUESTS)),
         "request_duration_s": (Histogram(names="sglang:e2e_request_latency_seconds"),),
+        "queue_ms": (mean_of((QUEUE_TIME,), copies=RANKS, scale=1000),),
+        "prefill_ms": (stage("prefill_forward"),),
     },
     by_role={
         "prefill": {
             "running": (Gauge(names=RUNNING, plus=(SENDING,), where=TOTAL, copies=RANKS),),
             "waiting": waiting(BOOTSTRAP),
+            "queue_ms": (queue_and_stage("prefill_bootstrap"),),
+            "transfer_ms": (stage("prefill_transfer_kv_cache"),),
         },
         "decode": {
             "waiting": (
                 *waiting(PREALLOCATION, RECEIVING, IN_HOST_MEMORY),
                 *waiting(PREALLOCATION, RECEIVING),
             ),
+            "queue_ms": (queue_and_stage("decode_bootstrap"),),
         },
     },
     cannot_tell={
@@ -93,10 +113,16 @@ SGLANG = Vocabulary(
         "rejections": "SGLang has no counter of refused requests (sglang:num_aborted_requests_total "
         "counts those that clients cancelled)",
         "prefix_hit_rate": "SGLang's own share, sglang:cache_hit_rate, is of the last prefill batch only",
+        "transfer_ms": "prefill workers send KV caches and observe it (stage prefill_transfer_kv_cache of "
+        "sglang:per_stage_req_latency_seconds); the stage decode_transferred waits for prefill too",
+        "first_token_ms": "SGLang's decode workers do not observe when prefill ended "
+        "(sglang:per_stage_req_latency_seconds)",
+        "decode_ms": "SGLang observes the mean of a token (sglang:request_time_per_output_token_seconds), "
+        "not the whole",
     },
     with_first_request=(
         *("completions", "first_tokens", "prefix_queries", "ttft_ms", "itl_ms", "isl", "osl", "request_duration_s"),
-        "prefix_hits",
+        *("prefix_hits", "queue_ms", "prefill_ms", "transfer_ms"),
     ),
     prefixes=("sglang:",),
     model_label="model_name",

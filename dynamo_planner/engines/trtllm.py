@@ -10,12 +10,14 @@
   is running and waiting, and the KV cache, then come from the iterations.
 - Iterations are reported once: another reader of them takes them away. Active requests are counted at the beginning of
   an iteration, and so include those that complete in it.
-- ``time_per_output_token_seconds`` is observed once per request.
+- ``time_per_output_token_seconds`` is observed once per request, and stage times when it ends. Those of prefill and
+  decode came with the token counters (March 2026).
 """
 
 from __future__ import annotations
 
 from dynamo_planner.engines.engine_spec import EngineSpec
+from dynamo_planner.engines.metric_kinds import mean_of
 from dynamo_planner.engines.standard_knobs import SEQUENCES, batched_tokens_knob, sequences_knob
 from dynamo_planner.engines.vocabulary import Counter, Gauge, Histogram, Mean, Product, Ratio, Vocabulary
 
@@ -89,6 +91,12 @@ TRTLLM = Vocabulary(
         "isl": (Mean(total=PROMPT_TOKENS, count=ENDED),),
         "osl": (Mean(total=GENERATED_TOKENS, count=ENDED),),
         "request_duration_s": (Histogram(names=since_1_1("e2e_request_latency_seconds")),),
+        "queue_ms": (mean_of(since_1_1("request_queue_time_seconds"), scale=1000),),
+        "prefill_ms": (mean_of(named("request_prefill_time_seconds"), scale=1000),),
+        "decode_ms": (mean_of(named("request_decode_time_seconds"), scale=1000),),
+    },
+    by_role={
+        "decode": {"first_token_ms": (mean_of(since_1_1("time_to_first_token_seconds"), scale=1000),)},
     },
     cannot_tell={
         "awake": "TensorRT-LLM has no metric of an engine that sleeps",
@@ -99,11 +107,14 @@ TRTLLM = Vocabulary(
         "trtllm_num_requests_waiting)",
         "queued": "only a frontend knows of requests that are in no pool yet",
         "prefix_hit_rate": "TensorRT-LLM's own share, trtllm_kv_cache_hit_rate, is since its start, not of a window",
+        "transfer_ms": "TensorRT-LLM has no metric of it (trtllm_request_queue_time_seconds is the queue alone)",
+        "first_token_ms": "only decode workers get prompts that were computed elsewhere "
+        "(trtllm_time_to_first_token_seconds)",
     },
     pages=("/prometheus/metrics", "/metrics"),
     with_first_request=(
         *("completions", "ttft_ms", "itl_ms", "isl", "osl", "request_duration_s"),
-        *("prefix_queries", "prefix_hits"),
+        *("prefix_queries", "prefix_hits", "queue_ms", "prefill_ms", "decode_ms"),
     ),
     prefixes=("trtllm_", "trtllm:"),
     known_by=("/metrics:",),

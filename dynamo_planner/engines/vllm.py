@@ -11,6 +11,9 @@
   clients give up; they are in ``time_to_first_token_seconds`` if their first token came, and else nowhere.
 - ``num_requests_waiting`` has all reasons for which requests wait (``num_requests_waiting_by_reason``).
 - ``engine_sleep_state`` is 1 with ``sleep_state="awake"`` while an engine takes requests.
+- Stage times are observed when a request ends. A request of a decode worker waits in its queue for the KV cache too,
+  and its TTFT there counts from the end of prefill elsewhere. ``nixl_xfer_time_seconds`` is of the connector that
+  fetches KV caches, one value per transfer.
 - The engine before V1 could swap requests out, which were then neither running nor waiting, and reported its prefix hit
   rate as a gauge (-1 where the cache is off).
 """
@@ -18,6 +21,7 @@
 from __future__ import annotations
 
 from dynamo_planner.engines.engine_spec import EngineSpec
+from dynamo_planner.engines.metric_kinds import mean_of
 from dynamo_planner.engines.standard_knobs import SEQUENCES, batched_tokens_knob, sequences_knob
 from dynamo_planner.engines.vocabulary import Counter, Gauge, Histogram, Info, Vocabulary
 
@@ -51,6 +55,15 @@ VLLM = Vocabulary(
         "isl": (Histogram(names="vllm:request_prompt_tokens"),),
         "osl": (Histogram(names="vllm:request_generation_tokens"),),
         "request_duration_s": (Histogram(names="vllm:e2e_request_latency_seconds"),),
+        "queue_ms": (mean_of(("vllm:request_queue_time_seconds",), scale=1000),),
+        "prefill_ms": (mean_of(("vllm:request_prefill_time_seconds",), scale=1000),),
+        "decode_ms": (mean_of(("vllm:request_decode_time_seconds",), scale=1000),),
+    },
+    by_role={
+        "decode": {
+            "transfer_ms": (mean_of(("vllm:nixl_xfer_time_seconds",), scale=1000),),
+            "first_token_ms": (mean_of(("vllm:time_to_first_token_seconds",), scale=1000),),
+        },
     },
     cannot_tell={
         "arrivals": "vLLM counts requests when they end (vllm:request_success_total)",
@@ -58,6 +71,9 @@ VLLM = Vocabulary(
         "inside": "vLLM reports running and waiting requests separately (vllm:num_requests_running, "
         "vllm:num_requests_waiting)",
         "queued": "only a frontend knows of requests that are in no pool yet",
+        "transfer_ms": "only decode workers fetch KV caches (vllm:nixl_xfer_time_seconds)",
+        "first_token_ms": "only decode workers get prompts that were computed elsewhere "
+        "(vllm:time_to_first_token_seconds)",
     },
     prefixes=("vllm:",),
     model_label="model_name",

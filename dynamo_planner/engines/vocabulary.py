@@ -32,7 +32,8 @@ GaugeName = Literal["running", "waiting", "inside", "queued", "kv_usage", "kv_ca
 CounterName = Literal[
     "arrivals", "completions", "aborts", "first_tokens", "rejections", "preemptions", "prefix_hits", "prefix_queries"
 ]
-DistributionName = Literal["ttft_ms", "itl_ms", "isl", "osl", "request_duration_s", "prefix_hit_rate"]
+StageName = Literal["queue_ms", "prefill_ms", "transfer_ms", "first_token_ms", "decode_ms"]
+DistributionName = Literal["ttft_ms", "itl_ms", "isl", "osl", "request_duration_s", "prefix_hit_rate", StageName]
 
 Quantity = GaugeName | CounterName | DistributionName
 """A quantity that a worker or a frontend may report.
@@ -55,12 +56,14 @@ Quantity = GaugeName | CounterName | DistributionName
 ``prefix_hit_rate``       the share of them, where an engine observes the share itself
 ========================  ==============================================================================================
 
-The others are as in :class:`dynamo_planner.Traffic`.
+The others are as in :class:`dynamo_planner.Traffic`, and those of stages as in
+:class:`dynamo_planner.core.metrics.StageTimes`.
 """
 
 GAUGES: tuple[Quantity, ...] = get_args(GaugeName)
 COUNTERS: tuple[Quantity, ...] = get_args(CounterName)
 DISTRIBUTIONS: tuple[Quantity, ...] = get_args(DistributionName)
+STAGES: tuple[StageName, ...] = get_args(StageName)
 QUANTITIES: tuple[Quantity, ...] = (*GAUGES, *COUNTERS, *DISTRIBUTIONS)
 
 

@@ -119,6 +119,7 @@ def _place(w: World, request: int, pool: int, chosen: int) -> None:
     q.cost = q.todo if e.prefill_only else 1
     q.worker = worker
     q.queued_s = c.now_s
+    q.started_s = math.nan
     e.load += q.cost
     scheduler.run_to(engine, c.now_s)
     scheduler.submit(engine, request, c.now_s)
@@ -168,6 +169,7 @@ def _count_event(w: World, e: EngineState, kind: int, request: int) -> None:
             c.itl_s += itl_s
             c.itl_s2 += itl_s * itl_s
             w.itl_counts[_bucket(itl_s)] += 1
+        _count_stages(w, e, request, q.first_token_s)
         if q.first_token_s - q.arrival_s <= c.target_ttft_s and itl_s <= c.target_itl_s:
             c.in_time += 1
     elif kind == PREFILLED:
@@ -175,7 +177,30 @@ def _count_event(w: World, e: EngineState, kind: int, request: int) -> None:
         q.todo = 1
         q.pool = w.pools[e.pool].onward
         q.prefilled_s = c.now_s
+        _count_stages(w, e, request, c.now_s)
         push_transfer(w, request, c.now_s + c.transfer_s + c.transfer_s_per_token * (q.isl + q.generated))
+
+
+def _count_stages(w: World, e: EngineState, request: int, prefilled_s: float) -> None:
+    """Count how long a request was in each stage, now that its pool is done with it.
+
+    One that had its first token before its worker crashed, and began anew, has no prefill.
+    """
+    c = w.cluster[0]
+    p = w.pools[e.pool]
+    q = w.requests[request]
+    p.left += 1
+    p.queue_s += q.started_s - q.queued_s
+    if prefilled_s >= q.started_s:
+        p.prefills += 1
+        p.prefill_s += prefilled_s - q.started_s
+    if e.prefill_only:
+        return
+    p.decode_s += q.finished_s - q.first_token_s
+    if q.prefilled_s <= q.queued_s and prefilled_s >= q.started_s:
+        p.handed += 1
+        p.transfer_s += c.transfer_s + c.transfer_s_per_token * q.isl
+        p.first_token_s += prefilled_s - q.prefilled_s
 
 
 def _bucket(seconds: float) -> int:

@@ -18,6 +18,8 @@ class PoolGauges(NamedTuple):
         kv_usage: the mean of their KV usage, 0 to 1.
         tokens: tokens that the pool has generated so far while decoding.
         token_time_s: how long that took, summed over all tokens.
+        left, queue_s, prefills, prefill_s, handed, transfer_s, first_token_s, decode_s: as in
+            :class:`~dynamo_planner.simulator.state.PoolState`.
     """
 
     in_front: int
@@ -26,6 +28,14 @@ class PoolGauges(NamedTuple):
     kv_usage: float
     tokens: int
     token_time_s: float
+    left: int
+    queue_s: float
+    prefills: int
+    prefill_s: float
+    handed: int
+    transfer_s: float
+    first_token_s: float
+    decode_s: float
 
 
 def pool_gauges(w: World, pool: int) -> PoolGauges:
@@ -46,4 +56,19 @@ def pool_gauges(w: World, pool: int) -> PoolGauges:
         tokens += e.decoding * steps
         if steps:
             token_time_s += e.decoding * (end_of(e, steps) - e.start_s)
-    return PoolGauges(p.waiting, queued, running, usage / p.members if p.members else 0.0, tokens, token_time_s)
+    return PoolGauges(
+        p.waiting,
+        queued,
+        running,
+        usage / p.members if p.members else 0.0,
+        tokens,
+        token_time_s,
+        p.left,
+        p.queue_s,
+        p.prefills,
+        p.prefill_s,
+        p.handed,
+        p.transfer_s,
+        p.first_token_s,
+        p.decode_s,
+    )

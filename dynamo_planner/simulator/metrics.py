@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dynamo_planner.core.metrics import Dist, InTime, PoolMetrics, Traffic, WorkerStatus
+from dynamo_planner.core.metrics import Dist, InTime, PoolMetrics, StageTimes, Traffic, WorkerStatus
 from dynamo_planner.core.share import cumulative_shares
 from dynamo_planner.core.snapshot import Observation
 from dynamo_planner.core.values import FrozenMap
@@ -82,7 +82,9 @@ class SimulatedMetrics:
         if new is None or new.at_s <= samples[0].at_s:
             return self._nothing_yet()
         lost = {name for name in self._setup.pools if self._is_lost()}
-        pools = {name: self._pool_metrics(name, new, origin_s) for name in self._setup.pools if name not in lost}
+        pools = {
+            name: self._pool_metrics(name, samples[0], new, origin_s) for name in self._setup.pools if name not in lost
+        }
         missing = {f"pools.{name}": LOST for name in lost}
         self._last = Observation.unchecked(
             traffic=self._traffic(samples[0], new, origin_s), pools=FrozenMap(pools), missing=FrozenMap(missing)
@@ -117,7 +119,7 @@ class SimulatedMetrics:
             for name, pool in self._fleet.pools.items()
         }
 
-    def _pool_metrics(self, name: str, new: ClusterSample, origin_s: float) -> PoolMetrics:
+    def _pool_metrics(self, name: str, old: ClusterSample, new: ClusterSample, origin_s: float) -> PoolMetrics:
         gauges = new.pools[name]
         return PoolMetrics.unchecked(
             observed_at_s=origin_s + new.at_s,
@@ -126,7 +128,20 @@ class SimulatedMetrics:
             running=float(gauges.running),
             kv_usage=min(float(gauges.kv_usage), 1.0),
             kv_capacity_tokens=float(self._backend.limits(self._backend.places[name]).kv_tokens),
+            stages=self._stage_times(name, old.pools[name], new.pools[name]),
             workers=new.workers.get(name, ()),
+        )
+
+    def _stage_times(self, name: str, then: PoolGauges, now: PoolGauges) -> StageTimes:
+        """How long the requests were in each stage that the pool was done with in the window."""
+        left, prefills, handed = now.left - then.left, now.prefills - then.prefills, now.handed - then.handed
+        finished = 0 if self._setup.pools[name].spec.role == "prefill" else left
+        return StageTimes.unchecked(
+            queue_ms=_dist(left, 1e3 * (now.queue_s - then.queue_s), None),
+            prefill_ms=_dist(prefills, 1e3 * (now.prefill_s - then.prefill_s), None),
+            transfer_ms=_dist(handed, 1e3 * (now.transfer_s - then.transfer_s), None),
+            first_token_ms=_dist(handed, 1e3 * (now.first_token_s - then.first_token_s), None),
+            decode_ms=_dist(finished, 1e3 * (now.decode_s - then.decode_s), None),
         )
 
     def _traffic(self, old: ClusterSample, new: ClusterSample, origin_s: float) -> Traffic:

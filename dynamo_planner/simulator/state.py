@@ -36,6 +36,14 @@ class PoolState:
         tokens: the tokens that those have generated.
         token_time_s: how long that took, summed over all tokens.
         busy_s: how long their steps took.
+        left: how many requests the pool is done with.
+        queue_s: how long those were in the queues of its workers before their first step there.
+        prefills: how many of them got their first token there, or had their prompt computed there.
+        prefill_s: how long that took from their first step on.
+        handed: how many of them came with a prompt that was computed elsewhere.
+        transfer_s: how long their KV caches were on the way.
+        first_token_s: how long after their prefill elsewhere they got their first token.
+        decode_s: how long those that are finished took from their first token on.
     """
 
     routing: int
@@ -50,6 +58,14 @@ class PoolState:
     tokens: int = 0
     token_time_s: float = 0.0
     busy_s: float = 0.0
+    left: int = 0
+    queue_s: float = 0.0
+    prefills: int = 0
+    prefill_s: float = 0.0
+    handed: int = 0
+    transfer_s: float = 0.0
+    first_token_s: float = 0.0
+    decode_s: float = 0.0
 
 
 @dataclass(slots=True, eq=False)

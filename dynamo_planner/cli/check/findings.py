@@ -25,9 +25,11 @@ MADE_UP_FOR = {
     "awake": (),
     "aborts": ("completions",),
     "first_tokens": (),
+    "transfer_ms": (),
+    "first_token_ms": (),
 }
-"""Quantities that are not missing where a worker reports these instead. None reports what is queued before it, and
-without word of sleep it is awake."""
+"""Quantities that are not missing where a worker reports these instead. None reports what is queued before it, without
+word of sleep it is awake, and where prefill and decode are together nothing is transferred."""
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ class Request:
         place: its place among the requests of its engine or cluster; 0 by default.
         queued_s: when it came to the engine that has it now.
         scheduled_s: the start of the first step that it was in.
+        started_s: the start of the first step that it was in at the engine that has it now.
         prefilled_s: when a prefill worker was done with it.
         first_token_s: when its first token came.
         finished_s: when its last token came.
@@ -48,6 +49,7 @@ class Request:
     place: int = 0
     queued_s: float = field(init=False)
     scheduled_s: float = field(init=False, default=math.nan)
+    started_s: float = field(init=False, default=math.nan)
     prefilled_s: float = field(init=False, default=math.nan)
     first_token_s: float = field(init=False, default=math.nan)
     finished_s: float = field(init=False, default=math.nan)

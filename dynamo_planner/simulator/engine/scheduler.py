@@ -139,6 +139,8 @@ def _admit(engine: EngineView) -> None:
         q.admission = e.admitted
         if math.isnan(q.scheduled_s):
             q.scheduled_s = e.start_s
+        if math.isnan(q.started_s):
+            q.started_s = e.start_s
         if q.todo > 1 or e.prefill_only:
             _compute(engine, request)
             continue

@@ -9,6 +9,7 @@ In the order of the data:
 - ``arrivals`` -- arrivals by conservation: what went out by every door and what is inside.
 - ``window`` -- the last seconds of each worker, and rates and distributions over several of them.
 - ``traffic`` -- a ``Traffic`` out of that: of a pool, of a frontend, of a service without a frontend.
+- ``stages`` -- a ``StageTimes`` out of that: of a pool.
 - ``pools`` -- the ``PoolMetrics`` of a pool: gauges, coverage, workers.
 
 From two pages of a worker to the metrics of its pool:

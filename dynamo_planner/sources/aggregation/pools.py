@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from dynamo_planner.core.metrics import PoolMetrics, WorkerStatus
 from dynamo_planner.core.values import FrozenMap
-from dynamo_planner.sources.aggregation.traffic import pool_traffic, why_unknown, why_unobserved
-from dynamo_planner.sources.aggregation.window import WorkerHistory
+from dynamo_planner.sources.aggregation.stages import stage_times
+from dynamo_planner.sources.aggregation.traffic import traffic_in, why_unknown, why_unobserved
+from dynamo_planner.sources.aggregation.window import WorkerHistory, window_totals
 
 QUANTITY_OF = {
     "queued": "waiting",
@@ -55,9 +56,11 @@ def pool_metrics(workers: Sequence[WorkerHistory], at_s: float) -> tuple[PoolMet
         last_s = max((status.observed_at_s for status in statuses if status.observed_at_s is not None), default=None)
         coverage = 0.0 if listed else None
         return PoolMetrics(observed_at_s=last_s, coverage=coverage, workers=statuses), {(): why_unobserved(workers)}
-    traffic = pool_traffic(workers, at_s)
+    window = window_totals(workers, at_s)
+    traffic, (stages, no_stages) = traffic_in(window, workers), stage_times(window, observed)
     values = {field: _together(observed, field) for field in QUANTITY_OF}
     missing: MissingByPath = {("traffic", field): why for field, why in traffic.missing.items()}
+    missing.update({("stages", stage): why for stage, why in no_stages.items()})
     for field, value in values.items():
         if value is None:
             missing[(field,)] = why_unknown(QUANTITY_OF[field], observed) or ALL_ASLEEP
@@ -67,6 +70,7 @@ def pool_metrics(workers: Sequence[WorkerHistory], at_s: float) -> tuple[PoolMet
     metrics = PoolMetrics(
         observed_at_s=at_s,
         coverage=sum(map(_awake, observed)) / len(listed),
+        stages=stages,
         traffic=traffic.as_traffic(at_s),
         workers=statuses,
         **values,

@@ -64,8 +64,12 @@ class PartialTraffic:
 
 def pool_traffic(workers: Sequence[WorkerHistory], at_s: float) -> PartialTraffic:
     """The traffic that these workers observed, over the window that ends at ``at_s``."""
+    return traffic_in(window_totals(workers, at_s), workers)
+
+
+def traffic_in(window: WindowTotals | None, workers: Sequence[WorkerHistory]) -> PartialTraffic:
+    """As :func:`pool_traffic`, of a window that is known already."""
     fields = (*FROM_PREFILL, *FROM_DECODE, *FROM_AGGREGATED)
-    window = window_totals(workers, at_s)
     observed = [worker for worker in workers if worker.observed]
     if not observed or window is None:
         why = FIRST_SCRAPE if observed else why_unobserved(workers)

@@ -42,6 +42,17 @@ def distribution(before: str, after: str, name: str, scale: float, having: str =
     return values
 
 
+STAGES = ("queue_ms", "prefill_ms", "transfer_ms", "first_token_ms", "decode_ms")
+
+
+def mean(before: str, after: str, name: str, having: str = "") -> dict[str, float]:
+    """The mean of a histogram of seconds, in milliseconds."""
+    counted, summed = (
+        total(after, name + end, having) - total(before, name + end, having) for end in ("_count", "_sum")
+    )
+    return {"count": counted, "mean": 1000 * summed / counted}
+
+
 def capacity(text: str) -> float:
     line = re.search(r"^vllm:cache_config_info\{(.*)\} 1(?:\.0)?$", text, re.MULTILINE)
     assert line
@@ -77,4 +88,9 @@ def worked_out(before: str, after: str, seconds: float) -> dict[str, object]:
         "isl": distribution(before, after, "vllm:request_prompt_tokens", 1),
         "osl": distribution(before, after, "vllm:request_generation_tokens", 1),
         "request_duration_s": distribution(before, after, "vllm:e2e_request_latency_seconds", 1),
+        "queue_ms": mean(before, after, "vllm:request_queue_time_seconds"),
+        "prefill_ms": mean(before, after, "vllm:request_prefill_time_seconds"),
+        "decode_ms": mean(before, after, "vllm:request_decode_time_seconds"),
+        "transfer_ms": None,
+        "first_token_ms": None,
     }

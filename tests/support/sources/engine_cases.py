@@ -10,7 +10,7 @@ from typing import Any
 from dynamo_planner.core.metrics import Dist
 from dynamo_planner.core.snapshot import Observation, Role
 from tests.support.sources import engine_pages as pages
-from tests.support.sources.by_hand import distribution, total
+from tests.support.sources.by_hand import STAGES, distribution, mean, total
 
 SECONDS = 10.0
 
@@ -78,6 +78,9 @@ def of_sglang(before: Pages, after: Pages) -> Values:
             "mean": share(grown(then, now, "sglang:generation_tokens_total"), grown(then, now, done)),
         },
         "request_duration_s": distribution(then, now, "sglang:e2e_request_latency_seconds", 1),
+        **dict.fromkeys(STAGES),
+        "queue_ms": mean(then, now, "sglang:queue_time_seconds", rank),
+        "prefill_ms": mean(then, now, "sglang:per_stage_req_latency_seconds", f'{rank},stage="prefill_forward"'),
     }
 
 
@@ -110,7 +113,12 @@ def of_trtllm(before: Pages, after: Pages, prefix: str = "trtllm_") -> Values:
             "mean": share(grown(then, now, f"{prefix}generation_tokens_total"), grown(then, now, done)),
         },
         "request_duration_s": distribution(then, now, f"{prefix}e2e_request_latency_seconds", 1),
+        **dict.fromkeys(STAGES),
+        **{f"{stage}_ms": mean(then, now, f"{prefix}request_{stage}_time_seconds") for stage in TRTLLM_STAGES},
     }
+
+
+TRTLLM_STAGES = ("queue", "prefill", "decode")
 
 
 def of_iterations(before: Pages, after: Pages) -> Values:
@@ -121,7 +129,7 @@ def of_iterations(before: Pages, after: Pages) -> Values:
         return float(last["numActiveRequests"] - last["numCompletedRequests"] + last["numQueuedRequests"])
 
     done = sum(each["numCompletedRequests"] for each in json.loads(after["/metrics"]))
-    return dict.fromkeys(TRAFFIC) | {
+    return dict.fromkeys((*TRAFFIC, *STAGES)) | {
         "running": now["numActiveRequests"] - now["numCompletedRequests"],
         "queued": now["numQueuedRequests"],
         "kv_usage": now["kvCacheStats"]["usedNumBlocks"] / now["kvCacheStats"]["maxNumBlocks"],
@@ -137,7 +145,7 @@ def of_llamacpp(before: Pages, after: Pages) -> Values:
     predicted = grown(then, now, "llamacpp:tokens_predicted_total")
     seconds = grown(then, now, "llamacpp:tokens_predicted_seconds_total")
     room = slots[0]["n_ctx"]  # which the slots share
-    return dict.fromkeys(TRAFFIC) | {
+    return dict.fromkeys((*TRAFFIC, *STAGES)) | {
         "running": total(now, "llamacpp:requests_processing"),
         "queued": total(now, "llamacpp:requests_deferred"),
         "kv_usage": sum(slot["n_prompt_tokens"] for slot in slots if slot["is_processing"]) / room,
@@ -164,8 +172,14 @@ SGLANG = Case(
         "sglang:time_to_first_token_seconds": {"ttft_ms"},
         "sglang:inter_token_latency_seconds": {"itl_ms"},
         "sglang:e2e_request_latency_seconds": {"request_duration_s"},
+        "sglang:queue_time_seconds": {"queue_ms"},
+        "sglang:per_stage_req_latency_seconds": {"prefill_ms"},
     },
-    named={"rejected_per_s": "sglang:num_aborted_requests_total"},
+    named={
+        "rejected_per_s": "sglang:num_aborted_requests_total",
+        "transfer_ms": "prefill_transfer_kv_cache",
+        "decode_ms": "sglang:request_time_per_output_token_seconds",
+    },
 )
 TRTLLM = Case(
     before={"/prometheus/metrics": pages.trtllm(3, 1, 0.2, 8, 500, (0.02, 0.3)), "/metrics": "[]"},
@@ -185,6 +199,7 @@ TRTLLM = Case(
         "trtllm_time_to_first_token_seconds": {"ttft_ms"},
         "trtllm_time_per_output_token_seconds": {"itl_ms"},
         "trtllm_e2e_request_latency_seconds": {"request_duration_s"},
+        **{f"trtllm_request_{stage}_time_seconds": {f"{stage}_ms"} for stage in TRTLLM_STAGES},
     },
     named={"preemptions_per_s": "trtllm:num_preemptions_total"},
 )
@@ -204,6 +219,7 @@ ITERATIONS = Case(
         "ttft_ms": "trtllm_time_to_first_token_seconds",
         "isl": "trtllm_prompt_tokens_total",
         "prefix_hit_rate": "trtllm_prompt_cached_tokens_total",
+        "queue_ms": "trtllm_request_queue_time_seconds",
     },
 )
 LLAMACPP = Case(
@@ -228,6 +244,8 @@ LLAMACPP = Case(
         "request_duration_s": "llamacpp:tokens_predicted_seconds_total",
         "rejected_per_s": "llamacpp:requests_deferred",
         "preemptions_per_s": "llama.cpp preempts no request",
+        "queue_ms": "llamacpp:requests_deferred",
+        "prefill_ms": "llamacpp:prompt_seconds_total",
     },
 )
 CASES = {"SGLang": SGLANG, "TensorRT-LLM": TRTLLM, "its iterations": ITERATIONS, "llama.cpp": LLAMACPP}
@@ -243,10 +261,14 @@ def as_plain(value: Any) -> Any:
 def told(observation: Observation) -> Values:
     pool = observation.pools["workers"]
     assert pool.traffic is not None
-    return {name: getattr(pool, name) for name in GAUGES} | {
-        name: as_plain(getattr(pool.traffic, name)) for name in TRAFFIC
+    return {
+        **{name: getattr(pool, name) for name in GAUGES},
+        **{name: as_plain(getattr(pool.traffic, name)) for name in TRAFFIC},
+        **{name: as_plain(getattr(pool.stages, name)) for name in STAGES},
     }
 
 
 def key_of(name: str) -> str:
+    if name in STAGES:
+        return f"pools.workers.stages.{name}"
     return f"pools.workers.{name}" if name in GAUGES else f"pools.workers.traffic.{name}"

@@ -66,9 +66,17 @@ def sglang(
         "sglang:inter_token_latency_seconds": [value / 10 for value in seen],
         'sglang:e2e_request_latency_seconds{is_streaming="true"}': [3 * value for value in seen],
     }
-    return "".join(page(rank, gauges, {"sglang:num_retracted_requests_total": retracted}, {}) for rank in ranks) + page(
-        engine, {}, requests, histograms
-    )
+    scheduled = {
+        "sglang:queue_time_seconds": [value / 2 for value in seen],
+        'sglang:per_stage_req_latency_seconds{stage="prefill_forward"}': [value / 4 for value in seen],
+        'sglang:per_stage_req_latency_seconds{stage="request_process"}': [value / 8 for value in seen],
+        'sglang:per_stage_req_latency_seconds{stage="prefill_bootstrap"}': [value / 16 for value in seen],
+        'sglang:per_stage_req_latency_seconds{stage="prefill_transfer_kv_cache"}': [value / 32 for value in seen],
+        'sglang:per_stage_req_latency_seconds{stage="decode_bootstrap"}': [value / 64 for value in seen],
+    }
+    retractions = {"sglang:num_retracted_requests_total": retracted}
+    own = "".join(page(rank, gauges, retractions, scheduled) for rank in ranks)
+    return own + page(engine, {}, requests, histograms)
 
 
 def trtllm(
@@ -96,6 +104,9 @@ def trtllm(
         f"{name}time_to_first_token_seconds": seen,
         f"{name}time_per_output_token_seconds": [value / 10 for value in seen],
         f"{name}e2e_request_latency_seconds": [4 * value for value in seen],
+        f"{name}request_queue_time_seconds": [value / 2 for value in seen],
+        f"{name}request_prefill_time_seconds": [value / 4 for value in seen],
+        f"{name}request_decode_time_seconds": [3 * value for value in seen],
     }
     return page('engine_type="trtllm",model_name="tiny"', gauges, counters, histograms)
 

@@ -128,6 +128,9 @@ class Vllm:
     isl: tuple[float, ...] = ()
     osl: tuple[float, ...] = ()
     e2e_s: tuple[float, ...] = ()
+    queue_s: tuple[float, ...] = ()
+    prefill_s: tuple[float, ...] = ()
+    decode_s: tuple[float, ...] = ()
     blocks: str = "1000"
     started_s: float | None = None
     engine: str = "0"
@@ -155,6 +158,9 @@ class Vllm:
             *_histogram("vllm:request_prompt_tokens", labels, self.isl, BOUNDS_TOKENS),
             *_histogram("vllm:request_generation_tokens", labels, self.osl, BOUNDS_TOKENS),
             *_histogram("vllm:e2e_request_latency_seconds", labels, self.e2e_s, BOUNDS_S),
+            *_histogram("vllm:request_queue_time_seconds", labels, self.queue_s, BOUNDS_S),
+            *_histogram("vllm:request_prefill_time_seconds", labels, self.prefill_s, BOUNDS_S),
+            *_histogram("vllm:request_decode_time_seconds", labels, self.decode_s, BOUNDS_S),
             f'vllm:cache_config_info{{block_size="16",num_gpu_blocks="{self.blocks}",engine="{self.engine}"}} 1',
             *self.more,
         ]

@@ -396,3 +396,23 @@ def test_the_compiled_rules_give_the_same_results() -> None:
         for column in ("ttft_ms", "itl_ms", "finished_s", "preemptions", "retries"):
             assert np.array_equal(getattr(objects[0], column), getattr(records[0], column), equal_nan=True)
         assert objects[1:] == records[1:]
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_stage_times_are_those_of_the_requests(compiled: bool) -> None:
+    """Two requests at once, of which the second waits for the prefill of the first, 50 ms, as a batch
+    holds one. A transfer takes 100 ms, the first step of decode 10 ms, and two more tokens 20 ms."""
+    setup = disaggregated(1, 1, kv_transfer_s=0.1, max_num_seqs=1, metrics=MetricsSetup(window_s=60))
+    made = SimulatedCluster(setup, requests([1.0, 1.0], [400, 400], [3, 3]), compiled=compiled)
+    made.source.observe(made.now_s)
+    made.finish()
+    pools = made.source.observe(made.now_s).pools
+    prefill, decode = pools["prefill"].stages, pools["decode"].stages
+    means = {name: dist.mean for name, dist in (*prefill, *decode) if dist is not None}
+    assert prefill.queue_ms is not None and prefill.queue_ms.mean == pytest.approx(25)
+    assert prefill.prefill_ms is not None and prefill.prefill_ms.mean == pytest.approx(50)
+    assert (prefill.transfer_ms, prefill.first_token_ms, prefill.decode_ms) == (None, None, None)
+    assert decode.first_token_ms is not None and decode.first_token_ms.mean == pytest.approx(110)
+    assert (means["transfer_ms"], means["decode_ms"]) == pytest.approx((100, 20))
+    served = made.served()
+    assert served.ttft_ms.mean() == pytest.approx(25 + 50 + decode.first_token_ms.mean)

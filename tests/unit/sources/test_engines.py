@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -184,6 +185,41 @@ def test_queues_of_sglang_by_role(role: Role, running: float, queued: float, old
         observation = observe_two(farm, case, renamed, renamed)
         assert observation.pools["workers"].queued is None
         assert "queue_reqs is not on its page" in observation.missing["pools.workers.queued"]
+
+
+@pytest.mark.parametrize(
+    ("role", "stages"),
+    [
+        ("prefill", {"queue_ms": 1 / 2 + 1 / 16, "prefill_ms": 1 / 4, "transfer_ms": 1 / 32}),
+        ("decode", {"queue_ms": 1 / 2 + 1 / 64, "prefill_ms": 1 / 4}),
+    ],
+)
+def test_stages_of_sglang_by_role(role: Role, stages: dict[str, float], farm: Farm) -> None:
+    """Each stage is a part of the values of the page, of which 0.04, 0.07, 0.7 and 2 s are new."""
+    queues = ("prefill_bootstrap", "prefill_inflight", "decode_prealloc", "decode_transfer")
+    more = pages.page('tp_rank="0"', {f"sglang:num_{name}_queue_reqs": 0 for name in queues}, {}, {})
+    turns = [{"/metrics": turn["/metrics"] + more} for turn in (SGLANG.before, SGLANG.after)]
+    found = observe_two(farm, replace(SGLANG, role=role), *turns).pools["workers"].stages
+    known = {name: dist.mean for name, dist in found if dist is not None}
+    assert known == pytest.approx({name: part * 1000 * 2.81 / 4 for name, part in stages.items()})
+
+
+def test_stages_of_a_vllm_decode_worker(farm: Farm) -> None:
+    """Three transfers took 0.3 s; the first token came 0.6 s after the request, in the mean of two."""
+    gauges = {"vllm:num_requests_running": 1, "vllm:num_requests_waiting": 0}
+    before, after = (
+        pages.page(
+            'model_name="tiny"',
+            gauges,
+            {},
+            {"vllm:nixl_xfer_time_seconds": moved, "vllm:time_to_first_token_seconds": waited},
+        )
+        for moved, waited in (((0.1,), (0.5,)), ((0.1, 0.1, 0.05, 0.15), (0.5, 0.4, 0.8)))
+    )
+    case = Case({"/metrics": before}, {"/metrics": after}, of_sglang, {}, role="decode")
+    stages = observe_two(farm, case).pools["workers"].stages
+    assert as_plain(stages.transfer_ms) == pytest.approx({"mean": 100, "count": 3})
+    assert as_plain(stages.first_token_ms) == pytest.approx({"mean": 600, "count": 2})
 
 
 def test_data_parallel_ranks_of_sglang_are_added(farm: Farm) -> None:

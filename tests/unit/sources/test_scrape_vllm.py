@@ -11,7 +11,7 @@ from dynamo_planner.core.metrics import Dist
 from dynamo_planner.core.snapshot import Observation
 from dynamo_planner.sources import ScrapeSource
 from tests.support.paths import DATA
-from tests.support.sources.by_hand import worked_out
+from tests.support.sources.by_hand import STAGES, worked_out
 from tests.support.sources.farm import Farm, Vllm
 
 CAPTURED = DATA / "metrics"
@@ -32,6 +32,9 @@ BUSY = IDLE.but(
     isl=(*IDLE.isl, 5, 80, 800),
     osl=(*IDLE.osl, 20, 200, 300),
     e2e_s=(0.5, 4.0),
+    queue_s=(0.1, 0.2, 0.6),
+    prefill_s=(0.05, 0.25),
+    decode_s=(1.0, 4.0),
 )
 
 
@@ -59,7 +62,12 @@ def told(observation: Observation) -> dict[str, Any]:
     for name in names:
         assert getattr(observation.traffic, name) == getattr(pool.traffic, name)
     values = {name: getattr(pool, name) for name in ("running", "queued", "kv_usage", "kv_capacity_tokens")}
-    return values | {name: as_plain(getattr(pool.traffic, name)) for name in names}
+    traffic, stages = pool.traffic, pool.stages
+    return (
+        values
+        | {name: as_plain(getattr(traffic, name)) for name in names}
+        | {name: as_plain(getattr(stages, name)) for name in STAGES}
+    )
 
 
 def test_two_pages_equal_what_is_worked_out_by_hand(farm: Farm) -> None:
@@ -87,6 +95,8 @@ def test_golden_values(farm: Farm) -> None:
     assert (traffic.window_s, traffic.observed_at_s) == (10, 1010)
     assert (pool.running, pool.queued, pool.kv_usage, pool.kv_capacity_tokens) == (4, 6, 0.8, 16_000)
     assert (pool.coverage, pool.observed_at_s) == (1, 1010)
+    stages = (pool.stages.queue_ms, pool.stages.prefill_ms, pool.stages.decode_ms)
+    assert [(dist.mean, dist.count) for dist in stages if dist] == [(pytest.approx(300), 3), (150, 2), (2500, 2)]
     (worker,) = pool.workers
     assert (worker.name, worker.queued, worker.running, worker.kv_usage) == ("w0", 6, 4, 0.8)
     assert (worker.kv_capacity_tokens, worker.observed_at_s) == (16_000, 1010)
@@ -122,6 +132,9 @@ METRICS = {
     "vllm:request_prompt_tokens": {"isl"},
     "vllm:request_generation_tokens": {"osl"},
     "vllm:e2e_request_latency_seconds": {"request_duration_s"},
+    "vllm:request_queue_time_seconds": {"queue_ms"},
+    "vllm:request_prefill_time_seconds": {"prefill_ms"},
+    "vllm:request_decode_time_seconds": {"decode_ms"},
 }
 """What each metric is needed for. Arrivals need three: counting completions alone would hide an overload."""
 
@@ -146,13 +159,14 @@ def test_a_metric_that_is_gone_is_unknown_and_named_and_nothing_else_is(
     whole = told(observe_two(farm, IDLE.page(), BUSY.page()))
     observation = observe_two(farm, changed(IDLE.page()), changed(BUSY.page()))
     found = told(observation)
-    assert {name for name in whole if found[name] is None} == fields
-    assert {name: value for name, value in found.items() if value is not None} == {
+    assert {name for name in whole if found[name] is None and whole[name] is not None} == fields
+    assert {name: found[name] for name in whole if name not in fields} == {
         name: value for name, value in whole.items() if name not in fields
     }
     for name in fields:
         of_pool = {"queued", "running", "kv_usage", "kv_capacity_tokens"}
         keys = [f"pools.workers.{name}"] if name in of_pool else [f"traffic.{name}", f"pools.workers.traffic.{name}"]
+        keys = [f"pools.workers.stages.{name}"] if name in STAGES else keys
         for key in keys:
             assert metric in observation.missing[key], key
             assert "w0" in observation.missing[key], key
@@ -307,4 +321,5 @@ def test_what_cannot_be_known_says_so(farm: Farm) -> None:
     assert "arrival_dispersion" in "".join(observation.missing)
     assert "vLLM does not count requests that clients give up" in observation.missing["traffic.aborted_per_s"]
     of_service = {"traffic.queued", "traffic.arrival_dispersion", "traffic.aborted_per_s"}
-    assert set(observation.missing) == of_service | {"pools.workers.traffic.aborted_per_s"}
+    of_pool = {"traffic.aborted_per_s", "stages.transfer_ms", "stages.first_token_ms"}
+    assert set(observation.missing) == of_service | {f"pools.workers.{name}" for name in of_pool}
