@@ -136,6 +136,8 @@ def test_metrics_are_what_the_client_saw(start_worker: StartWorker, client: Clie
     seen = sum(answer.times[-1] - answer.sent_s for answer in answers)
     assert after["e2e_request_latency_seconds_sum"] == pytest.approx(seen, rel=0.15)
     assert after["request_queue_time_seconds_sum"] > 5 * 20 * 0.02  # five had to wait for the other five
+    stages = [after[f"request_{stage}_time_seconds_sum"] for stage in ("queue", "prefill", "decode")]
+    assert sum(stages) == pytest.approx(after["e2e_request_latency_seconds_sum"])
     assert after["num_requests_running"] == after["num_requests_waiting"] == after["kv_cache_usage_perc"] == 0
     assert after["num_preemptions_total"] == 0
     assert after["cache_config_info:16:3200:200"] == 1
