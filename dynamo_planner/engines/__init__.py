@@ -3,6 +3,7 @@
 Which file to open:
 
 - ``vllm``, ``sglang``, ``trtllm``, ``llamacpp``, ``dynamo`` -- one engine each: ``ENGINE``, an ``EngineSpec``.
+- ``llmd``, ``ray_serve``, ``vllm_router`` -- what may stand before workers, without workers of its own.
 - ``registry`` -- the engines by name, detection of a page's engine, and ``catalogue``, the knobs of an engine.
 - ``named`` -- fields of a configuration that take the name of an engine.
 - ``vocabulary``, ``metric_kinds`` -- what an engine's metrics are written in: quantities, and metrics that give them.

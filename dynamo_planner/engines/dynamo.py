@@ -58,7 +58,7 @@ DYNAMO_FRONTEND = Vocabulary(
         "queued": (Gauge(names="dynamo_frontend_stage_requests", where={"stage": ("preprocess", "route")}),),
         "arrivals": (Counter(names="dynamo_frontend_requests_started_total"),),
         "completions": (Counter(names=frontend("requests_total")),),
-        "rejections": (Counter(names="dynamo_frontend_requests_total", where={"error_type": ("overload",)}),),
+        "rejections": (Counter(names="dynamo_frontend_requests_total", where={"error_type": "overload"}, rare=True),),
         "prefix_hit_rate": (HIT_RATE,),
         "ttft_ms": (Histogram(names=frontend("time_to_first_token_seconds"), scale=1000),),
         "itl_ms": (Histogram(names=frontend("inter_token_latency_seconds"), scale=1000),),

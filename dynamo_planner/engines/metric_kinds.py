@@ -88,14 +88,20 @@ class Counter(_Sum):
         names, where, copies, plus: as for every sum of series.
         numbered: the name of consecutive numbers in a JSON list that each reader empties; the counter is then what
             happened since the last read, and unknown where a number is skipped. By default there is no such list.
+        rare: whether series that ``where`` picks appear with the first such event, so that none of them is 0. By
+            default it is unknown where ``where`` picks nothing.
+        unless: names of metrics beside which it does not count what it says, so that it is unknown; none by default.
     """
 
     kind: Literal["counter"] = "counter"
     numbered: str | None = None
+    rare: bool = False
+    unless: tuple[str, ...] = ()
 
     def samples(self) -> Iterator[str]:
         """The names of the samples that it consists of."""
         yield from super().samples()
+        yield from self.unless
         if self.numbered is not None:
             yield self.numbered
 

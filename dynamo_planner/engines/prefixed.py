@@ -12,7 +12,7 @@ from typing import Any
 
 from dynamo_planner.engines.vocabulary import Vocabulary
 
-NAMES = frozenset({"names", "plus", "minus", "numbered", "known_by", "prefixes", "unless"})
+NAMES = frozenset({"names", "plus", "minus", "numbered", "known_by", "prefixes", "unless", "repeated_by"})
 """The fields that hold names of metrics."""
 
 NAME_PREFIX = "^[a-zA-Z_:][a-zA-Z0-9_:]*$|^$"

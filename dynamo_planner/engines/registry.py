@@ -41,6 +41,9 @@ ENGINES: Registry[EngineSpec] = Registry(
         "trtllm": "dynamo_planner.engines.trtllm:ENGINE",
         "llamacpp": "dynamo_planner.engines.llamacpp:ENGINE",
         "dynamo": "dynamo_planner.engines.dynamo:ENGINE",
+        "llmd": "dynamo_planner.engines.llmd:ENGINE",
+        "ray_serve": "dynamo_planner.engines.ray_serve:ENGINE",
+        "vllm_router": "dynamo_planner.engines.vllm_router:ENGINE",
     },
 )
 """The engines by name, each imported when it is first needed. A page is taken for that of the first one that fits."""
@@ -68,7 +71,7 @@ def frontend_vocabularies() -> dict[str, Vocabulary]:
     """The vocabularies of what stands before the workers, by name.
 
     >>> list(frontend_vocabularies())
-    ['dynamo_frontend', 'dynamo_router']
+    ['dynamo_frontend', 'dynamo_router', 'llmd_picker', 'ray_serve', 'vllm_router']
     """
     return {name: vocabulary for engine in ENGINES.values() for name, vocabulary in engine.frontends.items()}
 
@@ -76,11 +79,13 @@ def frontend_vocabularies() -> dict[str, Vocabulary]:
 def detect(names: Iterable[str], among: Iterable[Vocabulary]) -> Vocabulary | None:
     """The first vocabulary that has a metric among the sample names of a page; ``None`` where none has.
 
+    A page of a router that repeats metrics of its workers is not that of a worker.
+
     >>> detect(["process_start_time_seconds", "sglang:num_running_reqs"], worker_vocabularies().values()).engine
     'SGLang'
     """
     there = frozenset(names)
-    return next((each for each in among if there & each.own_names()), None)
+    return next((each for each in among if there & each.own_names() and there.isdisjoint(each.repeated_by)), None)
 
 
 def catalogue(engine: str | None, more: Iterable[Knob] = ()) -> Catalogue:

@@ -125,6 +125,7 @@ SGLANG = Vocabulary(
         *("prefix_hits", "queue_ms", "prefill_ms", "transfer_ms"),
     ),
     prefixes=("sglang:",),
+    transient=("WorkerId",),
     model_label="model_name",
     start_with="--enable-metrics",
 )

@@ -78,7 +78,7 @@ TRTLLM = Vocabulary(
             ),
         ),
         "completions": (ENDED, Counter(names=of_iteration("numCompletedRequests"), numbered=of_iteration("iter"))),
-        "rejections": (Counter(names=named("request_error_total"), where={"http_code": ("429", "503")}),),
+        "rejections": (Counter(names=named("request_error_total"), where={"http_code": ("429", "503")}, rare=True),),
         "preemptions": (Counter(names="trtllm:num_preemptions_total"),),
         "prefix_hits": (Counter(names=named("prompt_cached_tokens_total")),),
         "prefix_queries": (PROMPT_TOKENS,),

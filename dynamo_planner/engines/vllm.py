@@ -1,7 +1,8 @@
 """vLLM: its metrics (names as of 0.32, and older ones, also from before its V1 engine) and its knobs.
 
 - Read for the names: a page of 0.32, a main branch of 2026, and the change that brought ITL of requests (24015). Forms
-  of Ray and KServe differ in the prefix.
+  of Ray and KServe differ in the prefix. Ray shows all processes of a node on one page, apart by ``WorkerId``.
+- vLLM's production-stack router repeats metrics of its workers under the same names.
 - ``kv_cache_usage_perc`` is a fraction, whatever its name says; up to 2025 it was ``gpu_cache_usage_perc``, and the
   prefix cache counters had ``gpu_`` in front.
 - ``request_time_per_output_token_seconds`` (since 0.11) observes one value per request, (last token - first) /
@@ -76,6 +77,8 @@ VLLM = Vocabulary(
         "(vllm:time_to_first_token_seconds)",
     },
     prefixes=("vllm:",),
+    repeated_by=("vllm:num_incoming_requests_total", "vllm:healthy_pods_total"),
+    transient=("WorkerId",),
     model_label="model_name",
     start_without="--disable-log-stats",
 )

@@ -16,7 +16,7 @@ A vocabulary is one small file, or a mapping in a user's configuration:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -111,6 +111,9 @@ class Vocabulary(Frozen):
         prefixes: what names begin with in the engine's releases; such a name is read as well where a setup writes more
             before it (``ray_vllm:``) or ``_`` for ``:``. By default names are read as they are.
         known_by: names that identify a page as the engine's and give no quantity; none by default.
+        repeated_by: names that show that a page is of a router, which repeats metrics of its workers. None by default.
+        transient: labels whose series may go while the process lives, and begin at zero when they come again: of one
+            process among several on a page, of a user. None by default.
         model_label: the label that has the name of the model; by default there is none.
         model_parameter: the parameter of the URL by which a server of several models is asked for the page of one; by
             default there is none.
@@ -128,6 +131,8 @@ class Vocabulary(Frozen):
     with_first_request: tuple[QuantityName, ...] = ()
     prefixes: tuple[str, ...] = ()
     known_by: tuple[str, ...] = ()
+    repeated_by: tuple[str, ...] = ()
+    transient: tuple[str, ...] = ()
     model_label: str | None = None
     model_parameter: str | None = None
     start_with: str = ""
@@ -165,7 +170,7 @@ class Vocabulary(Frozen):
 
     def names(self) -> frozenset[str]:
         """Every sample name to read on a page, whatever the role."""
-        return self.own_names().union(self.started_at)
+        return self.own_names().union(self.started_at, self.repeated_by)
 
     def own_names(self) -> frozenset[str]:
         """The sample names that other engines do not have."""
@@ -187,6 +192,18 @@ def _allowed_kinds(quantity: Quantity) -> tuple[str, ...]:
     if quantity == "prefix_hit_rate":
         return ("histogram", "mean", "gauge")
     return ("counter",) if quantity in COUNTERS else ("histogram", "mean")
+
+
+def page_of_router(names: Container[str], among: Iterable[Vocabulary]) -> str:
+    """Why a page with these names is not that of a worker: it is of a router, which repeats metrics. Else empty."""
+    for vocabulary in among:
+        for name in vocabulary.repeated_by:
+            if name in names:
+                return (
+                    f"its page has {name}, which a router has: its {vocabulary.engine} metrics are those of its "
+                    "workers once more. List it under source.frontend, and the workers here"
+                )
+    return ""
 
 
 def describe_engines(vocabularies: Iterable[Vocabulary]) -> str:

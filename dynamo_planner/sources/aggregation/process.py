@@ -11,7 +11,7 @@ before the fall is remembered: where its counters go on, it was no restart.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from enum import Enum, auto
 from typing import TypeVar
 
@@ -101,9 +101,12 @@ def is_beyond_belief(last: WorkerSample, now: WorkerSample, usual: Mapping[str, 
 
 
 def has_fallen(before: WorkerSample, after: WorkerSample) -> bool:
-    """Whether a counter or histogram is lower than before, or one of its series is gone."""
-    return any(_series_fell(then, now) for then, now in _both(before, after, before.counters, after.counters)) or any(
-        _histograms_fell(then, now) for then, now in _both(before, after, before.histograms, after.histograms)
+    """Whether a counter or histogram is lower than before, or one of its series is gone that stays with its process."""
+    passing = after.transient
+    return any(
+        _series_fell(then, now, passing) for then, now in _both(before, after, before.counters, after.counters)
+    ) or any(
+        _histograms_fell(then, now, passing) for then, now in _both(before, after, before.histograms, after.histograms)
     )
 
 
@@ -145,12 +148,23 @@ def _outlasts(sample: WorkerSample, age_s: float) -> bool:
     return False
 
 
-def _series_fell(then: Series, now: Series) -> bool:
-    return any(value > now.get(labels, 0.0) for labels, value in then.items())
+def _series_fell(then: Series, now: Series, passing: Container[str]) -> bool:
+    return any(
+        value > now.get(labels, 0.0) and not _may_be_gone(labels, now, passing) for labels, value in then.items()
+    )
 
 
-def _histograms_fell(then: Mapping[Labels, HistogramData], now: Mapping[Labels, HistogramData]) -> bool:
+def _may_be_gone(labels: Labels, now: Container[Labels], passing: Container[str]) -> bool:
+    """Whether a series is not there any more that goes while its process lives: of a user, of one process of many."""
+    return labels not in now and any(name in passing for name, _ in labels)
+
+
+def _histograms_fell(
+    then: Mapping[Labels, HistogramData], now: Mapping[Labels, HistogramData], passing: Container[str]
+) -> bool:
     for labels, earlier in then.items():
+        if _may_be_gone(labels, now, passing):
+            continue
         later = now.get(labels, EMPTY_HISTOGRAM)
         if later.count < earlier.count:
             return True

@@ -91,6 +91,7 @@ class WorkerSample:
         absent: quantities none of whose metrics is on the page.
         unchanged: quantities whose list has no new items, so that they are as they were.
         metric_names: for counters and histograms, the name under which each was read.
+        transient: labels whose series may go while the process lives.
     """
 
     at_s: float
@@ -103,6 +104,7 @@ class WorkerSample:
     absent: set[str] = field(default_factory=set)
     unchanged: set[str] = field(default_factory=set)
     metric_names: dict[str, str] = field(default_factory=dict)
+    transient: tuple[str, ...] = ()
 
 
 def select_model(page: Page, label: str | None, model: str | None) -> tuple[Page, str]:
@@ -157,7 +159,7 @@ def read_page(
         at_s: when it was read, in Unix seconds.
         failed_pages: for each page that could not be fetched, why.
     """
-    sample = WorkerSample(at_s=at_s, started_s=_started(page, vocabulary))
+    sample = WorkerSample(at_s=at_s, started_s=_started(page, vocabulary), transient=vocabulary.transient)
     for quantity in QUANTITIES:
         if quantity not in vocabulary.quantities:
             sample.unknown[quantity] = vocabulary.cannot_tell.get(quantity, f"{vocabulary.engine} has no metric for it")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from dynamo_planner.engines.metric_kinds import HISTOGRAM_SUFFIXES, Counter, Gauge, Histogram, Info, Product, Ratio
 from dynamo_planner.sources.series import Labels, Page, Series
 
 MAX_PLAUSIBLE = 1e18
 """No count, sum of tokens or sum of times in a worker's life gets here; a larger value is unknown."""
+
+MAX_VALUES, MAX_VALUE_CHARS = 5, 80
+"""How many values of a label a message has, and how long they are at most."""
 
 Where = Mapping[str, tuple[str, ...]]
 
@@ -75,10 +78,13 @@ def _across_series(page: Page, metric: Gauge, names: tuple[str, ...]) -> float:
 
 def counter_series(page: Page, metric: Counter) -> tuple[str, Series]:
     """The name that is on the page, and its series, with those of the metrics that are added to it (``plus``)."""
-    first, series = _series(page, metric.names, metric.where, counts=True)
+    for other in metric.unless:
+        if page.get(other):
+            raise UnknownQuantityError(f"beside {other}, {metric.names[0]} does not count all")
+    first, series = _series(page, metric.names, metric.where, counts=True, rare=metric.rare)
     found = _without_copies(first, series, metric.copies)
     for names in metric.plus:
-        name, series = _series(page, names, metric.where, counts=True)
+        name, series = _series(page, names, metric.where, counts=True, rare=metric.rare)
         more = _without_copies(name, series, metric.copies)
         found = found | {(*labels, ("__name__", name)): value for labels, value in more.items()}
     return first, found
@@ -93,23 +99,23 @@ def histogram_series(page: Page, metric: Histogram) -> tuple[str, dict[str, Seri
                 for other in metric.unless:
                     if page.get(other):
                         raise UnknownQuantityError(f"beside {other}, {name} is of several tokens at once")
-                return name, {suffix: _where(name, series, metric.where) for suffix, series in samples.items()}
+                return name, {suffix: _picked(name + suffix, each, metric.where) for suffix, each in samples.items()}
     raise AbsentError(metric.names)
 
 
-def _series(page: Page, names: tuple[str, ...], where: Where, *, counts: bool = False) -> tuple[str, Series]:
+def _series(
+    page: Page, names: tuple[str, ...], where: Where, *, counts: bool = False, rare: bool = False
+) -> tuple[str, Series]:
     """The newest name that has samples on the page, and its matching samples.
 
-    A metric that ``counts`` may have no matching samples, or be on the page by name alone: nothing was counted yet.
+    A metric that ``counts`` may be on the page by name alone, and one that is ``rare`` have no matching samples:
+    nothing was counted yet.
     """
     if names[0].startswith("/"):
         return names[0], _items(page, names, where)
     for name in names:
         if page.get(name):
-            matching = _where(name, page[name], where)
-            if not matching and not counts:
-                raise UnknownQuantityError(f"{name} has no sample with {_described(where)}")
-            return name, matching
+            return name, (_where if rare else _picked)(name, page[name], where)
     for name in names:
         if counts and name in page:
             return name, {}
@@ -138,12 +144,33 @@ def _where(name: str, series: Series, where: Where) -> Series:
     return {labels: value for labels, value in series.items() if _matches(dict(labels), where)} if where else series
 
 
+def _picked(name: str, series: Series, where: Where) -> Series:
+    """The matching samples. Raises :class:`UnknownQuantityError` where there are others instead."""
+    matching = _where(name, series, where)
+    if series and not matching:
+        there = {label: sorted({dict(labels).get(label, "") for labels in series}) for label in where}
+        raise UnknownQuantityError(
+            f"{name} has no sample with {describe_where(where)}; there is {describe_where(there)}"
+        )
+    return matching
+
+
 def _matches(labels: Mapping[str, str], where: Where) -> bool:
     return all(labels.get(label, "") in values for label, values in where.items())
 
 
-def _described(where: Where) -> str:
-    return " and ".join(f"{label}={' or '.join(repr(value) for value in values)}" for label, values in where.items())
+def describe_where(where: Mapping[str, Sequence[str]]) -> str:
+    """Values of labels for a message, the first few of each.
+
+    >>> describe_where({"lane": ["fast", "slow"]})
+    "lane='fast' or 'slow'"
+    """
+    return " and ".join(f"{label}={_few(values)}" for label, values in where.items())
+
+
+def _few(values: Sequence[str]) -> str:
+    more = f" and {len(values) - MAX_VALUES} more" if len(values) > MAX_VALUES else ""
+    return " or ".join(repr(value[:MAX_VALUE_CHARS]) for value in values[:MAX_VALUES]) + more
 
 
 def _without_copies(name: str, series: Series, copies: tuple[str, ...]) -> Series:

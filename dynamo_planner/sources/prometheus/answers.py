@@ -12,7 +12,15 @@ from dataclasses import replace
 from typing import TypeVar
 
 from dynamo_planner.engines.metric_kinds import Gauge, Histogram, Info
-from dynamo_planner.engines.vocabulary import COUNTERS, DISTRIBUTIONS, GAUGES, QUANTITIES, Quantity, Vocabulary
+from dynamo_planner.engines.vocabulary import (
+    COUNTERS,
+    DISTRIBUTIONS,
+    GAUGES,
+    QUANTITIES,
+    Quantity,
+    Vocabulary,
+    page_of_router,
+)
 from dynamo_planner.sources.aggregation.arrivals import Flow
 from dynamo_planner.sources.aggregation.increase import WorkerInterval
 from dynamo_planner.sources.aggregation.process import ANOTHER_PROCESS
@@ -28,13 +36,20 @@ from dynamo_planner.sources.prometheus.api import QueryError, Vector
 from dynamo_planner.sources.prometheus.buckets import cumulative_buckets
 from dynamo_planner.sources.prometheus.copies import describe_copies
 from dynamo_planner.sources.prometheus.flows import WorkerAnswers
-from dynamo_planner.sources.prometheus.pool_answers import PoolAnswers, UnreadableError, value_or_why
+from dynamo_planner.sources.prometheus.pool_answers import (
+    PoolAnswers,
+    UnreadableError,
+    products_of,
+    value_or_why,
+    why_not_picked,
+)
 from dynamo_planner.sources.prometheus.promql import (
     COPIES,
     FELL,
     FIRST_VALUE,
     INSIDE_CHANGE,
     KNOWN_BEFORE,
+    LABELS,
     NAMES,
     OBSERVED_AT,
     OLDEST_START,
@@ -103,6 +118,8 @@ class _PoolReader:
             raise UnreadableError(
                 f"its series have no label {self._scope.worker_label!r} to distinguish workers by (worker_label)"
             )
+        routers = {worker: why for worker in sampled_s if (why := self._why_router(worker))}
+        sampled_s = {worker: time_s for worker, time_s in sampled_s.items() if worker not in routers}
         self._workers = WorkerAnswers(
             self._by_worker, self._present, sampled_s.keys(), self._vocabulary, self._scope.window_s, self._at_s
         )
@@ -111,14 +128,14 @@ class _PoolReader:
         interval = self._interval()
         gauges = {quantity: self._gauges(quantity, sampled_s) for quantity in (*GAUGES, *self._shares())}
         workers, causes = [], {}
-        for worker in sorted(up.keys() | sampled_s.keys()):
+        for worker in sorted(up.keys() | sampled_s.keys() | routers.keys()):
             history = WorkerHistory(worker, self._scope.window_s)
             history.observed = worker in sampled_s
             if history.observed:
                 history.last = self._sample(worker, sampled_s[worker], gauges)
                 history.doubt = ANOTHER_PROCESS if doubts.get(worker) == ANOTHER_PROCESS else ""
             else:
-                causes[worker] = self._why_unobserved(up[worker])
+                causes[worker] = routers.get(worker) or self._why_unobserved(up[worker])
             workers.append(history)
         doubt = self._clock_doubt or self._failed(OF_PROCESSES)
         doubt = doubt or next((f"{why} ({worker})" for worker, why in doubts.items()), "")
@@ -134,6 +151,9 @@ class _PoolReader:
         self._remarks |= {("workers", worker): remark for worker, remark in copied.items()}
         if why := self._failed([TARGETS, COPIES]):
             self._remarks["workers",] = f"whether workers are scraped several times is unknown: {why}"
+
+    def _why_router(self, worker: str) -> str:
+        return page_of_router(self._present.get(worker, ()), [self._vocabulary])
 
     def _why_unobserved(self, up: float) -> str:
         if up != 1:
@@ -177,7 +197,7 @@ class _PoolReader:
         key = QueryKey(quantity)
         values = self._by_worker(key)
         if any(isinstance(metric, Info) for metric in metrics):
-            values = self._products(key, metrics[0])
+            values = products_of(self._vector(key), metrics[0], self._scope.worker_label)
         return {worker: value_or_why(quantity, values[worker]) for worker in workers if worker in values}
 
     def _shares(self) -> Iterator[Quantity]:
@@ -185,19 +205,6 @@ class _PoolReader:
         for quantity in DISTRIBUTIONS:
             if any(isinstance(metric, Gauge) for metric in scrapable_metrics(self._vocabulary, quantity)):
                 yield quantity
-
-    def _products(self, key: QueryKey, metric: Info) -> dict[str, float]:
-        products: dict[str, float] = {}
-        for labels, count in self._vector(key).items():
-            given = dict(labels)
-            worker, product = given.get(self._scope.worker_label, ""), count
-            for label in metric.labels:
-                try:
-                    product *= float(given[label])
-                except (KeyError, ValueError):
-                    product = math.nan
-            products[worker] = products.get(worker, 0.0) + product
-        return products
 
     # What all of them did over the window
 
@@ -285,6 +292,8 @@ class _PoolReader:
         if all(present.isdisjoint(names) for present in self._present.values()):
             how = start_hint(vocabulary.switches.get(quantity, ""))
             return f"Prometheus has no {' or '.join(names)} with these labels{how}"
+        if why := why_not_picked(metrics, self._vector(QueryKey(LABELS, quantity))):
+            return why
         if quantity in GAUGES:
             return f"Prometheus has no {' or '.join(names)} of it"
         return (otherwise or ONE_SAMPLE).format(names=" or ".join(names), window_s=self._scope.window_s)

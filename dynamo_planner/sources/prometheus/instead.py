@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dynamo_planner.core.values import FrozenMap
-from dynamo_planner.engines.registry import frontend_vocabularies, worker_vocabularies
+from dynamo_planner.engines.registry import worker_vocabularies
 from dynamo_planner.engines.vocabulary import Vocabulary, describe_engines
 from dynamo_planner.sources.aggregation.sample import MAX_NAMES, no_such_model
 from dynamo_planner.sources.prometheus.api import PrometheusApi, Vector
@@ -62,9 +62,9 @@ def _engine_words() -> str:
     """A regular expression of the words by which the names of known engines are found.
 
     >>> _engine_words()
-    'dynamo|llamacpp|sglang|trtllm|vllm'
+    'dynamo|inference|llamacpp|llm_d|ray_serve|sglang|trtllm|vllm'
     """
-    return "|".join(sorted({name.partition("_")[0] for name in (*worker_vocabularies(), *frontend_vocabularies())}))
+    return "|".join(sorted({*worker_vocabularies(), "dynamo", "inference", "llm_d", "ray_serve"}))
 
 
 def _values(vector: Vector, label: str) -> list[str]:

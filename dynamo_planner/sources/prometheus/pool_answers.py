@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from dynamo_planner.engines.metric_kinds import Info, Mean, Metric, Product, Ratio
 from dynamo_planner.engines.vocabulary import Quantity
 from dynamo_planner.sources.aggregation.sample import SHARE_TOLERANCE, SHARES
-from dynamo_planner.sources.aggregation.selection import is_plausible
+from dynamo_planner.sources.aggregation.selection import describe_where, is_plausible
 from dynamo_planner.sources.aggregation.window import WorkerHistory
+from dynamo_planner.sources.prometheus.api import Vector
+
+UNPICKED = (Info, Mean, Product, Ratio)
+"""Kinds of metrics that pick no series by labels."""
 
 
 @dataclass(frozen=True)
@@ -50,3 +56,35 @@ def value_or_why(quantity: Quantity, value: float) -> float | str:
     if is_plausible(value) and not (share and value > 1):
         return value
     return f"{quantity} is {value:g}, which it cannot be"
+
+
+def products_of(vector: Vector, metric: Info, worker_label: str) -> dict[str, float]:
+    """The product of a metric's labels for each worker, summed over its series; NaN where one is no number."""
+    products: dict[str, float] = {}
+    for labels, count in vector.items():
+        given = dict(labels)
+        worker, product = given.get(worker_label, ""), count
+        for label in metric.labels:
+            try:
+                product *= float(given[label])
+            except (KeyError, ValueError):
+                product = math.nan
+        products[worker] = products.get(worker, 0.0) + product
+    return products
+
+
+def why_not_picked(metrics: Iterable[Metric], there: Vector) -> str:
+    """Why none of the series of a metric is picked by its labels, and which there are; empty where some is.
+
+    Args:
+        metrics: those that can give a quantity.
+        there: the series that there are, by the labels that pick some.
+    """
+    every = [dict(labels) for labels in there]
+    where = next((metric.where for metric in metrics if not isinstance(metric, UNPICKED) and metric.where), None)
+    if not every or where is None:
+        return ""
+    if any(all(labels.get(label, "") in values for label, values in where.items()) for labels in every):
+        return ""
+    values = {label: sorted({labels.get(label, "") for labels in every}) for label in where}
+    return f"Prometheus has none of it with {describe_where(where)}; there is {describe_where(values)}"

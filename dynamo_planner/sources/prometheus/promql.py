@@ -31,6 +31,9 @@ INSIDE_CHANGE, WAITING_CHANGE, INSIDE_PEAK = "inside_change", "waiting_change", 
 how many series it had at the beginning of the window, by how much the requests in it and those that wait have changed
 over the window, and the most that there were."""
 
+LABELS = "labels"
+"""Which values of labels there are, of a metric of which some are picked."""
+
 FELL, FIRST_VALUE = "fell", "first_value"
 STARTED, OLDEST_START, START_FELL = "started", "oldest_start", "start_fell"
 """How often a counter fell, the first value of one that came within the window, the newest and the oldest start time
@@ -55,7 +58,8 @@ class QueryKey(NamedTuple):
 
     Args:
         quantity: of the vocabulary, or one of those beside (``UP`` and the like).
-        part: ``count``, ``sum`` or ``bucket`` of a distribution, the counter for ``FELL`` and ``FIRST_VALUE``.
+        part: ``count``, ``sum`` or ``bucket`` of a distribution, the quantity for ``LABELS``, ``FELL`` and
+            ``FIRST_VALUE``.
     """
 
     quantity: str
@@ -74,7 +78,13 @@ def queries_of(vocabulary: Vocabulary, scope: Scope) -> dict[QueryKey, str]:
         else:
             queries[QueryKey(quantity)] = _gauge([metric for metric in metrics if isinstance(metric, Gauge)], scope)
             queries |= {QueryKey(quantity, part): query for part, query in _distribution(metrics, scope).items()}
-    names = scope.any_of(sorted(presence_names(vocabulary)))
+        picked = [metric for metric in metrics if getattr(metric, "where", None)]
+        if picked:
+            every = scope.any_of(name for metric in picked for name in presence_names_of(metric))
+            labels = dict.fromkeys(label for metric in picked for label in metric.where)
+            queries[QueryKey(LABELS, quantity)] = f"count by ({', '.join(labels)}) ({every})"
+    change = scope.change if vocabulary.transient else scope.delta
+    names = scope.any_of(sorted(presence_names(vocabulary).union(vocabulary.repeated_by)))
     queries |= {
         QueryKey(UP): _up(vocabulary, scope),
         QueryKey(OBSERVED_AT): _any(
@@ -82,8 +92,8 @@ def queries_of(vocabulary: Vocabulary, scope: Scope) -> dict[QueryKey, str]:
         ),
         QueryKey(NAMES): f"count by (__name__, {scope.worker_label}) ({names})",
         QueryKey(KNOWN_BEFORE): f"count by ({scope.worker_label}) ({names} offset {scope.duration()})",
-        QueryKey(INSIDE_CHANGE): _inside(vocabulary, scope, scope.delta),
-        QueryKey(WAITING_CHANGE): _gauges(vocabulary, "waiting", scope, scope.delta),
+        QueryKey(INSIDE_CHANGE): _inside(vocabulary, scope, change),
+        QueryKey(WAITING_CHANGE): _gauges(vocabulary, "waiting", scope, change),
     }
     if any(vocabulary.switches.get(quantity) for quantity in vocabulary.with_first_request):
         queries[QueryKey(INSIDE_PEAK)] = _inside(vocabulary, scope, lambda series: _over_time("max", series, scope))
@@ -105,7 +115,9 @@ def presence_names(vocabulary: Vocabulary) -> frozenset[str]:
 
 def presence_names_of(metric: Metric) -> Iterable[str]:
     """As :func:`presence_names`, of one metric."""
-    return [f"{name}_count" for name in metric.names] if isinstance(metric, Histogram) else metric.samples()
+    if isinstance(metric, Histogram):
+        return [f"{name}_count" for name in metric.names]
+    return (name for name in metric.samples() if not isinstance(metric, Counter) or name not in metric.unless)
 
 
 def _any(queries: Iterable[str]) -> str:
@@ -121,7 +133,7 @@ def _sampled(vocabulary: Vocabulary) -> list[str]:
             for quantity in (*GAUGES, *COUNTERS)
             for metric in scrapable_metrics(vocabulary, quantity)
             if not isinstance(metric, Info)
-            for name in metric.samples()
+            for name in presence_names_of(metric)
         )
     )
 
@@ -208,9 +220,15 @@ def _by_worker(metric: Gauge | Counter, scope: Scope, wrap: Wrap = _as_it_is) ->
         _newest(names, scope, wrap, across=across, where=metric.where, copies=metric.copies)
         for names in (metric.names, *metric.plus)
     ]
-    if len(terms) > 1:
-        return _scaled(" + ".join(f"({term})" for term in terms), getattr(metric, "scale", 1))
-    return _scaled(terms[0], getattr(metric, "scale", 1))
+    query = _scaled(
+        " + ".join(f"({term})" for term in terms) if len(terms) > 1 else terms[0], getattr(metric, "scale", 1)
+    )
+    if isinstance(metric, Counter):
+        if metric.rare:  # none of what it picks, but others with these labels
+            query = f"{query} or {_newest(metric.names, scope, wrap, having=metric.where)} * 0"
+        if metric.unless:
+            return f"({query}) unless on ({scope.worker_label}) {scope.any_of(metric.unless)}"
+    return query
 
 
 def _scaled(query: str, scale: float) -> str:
@@ -224,6 +242,7 @@ def _newest(
     *,
     across: str = "sum",
     where: Mapping[str, Iterable[str]] | None = None,
+    having: Iterable[str] = (),
     copies: Sequence[str] = (),
     keep: Sequence[str] = (),
 ) -> str:
@@ -231,7 +250,7 @@ def _newest(
     labels = ", ".join((scope.worker_label, *keep))
     alternatives = []
     for name in names:
-        series = wrap(scope.selector(name, where))
+        series = wrap(scope.selector(name, where, having))
         if every := dict.fromkeys((*copies, *scope.copies)):
             series = f"max without ({', '.join(every)}) ({series})"
         alternatives.append(f"{across} by ({labels}) ({series})")

@@ -50,9 +50,10 @@ class Scope(Frozen):
     copies: tuple[LabelName, ...] = ()
     window_s: float = Field(gt=0)
 
-    def selector(self, name: str, where: Mapping[str, Iterable[str]] | None = None) -> str:
-        """The pool's series of a metric, of those with these values of labels."""
-        return _selector(name, [*_matchers(self.labels), *_matchers(self.metric_labels), *_where(where or {})])
+    def selector(self, name: str, where: Mapping[str, Iterable[str]] | None = None, having: Iterable[str] = ()) -> str:
+        """The pool's series of a metric, of those with these values of labels, and with any value of others."""
+        own = (*_matchers(self.labels), *_matchers(self.metric_labels))
+        return _selector(name, [*own, *_where(where or {}), *(f'{label}!=""' for label in having)])
 
     def of_every_model(self) -> Scope:
         """The same targets, whatever the labels of the engine's own metrics."""
@@ -82,6 +83,11 @@ class Scope(Frozen):
     def delta(self, selector: str) -> str:
         """The change of gauges over the window."""
         return f"delta({selector}[{self.duration()}])"
+
+    def change(self, selector: str) -> str:
+        """The change of gauges over the window, of those that came within it since they began at zero."""
+        before = f"{selector} offset {self.duration()}"
+        return f"({self.delta(selector)} and {before} or {selector} unless {before})"
 
     def duration(self) -> str:
         """The window as a PromQL duration."""

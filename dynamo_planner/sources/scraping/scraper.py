@@ -10,7 +10,7 @@ from typing import NamedTuple, get_args
 
 from dynamo_planner.core.snapshot import Role
 from dynamo_planner.engines.prefixed import with_prefix
-from dynamo_planner.engines.vocabulary import Vocabulary, describe_engines
+from dynamo_planner.engines.vocabulary import Vocabulary, describe_engines, page_of_router
 from dynamo_planner.sources.aggregation.sample import WorkerSample, read_page, select_model
 from dynamo_planner.sources.aggregation.window import WorkerHistory
 from dynamo_planner.sources.fetch import FetchError, PageText, fetch_all
@@ -252,6 +252,8 @@ class Scraper:
         engine = self._detect(pages.page, self._engines.get(target))
         try:
             if engine is None:
+                if repeated := page_of_router(pages.page, self._among):
+                    raise ValueError(repeated)
                 came = "".join(f": {each}" for each in dict.fromkeys(pages.arrived))
                 raise ValueError(f"its page has none of the metrics of {describe_engines(self._among)}{came}")
             vocabulary = self._for_role[engine.engine, target.role]
@@ -264,6 +266,6 @@ class Scraper:
     def _detect(self, page: Page, known: Vocabulary | None) -> Vocabulary | None:
         """The vocabulary that a page is in, the one that is known first."""
         for each in (known, *self._among) if known else self._among:
-            if page.keys() & self._own_names[each.engine]:
+            if page.keys() & self._own_names[each.engine] and page.keys().isdisjoint(each.repeated_by):
                 return each
         return None

@@ -65,6 +65,32 @@ def trtllm(case: str, pod: str, done: Course | None, running: float = 0) -> Iter
         yield from series("trtllm_request_success_total", {**own, "finished_reason": "stop"}, done)
 
 
+def picker(case: str) -> Iterator[str]:
+    """llm-d's with flow control: 5 requests/s are passed on, 1 refused; a flow of 2 and one that came 30 s ago wait."""
+    target = {"namespace": case, "pod": "epp", "app": "epp"}
+    flow = {**target, "model_name": "m", "target_model_name": "m", "fairness_id": "a", "priority": "0"}
+    yield from series("up", target, 1)
+    yield from series("llm_d_epp_ready_endpoints", {**target, "name": "pool"}, 2)
+    yield from series("llm_d_epp_request_total", flow, steady(5))
+    name = "llm_d_epp_flow_control_request_queue_duration_seconds"
+    for outcome, per_s in (("Dispatched", 5), ("RejectedCapacity", 1)):
+        for part in ("count", "sum"):
+            yield from series(f"{name}_{part}", {**flow, "outcome": outcome}, steady(per_s))
+    yield from series("llm_d_epp_flow_control_queue_size", flow, 2)
+    late = {**flow, "fairness_id": "b"}
+    yield from series("llm_d_epp_flow_control_queue_size", late, lambda n: 60.0 * (n - 87) if n > 87 else None)
+    yield from series("llm_d_epp_request_ttft_seconds_count", {**flow, "streaming": "false"}, steady(5))
+    yield from series("llm_d_epp_request_ttft_seconds_sum", {**flow, "streaming": "false"}, steady(5))
+
+
+def router(case: str) -> Iterator[str]:
+    target = {"namespace": case, "pod": "router"}
+    yield from series("up", target, 1)
+    yield from series("vllm:num_requests_running", {**target, "server": "http://a"}, 5)
+    yield from series("vllm:num_requests_running", {**target, "server": "http://b"}, 5)
+    yield from series("vllm:healthy_pods_total", {**target, "server": "http://a"}, 1)
+
+
 def steady(per_s: float, base: float = 0.0) -> Course:
     return lambda n: base + 10 * per_s * n
 
@@ -90,6 +116,8 @@ def series_of_all_cases() -> Iterator[str]:
     yield from [*trtllm("fresh-trtllm", "a", steady(5), running=2), *trtllm("fresh-trtllm", "b", None)]
     yield from [*trtllm("idle-trtllm", "a", None), *trtllm("idle-trtllm", "b", None)]
     yield from trtllm("silent-trtllm", "a", None, running=7)
+    yield from [*vllm("picked", "w", done=steady(5)), *picker("picked")]
+    yield from [*vllm("routed", "a", done=steady(2)), *vllm("routed", "b", done=steady(2)), *router("routed")]
     yield from [*vllm("asleep", done=steady(1), awake=1), *vllm("asleep", "b", done=steady(0), running=0, awake=0)]
 
 
@@ -164,3 +192,30 @@ def test_a_worker_that_sleeps_is_no_capacity(url: str) -> None:
     seen = both(url, "asleep")
     assert seen.pools["chat"].coverage == 0.5
     assert "asleep" in seen.missing["pools.chat.workers.b"]
+
+
+def test_what_waits_in_a_picker_has_come(url: str) -> None:
+    """60 s of 6 requests/s that left its queue, and 180 of a flow that began at zero within the window."""
+    asking = PrometheusSource(
+        url,
+        {"chat": "aggregated"},
+        labels={"namespace": "picked"},
+        pools={"chat": {"pod": "w"}},
+        frontend={"app": "epp"},
+        worker_label="pod",
+        window_s=60,
+        timeout_s=30,
+    )
+    observation = asking.observe(AT)
+    traffic = observation.traffic
+    assert traffic.requests_per_s == pytest.approx(6 + 180 / 60)
+    assert traffic.rejected_per_s == pytest.approx(1)
+    assert traffic.queued == 182
+    assert "streaming='true' or ''; there is streaming='false'" in observation.missing["traffic.ttft_ms"]
+
+
+def test_a_router_is_no_worker(url: str) -> None:
+    seen = both(url, "routed")
+    assert seen.pools["chat"].running == 10
+    assert seen.pools["chat"].coverage == pytest.approx(2 / 3)
+    assert "which a router has" in seen.missing["pools.chat.workers.router"]

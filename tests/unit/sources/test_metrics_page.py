@@ -14,7 +14,14 @@ from tests.support.paths import DOCS
 
 EVERY_VOCABULARY = [*worker_vocabularies().values(), *frontend_vocabularies().values()]
 PAGE = (DOCS / "metrics.md").read_text()
-OTHER_PREFIXES = {"trtllm:": "trtllm_", "nv_llm_http_service_": "dynamo_frontend_"}
+OTHER_PREFIXES = {
+    "trtllm:": ("trtllm_",),
+    "nv_llm_http_service_": ("dynamo_frontend_",),
+    **dict.fromkeys(
+        ("llm_d_router_epp_", "inference_objective_", "inference_model_", "inference_extension_"),
+        ("llm_d_epp_", "llm_d_router_epp_"),
+    ),
+}
 
 
 OF_DYNAMOS_MOCKER = ("trtllm:kv_cache_usage_perc", "trtllm:inter_token_latency_seconds")
@@ -23,10 +30,11 @@ OF_DYNAMOS_MOCKER = ("trtllm:kv_cache_usage_perc", "trtllm:inter_token_latency_s
 def said(name: str) -> bool:
     """Whether a metric stands on the page, by this name or, as the page says, by that with another prefix."""
     name = re.sub(r"_(sum|count|bucket)$", "", name).removeprefix("/metrics:").removeprefix("/slots:")
-    for prefix, other in OTHER_PREFIXES.items():
-        if f"`{name}`" not in PAGE and name.startswith(prefix):
-            name = other + name.removeprefix(prefix)
-    return f"`{name}`" in PAGE or name in {"iter", ""}
+    names = [name]
+    for prefix, others in OTHER_PREFIXES.items():
+        if name.startswith(prefix):
+            names += [other + name.removeprefix(prefix) for other in others]
+    return any(f"`{each}`" in PAGE for each in names) or name in {"iter", ""}
 
 
 @pytest.mark.parametrize("vocabulary", EVERY_VOCABULARY, ids=lambda each: str(each.engine))
@@ -40,7 +48,7 @@ def test_every_metric_that_is_read_stands_on_the_page(vocabulary: Vocabulary) ->
 def test_every_metric_on_the_page_is_read() -> None:
     every = frozenset[str]().union(*(each.own_names() for each in EVERY_VOCABULARY))
     bare = {re.sub(r"_(sum|count|bucket)$", "", name) for name in every} | every
-    on_page = re.findall(r"`((?:vllm:|sglang:|trtllm[_:]|llamacpp:|dynamo_)[a-z_0-9]+)`", PAGE)
+    on_page = re.findall(r"`((?:vllm:|sglang:|trtllm[_:]|llamacpp:|dynamo_|llm_d_|ray_serve_)[a-z_0-9]+)`", PAGE)
     assert len(on_page) > 60
     assert [name for name in on_page if name not in bare and not name.endswith("_")] == []
 
