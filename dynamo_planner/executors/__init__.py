@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from dynamo_planner.core.decision import Action, Decision, Outcome
+from dynamo_planner.core.decision import Action, Decision, Outcome, Reason
 from dynamo_planner.core.lazy import lazy_exports
 from dynamo_planner.core.snapshot import PoolSpec, Replicas
 from dynamo_planner.core.values import KnobValue
@@ -23,6 +23,7 @@ __all__ = [
     "RecordsDecisions",
     "ReportsEndpoints",
     "ReportsKnobs",
+    "ReportsTroubles",
     "ReportsUnknown",
 ]
 
@@ -62,6 +63,18 @@ class ReportsUnknown(Protocol):
     @property
     def unknown(self) -> Mapping[str, str]:
         """The reason, by pool, for each ``None`` of the last :meth:`Executor.observe`."""
+
+
+@runtime_checkable
+class ReportsTroubles(Protocol):
+    """An executor that reports what keeps replicas from starting, serving or ending; optional."""
+
+    @property
+    def troubles(self) -> Sequence[Reason]:
+        """What lasted in the last :meth:`Executor.observe`: one reason for each pool and code.
+
+        Its values have ``began_at_s``, since when (Unix seconds), which the metrics page shows as long as it lasts.
+        """
 
 
 @runtime_checkable

@@ -32,6 +32,9 @@ STATES = ("ready", "starting", "failed", "draining", "target")
 SERVICE = ""
 """The label ``pool`` of what is about the service as a whole."""
 
+SINCE = "began_at_s"
+"""The value of a reason that an executor reports for as long as it lasts: since when (Unix seconds)."""
+
 STEP_BUCKETS_S = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
@@ -70,6 +73,12 @@ class PlannerMetrics:
             ["pool", "state"],
             registry=own,
         )
+        self._troubles = Gauge(
+            f"{prefix}trouble_since_timestamp_seconds",
+            "Since when something keeps replicas from starting, serving or ending, by the code of its reason",
+            ["pool", "code"],
+            registry=own,
+        )
         self._took = Histogram(
             f"{prefix}step_duration_seconds", "From observing to the outcomes", buckets=STEP_BUCKETS_S, registry=own
         )
@@ -93,8 +102,11 @@ class PlannerMetrics:
         self._advisory.set(step.advisory)
         if step.took_s is not None:
             self._took.observe(step.took_s)
+        self._troubles.clear()
         for reason in decision.reasons:
             self._reasons.labels(reason.pool or SERVICE, reason.code).inc()
+            if SINCE in reason.values:
+                self._troubles.labels(reason.pool or SERVICE, reason.code).set(float(reason.values[SINCE] or 0.0))
         for outcome in step.outcomes:
             self._outcomes.labels(outcome.action.pool or SERVICE, outcome.action.kind, outcome.status).inc()
         self._wanted.clear()

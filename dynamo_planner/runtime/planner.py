@@ -39,6 +39,7 @@ from dynamo_planner.executors import (
     ExecutorError,
     RecordsDecisions,
     ReportsKnobs,
+    ReportsTroubles,
     ReportsUnknown,
 )
 from dynamo_planner.runtime.decision_log import DecisionLog, Step
@@ -110,6 +111,7 @@ class Planner:
         self._reports_unknown = executor if isinstance(executor, ReportsUnknown) else None
         self._reports_knobs = executor if isinstance(executor, ReportsKnobs) else None
         self._considers_load = executor if isinstance(executor, ConsidersLoad) else None
+        self._reports_troubles = executor if isinstance(executor, ReportsTroubles) else None
         self._records_decisions = executor if isinstance(executor, RecordsDecisions) else None
         self.interval_s = interval_s
         self.advisory = advisory
@@ -216,6 +218,8 @@ class Planner:
                 unknown = _mapping("unknown", self._reports_unknown.unknown, str)
             if self._reports_knobs is not None:
                 knobs = self._reports_knobs.knobs
+            if self._reports_troubles is not None:
+                self._pending_reasons.extend(self._reports_troubles.troubles)
         except Exception as error:
             failures.append(self._failure("ExecutorFailed", "the executor could not be read", error))
         try:

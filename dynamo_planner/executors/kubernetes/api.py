@@ -58,6 +58,11 @@ class ApiError(ExecutorError):
         self.causes = tuple(causes)
 
     @property
+    def code(self) -> str:
+        """The code of the reason where this lasts."""
+        return {403: "Forbidden", 401: "Unauthorized", 404: "TargetMissing"}.get(self.status or 0, "ApiServerFailed")
+
+    @property
     def is_passing(self) -> bool:
         """Whether a retry may succeed: no answer, or one that says that the server is busy."""
         return self.status is None or self.status in BUSY

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
-from dynamo_planner.core.decision import Action, Decision, Outcome, SetKnob
+from dynamo_planner.core.decision import Action, Decision, Outcome, Reason, SetKnob
 from dynamo_planner.core.snapshot import PoolSpec, Replicas
 from dynamo_planner.core.values import FrozenMap, KnobValue
 from dynamo_planner.executors.kubernetes.api import Api, ApiError
@@ -21,7 +21,6 @@ from dynamo_planner.executors.kubernetes.knob_rollout import KnobRollout
 from dynamo_planner.executors.kubernetes.managed_pool import ManagedPool
 from dynamo_planner.executors.kubernetes.ownership import ReplicaClaim, WhenChanged
 from dynamo_planner.executors.kubernetes.pool import KubernetesPool
-from dynamo_planner.executors.kubernetes.replica_status import MALFORMED, ReplicasUnknownError
 from dynamo_planner.executors.kubernetes.scale_writer import RefusedError, ScaleWriter
 from dynamo_planner.executors.kubernetes.targets import ListedTarget, scale_target_of
 
@@ -107,6 +106,11 @@ class KubernetesExecutor:
         return FrozenMap(self._unknown)
 
     @property
+    def troubles(self) -> Sequence[Reason]:
+        """What lasted in the last tick: pods that cannot start or do not end, rollouts that hang, and since when."""
+        return tuple(reason for pool in self._pools.values() for reason in pool.troubles)
+
+    @property
     def leading(self) -> bool | None:
         """Whether this instance leads; ``None`` without an election."""
         return None if self.election is None else self.election.time_left_s() > 0
@@ -148,15 +152,13 @@ class KubernetesExecutor:
             self._unknown = {}
             observed: dict[str, Replicas | None] = {}
             for name, pool in self._pools.items():
+                observed[name] = None
                 try:
                     observed[name] = pool.observe(self.cluster, self._pods_of, self._writer, self._clock())
-                except (ReplicasUnknownError, ApiError, *MALFORMED) as error:
-                    observed[name] = None
-                    malformed = isinstance(error, MALFORMED)
-                    why = f"it has not the form that it should have: {error!r}" if malformed else error
-                    self._unknown[name] = f"{pool.config.target}: {why}"
-                    pool.log_once(f"its replicas are unknown: {why}")
-                    failures += [error] if isinstance(error, ApiError) else []
+                except ApiError as error:
+                    failures.append(error)
+                if pool.unknown:
+                    self._unknown[name] = pool.unknown
             if failures and len(failures) == len(self._pools):
                 raise failures[0]
             return observed
@@ -185,6 +187,9 @@ class KubernetesExecutor:
         pool = self._pools.get(action.pool or "")
         if pool is None:
             message = f"there is no pool {action.pool!r}; there are {', '.join(self._pools)}"
+            return Outcome(action=action, status="refused", message=message)
+        if pool.is_being_deleted:
+            message = f"{pool.config.target} is being deleted, and left alone"
             return Outcome(action=action, status="refused", message=message)
         if isinstance(action, SetKnob):
             return pool.rollout.set_knob(action, self._writer)

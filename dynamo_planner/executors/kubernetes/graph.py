@@ -20,18 +20,26 @@ from dataclasses import dataclass
 from typing import Any
 
 from dynamo_planner.core.snapshot import Role
+from dynamo_planner.executors.kubernetes.pod_conditions import seconds
 from dynamo_planner.executors.kubernetes.pods import template_gpus
 from dynamo_planner.executors.kubernetes.replica_status import (
     ReplicaReport,
     ReplicasUnknownError,
+    check_not_deleted,
     check_observed,
     condition,
+    rollout_error,
 )
+from dynamo_planner.executors.kubernetes.troubles import Trouble
 
 GRAPH_LABEL = "nvidia.com/dynamo-graph-deployment-name"
 COMPONENT_LABEL = "nvidia.com/dynamo-component"
 
 _SETTLED_PHASES = (None, "", "Completed")
+
+_GROUPED = ("PodCliqueScalingGroup", "LeaderWorkerSet")
+"""Kinds whose ``updatedReplicas`` leave out groups that start: Grove counts those ready, LeaderWorkerSet those whose
+workers were created."""
 
 
 @dataclass(frozen=True)
@@ -93,25 +101,46 @@ def _listed(there: Mapping[str, GraphComponent]) -> str:
 def read_component(graph: Mapping[str, Any], component: GraphComponent, target: int | None = None) -> ReplicaReport:
     """What a graph reports of one component; ``target`` is that of its scaling adapter, where it has one.
 
-    Raises :class:`ReplicasUnknownError` while a rollout is under way and where the status is not of this generation.
+    Raises :class:`ReplicasUnknownError` while a rollout is under way, where the status is not of this generation, and
+    while the graph is being deleted. A rollout that the operator gave up (phase ``Failed``: Dynamo's operator leaves it
+    as it is) is not waited for.
     """
+    check_not_deleted(graph)
     check_observed(graph)
     status = graph["status"]
-    phase = (status.get("rollingUpdate") or {}).get("phase")
-    ready = condition(graph, "Ready")
-    if phase not in _SETTLED_PHASES or (ready.get("status") == "False" and ready.get("reason") == "updating"):
-        raise ReplicasUnknownError(f"a rollout is in progress ({phase or ready.get('message') or 'updating'})")
-    wanted = component.target if target is None else target
     counts = _counts(status, component.name)
-    if not counts:
-        return ReplicaReport(target=wanted, ready=None)
-    replicas, updated = counts.get("replicas"), counts.get("updatedReplicas")
-    grouped = counts.get("componentKind") == "PodCliqueScalingGroup"  # its updatedReplicas are only those ready
-    if updated is not None and replicas is not None and updated < replicas and not grouped:
-        raise ReplicasUnknownError(f"a rollout is in progress ({updated} of {replicas} replicas are updated)")
+    wanted = component.target if target is None else target
+    ready = counts.get("availableReplicas", counts.get("readyReplicas")) if counts else None
+    report = ReplicaReport(target=wanted, ready=ready, rollout=_given_up(graph))
+    if report.rollout is None:
+        _check_no_rollout(graph, report, counts)
+    replicas = counts.get("replicas")
     if target is None and component.spec.get("replicas") is None and replicas not in {None, wanted}:
         raise ReplicasUnknownError(f"spec.replicas is left out, which means {wanted}, and there are {replicas}: set it")
-    return ReplicaReport(target=wanted, ready=counts.get("availableReplicas", counts.get("readyReplicas")))
+    return report
+
+
+def _given_up(graph: Mapping[str, Any]) -> Trouble | None:
+    rolling = graph["status"].get("rollingUpdate") or {}
+    if rolling.get("phase") != "Failed":
+        return None
+    since = rolling.get("endTime") or rolling.get("startTime") or graph["metadata"]["creationTimestamp"]
+    return Trouble("RolloutFailed", "the operator gave its rolling update up (Failed)", seconds(since))
+
+
+def _check_no_rollout(graph: Mapping[str, Any], report: ReplicaReport, counts: Mapping[str, Any]) -> None:
+    """Raise :class:`ReplicasUnknownError` for a rollout that is in progress."""
+    rolling = graph["status"].get("rollingUpdate") or {}
+    phase, ready = rolling.get("phase"), condition(graph, "Ready")
+    if phase not in _SETTLED_PHASES:
+        since = rolling.get("startTime")
+        raise rollout_error(phase, report, seconds(since) if since else None)
+    if ready.get("status") == "False" and ready.get("reason") == "updating":
+        raise rollout_error(ready.get("message") or "updating", report)
+    replicas, updated = counts.get("replicas"), counts.get("updatedReplicas")
+    grouped = counts.get("componentKind") in _GROUPED
+    if updated is not None and replicas is not None and updated < replicas and not grouped:
+        raise rollout_error(f"{updated} of {replicas} replicas are updated", report)
 
 
 def _counts(status: Mapping[str, Any], component: str) -> Mapping[str, Any]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
+from dynamo_planner.core.decision import Reason
 from dynamo_planner.core.snapshot import Replicas
 from dynamo_planner.core.values import FrozenMap, KnobValue
 from dynamo_planner.executors import ExecutorError
@@ -13,13 +15,23 @@ from dynamo_planner.executors.kubernetes.cluster import Cluster, KubeObject
 from dynamo_planner.executors.kubernetes.container_args import UnsupportedManifestError
 from dynamo_planner.executors.kubernetes.knob_rollout import KnobRollout
 from dynamo_planner.executors.kubernetes.ownership import ReplicaClaim
-from dynamo_planner.executors.kubernetes.pods import groups, host_of, is_group_leader, is_ready, port_of
+from dynamo_planner.executors.kubernetes.pod_conditions import is_ready
+from dynamo_planner.executors.kubernetes.pods import PodGroup, groups, host_of, is_group_leader, port_of
 from dynamo_planner.executors.kubernetes.pool import GraphTarget, KubernetesPool
-from dynamo_planner.executors.kubernetes.replica_status import MALFORMED, ReplicasUnknownError, count_replicas
+from dynamo_planner.executors.kubernetes.replica_status import (
+    MALFORMED,
+    ReplicaReport,
+    ReplicasUnknownError,
+    count_replicas,
+)
 from dynamo_planner.executors.kubernetes.scale_writer import ScaleWriter
 from dynamo_planner.executors.kubernetes.targets import ListedTarget, ScaleTarget, changed_by
+from dynamo_planner.executors.kubernetes.troubles import Trouble, reasons_of
 
 logger = logging.getLogger(__name__)
+
+REPORTED_AFTER_S = 60.0
+"""Replicas that are unknown for longer than this are reported with a code, and not only as missing (seconds)."""
 
 _CLOCKS_APART_S = 1.0
 """Times of pods are whole seconds, of another clock."""
@@ -47,13 +59,24 @@ class ManagedPool:
         self.knobs: FrozenMap[str, KnobValue] = FrozenMap({})
         self.obj: KubeObject | None = None
         self.pods: list[KubeObject] = []
+        self._groups: list[PodGroup] = []
+        self.troubles: tuple[Reason, ...] = ()
+        self.unknown = ""
         self._logged = ""
+        self._problem: Trouble | None = None
+        self._rollout_since_s: float | None = None
+        self._missing_since_s: float | None = None
 
     def has_same_target(self, other: KubernetesPool) -> bool:
         """Whether another pool has the same target, and where the role chooses the component, the same role."""
         mine = self.config
         by_role = isinstance(mine.target, GraphTarget) and mine.target.component is None
         return mine.target == other.target and not (by_role and mine.spec.role != other.spec.role)
+
+    @property
+    def is_being_deleted(self) -> bool:
+        """Whether the object was being deleted in the last tick; its scale, read before a write, does not say."""
+        return self.obj is not None and "deletionTimestamp" in self.obj["metadata"]
 
     def check(self, cluster: Cluster) -> None:
         """Read the target once, before the start. Raises :class:`ExecutorError` where it cannot be managed."""
@@ -69,29 +92,88 @@ class ManagedPool:
                 "as 0 where it has none"
             )
 
-    def observe(self, cluster: Cluster, pods_of: PodsOf, writer: ScaleWriter, at_s: float) -> Replicas:
-        """The replicas, after the next step of a knob rollout.
+    def observe(self, cluster: Cluster, pods_of: PodsOf, writer: ScaleWriter, at_s: float) -> Replicas | None:
+        """The replicas, after the next step of a knob rollout; ``None`` where no number can be trusted now.
 
-        Raises :class:`ApiError`, and :class:`ReplicasUnknownError` where no number can be trusted now.
+        :attr:`unknown` says why, and :attr:`troubles` what lasts. Raises :class:`ApiError`.
         """
+        self.pods, self._groups, self.unknown = [], [], ""
+        try:
+            replicas = self._observe(cluster, pods_of, writer, at_s)
+        except (ReplicasUnknownError, ApiError, *MALFORMED) as error:
+            malformed = isinstance(error, MALFORMED)
+            why = f"it has not the form that it should have: {error!r}" if malformed else str(error)
+            self.unknown = f"{self.config.target}: {why}"
+            self.log_once(f"its replicas are unknown: {why}")
+            self._lasts(error, why, at_s)
+            if isinstance(error, ApiError):
+                raise
+            return None
+        self._problem = None
+        return replicas
+
+    def _observe(self, cluster: Cluster, pods_of: PodsOf, writer: ScaleWriter, at_s: float) -> Replicas:
         listed = self.target.find(cluster)
         self._take(listed)
         self._observe_knobs(listed, pods_of, writer)
-        self.pods = []
-        report = listed.read()
-        self.claim.observe(report.target, listed.scaled["metadata"]["uid"], at_s, lambda: changed_by(listed.scaled))
         pods = pods_of(listed)
         self.pods = pods or []
+        there = None if pods is None else groups(pods)
+        self._groups = there or []
+        report = self._report(listed, at_s)
+        self.claim.observe(report.target, listed.scaled["metadata"]["uid"], at_s, lambda: changed_by(listed.scaled))
         counted = count_replicas(
             report,
-            None if pods is None else groups(pods),
+            there,
             at_s=at_s,
             failed_after_s=self.config.failed_after_s,
-            target_since_s=self.claim.target_since_s,
+            target_since_s=max(self.claim.target_since_s, self._missing_since(report, there, at_s)),
         )
-        failed = f"{counted.replicas.failed} replicas cannot start: {', '.join(counted.troubles)}"
-        self.log_once(failed if counted.troubles else "")
+        self.troubles = reasons_of(self.name, counted.troubles, at_s)
+        failed = (
+            f"{counted.replicas.failed} replicas cannot start: {', '.join(each.message for each in counted.failed)}"
+        )
+        self.log_once(failed if counted.failed else "")
         return counted.replicas
+
+    def _report(self, listed: ListedTarget, at_s: float) -> ReplicaReport:
+        """What the target reports; of a rollout that takes longer than ``rolls_within_s`` all the same.
+
+        Otherwise a rollout that never ends would hold the pool for ever.
+        """
+        try:
+            report = listed.read()
+        except ReplicasUnknownError as error:
+            if error.code != "RolloutInProgress" or error.otherwise is None:
+                self._rollout_since_s = None
+                raise
+            if self._rollout_since_s is None:
+                self._rollout_since_s = at_s if error.since_s is None else error.since_s
+            if at_s - self._rollout_since_s <= self.config.rolls_within_s:
+                raise ReplicasUnknownError(str(error), error.code, self._rollout_since_s) from error
+            return replace(error.otherwise, rollout=Trouble("RolloutStuck", str(error), self._rollout_since_s))
+        self._rollout_since_s = None
+        return report
+
+    def _missing_since(self, report: ReplicaReport, there: list[PodGroup] | None, at_s: float) -> float:
+        """Since when fewer replicas than requested have pods; a pod that is gone did not start with the target."""
+        present = None if there is None else sum(not group.terminating for group in there)
+        if present is None or present >= report.target:
+            self._missing_since_s = None
+        elif self._missing_since_s is None:
+            self._missing_since_s = at_s
+        return self._missing_since_s or 0.0
+
+    def _lasts(self, error: Exception, why: str, at_s: float) -> None:
+        """Report why the replicas are unknown under a code of its own, once that has lasted for a while."""
+        code, since_s = getattr(error, "code", "ReplicasUnknown"), getattr(error, "since_s", None)
+        if self._problem is None or self._problem.code != code:
+            self._problem = Trouble(code, why, at_s)
+        problem = self._problem._replace(message=why, since_s=self._problem.since_s if since_s is None else since_s)
+        lasts = at_s - problem.since_s >= REPORTED_AFTER_S
+        of_pods = [group.trouble for group in self._groups if group.trouble is not None and not group.terminating]
+        self.troubles = reasons_of(self.name, of_pods, at_s)
+        self.troubles += (problem.as_reason(self.name, at_s),) if lasts else ()
 
     def _take(self, listed: ListedTarget) -> None:
         self.obj = listed.obj
@@ -114,7 +196,7 @@ class ManagedPool:
         except ReplicasUnknownError:
             settled = False
         new = [group for group in groups(pods_of(listed) or []) if group.since_s >= note.at_s - _CLOCKS_APART_S]
-        trouble = next((group.trouble for group in new if group.trouble is not None), None)
+        trouble = next((group.trouble.message for group in new if group.trouble is not None), None)
         self.rollout.advance(listed.obj, writer, settled=settled, trouble=trouble)
 
     def log_once(self, problem: str) -> None:

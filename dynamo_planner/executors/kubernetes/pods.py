@@ -7,78 +7,122 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
-GROUP_LABELS = ("leaderworkerset.sigs.k8s.io/group-index", "grove.io/podcliquescalinggroup-replica-index")
+from dynamo_planner.executors.kubernetes.pod_conditions import (
+    changed_s,
+    created_s,
+    is_ready,
+    is_terminating,
+    was_ready,
+)
+from dynamo_planner.executors.kubernetes.troubles import PASSING, Trouble, trouble_of
+
+INDEX_LABELS = {
+    "leaderworkerset.sigs.k8s.io/group-index": "leaderworkerset.sigs.k8s.io/name",
+    "grove.io/podcliquescalinggroup-replica-index": "grove.io/podcliquescalinggroup",
+}
+"""Labels with the index of a group, and those with the name of the set that the index counts in."""
+
 LEADER_LABEL = "leaderworkerset.sigs.k8s.io/worker-index"
+SIZE_ANNOTATION = "leaderworkerset.sigs.k8s.io/size"
 PORT_ANNOTATION = "prometheus.io/port"
 
-Pod = Mapping[str, Any]
+LEADER_FIRST_S = 60.0
+"""A worker that was created within this after another pod of its group became ready had been waiting for it."""
 
-_CANNOT_START = {
-    "CrashLoopBackOff",
-    "ImagePullBackOff",
-    "ErrImagePull",
-    "InvalidImageName",
-    "ImageInspectError",
-    "CreateContainerConfigError",
-    "CreateContainerError",
-    "RunContainerError",
-}
-_CRASHES_ENOUGH = 3  # restarts of a container that runs for a moment between two crashes
+LONGEST_START_S = 3600.0
+"""A pod that is ready later than this after its creation had been ready before."""
+
+Pod = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class PodGroup:
-    """The pods of one replica, as one: ready when all are, terminating or failed when one is."""
+    """The pods of one replica, as one: ready when all are, terminating or failed when one is.
+
+    Args:
+        ready: Whether all of its pods are there and ready.
+        terminating: Whether its pods are being deleted.
+        since_s: Since when it has been starting; of one that is ready or terminating, since when it has been there
+            (Unix seconds).
+        trouble: Why it cannot start, or does not end.
+        ready_since_s: Since when all of its pods have been ready; ``None`` where they are not.
+    """
 
     ready: bool
     terminating: bool
     since_s: float
-    """Since when it has been starting (Unix seconds), where it is not ready."""
-    trouble: str | None
-    trouble_since_s: float
+    trouble: Trouble | None = None
+    ready_since_s: float | None = None
+
+    @property
+    def started_s(self) -> float:
+        """Since when a group that has only just become ready had been starting (Unix seconds).
+
+        One that took an hour to become ready was ready before: 3 days after its creation, it started when it became
+        ready again.
+        """
+        ready_s = self.since_s if self.ready_since_s is None else self.ready_since_s
+        return self.since_s if ready_s - self.since_s <= LONGEST_START_S else ready_s
 
     def failed(self, at_s: float, after_s: float) -> bool:
         """Whether it has been unable to start for longer than ``after_s``."""
-        return self.trouble is not None and not self.terminating and at_s - self.trouble_since_s > after_s
+        trouble = self.trouble
+        if trouble is None or self.terminating or trouble.code in PASSING:
+            return False
+        return at_s - trouble.since_s > after_s
+
+    def overdue(self, at_s: float, after_s: float) -> bool:
+        """Whether it should have ended: ``after_s`` ago, or on a node that does not answer, before now."""
+        trouble = self.trouble
+        if trouble is None or not self.terminating:
+            return False
+        return at_s - trouble.since_s > (0.0 if trouble.code == "NodeLost" else after_s)
 
 
 def groups(pods: Iterable[Pod]) -> list[PodGroup]:
     """The replicas that these pods make up, oldest start first."""
-    members: dict[str, list[Pod]] = {}
+    members: dict[tuple[bool, str, str], list[Pod]] = {}
     for pod in pods:
-        members.setdefault(_group_of(pod), []).append(pod)
+        members.setdefault((is_terminating(pod), *_group_of(pod)), []).append(pod)
     return sorted((_group(each) for each in members.values()), key=lambda group: group.since_s)
 
 
-def _group_of(pod: Pod) -> str:
-    labels = pod["metadata"].get("labels", {})
-    index = next((f"group {labels[label]}" for label in GROUP_LABELS if label in labels), None)
-    terminating = "terminating " if is_terminating(pod) else ""
-    return f"{terminating}{index or pod['metadata']['name']}"
+def _group_of(pod: Pod) -> tuple[str, str]:
+    """The set and the index of a pod's group: an index is unique only within its set."""
+    metadata = pod["metadata"]
+    labels = metadata.get("labels") or {}
+    index = next((label for label in INDEX_LABELS if label in labels), None)
+    return ("", metadata["name"]) if index is None else (labels.get(INDEX_LABELS[index], ""), labels[index])
 
 
 def _group(pods: list[Pod]) -> PodGroup:
-    troubles = [(pod["metadata"]["name"], why) for pod in pods if (why := _trouble(pod)) is not None]
+    size = int((pods[0]["metadata"].get("annotations") or {}).get(SIZE_ANNOTATION, 0))
+    ready = all(is_ready(pod) for pod in pods) and len(pods) >= size
+    terminating = is_terminating(pods[0])
+    troubles = [trouble for pod in pods if (trouble := trouble_of(pod)) is not None]
     return PodGroup(
-        ready=all(is_ready(pod) for pod in pods),
-        terminating=is_terminating(pods[0]),
-        since_s=min(_starting_since_s(pod) for pod in pods),
-        trouble=f"pod {troubles[0][0]}: {troubles[0][1][0]}" if troubles else None,
-        trouble_since_s=min((since for _, (_, since) in troubles), default=0.0),
+        ready=ready,
+        terminating=terminating,
+        since_s=min(map(created_s, pods)) if ready or terminating else _starting_since_s(pods),
+        trouble=min(troubles, key=lambda trouble: (trouble.code in PASSING, trouble.since_s), default=None),
+        ready_since_s=max(map(changed_s, pods)) if ready else None,
     )
 
 
-def is_ready(pod: Pod) -> bool:
-    """Whether a pod is ready, and so takes requests."""
-    return not is_terminating(pod) and _condition(pod, "Ready").get("status") == "True"
+def _starting_since_s(pods: list[Pod]) -> float:
+    """Since when a group has been starting: since the first of its pods that are not ready has.
 
-
-def is_terminating(pod: Pod) -> bool:
-    """Whether a pod is being deleted."""
-    return "deletionTimestamp" in pod["metadata"]
+    Where a leader has to be ready before its workers are created (``startupPolicy: LeaderReady``), since the leader
+    was. A member that comes anew in an old group starts by itself.
+    """
+    ready = [pod for pod in pods if is_ready(pod)]
+    waiting = [pod for pod in pods if not is_ready(pod)]
+    if not waiting:  # the other members are still to be created
+        return min(map(created_s, pods))
+    first_s = min(changed_s(pod) if was_ready(pod) else created_s(pod) for pod in waiting)
+    return min([first_s, *(created_s(pod) for pod in ready if 0 <= first_s - changed_s(pod) <= LEADER_FIRST_S)])
 
 
 def is_group_leader(pod: Pod) -> bool:
@@ -95,59 +139,6 @@ def host_of(pod: Pod) -> str:
 def port_of(pod: Pod, otherwise: int) -> str:
     """The port of a pod's metrics: that of its annotation, where it has one."""
     return str((pod["metadata"].get("annotations") or {}).get(PORT_ANNOTATION, otherwise))
-
-
-def _condition(pod: Pod, kind: str) -> Mapping[str, Any]:
-    conditions = pod.get("status", {}).get("conditions") or ()
-    return next((condition for condition in conditions if condition.get("type") == kind), {})
-
-
-def _restarts(pod: Pod) -> int:
-    return sum(each.get("restartCount", 0) for each in pod.get("status", {}).get("containerStatuses") or ())
-
-
-def _starting_since_s(pod: Pod) -> float:
-    """When a pod was created; for one whose container was started again, when it was last ready."""
-    created_s = seconds(pod["metadata"]["creationTimestamp"])
-    return _not_ready_since_s(pod) if _restarts(pod) else created_s
-
-
-def _not_ready_since_s(pod: Pod) -> float:
-    changed = _condition(pod, "Ready").get("lastTransitionTime")
-    return seconds(changed or pod["metadata"]["creationTimestamp"])
-
-
-def _trouble(pod: Pod) -> tuple[str, float] | None:
-    """Why a pod cannot start, and since when it has not been able to."""
-    if is_ready(pod):
-        return None
-    scheduled = _condition(pod, "PodScheduled")
-    if scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable":
-        since = scheduled.get("lastTransitionTime") or pod["metadata"]["creationTimestamp"]
-        return _with_message("Unschedulable", scheduled), seconds(since)
-    status = pod.get("status", {})
-    for container in [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]:
-        waiting = container.get("state", {}).get("waiting") or {}
-        ended = container.get("lastState", {}).get("terminated") or container.get("state", {}).get("terminated") or {}
-        if waiting.get("reason") in _CANNOT_START:
-            return _with_message(waiting["reason"], waiting), _not_ready_since_s(pod)
-        if container.get("restartCount", 0) >= _CRASHES_ENOUGH and ended.get("exitCode"):
-            return _with_message(f"crashed {container['restartCount']} times", ended), _not_ready_since_s(pod)
-    return None
-
-
-def _with_message(reason: str, of: Mapping[str, Any]) -> str:
-    message = str(of.get("message", "")).strip()
-    return f"{reason}: {message[:200]}" if message else reason
-
-
-def seconds(timestamp: str) -> float:
-    """Unix seconds of a time as Kubernetes writes it.
-
-    >>> seconds("2026-01-02T03:04:05Z")
-    1767323045.0
-    """
-    return datetime.fromisoformat(timestamp).timestamp()
 
 
 def template_gpus(template: Mapping[str, Any] | None) -> int | None:

@@ -7,15 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from dynamo_planner.core.snapshot import Replicas
+from dynamo_planner.executors.kubernetes.pod_conditions import seconds
 from dynamo_planner.executors.kubernetes.pods import PodGroup
-
-
-class ReplicasUnknownError(Exception):
-    """The replicas of a pool are unknown, because no number of the object can be trusted now; the message says why."""
-
-
-MALFORMED = (KeyError, TypeError, ValueError, AttributeError)
-"""Exceptions from reading an object of an unexpected form."""
+from dynamo_planner.executors.kubernetes.troubles import Trouble
 
 
 @dataclass(frozen=True)
@@ -25,20 +19,48 @@ class ReplicaReport:
     Args:
         target: The requested replicas.
         ready: The ready ones; ``None`` where the object does not count them, and its pods do.
-        blocked_since_s: Since when its controller cannot create pods (Unix seconds), or ``None``.
+        blocked: Why its controller cannot create pods, and since when, or ``None``.
+        rollout: Why its rollout is not waited for, and since when, or ``None``.
     """
 
     target: int
     ready: int | None
-    blocked_since_s: float | None = None
+    blocked: Trouble | None = None
+    rollout: Trouble | None = None
+
+
+class ReplicasUnknownError(Exception):
+    """The replicas of a pool are unknown, because no number of the object can be trusted now; the message says why.
+
+    Args:
+        message: Why.
+        code: The code of the reason where this lasts.
+        since_s: Since when (Unix seconds), where the object says it.
+        otherwise: What the object reports all the same, for a rollout that is waited for no longer.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        code: str = "ReplicasUnknown",
+        since_s: float | None = None,
+        otherwise: ReplicaReport | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code, self.since_s, self.otherwise = code, since_s, otherwise
+
+
+MALFORMED = (KeyError, TypeError, ValueError, AttributeError)
+"""Exceptions from reading an object of an unexpected form."""
 
 
 @dataclass(frozen=True)
 class CountedReplicas:
-    """The replicas of a pool, and why the failed ones cannot start."""
+    """The replicas of a pool, the troubles that they have, and which of them keep replicas from starting for good."""
 
     replicas: Replicas
-    troubles: tuple[str, ...] = ()
+    troubles: tuple[Trouble, ...] = ()
+    failed: tuple[Trouble, ...] = ()
 
 
 def check_observed(obj: Mapping[str, Any]) -> None:
@@ -46,9 +68,22 @@ def check_observed(obj: Mapping[str, Any]) -> None:
     status, generation = obj.get("status") or {}, obj["metadata"].get("generation")
     observed = status.get("observedGeneration")
     if not status:
-        raise ReplicasUnknownError("it has no status yet")
+        raise ReplicasUnknownError("it has no status yet", "StatusStale")
     if observed is not None and generation is not None and observed < generation:
-        raise ReplicasUnknownError(f"its status is of generation {observed}, and its spec of generation {generation}")
+        said = f"its status is of generation {observed}, and its spec of generation {generation}"
+        raise ReplicasUnknownError(said, "StatusStale")
+
+
+def check_not_deleted(obj: Mapping[str, Any]) -> None:
+    """Raise :class:`ReplicasUnknownError` where an object is being deleted: no one scales it any more."""
+    since = obj["metadata"].get("deletionTimestamp")
+    if since:
+        raise ReplicasUnknownError("it is being deleted, and left alone", "TargetDeleted", seconds(since))
+
+
+def rollout_error(what: str, report: ReplicaReport, since_s: float | None = None) -> ReplicasUnknownError:
+    """The error for a rollout that is waited for."""
+    return ReplicasUnknownError(f"a rollout is in progress ({what})", "RolloutInProgress", since_s, report)
 
 
 def condition(obj: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
@@ -67,9 +102,11 @@ def count_replicas(
 ) -> CountedReplicas:
     """The replicas of a pool.
 
-    Replicas that are neither ready nor failed are starting: those of which there are pods since these were created,
-    the others since ``target_since_s``, when the target was first observed. ``groups`` is ``None`` where pods cannot be
-    listed: then since when is unknown, and nothing is known to have failed or to be draining.
+    Replicas that are neither ready nor failed are starting: those of which there are pods since these were created, or
+    since they stopped being ready; the others since ``target_since_s``, when they were first missing. Draining are
+    pods that terminate, and those of a rollout beyond the target: they hold GPUs. Pods that should have ended long ago
+    do not. ``groups`` is ``None`` where pods cannot be listed: then since when is unknown, and nothing is known to have
+    failed or to be draining.
 
     Raises :class:`ReplicasUnknownError` where neither the object nor its pods count the ready ones.
     """
@@ -79,26 +116,47 @@ def count_replicas(
         starting = max(0, report.target - report.ready)
         since_s = None if starting else ()
         return CountedReplicas(
-            Replicas(ready=report.ready, starting=starting, starting_since_s=since_s, target=report.target)
+            Replicas(ready=report.ready, starting=starting, starting_since_s=since_s, target=report.target),
+            troubles=tuple(each for each in (report.blocked, report.rollout) if each),
         )
     here = [group for group in groups if not group.terminating]
+    leaving = [group for group in groups if group.terminating]
+    overdue = [group for group in leaving if group.overdue(at_s, failed_after_s)]
     ready = report.ready if report.ready is not None else sum(group.ready for group in here)
     failing = [group for group in here if not group.ready and group.failed(at_s, failed_after_s)]
-    blocked = report.blocked_since_s is not None and at_s - report.blocked_since_s > failed_after_s
-    uncreated = max(0, report.target - len(here)) if blocked else 0
-    failed = max(0, min(len(failing) + uncreated, report.target - ready))
+    blocked = report.blocked
+    gives_up = blocked is not None and at_s - blocked.since_s > failed_after_s
+    uncreated = max(0, report.target - len(here))
+    failed = max(0, min(len(failing) + (uncreated if gives_up else 0), report.target - ready))
     starting = max(0, report.target - ready - failed)
-    begun = [group.since_s for group in here if not group.ready and group not in failing]
-    since = sorted([*begun[:starting], *[target_since_s] * (starting - len(begun))])
-    troubles = tuple(str(group.trouble) for group in failing[:failed])
+    surplus = max(0, len(here) - max(report.target, ready))
+    troubles = [group.trouble for group in (*here, *overdue) if group.trouble is not None]
+    if blocked is not None:
+        troubles += [blocked] * max(1, uncreated)
     return CountedReplicas(
         Replicas(
             ready=ready,
             starting=starting,
-            starting_since_s=tuple(since),
+            starting_since_s=_starting_since(here, failing, starting, ready, target_since_s),
             failed=failed,
-            draining=len(groups) - len(here),
+            draining=len(leaving) - len(overdue) + surplus,
             target=report.target,
         ),
-        troubles + (("its controller cannot create pods",) if uncreated and failed else ()),
+        troubles=tuple(troubles) + ((report.rollout,) if report.rollout else ()),
+        failed=tuple(trouble for trouble in (*(group.trouble for group in failing), blocked) if trouble)[:failed],
     )
+
+
+def _starting_since(
+    here: Sequence[PodGroup], failing: Sequence[PodGroup], starting: int, ready: int, missing_since_s: float
+) -> tuple[float, ...]:
+    """Since when each starting replica has been starting, oldest first.
+
+    Those that are not ready by their pods come first; then those that the object does not count as available yet,
+    such as within ``minReadySeconds``, the last that became ready first; then those without pods.
+    """
+    begun = [group.since_s for group in here if not group.ready and group not in failing]
+    latest = sorted((group for group in here if group.ready), key=lambda group: -(group.ready_since_s or 0.0))
+    early = max(0, len(latest) - ready)
+    since_s = [*begun, *(group.started_s for group in latest[:early])][:starting]
+    return tuple(sorted([*since_s, *[missing_since_s] * (starting - len(since_s))]))

@@ -78,6 +78,8 @@ class ScaleWriter:
         fetched = target.fetch(self.cluster.api)
         if not claim.is_same(fetched.uid):
             raise RefusedError(f"{fetched.name} was deleted and created anew since it was last observed")
+        if "deletionTimestamp" in fetched.obj["metadata"]:
+            raise RefusedError(f"{fetched.name} is being deleted, and left alone")
         answer_was_lost = claim.is_pending_write(action.replicas)
         claim.observe(fetched.replicas, fetched.uid, self.clock(), lambda: changed_by(fetched.obj))
         if fetched.replicas == action.replicas:
