@@ -16,6 +16,7 @@ from dynamo_planner.core.decision import (
     State,
     Want,
 )
+from dynamo_planner.core.first_decision import decide
 from dynamo_planner.core.in_time import share_in_time
 from dynamo_planner.core.lazy import lazy_exports
 from dynamo_planner.core.metrics import Dist, PoolMetrics, Traffic, WorkerStatus
@@ -141,6 +142,7 @@ __all__ = [
     "Want",
     "WorkerStatus",
     "WvaLaw",
+    "decide",
     "highest",
     "load_policy",
     "policy_schema",
