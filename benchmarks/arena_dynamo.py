@@ -28,7 +28,11 @@ from benchmarks.peers.setups import SETUPS
 from benchmarks.peers.simulator import write_mooncake
 
 ROOT = Path(__file__).resolve().parents[1]
-SLA_OPTIONS = {"attainment": 0.985, "quantile": 0.92, "restart_cost": 1.0, "max_correction": 1.2}
+SLA_OPTIONS = {
+    "attainment": 0.985,
+    "plan": {"quantile": 0.92, "restart_cost": 1.0},
+    "capacity": {"max_correction": 1.2},
+}
 """The one setting of SlaPolicy."""
 
 LEAST_JOINT, MOST_RATIO = 0.97, 1.15

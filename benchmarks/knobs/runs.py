@@ -17,6 +17,7 @@ from dynamo_planner.engines import catalogue
 from dynamo_planner.engines.standard_knobs import CHUNK
 from dynamo_planner.evaluation.backtest import run_policy
 from dynamo_planner.evaluation.run import Run
+from dynamo_planner.policies.sla import SkiRental
 from dynamo_planner.simulator.results import Served
 
 PARTS = ("worth", "harm", "gap")
@@ -118,7 +119,7 @@ def policy_of(task: Task) -> Policy:
     """The contender of a run."""
     cell = cell_of(task)
     profile = cell.profile()
-    replicas = SlaPolicy(sla=cell.sla, profile=profile, quantile=task.quantile)
+    replicas = SlaPolicy(sla=cell.sla, profile=profile, plan=SkiRental(quantile=task.quantile))
     if not task.tuned:
         return replicas
     gap_ms = GAP_OVER_ITL * cell.sla.itl_ms if task.gap else None

@@ -22,6 +22,7 @@ from benchmarks.peers.plain_law import PlainLaw
 from benchmarks.peers.setups import BLOCK_TOKENS, DRAIN_S, MAX_NUM_SEQS, SETUPS, STARTUP_S, WARM_UP_S, Setup
 from dynamo_planner import LoadPolicy, Policy, Profile, Sla, SlaPolicy
 from dynamo_planner.policies import StaticLaw
+from dynamo_planner.policies.sla import LearnedCapacity
 
 
 def policy_of(setup: Setup, profile: Profile, name: str, options: dict[str, Any]) -> Policy:
@@ -38,7 +39,7 @@ def policy_of(setup: Setup, profile: Profile, name: str, options: dict[str, Any]
         sla=Sla(**targets, attainment=attainment),
         profile=profile,
         routing="round_robin",
-        kv_transfer_ms=setup.itl_ms,
+        capacity=LearnedCapacity(offset_ms=setup.itl_ms, **options.pop("capacity", {})),
         max_num_seqs=MAX_NUM_SEQS,
         **options,
     )

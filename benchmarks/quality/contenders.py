@@ -25,6 +25,7 @@ from dynamo_planner import (
 from dynamo_planner.forecasting import Forecaster
 from dynamo_planner.forecasting.experts.constant import Constant
 from dynamo_planner.policies.laws.hpa import HpaMetric
+from dynamo_planner.policies.sla import Classic, LearnedCapacity, SkiRental
 
 Configurations = list[tuple[str, Policy]]
 """Policies, each with the words for its configuration, from the boldest to the most careful."""
@@ -49,15 +50,15 @@ def contenders(cell: Cell, stage: Stage, ablations: bool) -> Mapping[str, Config
         "SlaPolicy": lambda: _sla(cell),
     }
     if not cell.aggregated:
-        makers["SlaPolicy classic"] = lambda: _sla(cell, method="classic")
+        makers["SlaPolicy classic"] = lambda: _sla(cell, sizing=Classic())
     if ablations:
         makers["SlaPolicy, no hold"] = lambda: _sla(cell, holds=(0.0,))
-        makers["SlaPolicy, no correction"] = lambda: _sla(cell, max_correction=1.0)
+        makers["SlaPolicy, no correction"] = lambda: _sla(cell, capacity=LearnedCapacity(max_correction=1.0))
         makers["SlaPolicy, last minute"] = lambda: _sla(
             cell, forecaster=Forecaster(experts=(Constant(half_life_s=60),))
         )
         # The first token comes with the first step of decode, which is no longer than this.
-        makers["SlaPolicy, kv_transfer_ms"] = lambda: _sla(cell, kv_transfer_ms=cell.sla.itl_ms)
+        makers["SlaPolicy, kv_transfer_ms"] = lambda: _sla(cell, capacity=LearnedCapacity(offset_ms=cell.sla.itl_ms))
         makers["SlaPolicy, slow drain"] = lambda: _sla(cell, drains=(600.0,))
     return {name: make() for name, make in makers.items()}
 
@@ -157,8 +158,7 @@ def _sla(
     profile = cell.profile()
     choices: Configurations = []
     for quantile, hold, drain_s in product((0.3, 0.5, 0.7, 0.9, 0.97), holds, drains):
-        policy = SlaPolicy(
-            sla=cell.sla, profile=profile, quantile=quantile, restart_cost=hold, drain_s=drain_s, **fixed
-        )
+        plan = SkiRental(quantile=quantile, restart_cost=hold, drain_s=drain_s)
+        policy = SlaPolicy(sla=cell.sla, profile=profile, plan=plan, **fixed)
         choices.append((f"quantile {quantile:g}, hold {hold:g}, drain {drain_s:g} s", policy))
     return choices

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from functools import cache
 from typing import Any
 
 from dynamo_planner.core.component import Kinds
 from dynamo_planner.core.registry import CUSTOM_KINDS, READ_FILES, import_object
 from dynamo_planner.executors.config import EXECUTORS
 from dynamo_planner.forecasting.experts.registry import EXPERTS
+from dynamo_planner.forecasting.rate_forecaster import FORECASTERS
 from dynamo_planner.guards.registry import GUARDS
 from dynamo_planner.policies.registry import POLICIES
 from dynamo_planner.sources.config import SOURCES
 
-KINDS: tuple[Kinds[Any], ...] = (POLICIES, GUARDS, EXPERTS, EXECUTORS, SOURCES)
-"""What data can name by a ``kind``."""
+
+@cache
+def policy_kinds() -> tuple[Kinds[Any], ...]:
+    """What the data of a policy can name by a ``kind``."""
+    from dynamo_planner.policies.sla.registry import PARTS  # noqa: PLC0415  # imports scipy
+
+    return (POLICIES, GUARDS, FORECASTERS, EXPERTS, *PARTS)
+
+
+def kinds() -> tuple[Kinds[Any], ...]:
+    """What data can name by a ``kind``."""
+    return (*policy_kinds(), EXECUTORS, SOURCES)
 
 
 class InstalledKinds:

@@ -17,13 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from dynamo_planner.config.files import read_data
-from dynamo_planner.config.kinds import loading_context
+from dynamo_planner.config.kinds import loading_context, policy_kinds
 from dynamo_planner.config.problems import ConfigError, validated
 from dynamo_planner.config.schema import definitions
 from dynamo_planner.core.policy import AnyPolicy, Policy
-from dynamo_planner.forecasting.experts.registry import EXPERTS
-from dynamo_planner.guards.registry import GUARDS
-from dynamo_planner.policies.registry import POLICIES
 
 __all__ = ["ConfigError", "load_policy", "policy_schema"]
 
@@ -49,5 +46,5 @@ def policy_schema() -> dict[str, Any]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A dynamo_planner policy",
         "$ref": "#/$defs/Policy",
-        "$defs": definitions(POLICIES, GUARDS, EXPERTS),
+        "$defs": definitions(*policy_kinds()),
     }

@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, Tag, TypeAdapter, ValidationError
 
-from dynamo_planner.config.kinds import KINDS
+from dynamo_planner.config.kinds import kinds
 from dynamo_planner.core.policy import Guard, Policy
 from dynamo_planner.core.pool_names import Steps, no_such_pool, pool_names, shown_path
 
@@ -142,10 +142,10 @@ class _Walk:
         arguments = [argument for argument in get_args(expected) if argument is not type(None)]
         if get_origin(expected) is Annotated or (get_origin(expected) in {Union, UnionType} and len(arguments) == 1):
             return self._class_of(arguments[0], value)
-        for kinds in KINDS:
-            if expected is kinds.base:
+        for registry in kinds():
+            if expected is registry.base:
                 with suppress(ValueError):
-                    return kinds.class_of(value, self._context)
+                    return registry.class_of(value, self._context)
         return expected
 
 

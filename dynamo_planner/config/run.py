@@ -8,7 +8,7 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from dynamo_planner.config.files import read_data
-from dynamo_planner.config.kinds import KINDS, loading_context
+from dynamo_planner.config.kinds import kinds, loading_context
 from dynamo_planner.config.problems import ConfigError, unknown_pools, validated
 from dynamo_planner.config.schema import definitions
 from dynamo_planner.core.policy import AnyPolicy
@@ -71,5 +71,5 @@ def config_schema() -> dict[str, Any]:
     schema = RunConfig.model_json_schema(ref_template="#/$defs/{model}")
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "The configuration of dynamo-planner run"
-    schema["$defs"].update(definitions(*KINDS))
+    schema["$defs"].update(definitions(*kinds()))
     return schema

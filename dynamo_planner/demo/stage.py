@@ -12,7 +12,7 @@ from dynamo_planner.engines.vocabulary import Vocabulary
 from dynamo_planner.executors.circus import CircusPool
 from dynamo_planner.forecasting import Constant, Forecaster, Step, Trend
 from dynamo_planner.policies.reactive import LoadPolicy
-from dynamo_planner.policies.sla import SlaPolicy
+from dynamo_planner.policies.sla import SkiRental, SlaPolicy
 from dynamo_planner.profiles import Profile
 
 AGGREGATED: dict[str, Role] = {"workers": "aggregated"}
@@ -82,10 +82,8 @@ def sla_policy(interval_s: float, stage: DemoStage) -> SlaPolicy:
             experts=(Constant(half_life_s=15), Step(half_life_s=10), Trend(half_life_s=5, damping_s=15)),
             horizons_s=(3.0, 10.0),
         ),
-        quantile=0.75,
+        plan=SkiRental(quantile=0.75, drain_s=2 * interval_s, restart_cost=2),
         level_s=interval_s,
-        drain_s=2 * interval_s,
-        restart_cost=2,
         chunk_tokens=stage.chunk_tokens,
     )
 

@@ -12,6 +12,7 @@ from dynamo_planner.forecasting.experts import (
 )
 from dynamo_planner.forecasting.forecast import Forecast
 from dynamo_planner.forecasting.forecaster import Forecaster
+from dynamo_planner.forecasting.rate_forecaster import RateForecast, RateForecaster
 from dynamo_planner.forecasting.state import ForecastState
 
 __all__ = [
@@ -23,6 +24,8 @@ __all__ = [
     "ForecastState",
     "Forecaster",
     "Prophet",
+    "RateForecast",
+    "RateForecaster",
     "Seasonal",
     "Step",
     "Trend",

@@ -19,16 +19,16 @@ from collections.abc import Sequence
 from functools import cached_property
 from itertools import pairwise
 from operator import mul
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from dynamo_planner.core.values import Frozen
 from dynamo_planner.forecasting.calibration import Calibration, LearningRates, is_due, settle, uncalibrated
 from dynamo_planner.forecasting.experts import DEFAULT_EXPERTS
 from dynamo_planner.forecasting.experts.base import Memory, Seconds
 from dynamo_planner.forecasting.experts.registry import AnyExpert
 from dynamo_planner.forecasting.forecast import Forecast, over_window
+from dynamo_planner.forecasting.rate_forecaster import RateForecaster
 from dynamo_planner.forecasting.state import ForecastState
 from dynamo_planner.forecasting.validation import LONGEST_S, checked_sample, checked_window, seconds_ahead
 
@@ -60,7 +60,7 @@ GAP_RATIO = 2.0
 """After more than this many times the usual time between samples, a difference says nothing of count noise."""
 
 
-class Forecaster(Frozen):
+class Forecaster(RateForecaster, kind="ensemble"):
     """Online forecasts of a rate, with calibrated quantiles.
 
     Pure: a state goes in with each sample, and a state comes out; ``None`` starts. Samples may come at any times and be
@@ -89,6 +89,8 @@ class Forecaster(Frozen):
     share: float = Field(default=0.0003, gt=0, lt=1)
     spread_rate: float = Field(default=0.02, gt=0, le=1)
     score_rate: float = Field(default=0.0015, ge=0, lt=1)
+
+    state_type: ClassVar[Any] = ForecastState
 
     @model_validator(mode="after")
     def _ascending(self) -> Self:

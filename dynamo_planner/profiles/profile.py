@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -175,6 +176,12 @@ class Profile(Frozen):
     def steps(self) -> Steps:
         """Steps of prompts and of decoding, alone and together."""
         return Steps(self.prefill, self.decode, self.mixed)
+
+    @cached_property
+    def digest(self) -> str:
+        """Tells measurements apart: equal for profiles with the same points, whatever their names."""
+        points = self.prefill_points, self.decode_points, self.mixed_points
+        return sha256("".join([each.model_dump_json() for each in points if each]).encode()).hexdigest()[:16]
 
     def __repr_args__(self) -> list[tuple[str | None, Any]]:
         """The name and how many points there are, since the points themselves are hundreds of numbers."""

@@ -28,18 +28,19 @@ class Requirement:
         load: the fractional requirement, by which a budget is shared: replicas that would be busy if all were always
             as full as the targets allow.
         replicas: the smallest replica count that meets the attainment.
-        attained: predicted share (0 to 1) of the attainable requests that ``replicas`` serve in time.
-        unattainable: share (0 to 1) of requests that miss a target with no other request beside them.
+        attained: predicted share (0 to 1) of the attainable requests that ``replicas`` serve in time. Default 1.
+        unattainable: share (0 to 1) of requests that miss a target with no other request beside them. Default 0.
         limit: what binds: ``waiting``, ``itl``, ``kv``, or ``stability`` where one replica fewer would not keep up.
-        extrapolated: whether nothing was measured where the replicas are to work.
+            Default ``stability``.
+        extrapolated: whether nothing was measured where the replicas are to work. Default false.
         facts: how the number came to be. Default none.
     """
 
     role: Role
     load: float
     replicas: int
-    attained: float
-    unattainable: float
-    limit: str
-    extrapolated: bool
+    attained: float = 1.0
+    unattainable: float = 0.0
+    limit: str = "stability"
+    extrapolated: bool = False
     facts: tuple[Fact, ...] = ()

@@ -10,6 +10,7 @@ import numpy as np
 
 from dynamo_planner import GpuBudget, LoadPolicy, Policy, Profile, Sla, SlaPolicy, Stabilization
 from dynamo_planner.evaluation.backtest import run_policy
+from dynamo_planner.policies.sla import LearnedCapacity
 from dynamo_planner.simulator.setup import ClusterSetup, Faults, MetricsSetup
 from dynamo_planner.workloads.generators import LogNormalLengths, burst_and_lull, drifting, following, poisson
 from dynamo_planner.workloads.rate_curves import constant, diurnal, flash_crowd, ramp
@@ -37,7 +38,7 @@ SETUPS = {
     ),
 }
 POLICIES: dict[str, Policy] = {
-    "sla": SlaPolicy(sla=SLA, profile=PROFILE, kv_transfer_ms=10),
+    "sla": SlaPolicy(sla=SLA, profile=PROFILE, capacity=LearnedCapacity(offset_ms=10)),
     "load": LoadPolicy(
         adjustment_interval_s=60,
         prefill_queue_up=0.5,

@@ -36,6 +36,7 @@ from dynamo_planner import (
 )
 from dynamo_planner.core.policy import as_policy
 from dynamo_planner.engines import Knob, catalogue
+from dynamo_planner.policies.sla import Classic, LearnedCapacity
 from tests.golden import closed_loop, parts
 from tests.golden.service import START_S, rates, timeline, told
 
@@ -153,8 +154,8 @@ SCENARIOS: dict[str, Scenario] = {
         for kind in ("aggregated", "disaggregated")
     },
     "sla aggregated": partial(_sla_run, "aggregated", 12.0),
-    "sla disaggregated": partial(_sla_run, "disaggregated", 25.0, kv_transfer_ms=10.0),
-    "sla classic": partial(_sla_run, "disaggregated", 25.0, method="classic"),
+    "sla disaggregated": partial(_sla_run, "disaggregated", 25.0, capacity=LearnedCapacity(offset_ms=10)),
+    "sla classic": partial(_sla_run, "disaggregated", 25.0, sizing=Classic()),
     "knobs live": _live_knobs,
     "knobs restarting": _restarting_knobs,
     "together": _together,

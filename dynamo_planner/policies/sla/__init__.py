@@ -1,5 +1,27 @@
 """SLA-driven scaling from profiles and forecasts, for a share of requests that meet their targets."""
 
+from dynamo_planner.policies.sla.attainment import Attainment, EvenSplit
+from dynamo_planner.policies.sla.capacity import Capacity, LearnedCapacity
+from dynamo_planner.policies.sla.plan import Plan, SkiRental
 from dynamo_planner.policies.sla.policy import SlaPolicy
+from dynamo_planner.policies.sla.sizing import Classic, Percentile, Sizing, SizingRequest
+from dynamo_planner.policies.sla.startup import ObservedStartup, Startup
+from dynamo_planner.policies.sla.workload import RecentWorkload, Workload
 
-__all__ = ["SlaPolicy"]
+__all__ = [
+    "Attainment",
+    "Capacity",
+    "Classic",
+    "EvenSplit",
+    "LearnedCapacity",
+    "ObservedStartup",
+    "Percentile",
+    "Plan",
+    "RecentWorkload",
+    "Sizing",
+    "SizingRequest",
+    "SkiRental",
+    "SlaPolicy",
+    "Startup",
+    "Workload",
+]

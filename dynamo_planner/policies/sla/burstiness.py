@@ -1,4 +1,4 @@
-"""Observed arrivals: the rate of a window, past slots of it, and the bursts that are too short to forecast."""
+"""Burstiness: past slots of arrivals, and the bursts that are too short to forecast."""
 
 from __future__ import annotations
 
@@ -8,16 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dynamo_planner.core.snapshot import Snapshot
 from dynamo_planner.sizing import Arrivals
 from dynamo_planner.sizing.arrays import Floats
 from dynamo_planner.sizing.arrivals import NO_PATH
-
-DEFAULT_WINDOW_S = 60.0
-"""The length in seconds of a window that is not reported, where no window was observed before either."""
-
-WINDOW_RANGE_S = (1e-3, 86_400.0)
-"""The shortest and the longest window that is believed, in seconds."""
 
 MIN_SLOT_S = 5.0
 """The shortest slot, in seconds."""
@@ -36,45 +29,6 @@ MAX_WINDOW_OVERLAP = 0.25
 
 SURGE_Z = 3.0
 """Standard deviations of a Poisson count between the arrivals since the last tick and what counts as certain."""
-
-
-class ArrivalWindow(NamedTuple):
-    """The arrivals that one snapshot reports.
-
-    Args:
-        at_s: When the window ended, in Unix seconds.
-        requests_per_s: The mean rate over the window.
-        window_s: The length of the window, in seconds.
-        elapsed_s: Seconds since the window before ended; 0 where this is the same one.
-    """
-
-    at_s: float
-    requests_per_s: float
-    window_s: float
-    elapsed_s: float
-
-    @property
-    def new_requests(self) -> float:
-        """Requests that the window before did not count."""
-        return self.requests_per_s * min(self.window_s, self.elapsed_s)
-
-    def times(self, share: float) -> ArrivalWindow:
-        """The arrivals at a pool that gets this share of them."""
-        return self._replace(requests_per_s=share * self.requests_per_s)
-
-
-def arrivals_in(snapshot: Snapshot, before_s: float | None, max_age_s: float) -> ArrivalWindow | None:
-    """The arrivals of a snapshot after a window that ended at ``before_s``; ``None`` where unknown or too old."""
-    traffic = snapshot.traffic
-    at_s, rate = traffic.observed_at_s, traffic.requests_per_s
-    if at_s is None or rate is None or snapshot.at_s - at_s > max_age_s:
-        return None
-    at_s = min(at_s, snapshot.at_s)
-    since_s = None if before_s is None else max(at_s - before_s, 0.0)
-    window_s = traffic.window_s or since_s or DEFAULT_WINDOW_S
-    window_s = min(max(window_s, WINDOW_RANGE_S[0]), WINDOW_RANGE_S[1])
-    elapsed_s = window_s if since_s is None else min(since_s, WINDOW_RANGE_S[1])
-    return ArrivalWindow(at_s, rate, window_s, elapsed_s)
 
 
 class Slots(NamedTuple):

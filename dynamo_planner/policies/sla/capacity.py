@@ -1,173 +1,115 @@
-"""Engine correction: how much longer the work takes than the profile says, learned from observed latencies."""
+"""Capacity: the part that learns how fast the engines really are, and what lies between prefill and first token."""
 
 from __future__ import annotations
 
-import math
-from typing import NamedTuple
+from abc import abstractmethod
+from typing import Annotated, Any, ClassVar, NamedTuple
 
-from dynamo_planner.core.metrics import Traffic
-from dynamo_planner.core.snapshot import PoolStatus, Replicas
-from dynamo_planner.forecasting.experts.base import decayed
-from dynamo_planner.policies.sla.burstiness import ArrivalWindow
+from pydantic import Field, SerializeAsAny
+
+from dynamo_planner.core.component import Kinds
+from dynamo_planner.core.decision import Reason
+from dynamo_planner.policies.sla.arrivals import ArrivalWindow
+from dynamo_planner.policies.sla.correction import Correction, PromptQueue, Work, by_itl, by_ttft
+from dynamo_planner.policies.sla.lengths import rounded
+from dynamo_planner.policies.sla.part import Part
+from dynamo_planner.policies.sla.tick import REPORTED_CHANGE, Tick, reason
 from dynamo_planner.profiles import Profile
+from dynamo_planner.sizing import Load
+from dynamo_planner.sizing.decode import context_in_flight
 
-CORRECTION_HALF_LIFE_S = 600.0
-"""Comparisons keep half their weight over this time, in seconds."""
-
-PRIOR_REQUESTS = 50.0
-"""The profile weighs as much as this many requests that were compared with it."""
-
-OUTLIER_RATIO = 4.0
-"""A latency further from the profile than this many times is taken for a fault of the metrics, and counts as this."""
-
-BISECTION_STEPS = 12
-"""Steps of the bisection for the service time: it is known to 1/4096 of the range."""
-
-MAX_UTILISATION = 0.85
-"""Above this utilisation, as profiled, a TTFT says more of the queue than of the engine, and is not learned from."""
-
-MAX_BACKLOG_SHARE = 0.5
-"""A queue that accounts for more than this share of the TTFT is a backlog, and is not learned from."""
-
-STEADY_UTILISATION = 0.999
-"""The utilisation is cut off here in the bisection, since the waiting time is infinite at 1."""
-
-FIXED_POINT_STEPS = 4
-"""Iterations for the length of a mixed step, which is as long as it takes for its share of the prompts to arrive."""
+CORRECTION_STEP = 0.02
+"""Corrections are rounded in steps of this share, so that one sizing serves for many ticks."""
 
 
-class Correction(NamedTuple):
-    """The evidence for a correction factor, fading with a half-life of :data:`CORRECTION_HALF_LIFE_S`.
+class EngineEstimate(NamedTuple):
+    """How fast the engines of a pool really are.
 
     Args:
-        requests: Requests that were compared.
-        seen: The sum over them of the observed latency.
-        expected: The sum over them of the profiled latency, in the same unit.
+        slowness: How much longer the work takes than profiled. Default 1.
+        offset_ms: Milliseconds between the end of a prompt and its first token. Default 0.
+        reasons: What differs from the profile. Default none.
     """
 
-    requests: float = 0.0
-    seen: float = 0.0
-    expected: float = 0.0
-
-    def factor(self, limit: float) -> float:
-        """The correction factor, between ``1 / limit`` and ``limit``: 2 where the work takes twice as long as profiled.
-
-        ::
-
-            factor = ratio ** (n / (n + PRIOR_REQUESTS))     n      requests that were compared
-                                                             ratio  observed over profiled latency
-
-        100 requests at twice the profiled latency give ``2 ** (100 / 150) = 1.59``.
-        """
-        if self.seen <= 0 or self.expected <= 0:
-            return 1.0
-        ratio = min(max(self.seen / self.expected, 1 / OUTLIER_RATIO), OUTLIER_RATIO)
-        trusted = self.requests / (self.requests + PRIOR_REQUESTS) * math.log(ratio)
-        return min(max(math.exp(trusted), 1 / limit), limit)
+    slowness: float = 1.0
+    offset_ms: float = 0.0
+    reasons: tuple[Reason, ...] = ()
 
 
-def compared(correction: Correction, observed: float, expected: float, requests: float, elapsed_s: float) -> Correction:
-    """The correction with one comparison more; ``observed`` and ``expected`` are sums over its requests."""
-    keep = decayed(elapsed_s, CORRECTION_HALF_LIFE_S)
-    return Correction(
-        keep * correction.requests + requests, keep * correction.seen + observed, keep * correction.expected + expected
-    )
-
-
-class Work(NamedTuple):
-    """The mean work of a request.
+class EngineEvidence(NamedTuple):
+    """What one tick says of the engines of a pool.
 
     Args:
-        computed: Prompt tokens that are computed, without those in the prefix cache.
-        context: Tokens that a request in flight attends to.
+        tick: The pool and the whole snapshot, whose traffic has the latencies.
+        queued: Requests waiting for the pool; ``None`` where that is unknown.
+        arrivals: The arrivals at the pool.
+        load: Requests like the recent ones, at the arrival rate.
+        profile: Measured performance of one replica.
     """
 
-    computed: float
-    context: float
+    tick: Tick
+    queued: float | None
+    arrivals: ArrivalWindow
+    load: Load
+    profile: Profile
 
 
-class PromptQueue(NamedTuple):
-    """The queue for prefill, for the correction by TTFT.
+class Capacity(Part):
+    """How fast the engines of a pool really are. What is learned belongs to one profile."""
+
+    @abstractmethod
+    def estimate(self, state: Any, tick: Tick, profile: Profile) -> EngineEstimate:
+        """What was learned by the tick before, so that the latencies of this one cannot lower its own target."""
+
+    @abstractmethod
+    def learn(self, state: Any, evidence: EngineEvidence) -> Any:
+        """The state after a tick."""
+
+
+class LearnedCapacity(Capacity, kind="learned"):
+    """Per pool, how much longer the work takes than profiled: for prefill the service time at which the mean TTFT,
+    with the waiting that there is at this rate with these replicas, is the observed one; for the others the ITL at the
+    observed batch, which contains no waiting. It is smoothed over ten minutes, and takes effect at the next decision.
 
     Args:
-        service_s: The profiled mean service time of a prompt, in seconds.
-        variation: The squared coefficients of variation of arrivals and service, added.
-        kv_transfer_ms: Milliseconds to hand a prompt over.
-        own_queues: Whether each replica has a queue of its own.
+        max_correction: The correction stays between ``1 / max_correction`` and this; 1 turns it off. Default 2.
+        offset_ms: Milliseconds between prefill and the first token, with a first step of decode. Default 0.
     """
 
-    service_s: float
-    variation: float
-    kv_transfer_ms: float
-    own_queues: bool
+    max_correction: float = Field(default=2.0, ge=1)
+    offset_ms: float = Field(default=0.0, ge=0)
+
+    state_type: ClassVar[Any] = Correction
+
+    def estimate(self, state: Correction | None, tick: Tick, profile: Profile) -> EngineEstimate:
+        own = state or Correction()
+        factor = own.factor(self.max_correction)
+        reasons: tuple[Reason, ...] = ()
+        if abs(factor - 1) > REPORTED_CHANGE:
+            message = f"steps take {factor:.2f} times as long as profiled"
+            reasons = (reason("ProfileCorrected", tick.name, message, requests=own.requests),)
+        return EngineEstimate(rounded(factor, CORRECTION_STEP), self.offset_ms, reasons)
+
+    def learn(self, state: Correction | None, evidence: EngineEvidence) -> Correction:
+        own, (tick, queued, arrivals, load, profile) = state or Correction(), evidence
+        work = Work(load.computed.mean, context_in_flight(load.isl, load.osl)[0])
+        traffic = tick.snapshot.traffic
+        if tick.pool.spec.role != "prefill":
+            return by_itl(own, tick.pool, tick.replicas.ready, traffic, arrivals, work, profile)
+        own_queues = tick.engine.routing != "least_loaded"
+        service_s = profile.prefill.ttft_ms(work.computed) / 1000
+        prompts = PromptQueue(service_s, load.isl.cv2 + (not own_queues), self.offset_ms, own_queues)
+        arrivals = arrivals.times(1 / profile.prefill_points.ranks)
+        return by_ttft(own, tick.replicas, queued, traffic, arrivals, prompts)
 
 
-def by_itl(
-    correction: Correction,
-    pool: PoolStatus,
-    ready: int,
-    traffic: Traffic,
-    arrivals: ArrivalWindow,
-    work: Work,
-    profile: Profile,
-) -> Correction:
-    """The correction after a tick of a pool that decodes: the ITL against the profiled one of the observed batch."""
-    if traffic.itl_ms is None or traffic.itl_ms.mean <= 0 or not pool.running or not ready or not arrivals.elapsed_s:
-        return correction
-    batch = pool.running / ready
-    kv_tokens = batch * work.context
-    expected_ms = profile.step_ms(0.0, batch, kv_tokens)
-    if pool.spec.role == "aggregated":
-        tokens_per_ms = arrivals.requests_per_s * work.computed / ready / 1000
-        for _ in range(FIXED_POINT_STEPS):
-            expected_ms = profile.step_ms(min(tokens_per_ms * expected_ms, work.computed), batch, kv_tokens)
-    requests = _compared_requests(traffic.itl_ms.count, arrivals)
-    return compared(correction, traffic.itl_ms.mean * requests, expected_ms * requests, requests, arrivals.elapsed_s)
+CAPACITIES = Kinds(
+    "capacity",
+    Capacity,
+    "dynamo_planner.sla.capacity",
+    {"learned": "dynamo_planner.policies.sla.capacity:LearnedCapacity"},
+    default="learned",
+)
 
-
-def by_ttft(
-    correction: Correction,
-    replicas: Replicas,
-    queued: float | None,
-    traffic: Traffic,
-    arrivals: ArrivalWindow,
-    prompts: PromptQueue,
-) -> Correction:
-    """The correction after a tick of a pool that computes prompts: the service time that explains the mean TTFT.
-
-    A TTFT contains waiting, and how much of it there is at this rate follows from the service time (Sakasegawa 1977,
-    with the variations of Allen and Cunneen)::
-
-        ttft = s + s (c_a^2 + c_s^2) / 2 * u**(sqrt(2 (m + 1)) - 1) / (m (1 - u)),  u = rate * s / replicas
-
-        s            service time, which is solved for by bisection
-        c_a^2, c_s^2 squared coefficients of variation of arrivals and service
-        u            utilisation
-        m            replicas that share a queue
-
-    Nothing is learned where that does not hold: near saturation, and where most of the TTFT is a backlog, which shows
-    in the queue (Little 1961).
-    """
-    if traffic.ttft_ms is None or not replicas.ready or not arrivals.elapsed_s or not arrivals.requests_per_s:
-        return correction
-    ttft_s = (traffic.ttft_ms.mean - prompts.kv_transfer_ms) / 1000
-    service_s = prompts.service_s
-    busy = arrivals.requests_per_s * service_s / replicas.ready
-    backlog_s = (queued or 0.0) / arrivals.requests_per_s
-    if ttft_s <= 0 or busy > MAX_UTILISATION or backlog_s > MAX_BACKLOG_SHARE * ttft_s:
-        return correction
-    together = 1.0 if prompts.own_queues else float(replicas.ready)
-    exponent = math.sqrt(2 * (together + 1)) - 1
-    low, high = 0.0, min(1 / busy, OUTLIER_RATIO)
-    for _ in range(BISECTION_STEPS):
-        factor = (low + high) / 2
-        used = min(busy * factor, STEADY_UTILISATION)
-        waits = prompts.variation / 2 * used**exponent / (together * (1 - used))
-        low, high = (factor, high) if service_s * factor * (1 + waits) < ttft_s else (low, factor)
-    requests = _compared_requests(traffic.ttft_ms.count, arrivals)
-    return compared(correction, low * requests, requests, requests, arrivals.elapsed_s)
-
-
-def _compared_requests(count: float | None, arrivals: ArrivalWindow) -> float:
-    """The requests behind a latency: those that it counts, of the new ones."""
-    return arrivals.new_requests if count is None else min(count, arrivals.new_requests)
+AnyCapacity = Annotated[SerializeAsAny[Capacity], CAPACITIES.validator()]
+"""A field that holds a capacity of any kind: one that is built, or its data."""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import NamedTuple
 
-from dynamo_planner.core.snapshot import PoolStatus, Role, Snapshot
-from dynamo_planner.forecasting import Forecast, Forecaster
-from dynamo_planner.policies.sla.burstiness import Pattern, pattern, recent_rate
-from dynamo_planner.policies.sla.state import ServiceMemory
-from dynamo_planner.policies.sla.workload import rounded
-from dynamo_planner.sizing import Lengths, Load
-from dynamo_planner.sizing.decode import context_in_flight
+from dynamo_planner.core.decision import Reason
+from dynamo_planner.core.snapshot import PoolStatus, Role
+from dynamo_planner.forecasting import RateForecast
+from dynamo_planner.policies.sla.arrivals import ArrivalWindow
+from dynamo_planner.policies.sla.tick import reason
+from dynamo_planner.policies.sla.workload import Facts
+from dynamo_planner.sizing import Load
 
 MAX_PLANNED_RATIO = 2.0
 """The planned rate is at most this many times the expected one: the quantiles of a forecaster that has observed little,
@@ -20,12 +21,6 @@ or that was surprised a moment ago, are wide beyond use."""
 MIN_HEADROOM_REQUESTS = 3.0
 """Requests per ``level_s`` that the planned rate may exceed that bound by: where a handful is all that is expected, a
 few more may come."""
-
-HIT_RATE_DECIMALS = 2
-"""Decimals of the prefix hit rate, so that one sizing serves for many ticks."""
-
-RATE_STEP = 0.02
-"""Sizes are worked out for rates in steps of this share, so that one serves for many ticks."""
 
 
 class Demand(NamedTuple):
@@ -49,7 +44,7 @@ class Demand(NamedTuple):
 
 
 def demand(
-    now: Forecast | None, then: Forecast | None, recent: float, lead_s: float, level_s: float, quantile: float
+    now: RateForecast | None, then: RateForecast | None, recent: float, lead_s: float, level_s: float, quantile: float
 ) -> Demand:
     """The demand by forecasts of now and of when a start would be ready, as means over ``level_s``.
 
@@ -58,7 +53,7 @@ def demand(
     if now is None or then is None:
         return Demand(lead_s, recent, recent, recent)
 
-    def planned(forecast: Forecast) -> float:
+    def planned(forecast: RateForecast) -> float:
         expected = max(forecast.mean, recent)
         limit = MAX_PLANNED_RATIO * expected + MIN_HEADROOM_REQUESTS / level_s
         return max(min(forecast.quantile(quantile), limit), recent)
@@ -67,60 +62,49 @@ def demand(
 
 
 class Outlook:
-    """The expected demand and the workload after a snapshot, which all pools share; each is worked out once."""
+    """The expected demand and the workload after a snapshot, which all pools share; each is worked out once.
+
+    Args:
+        arrivals: The window of traffic that the snapshot reports.
+        forecast: The forecast of the rate some seconds ahead, as its mean over ``level_s``.
+        load: Requests like the recent ones, at a rate; ``None`` where no lengths were observed.
+        recent_per_s: The arrival rate that is certain already.
+        level_s: Seconds over which rates are means.
+        facts: What a reader of the numbers has to know of the workload.
+    """
 
     def __init__(
-        self, memory: ServiceMemory, snapshot: Snapshot, forecaster: Forecaster, level_s: float, quantile: float
+        self,
+        arrivals: ArrivalWindow,
+        forecast: Callable[[float], RateForecast | None],
+        load: Callable[[float], Load | None],
+        recent_per_s: float,
+        level_s: float,
+        facts: Facts,
     ) -> None:
-        self._memory, self._snapshot = memory, snapshot
-        self._forecaster, self._level_s, self._quantile = forecaster, level_s, quantile
-        self.hit_rate = round(memory.hit_rate or 0.0, HIT_RATE_DECIMALS)
-        self._demands: dict[float, Demand] = {}
+        self.arrivals, self.level_s, self._facts = arrivals, level_s, facts
+        self._forecast, self._load, self._recent = forecast, load, recent_per_s
+        self._demands: dict[tuple[float, float], Demand] = {}
 
-    def demand(self, lead_s: float) -> Demand:
+    def demand(self, lead_s: float, quantile: float) -> Demand:
         """The demand on the service now, and by the time that a start would be ready."""
-        if lead_s not in self._demands:
+        key = lead_s, quantile
+        if key not in self._demands:
             then = self._forecast(lead_s)
-            self._demands[lead_s] = demand(self._now, then, self._recent, lead_s, self._level_s, self._quantile)
-        return self._demands[lead_s]
+            self._demands[key] = demand(self._now, then, self._recent, lead_s, self.level_s, quantile)
+        return self._demands[key]
 
-    def load(self, requests_per_s: float, kv_transfer_ms: float) -> Load:
-        """Requests like the recent ones at about this rate. Raises ``ValueError`` where no lengths were observed."""
-        if self.isl is None or self.osl is None:
-            raise ValueError("no lengths were observed")
-        return Load(
-            self._pattern.at(rounded(requests_per_s, RATE_STEP)), self.isl, self.osl, self.hit_rate, kv_transfer_ms
-        )
+    def load(self, requests_per_s: float) -> Load | None:
+        """Requests like the recent ones at about this rate; ``None`` where no lengths were observed."""
+        return self._load(requests_per_s)
 
-    @cached_property
-    def isl(self) -> Lengths | None:
-        """The lengths of prompts to size for."""
-        return None if self._memory.isl is None else self._memory.isl.lengths()
+    def reasons(self, pool: str) -> list[Reason]:
+        """What a reader of a pool's numbers has to know of the workload."""
+        return [reason(code, pool, message, **values) for code, message, values in self._facts]
 
     @cached_property
-    def osl(self) -> Lengths | None:
-        """The lengths of answers to size for."""
-        return None if self._memory.osl is None else self._memory.osl.lengths()
-
-    @cached_property
-    def context(self) -> float:
-        """Tokens that a request in flight attends to on average; 0 where no lengths were observed."""
-        return 0.0 if self.isl is None or self.osl is None else context_in_flight(self.isl, self.osl)[0]
-
-    @cached_property
-    def _pattern(self) -> Pattern:
-        return pattern(self._memory.slots, self._level_s, self._snapshot.traffic.arrival_dispersion)
-
-    @cached_property
-    def _now(self) -> Forecast | None:
+    def _now(self) -> RateForecast | None:
         return self._forecast(0.0)
-
-    @cached_property
-    def _recent(self) -> float:
-        return max(recent_rate(self._memory.slots, self._level_s), self._memory.surge)
-
-    def _forecast(self, horizon_s: float) -> Forecast | None:
-        return self._forecaster.forecast(self._memory.rate, self._snapshot.at_s, horizon_s, self._level_s)
 
 
 def backlog_left(

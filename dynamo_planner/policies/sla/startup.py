@@ -1,10 +1,17 @@
-"""Start-up time: learned from observed starts, with the spec's ``startup_s`` as a prior."""
+"""Start-up: the part that learns how long a start takes, with the spec's ``startup_s`` as a prior."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from abc import abstractmethod
+from typing import Annotated, Any, ClassVar, NamedTuple
 
+from pydantic import SerializeAsAny
+
+from dynamo_planner.core.component import Kinds
+from dynamo_planner.core.decision import Reason
 from dynamo_planner.core.snapshot import STUCK_AFTER_STARTUPS, Replicas
+from dynamo_planner.policies.sla.part import Part
+from dynamo_planner.policies.sla.tick import REPORTED_CHANGE, Tick, reason
 
 PRIOR_STARTS = 2.0
 """The spec weighs as much as this many observed starts."""
@@ -16,7 +23,19 @@ MAX_TRACKED_STARTS = 256
 """Starts under way that are followed at once, so that the state stays small."""
 
 
-class Startup(NamedTuple):
+class Startup(Part):
+    """How long a start of a pool takes."""
+
+    @abstractmethod
+    def watch(self, state: Any, replicas: Replicas, at_s: float) -> Any:
+        """The state after a look at the replicas, at ``at_s`` in Unix seconds."""
+
+    @abstractmethod
+    def planned_s(self, state: Any, prior_s: float) -> float:
+        """Seconds that a start is planned to take; ``prior_s`` is what the spec says."""
+
+
+class Starts(NamedTuple):
     """The starts of a pool that were observed.
 
     Args:
@@ -33,36 +52,42 @@ class Startup(NamedTuple):
     since_s: tuple[float, ...] = ()
     ready: int = 0
 
-    def planned_s(self, prior_s: float) -> float:
-        """The start-up time to plan with: the average, with the spec as a prior, plus a mean deviation.
+
+class ObservedStartup(Startup, kind="observed"):
+    """The average of the starts that were seen to end, and their deviation."""
+
+    state_type: ClassVar[Any] = Starts
+
+    def watch(self, state: Starts | None, replicas: Replicas, at_s: float) -> Starts:
+        """The observed starts with those that ended since the last tick: the oldest, as many as replicas became ready.
+
+        They ended between the two ticks, and count as ended at the later one, which is the safe side.
+        """
+        before = state or Starts()
+        since_s = (replicas.starting_since_s or ())[:MAX_TRACKED_STARTS]
+        starts, mean_s, deviation_s = before.starts, before.mean_s, before.deviation_s
+        running = list(since_s)
+        ended = []
+        for start_s in before.since_s:
+            if start_s in running:
+                running.remove(start_s)
+            else:
+                ended.append(start_s)
+        for start_s in ended[: max(replicas.ready - before.ready, 0)]:
+            took_s = max(at_s - start_s, 0.0)
+            starts = min(starts + 1, MAX_STARTS)
+            off_s = took_s - mean_s
+            mean_s += off_s / starts
+            deviation_s += (abs(off_s) * (starts > 1) - deviation_s) / starts
+        return Starts(starts, mean_s, deviation_s, since_s, replicas.ready)
+
+    def planned_s(self, state: Starts | None, prior_s: float) -> float:
+        """The average, with the spec as a prior, plus a mean deviation.
 
         With a prior of 120 s and 4 starts of 60 s, 5 s apart: ``(2 * 120 + 4 * 60) / 6 + 5 = 85``.
         """
-        mean_s = (PRIOR_STARTS * prior_s + self.starts * self.mean_s) / (PRIOR_STARTS + self.starts)
-        return mean_s + self.deviation_s
-
-
-def watched(startup: Startup, replicas: Replicas, at_s: float) -> Startup:
-    """The observed starts with those that ended since the last tick: the oldest, as many as replicas became ready.
-
-    They ended between the two ticks, and count as ended at the later one, which is the safe side.
-    """
-    since_s = (replicas.starting_since_s or ())[:MAX_TRACKED_STARTS]
-    starts, mean_s, deviation_s = startup.starts, startup.mean_s, startup.deviation_s
-    running = list(since_s)
-    ended = []
-    for start_s in startup.since_s:
-        if start_s in running:
-            running.remove(start_s)
-        else:
-            ended.append(start_s)
-    for start_s in ended[: max(replicas.ready - startup.ready, 0)]:
-        took_s = max(at_s - start_s, 0.0)
-        starts = min(starts + 1, MAX_STARTS)
-        off_s = took_s - mean_s
-        mean_s += off_s / starts
-        deviation_s += (abs(off_s) * (starts > 1) - deviation_s) / starts
-    return Startup(starts, mean_s, deviation_s, since_s, replicas.ready)
+        seen = state or Starts()
+        return (PRIOR_STARTS * prior_s + seen.starts * seen.mean_s) / (PRIOR_STARTS + seen.starts) + seen.deviation_s
 
 
 def coming(replicas: Replicas, at_s: float, startup_s: float) -> tuple[list[float], int]:
@@ -72,3 +97,24 @@ def coming(replicas: Replicas, at_s: float, startup_s: float) -> tuple[list[floa
     ages_s = [at_s - since_s for since_s in replicas.starting_since_s]
     in_time = [age_s for age_s in ages_s if age_s <= STUCK_AFTER_STARTUPS * startup_s]
     return [max(startup_s - age_s, 0.0) for age_s in in_time], len(ages_s) - len(in_time)
+
+
+def startup_reasons(tick: Tick) -> list[Reason]:
+    """That starts take another time than the spec says, where they do."""
+    prior_s = tick.pool.spec.startup_s
+    if abs(tick.lead_s - prior_s) <= REPORTED_CHANGE * prior_s:
+        return []
+    message = f"starts are planned to take {tick.lead_s:.0f} s, not {prior_s:.0f} s"
+    return [reason("StartupLearned", tick.name, message, lead_s=tick.lead_s)]
+
+
+STARTUPS = Kinds(
+    "startup",
+    Startup,
+    "dynamo_planner.sla.startup",
+    {"observed": "dynamo_planner.policies.sla.startup:ObservedStartup"},
+    default="observed",
+)
+
+AnyStartup = Annotated[SerializeAsAny[Startup], STARTUPS.validator()]
+"""A field that holds a start-up part of any kind: one that is built, or its data."""

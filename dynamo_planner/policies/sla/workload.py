@@ -1,136 +1,131 @@
-"""Request lengths: means, spreads and quantiles of ISL and OSL, with the last minutes counting most."""
+"""Workload: the part that knows what requests are like: how they arrive, how long they are, how much is cached."""
 
 from __future__ import annotations
 
-import math
-from functools import lru_cache
-from typing import NamedTuple
+from abc import abstractmethod
+from typing import Annotated, Any, ClassVar
 
-from dynamo_planner.core.metrics import Dist
-from dynamo_planner.core.values import FrozenMap
-from dynamo_planner.sizing import Lengths
+from pydantic import SerializeAsAny
 
-LENGTHS_HALF_LIFE_S = 600.0
-LENGTHS_HALF_LIFE_REQUESTS = 500.0
-"""Evidence keeps half its weight over this time (seconds) or this many requests, whichever takes longer."""
+from dynamo_planner.core.component import Kinds
+from dynamo_planner.core.metrics import Traffic
+from dynamo_planner.core.values import Frozen
+from dynamo_planner.forecasting.experts.base import decayed
+from dynamo_planner.policies.sla.arrivals import ArrivalWindow
+from dynamo_planner.policies.sla.burstiness import Slots, counted, pattern, recent_rate, surge
+from dynamo_planner.policies.sla.lengths import ObservedLengths, learned, rounded
+from dynamo_planner.policies.sla.part import Part
+from dynamo_planner.sizing import Load
 
-MIN_INTERVALS = 12.0
-"""The spread is estimated from the means of intervals once there were this many."""
+HIT_RATE_HALF_LIFE_S = 300.0
+"""The prefix hit rate that is remembered goes half the way to the observed one in this time, in seconds."""
 
-MAX_INTERVALS = 120.0
-"""The estimate has the memory of this many intervals; older ones fade."""
+HIT_RATE_DECIMALS = 2
+"""Decimals of the prefix hit rate, so that one sizing serves for many ticks."""
 
-PRIOR_CV2, PRIOR_INTERVALS = 1.0, 20.0
-"""The squared coefficient of variation that lengths usually have, and the intervals that it weighs as much as."""
+RATE_STEP = 0.02
+"""Sizes are worked out for rates in steps of this share, so that one serves for many ticks."""
 
-MAX_CV2 = 4.0
-"""The largest squared coefficient of variation that is estimated."""
-
-MEAN_STEP, QUANTILE_STEP, CV2_STEP = 0.02, 0.1, 0.2
-"""Means, quantiles and spreads are rounded in steps of these shares, so that one sizing serves for many ticks."""
-
-MAX_INTERVAL_CV2 = 20.0
-"""The means of two intervals count as at most this far apart, as a squared coefficient of variation."""
-
-Quantiles = tuple[tuple[float, float], ...]
-"""Pairs of level and value."""
+Facts = list[tuple[str, str, dict[str, float]]]
+"""Codes, messages and values of reasons that hold for every pool."""
 
 
-class ObservedLengths(NamedTuple):
-    """The lengths of prompts, or of answers, as far as they were observed.
+class Workload(Part):
+    """What the requests of a service are like."""
+
+    @abstractmethod
+    def observe(self, state: Any, traffic: Traffic, arrivals: ArrivalWindow) -> Any:
+        """The state after a window of traffic that was not counted before."""
+
+    @abstractmethod
+    def load(self, state: Any, requests_per_s: float, traffic: Traffic, level_s: float) -> Load | None:
+        """Requests like the recent ones, at about this rate, which is a mean over ``level_s``; ``None`` where no
+        lengths were ever observed."""
+
+    def recent_per_s(self, state: Any, level_s: float) -> float:
+        """The arrival rate that is certain already: over the last ``level_s``, or since the last tick. Default 0."""
+        return 0.0
+
+    def facts(self, state: Any) -> Facts:
+        """What a reader of the numbers has to know. Default nothing."""
+        return []
+
+
+class WorkloadMemory(Frozen):
+    """The memory of the requests of a service.
 
     Args:
-        weight: Requests that were observed, fading.
-        mean: Their mean length, in tokens.
-        cv2: The squared coefficient of variation that was reported.
-        quantiles: The quantiles that were reported.
-        between: The variance of one request's length that the means of intervals suggest, in tokens squared.
-        intervals: How many intervals that is from.
-        last_mean: The mean length of the last interval, in tokens.
-        last_count: The requests of the last interval.
+        window_rate: The arrival rate of the last window, in requests per second.
+        surge: The rate that has arrived for certain since the window before, in requests per second.
+        slots: Past arrivals, for their burstiness.
+        isl: The lengths of prompts.
+        osl: The lengths of answers.
+        hit_rate: The share of prompt tokens served from the prefix cache.
     """
 
-    weight: float
-    mean: float
-    cv2: float | None = None
-    quantiles: Quantiles = ()
-    between: float = 0.0
-    intervals: float = 0.0
-    last_mean: float = 0.0
-    last_count: float = 1.0
+    window_rate: float | None = None
+    surge: float = 0.0
+    slots: Slots | None = None
+    isl: ObservedLengths | None = None
+    osl: ObservedLengths | None = None
+    hit_rate: float | None = None
 
-    def lengths(self) -> Lengths:
-        """The lengths to size for, with a log-normal spread unless quantiles are known."""
-        spread = self.cv2 if self.cv2 is not None else self.estimated_cv2()
-        mean = rounded(self.mean, MEAN_STEP)
-        quantiles = [
-            (level, mean * rounded(value / self.mean, QUANTILE_STEP)) for level, value in self.quantiles if mean
-        ]
-        return _lengths(mean, None if spread is None else rounded(spread, CV2_STEP), tuple(quantiles))
 
-    @property
-    def estimated(self) -> bool:
-        """Whether the spread is an estimate, from the means of intervals."""
-        return self.cv2 is None and not self.quantiles
+class RecentWorkload(Workload, kind="recent"):
+    """The recent lengths, with the last minutes counting most, and the burstiness of the last half hour."""
 
-    def estimated_cv2(self) -> float | None:
-        """The squared coefficient of variation, estimated from the means of successive intervals.
+    state_type: ClassVar[Any] = WorkloadMemory
 
-        Means of n and m requests differ by a variance of 1/n + 1/m of that of one (von Neumann, 1941, with weights).
-        """
-        if self.quantiles or self.intervals < MIN_INTERVALS or self.mean <= 0:
+    def observe(self, state: WorkloadMemory | None, traffic: Traffic, arrivals: ArrivalWindow) -> WorkloadMemory:
+        memory = state or WorkloadMemory()
+        rate, requests, elapsed_s = arrivals.requests_per_s, arrivals.new_requests, arrivals.elapsed_s
+        before = memory.window_rate
+        usual = recent_rate(memory.slots, arrivals.window_s)
+        return WorkloadMemory.unchecked(
+            window_rate=rate,
+            surge=0.0 if before is None else surge(rate, arrivals.window_s, before, elapsed_s, usual),
+            slots=counted(memory.slots, arrivals.at_s, rate, arrivals.window_s),
+            isl=learned(memory.isl, traffic.isl, requests, elapsed_s),
+            osl=learned(memory.osl, traffic.osl, requests, elapsed_s),
+            hit_rate=_followed(memory.hit_rate, traffic.prefix_hit_rate, elapsed_s),
+        )
+
+    def load(
+        self, state: WorkloadMemory | None, requests_per_s: float, traffic: Traffic, level_s: float
+    ) -> Load | None:
+        if state is None or state.isl is None or state.osl is None:
             return None
-        observed = self.intervals * min(self.between / self.mean**2, MAX_CV2)
-        return (PRIOR_INTERVALS * PRIOR_CV2 + observed) / (PRIOR_INTERVALS + self.intervals)
+        arrivals = pattern(state.slots, level_s, traffic.arrival_dispersion).at(rounded(requests_per_s, RATE_STEP))
+        hit_rate = round(state.hit_rate or 0.0, HIT_RATE_DECIMALS)
+        return Load(arrivals, state.isl.lengths(), state.osl.lengths(), hit_rate)
+
+    def recent_per_s(self, state: WorkloadMemory | None, level_s: float) -> float:
+        return 0.0 if state is None else max(recent_rate(state.slots, level_s), state.surge)
+
+    def facts(self, state: WorkloadMemory | None) -> Facts:
+        facts: Facts = []
+        memory = state or WorkloadMemory()
+        for field, lengths in (("isl", memory.isl), ("osl", memory.osl)):
+            cv2 = lengths.estimated_cv2() if lengths is not None and lengths.estimated else None
+            if cv2 is not None:
+                message = f"the spread of {field} is estimated from the means of intervals"
+                facts.append(("SpreadEstimated", message, {"cv2": cv2}))
+        return facts
 
 
-@lru_cache(maxsize=64)
-def _lengths(mean: float, cv2: float | None, quantiles: Quantiles) -> Lengths:
-    return Lengths.of(Dist.unchecked(mean=mean, count=None, cv2=cv2, quantiles=FrozenMap(dict(quantiles))))
+def _followed(before: float | None, observed: float | None, elapsed_s: float) -> float | None:
+    if observed is None or before is None:
+        return before if observed is None else observed
+    return observed + decayed(elapsed_s, HIT_RATE_HALF_LIFE_S) * (before - observed)
 
 
-def rounded(value: float, step: float) -> float:
-    """The nearest power of ``exp(step)``, about ``1 + step``."""
-    return math.exp(round(math.log(value) / step) * step) if value > 0 else 0.0
+WORKLOADS = Kinds(
+    "workload",
+    Workload,
+    "dynamo_planner.sla.workload",
+    {"recent": "dynamo_planner.policies.sla.workload:RecentWorkload"},
+    default="recent",
+)
 
-
-def learned(
-    lengths: ObservedLengths | None, observed: Dist | None, requests: float, elapsed_s: float
-) -> ObservedLengths | None:
-    """The lengths after an interval; ``requests`` counts its requests where the distribution does not."""
-    if observed is None:
-        return lengths
-    count = observed.count if observed.count is not None else max(requests, 1.0)
-    if count <= 0:
-        return lengths
-    quantiles = tuple(sorted(observed.quantiles.items()))
-    if lengths is None:
-        return ObservedLengths(count, observed.mean, observed.cv2, quantiles, last_mean=observed.mean, last_count=count)
-    weight = 0.5 ** min(elapsed_s / LENGTHS_HALF_LIFE_S, count / LENGTHS_HALF_LIFE_REQUESTS) * lengths.weight + count
-    part = count / weight
-    intervals = lengths.intervals + 1
-    apart = (observed.mean - lengths.last_mean) ** 2 / (1 / count + 1 / lengths.last_count)
-    apart = min(apart, MAX_INTERVAL_CV2 * lengths.mean**2)
-    return ObservedLengths(
-        weight=weight,
-        mean=lengths.mean + part * (observed.mean - lengths.mean),
-        cv2=_moved(lengths.cv2, observed.cv2, part),
-        quantiles=_quantiles_moved(lengths.quantiles, quantiles, part),
-        between=lengths.between + (apart - lengths.between) / min(intervals, MAX_INTERVALS),
-        intervals=min(intervals, MAX_INTERVALS),
-        last_mean=observed.mean,
-        last_count=count,
-    )
-
-
-def _moved(before: float | None, observed: float | None, part: float) -> float | None:
-    return before if observed is None else observed if before is None else before + part * (observed - before)
-
-
-def _quantiles_moved(before: Quantiles, observed: Quantiles, part: float) -> Quantiles:
-    """The quantiles moved towards the observed ones; those of other levels than before replace them."""
-    if not observed:
-        return before
-    if [level for level, _ in before] != [level for level, _ in observed]:
-        return observed
-    return tuple([(level, old + part * (new - old)) for (level, old), (_, new) in zip(before, observed, strict=True)])
+AnyWorkload = Annotated[SerializeAsAny[Workload], WORKLOADS.validator()]
+"""A field that holds a workload of any kind: one that is built, or its data."""

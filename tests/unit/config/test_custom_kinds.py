@@ -15,7 +15,7 @@ import yaml
 
 from dynamo_planner import ConfigError, load_policy
 from dynamo_planner.config.assemble import running_service
-from dynamo_planner.config.kinds import KINDS, loading_context
+from dynamo_planner.config.kinds import kinds, loading_context
 from dynamo_planner.config.problems import validated
 from dynamo_planner.config.run import RunConfig, config_schema, load_config
 from dynamo_planner.executors.circus import CircusPool
@@ -294,5 +294,5 @@ def test_the_schema_of_a_configuration_knows_every_kind(tmp_path: Path) -> None:
 
 
 def test_every_shipped_kind_is_there_under_its_own_name() -> None:
-    for kinds in KINDS:
-        assert {kind: each.kind for kind, each in kinds.items()} == {kind: kind for kind in kinds}
+    for registry in kinds():
+        assert {kind: each.kind for kind, each in registry.items()} == {kind: kind for kind in registry}

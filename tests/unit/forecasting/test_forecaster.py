@@ -291,6 +291,7 @@ def test_an_expert_of_another_package_is_built_from_data_where_that_is_allowed()
     own = {**policy, "forecaster": {"experts": [{"kind": f"{__name__}:Largest"}, {"kind": "constant"}]}}
     loaded = load_policy(own, allow_custom=True)
     assert isinstance(loaded, SlaPolicy)
+    assert isinstance(loaded.forecaster, Forecaster)
     assert loaded.forecaster.experts == (Largest(), Constant())
     with pytest.raises(ConfigError, match=r"forecaster.experts\[0\].kind: .*not allowed here"):
         load_policy(own)

@@ -9,11 +9,10 @@ import pytest
 
 from dynamo_planner import Replicas, Traffic
 from dynamo_planner.core.metrics import Dist
-from dynamo_planner.policies.sla.burstiness import ArrivalWindow
-from dynamo_planner.policies.sla.capacity import Correction, PromptQueue, by_ttft
-from dynamo_planner.policies.sla.plan import largest, with_requirement
-from dynamo_planner.policies.sla.state import SlidingMaximum
-from dynamo_planner.policies.sla.workload import ObservedLengths, learned
+from dynamo_planner.policies.sla.arrivals import ArrivalWindow
+from dynamo_planner.policies.sla.correction import Correction, PromptQueue, by_ttft
+from dynamo_planner.policies.sla.lengths import ObservedLengths, learned
+from dynamo_planner.policies.sla.sliding_maximum import SlidingMaximum, largest, with_requirement
 
 WINDOW_S = 30.0
 SERVICE_S = 0.2
