@@ -42,10 +42,13 @@ def demo(
     trace: Annotated[
         Path | None,
         typer.Option(
-            help="Replay this trace (npz, Azure CSV, Mooncake JSONL, BurstGPT CSV) instead of a generated one.",
+            help="Replay this trace (.npz, or as Azure, Mooncake, Qwen-Bailian, BurstGPT publish), not one generated.",
             exists=True,
             dir_okay=False,
         ),
+    ] = None,
+    trace_format: Annotated[
+        str | None, typer.Option(help="The format of the trace; recognised by its content by default.")
     ] = None,
     from_s: Annotated[
         float | None,
@@ -97,8 +100,10 @@ def demo(
 
     Example: `dynamo-planner demo --trace requests.npz --from-s 600 --speed 2 --disaggregated`
     """
-    if trace is None and not from_s is to_s is speed is None:
-        raise typer.BadParameter("--from-s, --to-s and --speed are about a trace: name its file", param_hint="--trace")
+    if trace is None and not from_s is to_s is speed is trace_format is None:
+        raise typer.BadParameter(
+            "--from-s, --to-s, --speed and --trace-format are about a trace: name its file", param_hint="--trace"
+        )
     if engine is EngineKind.LLAMACPP and disaggregated:
         raise typer.BadParameter("llama.cpp has no prefill and decode workers", param_hint="--disaggregated")
     if engine is EngineKind.LLAMACPP and policy is PolicyKind.SLA:
@@ -110,7 +115,7 @@ def demo(
     except MissingExtraError as error:
         raise MissingExtraError(f"{error}; all that a demo needs: pip install 'dynamo-planner[demo]'") from error
     try:
-        scenario = generated(seed) if trace is None else from_file(trace, from_s, to_s, speed, seed)
+        scenario = generated(seed) if trace is None else from_file(trace, from_s, to_s, speed, seed, trace_format)
     except TraceError as error:
         raise typer.BadParameter(str(error), param_hint="--trace") from error
     options = DemoOptions(

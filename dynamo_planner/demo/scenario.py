@@ -47,12 +47,21 @@ def generated(seed: int, length_s: float = LONGEST_S) -> Scenario:
     return _scenario(f"{length_s:g} s with a burst and a lull, generated (seed {seed})", trace)
 
 
-def from_file(path: Path, from_s: float | None, to_s: float | None, speed: float | None, seed: int) -> Scenario:
+def from_file(
+    path: Path,
+    from_s: float | None,
+    to_s: float | None,
+    speed: float | None,
+    seed: int,
+    trace_format: str | None = None,
+) -> Scenario:
     """A window of a trace file. A fast trace is thinned out, and a slow one sped up where ``speed`` is left out.
+
+    The format is recognised by the file's content where it is not named.
 
     Raises :class:`TraceError` where the window has no request or takes too long.
     """
-    whole = Trace.load(path)
+    whole = Trace.load(path, trace_format=trace_format)
     rate = len(whole) / max(whole.duration_s, 1.0)
     speed = max(1.0, round(LEAST_REQUESTS_PER_S / rate)) if speed is None else speed
     if from_s is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,17 @@ def test_a_file_without_a_window_begins_a_while_before_its_busiest_moment(tmp_pa
     title = from_file(tmp_path / "peak.npz", None, None, None, seed=0).title
     begin_s = float(title.split("(")[1].split(" ")[0])
     assert 370 <= begin_s <= 380  # the burst is somewhere in a window of 10 s, which comes 20 s later
+
+
+def test_the_format_of_a_file_that_could_be_of_several_is_named(tmp_path: Path) -> None:
+    """Fractions of seconds or of milliseconds: the demo names the formats, and takes one."""
+    path = tmp_path / "trace.jsonl"
+    rows = ({"timestamp": 10.5 * n, "input_length": 512, "output_length": 20, "hash_ids": [n]} for n in range(100))
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    with pytest.raises(TraceError, match=r"name one \(trace_format\): .*mooncake"):
+        from_file(path, None, None, None, seed=0)
+    named = from_file(path, 0, None, 1, seed=0, trace_format="mooncake")
+    assert named.length_s == pytest.approx(10.5 * 99 / 1000)
 
 
 def test_a_slow_trace_is_sped_up(tmp_path: Path) -> None:
