@@ -20,7 +20,7 @@
 from __future__ import annotations
 
 from dynamo_planner.engines.engine_spec import EngineSpec
-from dynamo_planner.engines.vocabulary import Counter, Gauge, Histogram, Quantity, Vocabulary
+from dynamo_planner.engines.vocabulary import STAGES, Counter, Gauge, Histogram, Quantity, Vocabulary
 
 PREFIXES = ("llm_d_epp_", "llm_d_router_epp_")
 OBJECTIVE, MODEL, EXTENSION = "inference_objective_", "inference_model_", "inference_extension_"
@@ -71,6 +71,7 @@ LLMD_PICKER = Vocabulary(
         "request_duration_s": (Histogram(names=named("request_duration_seconds")),),
     },
     cannot_tell={
+        **dict.fromkeys(STAGES, OF_WORKERS.format("the picker sees requests as a whole")),
         "running": OF_WORKERS.format("llm_d_epp_average_running_requests is a mean over them"),
         "waiting": OF_WORKERS.format("llm_d_epp_average_queue_size is a mean over them"),
         "kv_usage": OF_WORKERS.format("llm_d_epp_average_kv_cache_utilization is a mean over them"),

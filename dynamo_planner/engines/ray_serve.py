@@ -17,7 +17,7 @@
 from __future__ import annotations
 
 from dynamo_planner.engines.engine_spec import EngineSpec
-from dynamo_planner.engines.vocabulary import Counter, Gauge, Histogram, Quantity, Vocabulary
+from dynamo_planner.engines.vocabulary import STAGES, Counter, Gauge, Histogram, Quantity, Vocabulary
 
 
 def counted(name: str) -> tuple[str, ...]:
@@ -40,6 +40,7 @@ RAY_SERVE = Vocabulary(
         "request_duration_s": (Histogram(names="ray_serve_http_request_latency_ms", scale=0.001),),
     },
     cannot_tell={
+        **dict.fromkeys(STAGES, OF_WORKERS.format("Ray Serve sees requests as a whole")),
         "running": OF_WORKERS.format("ray_vllm_num_requests_running"),
         "waiting": OF_WORKERS.format("ray_vllm_num_requests_waiting"),
         "kv_usage": OF_WORKERS.format("ray_vllm_kv_cache_usage_perc"),

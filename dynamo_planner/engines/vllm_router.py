@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 from dynamo_planner.engines.engine_spec import EngineSpec
-from dynamo_planner.engines.vocabulary import Counter, Histogram, Vocabulary
+from dynamo_planner.engines.vocabulary import STAGES, Counter, Histogram, Vocabulary
 
 OF_WORKERS = "it is the workers', not the router's: {}"
 OF_TOKENS = "the router does not time tokens, nor count those that it streams: the workers do ({})"
@@ -23,6 +23,7 @@ VLLM_ROUTER = Vocabulary(
         "request_duration_s": (Histogram(names="vllm:request_latency_seconds"),),
     },
     cannot_tell={
+        **dict.fromkeys(STAGES, OF_WORKERS.format("the router sees requests as a whole")),
         "running": OF_WORKERS.format("vllm:num_requests_running of each"),
         "waiting": OF_WORKERS.format("vllm:num_requests_waiting of each"),
         "inside": "it is not needed, since the router counts requests as they come (vllm:num_incoming_requests_total)",
