@@ -100,7 +100,7 @@ def demo(
 
     Example: `dynamo-planner demo --trace requests.npz --from-s 600 --speed 2 --disaggregated`
     """
-    if trace is None and not from_s is to_s is speed is trace_format is None:
+    if trace is None and (trace_format or not from_s is to_s is speed is None):
         raise typer.BadParameter(
             "--from-s, --to-s, --speed and --trace-format are about a trace: name its file", param_hint="--trace"
         )
