@@ -150,16 +150,17 @@ def run(
 ) -> None:
     """Run the planner until SIGTERM or Ctrl-C: observe, decide, apply, record.
 
-    The file, and that of the overrides, are read again when they change: the policy, `advisory` and the overrides take
-    effect, a bad file is refused and the old one stays.
+    The file, and that of the overrides, are read again when they change and at SIGHUP: the policy, `advisory` and the
+    overrides take effect, a bad file is refused and the old one stays. A closed terminal ends it in good order.
 
     Example: `dynamo-planner run planner.yaml`
     """
     from dynamo_planner.config.assemble import running_service  # noqa: PLC0415
     from dynamo_planner.config.reload import Reloader  # noqa: PLC0415  # loads what only `run` needs
+    from dynamo_planner.runtime.signals import exit_on_signals  # noqa: PLC0415
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    with reported_errors():
+    with exit_on_signals() as end_begun, reported_errors():
         running = load_config(config)
         with running_service(running) as service:
             service.planner.advisory = advisory or running.advisory
@@ -167,7 +168,8 @@ def run(
                 typer.echo(service.planner.step().decision.explain())
             else:
                 reloader = Reloader(config, running, service, always_advisory=advisory)
-                service.run(between=reloader.poll)
+                service.run(between=reloader.poll, reload=reloader.reload)
+            end_begun()
 
 
 @app.command()

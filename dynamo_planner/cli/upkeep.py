@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from contextlib import suppress
@@ -16,11 +17,12 @@ from dynamo_planner.executors import ExecutorError
 from dynamo_planner.executors.circus import CircusExecutor
 from dynamo_planner.executors.circus.inspection import NamespaceStatus, inspect, namespaces
 from dynamo_planner.executors.circus.processes import alive, send
+from dynamo_planner.executors.circus.state_dir import is_temporary
 
 
 def show_all(namespace: str | None, state_dir: Path | None, *, as_json: bool) -> bool:
     """Show these namespaces; returns whether all is as it should be."""
-    found = [inspect(name, state_dir) for name in ([namespace] if namespace else namespaces(state_dir))]
+    found = [inspect(name, directory) for name, directory in namespaces(state_dir, namespace)]
     if not found and not as_json:
         typer.echo("no planner has left anything here")
     for status in found:
@@ -48,6 +50,10 @@ def _show(status: NamespaceStatus) -> None:
 
 def stop_namespace(namespace: str, state_dir: Path | None, within_s: float) -> None:
     """Drain all workers, end planner and arbiter, and remove the state file."""
+    places = [directory for _, directory in namespaces(state_dir, namespace)]
+    if len(places) > 1:
+        raise ExecutorError(f"{namespace} is in {' and in '.join(map(str, places))}: name one by --state-dir")
+    state_dir = places[0]
     status = inspect(namespace, state_dir)
     if status.damaged is not None:
         raise ExecutorError(status.damaged)
@@ -74,12 +80,14 @@ def _drain(namespace: str, state_dir: Path | None) -> None:
     """Take the namespace over with no pools: whatever it has is not wanted, and is drained."""
     with CircusExecutor(namespace, {}, state_dir=state_dir, gpus=()):
         pass
+    if state_dir is not None and is_temporary(state_dir):
+        shutil.rmtree(state_dir, ignore_errors=True)
 
 
 def mend_all(namespace: str | None, state_dir: Path | None, *, yes: bool) -> None:
     """Mend what is found, asking before each step unless ``yes``."""
-    for name in [namespace] if namespace else namespaces(state_dir):
-        status = inspect(name, state_dir)
+    for name, directory in namespaces(state_dir, namespace):
+        status = inspect(name, directory)
         _show(status)
         if status.planner is not None:
             typer.echo(f"{name}: planner {status.planner} runs it and mends what it finds; nothing to do here")
@@ -88,7 +96,7 @@ def mend_all(namespace: str | None, state_dir: Path | None, *, yes: bool) -> Non
         elif not (status.disagreements or status.workers):
             typer.echo(f"{name}: nothing to mend")
         else:
-            _mend(status, state_dir, yes)
+            _mend(status, directory, yes)
 
 
 def _mend_damaged(status: NamespaceStatus, yes: bool) -> None:

@@ -33,15 +33,15 @@ class Service:
     overrides: Override | None
     monitor: Monitor | None
 
-    def run(self, between: Callable[[], None]) -> None:
-        """Step until a signal arrives, and call ``between`` after each step."""
+    def run(self, between: Callable[[], None], reload: Callable[[], None]) -> None:
+        """Step until a signal arrives; call ``between`` after each step, and ``reload`` after SIGHUP."""
 
         def after(step: Step) -> None:
             if self.monitor is not None:
                 self.monitor.record(step)
             between()
 
-        self.planner.run(after=after)
+        self.planner.run(after=after, reload=reload)
 
 
 @contextmanager

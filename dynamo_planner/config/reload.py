@@ -7,7 +7,7 @@ ConfigMap's update (a symbolic link is swapped). An invalid file is reported, an
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from dynamo_planner.config.assemble import Service
@@ -43,9 +43,17 @@ class Reloader:
 
     def poll(self) -> None:
         """Reload what has changed; call it between two steps."""
+        self._reload([file for file in self._files if file.changed()])
+
+    def reload(self) -> None:
+        """Reload every file, whether it has changed or not; call it between two steps."""
+        logger.info("the files are read again, as SIGHUP asks")
         for file in self._files:
-            if not file.changed():
-                continue
+            file.changed()  # so that the next poll does not reload it once more
+        self._reload(self._files)
+
+    def _reload(self, files: Iterable[_File]) -> None:
+        for file in files:
             try:
                 file.reload(file.path)
             except ConfigError as error:

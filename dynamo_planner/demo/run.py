@@ -33,11 +33,13 @@ from dynamo_planner.demo.watch import Watch
 from dynamo_planner.engines.vocabulary import Vocabulary
 from dynamo_planner.executors import ExecutorError
 from dynamo_planner.executors.circus import CircusExecutor, CircusPool
+from dynamo_planner.executors.circus.state_dir import TEMPORARY
 from dynamo_planner.runtime.planner import Planner
+from dynamo_planner.runtime.signals import SIGNALLED
 from dynamo_planner.sources.scraping.source import ScrapeSource
 
-DONE, FAILED, SIGNALLED = 0, 1, 128
-"""Exit codes; ended by a signal, it is the last one plus the signal's number, as shells have it."""
+DONE, FAILED = 0, 1
+"""Exit codes, beside those of an end by a signal."""
 
 DECISIONS, NUMBERS, PICTURE, LOG = "decisions.jsonl", "summary.json", "demo.png", "demo.log"
 """The files that a demo leaves."""
@@ -201,7 +203,7 @@ class Demo:
         """
         ends_s = asyncio.get_running_loop().time() + LASTS_AT_MOST_S
         namespace = f"demo-{os.getpid()}"
-        with tempfile.TemporaryDirectory(prefix=f"dynamo-planner-{namespace}-") as directory:
+        with tempfile.TemporaryDirectory(prefix=f"{TEMPORARY}{namespace}-") as directory:
             executor = CircusExecutor(namespace, self.pools, state_dir=Path(directory), gpus=())
             try:
                 await asyncio.to_thread(executor.start)

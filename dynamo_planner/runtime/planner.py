@@ -46,9 +46,10 @@ from dynamo_planner.runtime.decision_log import DecisionLog, Step
 from dynamo_planner.runtime.files import PlannerFiles
 from dynamo_planner.runtime.holding import without_policy
 from dynamo_planner.runtime.pool_check import PoolNameCheck
+from dynamo_planner.runtime.signals import stop_signals
 from dynamo_planner.runtime.snapshot_builder import merge, requests_by_worker, without_metrics
 from dynamo_planner.runtime.state_file import DamagedStateError
-from dynamo_planner.runtime.ticker import TickSchedule, stop_signals
+from dynamo_planner.runtime.ticker import TickSchedule
 from dynamo_planner.sources import Source, SourceError
 
 logger = logging.getLogger(__name__)
@@ -161,13 +162,20 @@ class Planner:
             self._pending_reasons.extend(self._files.log(step))
             return step
 
-    def run(self, stop: threading.Event | None = None, *, after: Callable[[Step], None] | None = None) -> None:
-        """Step every ``interval_s`` until ``stop`` is set, or SIGTERM or SIGINT comes (in the main thread).
+    def run(
+        self,
+        stop: threading.Event | None = None,
+        *,
+        after: Callable[[Step], None] | None = None,
+        reload: Callable[[], None] | None = None,
+    ) -> None:
+        """Step every ``interval_s`` until ``stop`` is set, or SIGTERM, SIGINT or SIGHUP comes (in the main thread).
 
         The step in progress is finished; a second signal does what it would do without the planner. ``after`` is
-        called with each step, between it and the next: to show it, or to set another policy.
+        called with each step, between it and the next: to show it, or to set another policy. With ``reload``, SIGHUP
+        calls that between two steps, and ends the loop only where the terminal was closed.
         """
-        with stop_signals() as signalled:
+        with stop_signals(reload) as signalled:
 
             def ended() -> bool:
                 return signalled() or (stop is not None and stop.is_set())

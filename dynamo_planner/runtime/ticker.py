@@ -1,19 +1,12 @@
-"""The schedule of the loop's ticks, and the signals that end it."""
+"""The schedule of the loop's ticks."""
 
 from __future__ import annotations
 
 import math
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable
 
 SLICE_S = 0.1
 """The longest sleep at a time (seconds), so that a request to stop takes effect soon."""
-
-_LEFT_ALONE = (None, signal.SIG_IGN)
-"""Handlers that stay: one that Python did not set and could not put back, and the one that ``nohup`` sets."""
 
 
 class TickSchedule:
@@ -37,31 +30,3 @@ class TickSchedule:
                 self._due_s += self._interval_s - left_s
                 left_s = self._interval_s
             self._sleep(min(left_s, SLICE_S))
-
-
-@contextmanager
-def stop_signals() -> Iterator[Callable[[], bool]]:
-    """Notice SIGTERM and SIGINT: gives a function that returns whether one came. A second one has its usual effect.
-
-    Handlers are set in the main thread only, where Python allows it, and put back at the end.
-    """
-    came: list[int] = []
-    before = {}
-    if threading.current_thread() is threading.main_thread():
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-        before = {number: handler for number, handler in handlers.items() if handler not in _LEFT_ALONE}
-
-    def put_back() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    def note(number: int, frame: FrameType | None) -> None:
-        came.append(number)
-        put_back()
-
-    for number in before:
-        signal.signal(number, note)
-    try:
-        yield lambda: bool(came)
-    finally:
-        put_back()

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -101,3 +105,34 @@ def test_a_damaged_state_file_is_refused_and_mended_when_asked(tmp_path: Path, s
     assert not [process for process in found if alive(process)]
     assert not (state / "run.json").exists()
     assert list(state.glob("run.json.damaged-*"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_what_a_killed_demo_left_is_found_by_doctor(tmp_path: Path) -> None:
+    """Its state directory is a temporary one, which no option names."""
+    tmp = Path(tempfile.mkdtemp(prefix="dp"))  # a unix socket's path must be short
+    environment = {**os.environ, "TMPDIR": str(tmp), "DYN_LOCAL_STATE_DIR": str(tmp_path / "state")}
+    command = [str(Path(sys.executable).with_name("dynamo-planner"))]
+    demo = subprocess.Popen(
+        [*command, "demo", "--no-picture", "--out", str(tmp_path / "out")], env=environment, stdout=subprocess.DEVNULL
+    )
+
+    def left() -> list[str]:
+        infos = [each.info for each in psutil.process_iter(["cmdline", "environ", "pid"]) if each.pid != demo.pid]
+        ours = [info for info in infos if (info["environ"] or {}).get("TMPDIR") == str(tmp)]
+        return [" ".join(info["cmdline"] or ()) for info in ours]
+
+    try:
+        until(lambda: any("mock_workers" in line for line in left()), "a worker")
+        demo.kill()
+        demo.wait()
+        done = subprocess.run(
+            [*command, "doctor", "--yes"], env=environment, capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, f"demo-{demo.pid}: done" in done.stdout) == (0, True), done.stdout + done.stderr
+        assert list(tmp.iterdir()) == []
+        assert left() == []
+    finally:
+        demo.kill()
+        demo.wait()

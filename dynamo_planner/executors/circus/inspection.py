@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -9,9 +10,9 @@ from dynamo_planner.core.values import Frozen
 from dynamo_planner.executors import ExecutorError
 from dynamo_planner.executors.circus.client import ArbiterClient, ArbiterError
 from dynamo_planner.executors.circus.pool import MARK
-from dynamo_planner.executors.circus.processes import alive, marked, with_arguments, writes_into
+from dynamo_planner.executors.circus.processes import alive, marked, output_directories, with_arguments
 from dynamo_planner.executors.circus.records import Process, Records, WorkerInfo, WorkerRecord
-from dynamo_planner.executors.circus.state_dir import default_state_dir
+from dynamo_planner.executors.circus.state_dir import default_state_dir, temporary_state_dirs
 from dynamo_planner.executors.circus.store import Store
 
 
@@ -42,10 +43,30 @@ class NamespaceStatus(Frozen):
     damaged: str | None = None
 
 
-def namespaces(state_dir: Path | str | None = None) -> list[str]:
-    """The namespaces that have a state file."""
-    directory = Path(state_dir or default_state_dir()).expanduser()
-    return sorted(path.stem for path in directory.glob("*.json"))
+def namespaces(state_dir: Path | str | None = None, only: str | None = None) -> list[tuple[str, Path]]:
+    """The namespaces that have a state file or processes, and their state directories.
+
+    Without a state directory, these are the default one, those of demos, and all that processes of this user write
+    into. With ``only``, it is the namespace of that name; in the default directory where there is none.
+    """
+    directory = Path(state_dir or default_state_dir()).expanduser().absolute()
+    files = [*directory.glob("*.json"), *(() if state_dir else temporary_state_dirs("*.json"))]
+    found = {(path.stem, path.parent) for path in files}
+    found |= {(each.name, each.parent) for each in _directories_in_use() if not state_dir or each.parent == directory}
+    named = sorted(each for each in found if only in {None, each[0]})
+    return named or ([] if only is None else [(only, directory)])
+
+
+def _directories_in_use() -> Iterator[Path]:
+    """The directories of namespaces that workers and arbiters of this user write their logs into."""
+    for process, mark in marked(f"{MARK}="):
+        namespace = mark.partition("=")[2].partition("/")[0]
+        yield from (each for each in output_directories(process) if each.name == namespace)
+    for _, arguments in with_arguments("circus.circusd"):
+        with suppress(OSError):
+            config = next(Path(argument) for argument in arguments if argument.endswith("circus.ini"))
+            logs = [line.partition("=")[2].strip() for line in config.read_text().splitlines() if "logoutput" in line]
+            yield from (Path(log).parent for log in logs if Path(log).name == "circusd.log")
 
 
 def inspect(namespace: str, state_dir: Path | str | None = None) -> NamespaceStatus:
@@ -54,7 +75,7 @@ def inspect(namespace: str, state_dir: Path | str | None = None) -> NamespaceSta
     running = [
         (process, mark)
         for process, mark in marked(f"{MARK}={namespace}/")
-        if writes_into(process, store.directory)  # the same namespace may be in use in another state directory
+        if store.directory in output_directories(process)  # the same namespace may be in use in another state directory
     ]
     try:
         records = store.load()
@@ -63,6 +84,7 @@ def inspect(namespace: str, state_dir: Path | str | None = None) -> NamespaceSta
         return NamespaceStatus(namespace=namespace, state_file=store.file, orphans=orphans, damaged=str(error))
     known = {records.mark(worker) for worker in records.workers}
     orphans = tuple(process for process, mark in running if mark not in known)
+    orphans += tuple(_arbiters(store)) if records.arbiter is None else ()
     watchers = _watchers(records)
     return NamespaceStatus(
         namespace=namespace,
@@ -115,7 +137,7 @@ def _disagreements(records: Records, watchers: tuple[str, ...] | None, orphans: 
     names = {worker.name.lower() for worker in records.workers}
     found += [f"the arbiter has a watcher {name}, which has no record" for name in watchers or () if name not in names]
     found += [f"GPU {gpu} is given to {' and '.join(users)}" for gpu, users in _shared_gpus(records.workers).items()]
-    found += [f"process {process.pid} belongs to a worker without a record" for process in orphans]
+    found += [f"process {process.pid} is a worker or an arbiter without a record" for process in orphans]
     return found
 
 

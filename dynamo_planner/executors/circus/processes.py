@@ -105,15 +105,13 @@ def marked(prefix: str) -> list[tuple[Process, str]]:
     return found
 
 
-def writes_into(process: Process, directory: Path) -> bool:
-    """Whether its standard output or error is a file in this directory, deleted or not."""
+def output_directories(process: Process) -> set[Path]:
+    """The directories of the files that its standard output and error go to, deleted or not."""
+    found = set()
     for number in (1, 2):
-        try:
-            if (_PROC / str(process.pid) / "fd" / str(number)).readlink().parent == directory:
-                return True
-        except OSError:
-            continue
-    return False
+        with suppress(OSError):
+            found.add((_PROC / str(process.pid) / "fd" / str(number)).readlink().parent)
+    return found
 
 
 def find_by_arguments(*wanted: str) -> Process | None:
