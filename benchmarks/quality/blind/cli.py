@@ -9,24 +9,23 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
 
-from benchmarks.quality.blind.contest import Effort, compete
+from benchmarks.quality.blind.contest import Effort, compete, matches
 from benchmarks.quality.blind.plan import planned
 from benchmarks.quality.blind.results import WindowResult
 from benchmarks.quality.blind.scenarios import Scenario
 from benchmarks.quality.blind.shown import against, tables
 from benchmarks.quality.blind.windows import Window
 
-QUICK, FULL = Effort(configurations=5, schedules=40), Effort(configurations=10, schedules=80)
+QUICK, FULL = Effort(configurations=5, schedules=32), Effort(configurations=10, schedules=80)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     began = time.monotonic()
-    pieces = [piece for piece in planned(given.quick, given.traces, given.profiles) if _chosen(piece, given.cells)]
+    pieces = [piece for piece in planned(given.quick, given.traces, given.profiles) if matches(piece.name, given.cells)]
     if not pieces:
         raise SystemExit(f"--cells {given.cells!r} is the name of no window")
     earlier = _read(given.json) if given.resume and given.json.exists() else {}
@@ -55,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--cells", default="*", metavar="PATTERN", help="windows by name, as '*mlarge*'; '|' between two"
     )
-    parser.add_argument("--policies", default="*", metavar="PATTERN", help="policies by name, as 'Sla*'")
+    parser.add_argument("--policies", default="*", metavar="PATTERN", help="policies by name, likewise")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results, after every window")
     parser.add_argument("--resume", action="store_true", help="keep what is in the file of --json, and do the rest")
     parser.add_argument(
@@ -67,10 +66,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--profiles", type=Path, metavar="DIR", help="draw windows with these profiles instead")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     return parser
-
-
-def _chosen(piece: Window | Scenario, patterns: str) -> bool:
-    return any(fnmatch(piece.name, pattern) for pattern in patterns.split("|"))
 
 
 def _job(

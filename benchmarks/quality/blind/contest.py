@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import partial
@@ -65,8 +65,8 @@ class Contest:
         return outcome
 
     def tuned(self, name: str, choices: Iterable[tuple[str, Policy]]) -> Outcome:
-        """The cheapest of some configurations, with the price of what it misses."""
-        return min((self.run(name, *choice) for choice in choices), key=lambda outcome: outcome.priced(self.target))
+        """The best of some configurations."""
+        return self._best([self.run(name, *choice) for choice in choices])
 
     def constant(self, most: int) -> Outcome:
         """The cheapest constant: each pool by itself with the others ample, then together; at most so many runs."""
@@ -85,7 +85,11 @@ class Contest:
         while runs[-1].attainment < self.target and len(runs) < most:
             least = {name: count + 1 for name, count in least.items()}
             runs.append(self._constant(least))
-        return min(runs, key=lambda outcome: outcome.priced(self.target))
+        return self._best(runs)
+
+    def _best(self, outcomes: Sequence[Outcome]) -> Outcome:
+        """The cheapest that keeps the promise, or else the cheapest with the price of what it misses."""
+        return min(outcomes, key=lambda each: (each.attainment < self.target, each.priced(self.target)))
 
     def _constant(self, replicas: Mapping[str, int]) -> Outcome:
         text = ", ".join(f"{name} {count}" for name, count in replicas.items())
@@ -112,7 +116,7 @@ def compete(
     *,
     resume: bool = False,
 ) -> WindowResult:
-    """Run the policies whose names match a pattern on a window, and look for its best schedule.
+    """Run the policies whose names match the patterns on a window, and look for its best schedule.
 
     From an earlier result come the best schedule and all other policies; with ``resume`` also those that match.
     """
@@ -124,7 +128,7 @@ def compete(
     contest = Contest(cell, stage, cell.sla.attainment, attainable)
     outcomes = dict(earlier.outcomes) if earlier else {}
     for name, job in _jobs(contest, effort).items():
-        if fnmatch(name, policies) and not (resume and name in outcomes):
+        if matches(name, policies) and not (resume and name in outcomes):
             outcomes[name] = job()
     best = _searched(contest, effort) if earlier is None else earlier.best
     if contest.cheapest and (best is None or contest.cheapest.gpu_hours < best.gpu_hours):
@@ -138,6 +142,11 @@ def compete(
         outcomes=outcomes,
         cpu_s=time.process_time() - began + (earlier.cpu_s if earlier and resume else 0.0),
     )
+
+
+def matches(name: str, patterns: str) -> bool:
+    """Whether a name is of one of the patterns, which stand between ``|``."""
+    return any(fnmatch(name, pattern) for pattern in patterns.split("|"))
 
 
 def _jobs(contest: Contest, effort: Effort) -> dict[str, Callable[[], Outcome]]:

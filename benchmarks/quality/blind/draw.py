@@ -27,23 +27,31 @@ def draw(
     engines: Sequence[Engine],
     *,
     hours: float = 6.0,
+    least_hours: float | None = None,
     most_requests: float = MOST_REQUESTS,
     group: str = "window",
 ) -> list[Window]:
     """So many windows. Each list is dealt out evenly, shuffled, and pairs are swapped until every window can be run.
 
+    A window of more than ``most_requests`` is cut down to as few as ``least_hours``.
+
     Raises ``ValueError`` where traces and profiles do not go together.
     """
     random = np.random.default_rng(SEED)
     columns = [_dealt(values, count, random) for values in (sources, engines, NEEDS, STARTUPS_S, MODES)]
-    faults = [_fault(row, hours, most_requests) for row in zip(*columns, strict=True)]
+    least_s = 3600 * (hours if least_hours is None else least_hours)
+
+    def fault(row: Sequence[Any]) -> int:
+        return _fault(row, hours * 3600, least_s, most_requests)
+
+    faults = [fault(row) for row in zip(*columns, strict=True)]
     for _ in range(SWAPS):
         if not any(faults):
             break
         one, other = random.choice(np.flatnonzero(faults)), random.integers(count)
         column = columns[random.integers(len(columns))]
         column[one], column[other] = column[other], column[one]
-        now = [_fault([part[row] for part in columns], hours, most_requests) for row in (one, other)]
+        now = [fault([part[row] for part in columns]) for row in (one, other)]
         if sum(now) <= faults[one] + faults[other]:
             faults[one], faults[other] = now
         else:
@@ -52,7 +60,8 @@ def draw(
         raise ValueError(
             "no draw in which every trace fits its profile: give more profiles, or traces with less in them"
         )
-    return [_window(row, hours, float(random.random()), group) for row in zip(*columns, strict=True)]
+    rows = zip(*columns, strict=True)
+    return [_window(row, _seconds(row, hours * 3600, least_s, most_requests), random.random(), group) for row in rows]
 
 
 def _dealt(values: Sequence[Any], count: int, random: np.random.Generator) -> list[Any]:
@@ -60,17 +69,23 @@ def _dealt(values: Sequence[Any], count: int, random: np.random.Generator) -> li
     return [dealt[number] for number in random.permutation(count)]
 
 
-def _fault(row: Sequence[Any], hours: float, most_requests: float) -> int:
+def _seconds(row: Sequence[Any], seconds: float, least_s: float, most_requests: float) -> float:
+    """How long a window is: the whole trace, or as long as was said, or less where there are too many requests."""
+    source, engine, need, *_ = row
+    few_s = 600 * np.ceil(most_requests / engine.requests_per_s(source, need) / 600)
+    return float(min(max(min(seconds, few_s), least_s), source.duration_s))
+
+
+def _fault(row: Sequence[Any], seconds: float, least_s: float, most_requests: float) -> int:
     """How many reasons there are against a window."""
     source, engine, need, _, aggregated = row
-    seconds = min(hours * 3600, source.duration_s)
-    many = engine.requests_per_s(source, need) * seconds > most_requests
+    length_s = _seconds(row, seconds, least_s, most_requests)
+    many = engine.requests_per_s(source, need) * (length_s - 600) > most_requests
     return int(many) + (not engine.fits(source, aggregated=aggregated))
 
 
-def _window(row: Sequence[Any], hours: float, where: float, group: str) -> Window:
+def _window(row: Sequence[Any], seconds: float, where: float, group: str) -> Window:
     source, engine, need, startup_s, aggregated = row
-    seconds = min(hours * 3600, source.duration_s)
     at_s = 3600.0 * np.floor(where * (source.duration_s - seconds) / 3600)
     return Window(
         source.path, engine.path, engine.targets, source.long_prompt, float(at_s), seconds, need, startup_s,

@@ -37,7 +37,7 @@ DAY_PROFILE, DAY_AT_S, DAY_HOURS = "MEASURED_llama2-70b_a100_splitwise_tp4", 172
 """Two windows of a night and a day."""
 
 WINDOWS, APART_WINDOWS, QUICK_WINDOWS = 24, 4, 9
-QUICK_HOURS, QUICK_REQUESTS = 3.0, 1e6
+QUICK_HOURS, QUICK_LEAST_HOURS, QUICK_REQUESTS = 3.0, 1.0, 3e5
 QUICK_SCENARIOS = ("S3", "S9", "S13")
 
 
@@ -55,7 +55,11 @@ def planned(quick: bool, traces: Path | None = None, profiles: Path | None = Non
 
 def _drawn(quick: bool, sources: list[Source], engines: list[Engine]) -> list[Window | Scenario]:
     if quick:
-        return [*draw(QUICK_WINDOWS, sources, engines, hours=QUICK_HOURS, most_requests=QUICK_REQUESTS)]
+        hours, least_hours = QUICK_HOURS, QUICK_LEAST_HOURS
+        drawn = draw(
+            QUICK_WINDOWS, sources, engines, hours=hours, least_hours=least_hours, most_requests=QUICK_REQUESTS
+        )
+        return [*drawn]
     return [*draw(max(WINDOWS, 2 * len(sources), 2 * len(engines)), sources, engines)]
 
 
