@@ -9,7 +9,8 @@ from dynamo_planner.core.lazy import lazy_exports
 from dynamo_planner.executors.kubernetes.pool import CustomTarget, GraphTarget, KubernetesPool, WorkloadTarget
 
 if TYPE_CHECKING:
-    from dynamo_planner.executors.kubernetes.api import Api, ApiError
+    from dynamo_planner.executors.kubernetes.api import Api
+    from dynamo_planner.executors.kubernetes.api_error import ApiError
     from dynamo_planner.executors.kubernetes.cluster import Cluster
     from dynamo_planner.executors.kubernetes.election import Election
     from dynamo_planner.executors.kubernetes.executor import KubernetesExecutor
@@ -28,5 +29,11 @@ __all__ = [
 
 __getattr__ = lazy_exports(
     __name__,
-    {"Api": "api", "ApiError": "api", "Cluster": "cluster", "Election": "election", "KubernetesExecutor": "executor"},
+    {
+        "Api": "api",
+        "ApiError": "api_error",
+        "Cluster": "cluster",
+        "Election": "election",
+        "KubernetesExecutor": "executor",
+    },
 )

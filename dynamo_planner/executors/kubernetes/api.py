@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import gc
 import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
@@ -19,62 +21,28 @@ from pydantic_core import from_json
 
 from dynamo_planner.core.extras import needs_extra
 from dynamo_planner.executors import ExecutorError
+from dynamo_planner.executors.kubernetes.api_error import BUSY, ApiError
+from dynamo_planner.executors.kubernetes.credentials import has_credentials, is_stranger, load_client
 from dynamo_planner.executors.kubernetes.resources import Resource
 
 with needs_extra("kubernetes"):
     import urllib3
-    from kubernetes import config as credentials
-    from kubernetes.client import ApiClient, Configuration
-    from kubernetes.config.config_exception import ConfigException
+    from kubernetes.client import ApiClient
+
+logger = logging.getLogger(__name__)
 
 FIELD_MANAGER = "dynamo-planner"
 
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 
-BUSY = (429, 500, 502, 503, 504)
-"""Statuses after which a retry may succeed."""
-
 LONGEST_PAUSE_S = 10.0
 """A server that requests a longer pause (``Retry-After``) is left alone until the next tick."""
 
+RENEWED_AGAIN_S = 10.0
+"""After credentials that were read again were refused too, they are left as they are for this long (seconds)."""
+
 _CHUNK = 500  # as many as kubectl requests at a time
-_NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-
-
-class ApiError(ExecutorError):
-    """The API server did not fulfil a request.
-
-    ``status`` is the HTTP status, or ``None`` where no answer came; ``retry_after_s`` the pause that it requested;
-    ``causes`` what it named as wrong in the request.
-    """
-
-    def __init__(
-        self, message: str, status: int | None = None, retry_after_s: float | None = None, causes: Sequence[Any] = ()
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.retry_after_s = retry_after_s
-        self.causes = tuple(causes)
-
-    @property
-    def code(self) -> str:
-        """The code of the reason where this lasts."""
-        return {403: "Forbidden", 401: "Unauthorized", 404: "TargetMissing"}.get(self.status or 0, "ApiServerFailed")
-
-    @property
-    def is_passing(self) -> bool:
-        """Whether a retry may succeed: no answer, or one that says that the server is busy."""
-        return self.status is None or self.status in BUSY
-
-    @property
-    def is_conflict(self) -> bool:
-        """Whether the object changed between a read and a write, so that another read and write may succeed.
-
-        A JSON patch whose ``test`` does not hold is answered with 422, as is a value that the schema refuses, but that
-        comes with its causes.
-        """
-        return self.status == 409 or (self.status == 422 and not self.causes)
 
 
 class _Patience(urllib3.Retry):
@@ -102,20 +70,31 @@ class Api:
     """An API server, as reached with one set of credentials.
 
     Reads are retried where the server is busy or a connection breaks; writes are not, since only another read shows
-    their effect.
+    their effect. A request that the server refuses for its credentials (401) is sent again with those that
+    ``renew`` reads anew: a file with a token that was replaced, a certificate, the answer of an exec plugin.
 
     Args:
         client: The official client, with its credentials and connections.
         namespace: Default namespace (``"default"``).
         timeout_s: Seconds that a request waits for an answer (10).
+        renew: Returns a client with credentials that are read anew (``None``: there are no others).
     """
 
-    def __init__(self, client: ApiClient, namespace: str = "default", *, timeout_s: float = 10.0) -> None:
+    def __init__(
+        self,
+        client: ApiClient,
+        namespace: str = "default",
+        *,
+        timeout_s: float = 10.0,
+        renew: Callable[[], ApiClient] | None = None,
+    ) -> None:
         self.namespace = namespace
         self.timeout_s = timeout_s
         self._newest: dict[tuple[Resource, str], int] = {}
-        self._configuration = client.configuration
-        self._pool: urllib3.PoolManager = client.rest_client.pool_manager
+        self._client = client
+        self._renew = renew
+        self._renew_from_s = 0.0
+        self._renewing = threading.Lock()
 
     @classmethod
     def connect(cls, kubeconfig: Path | str | None = None, context: str | None = None, **given: Any) -> Self:
@@ -124,22 +103,8 @@ class Api:
 
         Raises :class:`ExecutorError` where there are none, or they cannot be read.
         """
-        configuration = Configuration()
-        inside = kubeconfig is None and context is None and "KUBERNETES_SERVICE_HOST" in os.environ
-        try:
-            if inside:
-                credentials.load_incluster_config(client_configuration=configuration)
-                namespace = _NAMESPACE_FILE.read_text().strip()
-            else:
-                file = str(kubeconfig) if kubeconfig is not None else None
-                credentials.load_kube_config(file, context=context, client_configuration=configuration)
-                contexts, current = credentials.list_kube_config_contexts(file)
-                chosen = next((entry for entry in contexts if entry["name"] == context), current)
-                namespace = chosen["context"].get("namespace") or "default"
-        except (ConfigException, OSError) as error:
-            where = "this pod's service account" if inside else f"the kubeconfig {kubeconfig or '(default)'}"
-            raise ExecutorError(f"no credentials for Kubernetes in {where}: {error}") from error
-        return cls(ApiClient(configuration), namespace, **given)
+        client, namespace = load_client(kubeconfig, context)
+        return cls(client, namespace, renew=lambda: load_client(kubeconfig, context)[0], **given)
 
     def get(
         self, resource: Resource, namespace: str, name: str, subresource: str = "", *, timeout_s: float | None = None
@@ -231,21 +196,33 @@ class Api:
         timeout_s: float | None = None,
     ) -> dict[str, Any]:
         path = resource.path(namespace, *(quote(part, safe="") for part in (name, subresource) if part))
-        url = f"{self._configuration.host}{path}" + (f"?{urlencode(query)}" if query else "")
         doing = f"{method} {path}"
-        try:
-            answer = self._pool.request(
+        sent = json.dumps(body).encode() if body is not None else None
+
+        def send(client: ApiClient) -> urllib3.BaseHTTPResponse:
+            settings = client.configuration.auth_settings().values()
+            authorization = {each["key"]: each["value"].strip() for each in settings}
+            pool: urllib3.PoolManager = client.rest_client.pool_manager
+            return pool.request(
                 method,
-                url,
-                body=None if body is None else json.dumps(body).encode(),
-                headers={"Accept": "application/json", "Content-Type": kind, **self._authorization()},
+                f"{client.configuration.host}{path}" + (f"?{urlencode(query)}" if query else ""),
+                body=sent,
+                headers={"Accept": "application/json", "Content-Type": kind, **authorization},
                 timeout=urllib3.Timeout(total=timeout_s or self.timeout_s),
                 retries=retries,
             )
+
+        client = self._client
+        try:
+            answer = send(client)
+            if is_stranger(answer) and self._renewed(client):
+                answer = send(self._client)
+                if is_stranger(answer):
+                    self._renew_from_s = time.monotonic() + RENEWED_AGAIN_S
             content = _json(answer.data)
         except (urllib3.exceptions.HTTPError, OSError) as error:
             why = getattr(error, "reason", None) or error  # a MaxRetryError repeats the request before its reason
-            raise ApiError(f"{doing}: the API server at {self._configuration.host} did not answer: {why}") from error
+            raise ApiError(f"{doing}: the API server at {client.configuration.host} did not answer: {why}") from error
         if answer.status >= 300 or not isinstance(content, dict):
             status = content if isinstance(content, dict) else {}
             reason = status.get("message") or answer.data[:200].decode(errors="replace").strip()
@@ -254,8 +231,25 @@ class Api:
             raise ApiError(message, answer.status, _pause_of(answer), causes)
         return content
 
-    def _authorization(self) -> dict[str, str]:
-        return {each["key"]: each["value"] for each in self._configuration.auth_settings().values()}
+    def _renewed(self, refused: ApiClient) -> bool:
+        """Read the credentials anew after the server refused those of this client; false where that fails."""
+        with self._renewing:
+            if self._client is not refused:
+                return True  # another thread did
+            if self._renew is None or time.monotonic() < self._renew_from_s:
+                return False
+            try:
+                client = self._renew()
+            except ExecutorError as error:
+                logger.warning("the API server refused the credentials, and no others can be read: %s", error)
+            else:
+                if has_credentials(client) or not has_credentials(refused):
+                    self._client = client
+                    logger.info("the API server refused the credentials, and they were read again")
+                    return True
+                logger.warning("the API server refused the credentials, and there are none any more")
+            self._renew_from_s = time.monotonic() + RENEWED_AGAIN_S
+            return False
 
 
 def _version(obj: Mapping[str, Any]) -> int:

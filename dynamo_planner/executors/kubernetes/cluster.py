@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from dynamo_planner.executors import ExecutorError
-from dynamo_planner.executors.kubernetes.api import Api, ApiError
+from dynamo_planner.executors.kubernetes.api import Api
+from dynamo_planner.executors.kubernetes.api_error import ApiError
 from dynamo_planner.executors.kubernetes.resources import GRAPH_VERSIONS, PODS, Resource, graphs
 
 T = TypeVar("T")

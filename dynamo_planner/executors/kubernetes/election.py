@@ -18,7 +18,8 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from dynamo_planner.executors.kubernetes.api import Api, ApiError
+from dynamo_planner.executors.kubernetes.api import Api
+from dynamo_planner.executors.kubernetes.api_error import ApiError
 from dynamo_planner.executors.kubernetes.resources import LEASES
 
 logger = logging.getLogger(__name__)

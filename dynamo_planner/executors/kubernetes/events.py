@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from dynamo_planner.core.decision import Decision, Outcome, ScaleTo
-from dynamo_planner.executors.kubernetes.api import FIELD_MANAGER, Api, ApiError
+from dynamo_planner.executors.kubernetes.api import FIELD_MANAGER, Api
+from dynamo_planner.executors.kubernetes.api_error import ApiError
 from dynamo_planner.executors.kubernetes.resources import EVENTS
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,8 @@ from typing import Self
 from dynamo_planner.core.decision import Action, Decision, Outcome, Reason, SetKnob
 from dynamo_planner.core.snapshot import PoolSpec, Replicas
 from dynamo_planner.core.values import FrozenMap, KnobValue
-from dynamo_planner.executors.kubernetes.api import Api, ApiError
+from dynamo_planner.executors.kubernetes.api import Api
+from dynamo_planner.executors.kubernetes.api_error import ApiError
 from dynamo_planner.executors.kubernetes.cluster import Cluster, KubeObject
 from dynamo_planner.executors.kubernetes.election import Election
 from dynamo_planner.executors.kubernetes.events import Events

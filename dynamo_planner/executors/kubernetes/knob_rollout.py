@@ -15,7 +15,7 @@ from typing import Any
 from dynamo_planner.core.decision import Outcome, SetKnob
 from dynamo_planner.core.values import Frozen, KnobValue
 from dynamo_planner.engines import KnobError, check_knobs
-from dynamo_planner.executors.kubernetes.api import ApiError
+from dynamo_planner.executors.kubernetes.api_error import ApiError
 from dynamo_planner.executors.kubernetes.cluster import KubeObject
 from dynamo_planner.executors.kubernetes.container_args import KnobLocation, UnsupportedManifestError, locate_knob
 from dynamo_planner.executors.kubernetes.pool import KubernetesPool

@@ -10,7 +10,7 @@ from dynamo_planner.core.decision import Reason
 from dynamo_planner.core.snapshot import Replicas
 from dynamo_planner.core.values import FrozenMap, KnobValue
 from dynamo_planner.executors import ExecutorError
-from dynamo_planner.executors.kubernetes.api import ApiError
+from dynamo_planner.executors.kubernetes.api_error import ApiError
 from dynamo_planner.executors.kubernetes.cluster import Cluster, KubeObject
 from dynamo_planner.executors.kubernetes.container_args import UnsupportedManifestError
 from dynamo_planner.executors.kubernetes.knob_rollout import KnobRollout
@@ -192,7 +192,7 @@ class ManagedPool:
             return
         try:
             report = listed.read()
-            settled = report.ready is None or report.ready >= report.target
+            settled = report.rollout is None and (report.ready is None or report.ready >= report.target)
         except ReplicasUnknownError:
             settled = False
         new = [group for group in groups(pods_of(listed) or []) if group.since_s >= note.at_s - _CLOCKS_APART_S]

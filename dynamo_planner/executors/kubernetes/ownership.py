@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, Literal
 
-from dynamo_planner.executors.kubernetes.api import ApiError
+from dynamo_planner.executors.kubernetes.api_error import ApiError
 from dynamo_planner.executors.kubernetes.cluster import Cluster
 from dynamo_planner.executors.kubernetes.resources import AUTOSCALERS, SCALED_OBJECTS
 from dynamo_planner.executors.kubernetes.targets import Reference, ScaleTarget

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dynamo_planner.core.decision import Action, Outcome, ScaleTo
-from dynamo_planner.executors.kubernetes.api import LONGEST_PAUSE_S, ApiError
+from dynamo_planner.executors.kubernetes.api import LONGEST_PAUSE_S
+from dynamo_planner.executors.kubernetes.api_error import ApiError
 from dynamo_planner.executors.kubernetes.cluster import Cluster
 from dynamo_planner.executors.kubernetes.ownership import ReplicaClaim, autoscaler_of
 from dynamo_planner.executors.kubernetes.replica_status import MALFORMED, ReplicasUnknownError

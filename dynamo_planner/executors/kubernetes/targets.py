@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from dynamo_planner.core.snapshot import Role
-from dynamo_planner.executors.kubernetes.api import Api, ApiError
+from dynamo_planner.executors.kubernetes.api import Api
+from dynamo_planner.executors.kubernetes.api_error import ApiError
 from dynamo_planner.executors.kubernetes.cluster import Cluster, KubeObject
 from dynamo_planner.executors.kubernetes.container_args import (
     Container,

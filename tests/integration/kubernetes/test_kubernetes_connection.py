@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from kubernetes.config import incluster_config
 
 from dynamo_planner.executors import ExecutorError
-from dynamo_planner.executors.kubernetes import Api, ApiError, api
+from dynamo_planner.executors.kubernetes import Api, ApiError, api, credentials
 from dynamo_planner.executors.kubernetes.resources import PODS
 from tests.support.kubernetes.cluster import Place
+from tests.support.kubernetes.control_plane import ADMIN
 
 
 def test_a_context_is_chosen_by_name_and_its_namespace_is_the_default(kubernetes: Place) -> None:
@@ -45,7 +47,7 @@ def test_in_a_pod_the_service_account_is_used(
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(kubernetes.server.port))
     monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(tmp_path / "token"))
     monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(kubernetes.server.ca))
-    monkeypatch.setattr(api, "_NAMESPACE_FILE", tmp_path / "namespace")
+    monkeypatch.setattr(credentials, "NAMESPACE_FILE", tmp_path / "namespace")
     inside = Api.connect()
     assert inside.namespace == kubernetes.namespace
     account = f"system:serviceaccount:{kubernetes.namespace}:planner"
@@ -67,5 +69,72 @@ def test_the_missing_extra_is_told_by_name(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setitem(sys.modules, "kubernetes", None)
     monkeypatch.delitem(sys.modules, "dynamo_planner.executors.kubernetes.api")
+    monkeypatch.delitem(sys.modules, "dynamo_planner.executors.kubernetes.credentials")
     with pytest.raises(ImportError, match=r"pip install 'dynamo-planner\[kubernetes\]'"):
         _ = package.Api
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Credentials that were refused are read again at the next request."""
+    monkeypatch.setattr(api, "RENEWED_AGAIN_S", 0.0)
+
+
+@pytest.mark.usefixtures("at_once")
+class TestRenewal:
+    """Credentials outside a pod that the server refuses are read again."""
+
+    @staticmethod
+    def connect(place: Place, user: dict[str, Any]) -> Api:
+        """A connection by a kubeconfig with this user."""
+        path = place.kubeconfig()
+        config = yaml.safe_load(path.read_text())
+        config["users"][0]["user"] = user
+        path.write_text(yaml.safe_dump(config))
+        return Api.connect(path)
+
+    @staticmethod
+    def plugin(directory: Path, status: str) -> dict[str, Any]:
+        """A user whose token an exec plugin reads from a file; ``status`` is what else the plugin says."""
+        script = directory / "plugin"
+        kind = '"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential"'
+        said = f'{{{kind}, "status": {{{status} "token": "\'$(cat {directory}/token)\'"}}}}'
+        script.write_text(f"#!/bin/sh\necho run >> {directory}/runs\necho '{said}'\n")
+        script.chmod(0o755)
+        exec_config = {"apiVersion": "client.authentication.k8s.io/v1", "command": str(script)}
+        return {"exec": {**exec_config, "interactiveMode": "Never"}}
+
+    @pytest.mark.parametrize("how", ["tokenFile", "exec", "exec with expiry"])
+    def test_a_token_that_was_replaced(self, kubernetes: Place, tmp_path: Path, how: str) -> None:
+        expiry = '"expirationTimestamp": "2099-01-01T00:00:00Z",' if how == "exec with expiry" else ""
+        file = tmp_path / "token"
+        file.write_text("revoked\n")
+        user = {"tokenFile": str(file)} if how == "tokenFile" else self.plugin(tmp_path, expiry)
+        api = self.connect(kubernetes, user)
+        with pytest.raises(ApiError, match="401 Unauthorized"):
+            api.items(PODS, kubernetes.namespace)
+        file.write_text(f"{ADMIN}\n")
+        assert [api.items(PODS, kubernetes.namespace) for _ in range(3)] == [[]] * 3
+        if how != "tokenFile":
+            assert len((tmp_path / "runs").read_text().split()) == 3, "at the start, and at each refusal"
+
+    def test_a_plugin_that_fails_takes_nothing_away(self, kubernetes: Place, tmp_path: Path) -> None:
+        """Without credentials the server would take the planner for an anonymous user, whose 403 is no 401."""
+        (tmp_path / "token").write_text("revoked")
+        api = self.connect(kubernetes, self.plugin(tmp_path, ""))
+        script = (tmp_path / "plugin").read_text()
+        (tmp_path / "plugin").write_text("#!/bin/sh\nexit 1\n")
+        with pytest.raises(ApiError, match="401 Unauthorized"):
+            api.items(PODS, kubernetes.namespace)
+        (tmp_path / "plugin").write_text(script)
+        (tmp_path / "token").write_text(ADMIN)
+        assert api.items(PODS, kubernetes.namespace) == []
+
+    def test_a_certificate_that_was_replaced(self, kubernetes: Place, tmp_path: Path) -> None:
+        """The first one is of an authority that the server does not know."""
+        certificate, key = kubernetes.server.client_certificate(tmp_path, known=False)
+        api = self.connect(kubernetes, {"client-certificate": str(certificate), "client-key": str(key)})
+        with pytest.raises(ApiError, match="401 Unauthorized"):
+            api.items(PODS, kubernetes.namespace)
+        kubernetes.server.client_certificate(tmp_path, known=True)
+        assert api.items(PODS, kubernetes.namespace) == []

@@ -55,6 +55,10 @@ def free_port() -> int:
         return int(bound.getsockname()[1])
 
 
+def _openssl(directory: Path, *arguments: str) -> None:
+    subprocess.run(["openssl", *arguments], cwd=directory, capture_output=True, check=True)
+
+
 class ControlPlane:
     """etcd and kube-apiserver, and on request the controller manager; everything below ``directory``."""
 
@@ -81,10 +85,13 @@ class ControlPlane:
     def start_apiserver(self) -> None:
         """Start the API server, at the address that it had before, and wait until it is ready."""
         certs, tokens = self.directory / "certs", self.directory / "tokens.csv"
+        if not self._authority("clients").exists():
+            self._make_authority("clients")
         tokens.write_text(f'{ADMIN},admin,admin,"system:masters"\n')
         self._run(
             *("kube-apiserver", f"--etcd-servers=http://127.0.0.1:{self._etcd_port}", "--bind-address=127.0.0.1"),
             *("--advertise-address=127.0.0.1", f"--secure-port={self.port}", f"--cert-dir={certs}"),
+            f"--client-ca-file={self._authority('clients')}",
             *(f"--token-auth-file={tokens}", "--authorization-mode=RBAC", "--service-cluster-ip-range=10.0.0.0/24"),
             *(f"--service-account-key-file={certs / 'apiserver.key'}",),
             *(f"--service-account-signing-key-file={certs / 'apiserver.key'}",),
@@ -93,6 +100,26 @@ class ControlPlane:
             *("--endpoint-reconciler-type=none", "--enable-priority-and-fairness=false"),
         )
         self._wait_until_ready()
+
+    def _authority(self, name: str) -> Path:
+        """The certificate of an authority that signs those of clients."""
+        return self.directory / f"{name}.crt"
+
+    def _make_authority(self, name: str) -> None:
+        key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", f"{name}.key")
+        _openssl(self.directory, "req", "-x509", *key, "-out", f"{name}.crt", "-subj", f"/CN={name}", "-days", "2")
+
+    def client_certificate(self, directory: Path, *, known: bool) -> tuple[Path, Path]:
+        """A certificate of an administrator and its key, of an authority that the server knows or does not."""
+        authority = "clients" if known else "strangers"
+        if not self._authority(authority).exists():
+            self._make_authority(authority)
+        key, signer = directory / "client.key", self.directory / authority
+        new = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", str(key))
+        _openssl(directory, "req", "-new", *new, "-out", "client.csr", "-subj", "/O=system:masters/CN=somebody")
+        signed = ("-CA", f"{signer}.crt", "-CAkey", f"{signer}.key", "-set_serial", "1", "-days", "2")
+        _openssl(directory, "x509", "-req", "-in", "client.csr", *signed, "-out", "client.crt")
+        return directory / "client.crt", key
 
     def start_controllers(self) -> None:
         """Start the controllers of Deployments, ReplicaSets and StatefulSets."""
