@@ -43,7 +43,7 @@ from dynamo_planner.sources.prometheus.pool_answers import (
     value_or_why,
     why_not_picked,
 )
-from dynamo_planner.sources.prometheus.promql import (
+from dynamo_planner.sources.prometheus.query_keys import (
     COPIES,
     FELL,
     FIRST_VALUE,

@@ -9,7 +9,7 @@ from dynamo_planner.engines.prefixed import with_prefix
 from dynamo_planner.engines.registry import detect
 from dynamo_planner.engines.spelling import spelled_names, spelling_of
 from dynamo_planner.engines.vocabulary import Vocabulary
-from dynamo_planner.sources.prometheus.promql import presence_names
+from dynamo_planner.sources.prometheus.query_keys import presence_names
 
 
 def detection_pattern(among: Iterable[Vocabulary]) -> str:

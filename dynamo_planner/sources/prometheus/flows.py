@@ -14,7 +14,7 @@ from dynamo_planner.sources.aggregation.arrivals import Flow, UncountedError, ad
 from dynamo_planner.sources.aggregation.process import ANOTHER_PROCESS, CLOCK_SKEW_S, PERHAPS_ANOTHER
 from dynamo_planner.sources.aggregation.selection import is_plausible
 from dynamo_planner.sources.aggregation.window import arrivals_of_each
-from dynamo_planner.sources.prometheus.promql import (
+from dynamo_planner.sources.prometheus.query_keys import (
     FELL,
     FIRST_VALUE,
     INSIDE_CHANGE,

@@ -19,51 +19,38 @@ sum by (pod) (increase(mine:done_total{job="mine",pod=~"mine-.*"}[60s]))
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
 
 from dynamo_planner.engines.metric_kinds import Counter, Gauge, Histogram, Info, Mean, Metric, Product, Ratio
 from dynamo_planner.engines.vocabulary import COUNTERS, GAUGES, Quantity, Vocabulary
+from dynamo_planner.sources.prometheus.query_keys import (
+    ADDRESSES,
+    COPIES,
+    COUNTED,
+    FELL,
+    FIRST_VALUE,
+    INSIDE_CHANGE,
+    INSIDE_PEAK,
+    KNOWN_BEFORE,
+    LABELS,
+    NAMES,
+    OBSERVED_AT,
+    OLDEST_START,
+    START_FELL,
+    STARTED,
+    STARTS,
+    TARGETS,
+    UP,
+    WAITING_CHANGE,
+    WITNESSES,
+    QueryKey,
+    presence_names,
+    presence_names_of,
+    scrapable_metrics,
+)
 from dynamo_planner.sources.prometheus.scope import Scope
-
-UP, OBSERVED_AT, NAMES, KNOWN_BEFORE = "up", "observed_at_s", "names", "known_before"
-INSIDE_CHANGE, WAITING_CHANGE, INSIDE_PEAK = "inside_change", "waiting_change", "inside_peak"
-"""Queries beside those of quantities, of each worker: whether it could be scraped, when it was, which metrics it has,
-how many series it had at the beginning of the window, by how much the requests in it and those that wait have changed
-over the window, and the most that there were."""
-
-LABELS = "labels"
-"""Which values of labels there are, of a metric of which some are picked."""
-
-FELL, FIRST_VALUE = "fell", "first_value"
-STARTED, OLDEST_START, START_FELL = "started", "oldest_start", "start_fell"
-"""How often a counter fell, the first value of one that came within the window, the newest and the oldest start time
-of the process in the window, and how often it went back."""
-
-TARGETS, STARTS, ADDRESSES, COPIES = "targets", "starts", "addresses", "copies"
-"""With all of their labels: the targets, and the start times of processes; at which addresses each worker has metrics,
-and with which labels."""
-
-WITNESSES: tuple[Quantity, ...] = ("arrivals", "completions", "first_tokens", "prefix_queries")
-"""The counters by which another process is told."""
-
-COUNTED: tuple[Quantity, ...] = ("arrivals", "completions", "aborts", "first_tokens")
-"""The counters of which arrivals are made."""
 
 LOST_FOR = "10m"
 """For how long a worker that cannot be scraped any more still counts. One that never could be is starting."""
-
-
-class QueryKey(NamedTuple):
-    """The number that a query gives.
-
-    Args:
-        quantity: of the vocabulary, or one of those beside (``UP`` and the like).
-        part: ``count``, ``sum`` or ``bucket`` of a distribution, the quantity for ``LABELS``, ``FELL`` and
-            ``FIRST_VALUE``.
-    """
-
-    quantity: str
-    part: str = ""
 
 
 def queries_of(vocabulary: Vocabulary, scope: Scope) -> dict[QueryKey, str]:
@@ -83,7 +70,7 @@ def queries_of(vocabulary: Vocabulary, scope: Scope) -> dict[QueryKey, str]:
             every = scope.any_of(name for metric in picked for name in presence_names_of(metric))
             labels = dict.fromkeys(label for metric in picked for label in metric.where)
             queries[QueryKey(LABELS, quantity)] = f"count by ({', '.join(labels)}) ({every})"
-    change = scope.change if vocabulary.transient else scope.delta
+    change = _change(vocabulary, scope) if vocabulary.transient else scope.delta
     names = scope.any_of(sorted(presence_names(vocabulary).union(vocabulary.repeated_by)))
     queries |= {
         QueryKey(UP): _up(vocabulary, scope),
@@ -99,25 +86,6 @@ def queries_of(vocabulary: Vocabulary, scope: Scope) -> dict[QueryKey, str]:
         queries[QueryKey(INSIDE_PEAK)] = _inside(vocabulary, scope, lambda series: _over_time("max", series, scope))
     queries |= _of_processes(vocabulary, scope) | _of_copies(vocabulary, scope)
     return {key: query for key, query in queries.items() if query}
-
-
-def scrapable_metrics(vocabulary: Vocabulary, quantity: Quantity) -> list[Any]:
-    """The metrics of a quantity that Prometheus can scrape: not those in JSON."""
-    metrics = vocabulary.quantities.get(quantity, ())
-    return [metric for metric in metrics if not any(name.startswith("/") for name in metric.samples())]
-
-
-def presence_names(vocabulary: Vocabulary) -> frozenset[str]:
-    """The sample names by which a metric is known to be there: of a histogram that of its count."""
-    metrics = [metric for quantity in vocabulary.quantities for metric in scrapable_metrics(vocabulary, quantity)]
-    return frozenset(name for metric in metrics for name in presence_names_of(metric))
-
-
-def presence_names_of(metric: Metric) -> Iterable[str]:
-    """As :func:`presence_names`, of one metric."""
-    if isinstance(metric, Histogram):
-        return [f"{name}_count" for name in metric.names]
-    return (name for name in metric.samples() if not isinstance(metric, Counter) or name not in metric.unless)
 
 
 def _any(queries: Iterable[str]) -> str:
@@ -266,6 +234,16 @@ def _inside(vocabulary: Vocabulary, scope: Scope, wrap: Wrap) -> str:
 def _gauges(vocabulary: Vocabulary, quantity: Quantity, scope: Scope, wrap: Wrap) -> str:
     gauges = [metric for metric in scrapable_metrics(vocabulary, quantity) if isinstance(metric, Gauge)]
     return _any(_by_worker(metric, scope, wrap) for metric in gauges)
+
+
+def _change(vocabulary: Vocabulary, scope: Scope) -> Wrap:
+    """The change of gauges over the window, whose series may come while their worker lives: they began at zero."""
+    counted = (metric for quantity in COUNTED for metric in scrapable_metrics(vocabulary, quantity))
+    names = scope.any_of(dict.fromkeys(name for metric in counted for name in presence_names_of(metric)))
+    before = f"offset {scope.duration()}"
+    return lambda series: (
+        f"(({series} unless {series} {before}) and on ({scope.worker_label}) {names} {before} or {scope.delta(series)})"
+    )
 
 
 def _of_processes(vocabulary: Vocabulary, scope: Scope) -> dict[QueryKey, str]:

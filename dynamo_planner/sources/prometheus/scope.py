@@ -84,11 +84,6 @@ class Scope(Frozen):
         """The change of gauges over the window."""
         return f"delta({selector}[{self.duration()}])"
 
-    def change(self, selector: str) -> str:
-        """The change of gauges over the window, of those that came within it since they began at zero."""
-        before = f"{selector} offset {self.duration()}"
-        return f"({self.delta(selector)} and {before} or {selector} unless {before})"
-
     def duration(self) -> str:
         """The window as a PromQL duration."""
         whole = self.window_s == int(self.window_s)

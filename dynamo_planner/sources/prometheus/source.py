@@ -23,15 +23,8 @@ from dynamo_planner.sources.prometheus.detection import detection_pattern, vocab
 from dynamo_planner.sources.prometheus.instead import what_is_there
 from dynamo_planner.sources.prometheus.model_answers import FRONTEND, ModelAnswers
 from dynamo_planner.sources.prometheus.pool_answers import PoolAnswers, UnreadableError
-from dynamo_planner.sources.prometheus.promql import (
-    ADDRESSES,
-    OBSERVED_AT,
-    STARTS,
-    TARGETS,
-    UP,
-    QueryKey,
-    queries_of,
-)
+from dynamo_planner.sources.prometheus.promql import queries_of
+from dynamo_planner.sources.prometheus.query_keys import ADDRESSES, OBSERVED_AT, STARTS, TARGETS, UP, QueryKey
 from dynamo_planner.sources.prometheus.scope import LabelMatchers, Scope
 
 MAX_STEPS_PER_QUERY = 500

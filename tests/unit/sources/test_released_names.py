@@ -10,7 +10,8 @@ from dynamo_planner.engines.trtllm import TRTLLM
 from dynamo_planner.engines.vllm import VLLM
 from dynamo_planner.sources.aggregation.sample import read_page, select_model
 from dynamo_planner.sources.prometheus.detection import detection_pattern, vocabulary_of
-from dynamo_planner.sources.prometheus.promql import QueryKey, queries_of
+from dynamo_planner.sources.prometheus.promql import queries_of
+from dynamo_planner.sources.prometheus.query_keys import QueryKey
 from dynamo_planner.sources.prometheus.scope import Scope
 from dynamo_planner.sources.scraping.exposition import MAX_SERIES
 from dynamo_planner.sources.scraping.spelled_page import SpelledPages

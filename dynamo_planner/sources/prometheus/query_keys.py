@@ -1,0 +1,65 @@
+"""What is queried of a pool: the keys of the queries, and the names by which a metric is known to be there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from dynamo_planner.engines.metric_kinds import Counter, Histogram, Metric
+from dynamo_planner.engines.vocabulary import Quantity, Vocabulary
+
+UP, OBSERVED_AT, NAMES, KNOWN_BEFORE = "up", "observed_at_s", "names", "known_before"
+INSIDE_CHANGE, WAITING_CHANGE, INSIDE_PEAK = "inside_change", "waiting_change", "inside_peak"
+"""Queries beside those of quantities, of each worker: whether it could be scraped, when it was, which metrics it has,
+how many series it had at the beginning of the window, by how much the requests in it and those that wait have changed
+over the window, and the most that there were."""
+
+LABELS = "labels"
+"""Which values of labels there are, of a metric of which some are picked."""
+
+FELL, FIRST_VALUE = "fell", "first_value"
+STARTED, OLDEST_START, START_FELL = "started", "oldest_start", "start_fell"
+"""How often a counter fell, the first value of one that came within the window, the newest and the oldest start time
+of the process in the window, and how often it went back."""
+
+TARGETS, STARTS, ADDRESSES, COPIES = "targets", "starts", "addresses", "copies"
+"""With all of their labels: the targets, and the start times of processes; at which addresses each worker has metrics,
+and with which labels."""
+
+WITNESSES: tuple[Quantity, ...] = ("arrivals", "completions", "first_tokens", "prefix_queries")
+"""The counters by which another process is told."""
+
+COUNTED: tuple[Quantity, ...] = ("arrivals", "completions", "aborts", "first_tokens")
+"""The counters of which arrivals are made."""
+
+
+class QueryKey(NamedTuple):
+    """The number that a query gives.
+
+    Args:
+        quantity: of the vocabulary, or one of those beside (``UP`` and the like).
+        part: ``count``, ``sum`` or ``bucket`` of a distribution, the quantity for ``LABELS``, ``FELL`` and
+            ``FIRST_VALUE``.
+    """
+
+    quantity: str
+    part: str = ""
+
+
+def scrapable_metrics(vocabulary: Vocabulary, quantity: Quantity) -> list[Any]:
+    """The metrics of a quantity that Prometheus can scrape: not those in JSON."""
+    metrics = vocabulary.quantities.get(quantity, ())
+    return [metric for metric in metrics if not any(name.startswith("/") for name in metric.samples())]
+
+
+def presence_names(vocabulary: Vocabulary) -> frozenset[str]:
+    """The sample names by which a metric is known to be there: of a histogram that of its count."""
+    metrics = [metric for quantity in vocabulary.quantities for metric in scrapable_metrics(vocabulary, quantity)]
+    return frozenset(name for metric in metrics for name in presence_names_of(metric))
+
+
+def presence_names_of(metric: Metric) -> Iterable[str]:
+    """As :func:`presence_names`, of one metric."""
+    if isinstance(metric, Histogram):
+        return [f"{name}_count" for name in metric.names]
+    return (name for name in metric.samples() if not isinstance(metric, Counter) or name not in metric.unless)
