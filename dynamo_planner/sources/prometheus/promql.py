@@ -70,7 +70,8 @@ def queries_of(vocabulary: Vocabulary, scope: Scope) -> dict[QueryKey, str]:
             every = scope.any_of(name for metric in picked for name in presence_names_of(metric))
             labels = dict.fromkeys(label for metric in picked for label in metric.where)
             queries[QueryKey(LABELS, quantity)] = f"count by ({', '.join(labels)}) ({every})"
-    change = _change(vocabulary, scope) if vocabulary.transient else scope.delta
+    comes_and_goes = bool(vocabulary.transient) and "inside" in vocabulary.quantities
+    change = _change(vocabulary, scope) if comes_and_goes else scope.delta
     names = scope.any_of(sorted(presence_names(vocabulary).union(vocabulary.repeated_by)))
     queries |= {
         QueryKey(UP): _up(vocabulary, scope),
