@@ -1,0 +1,249 @@
+"""Mutants: small wrong changes to the code that decides, and whether the unit tests of its room notice each.
+
+    python -m benchmarks.mutants [--drawn 48] [--seed 1] [--only PATTERN] [--json mutants.json]
+
+Two sets. **Named** ones (:mod:`benchmarks.mutants_named`) are faults that were once in a policy, or easy to make; each
+replaces a text that must be there exactly once. **Drawn** ones are made by operators on the syntax tree, at random and
+evenly over rooms and operators:
+
+=========  ===================================================================
+operator   change
+=========  ===================================================================
+sign       ``a + b`` becomes ``a - b``, and the other way round
+bound      ``<`` becomes ``<=`` and the like; ``min`` becomes ``max``
+unit       ``a * b`` becomes ``a / b``, and the other way round
+dropped    ``a + b``, ``a * b``, ``a and b`` and ``max(a, b)`` become ``a``
+=========  ===================================================================
+
+Each is applied alone, to a copy of the tree, and the unit tests of its room run until one fails. A mutant that no test
+notices is listed with its line: it is a missing test, or a change that makes no difference.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import fnmatch
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from queue import Queue
+
+from benchmarks.mutants_named import NAMED
+
+ROOT = Path(__file__).parents[1]
+COPIED = ("dynamo_planner", "tests", "docs", "examples", "pyproject.toml", "README.md", "CHANGELOG.md")
+TIMEOUT_S = 900
+"""Tests that run for longer have noticed: a search does not end."""
+
+ROOMS = {
+    "dynamo_planner/policies/sla": "tests/unit/policies",
+    "dynamo_planner/policies/laws": "tests/unit/policies",
+    "dynamo_planner/sizing": "tests/unit/sizing",
+    "dynamo_planner/forecasting": "tests/unit/forecasting",
+    "dynamo_planner/guards": "tests/unit/guards",
+}
+"""Rooms that are mutated, and the directory of their unit tests."""
+
+Operator = type[ast.operator] | type[ast.cmpop]
+
+FLIPPED: dict[Operator, Operator] = {
+    ast.Add: ast.Sub,
+    ast.Sub: ast.Add,
+    ast.Mult: ast.Div,
+    ast.Div: ast.Mult,
+    ast.Lt: ast.LtE,
+    ast.LtE: ast.Lt,
+    ast.Gt: ast.GtE,
+    ast.GtE: ast.Gt,
+}
+OTHER_END = {"min": "max", "max": "min"}
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A wrong change: the text of ``path`` with it."""
+
+    name: str
+    path: str
+    text: str
+
+    @property
+    def tests(self) -> str:
+        return next(tests for room, tests in ROOMS.items() if self.path.startswith(room))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a mutant was noticed, by which test, and after how many seconds."""
+
+    name: str
+    noticed: bool
+    by: str
+    took_s: float
+
+
+def named() -> list[Mutant]:
+    """The named mutants. Raises ``ValueError`` where the text that one replaces is not there exactly once."""
+    mutants = []
+    for name, (path, before, after) in NAMED.items():
+        text = (ROOT / path).read_text()
+        if text.count(before) != 1:
+            raise ValueError(f"{name}: {before!r} stands {text.count(before)} times in {path}: mend the table")
+        mutants.append(Mutant(name, path, text.replace(before, after)))
+    return mutants
+
+
+def drawn(count: int, seed: int) -> list[Mutant]:
+    """Mutants drawn by operator, evenly over rooms and operators."""
+    by_kind: dict[tuple[str, str], list[Mutant]] = {}
+    for room in ROOMS:
+        for path in sorted((ROOT / room).glob("**/*.py")):
+            for operator, mutant in mutants_of(path.relative_to(ROOT).as_posix(), path.read_text()):
+                by_kind.setdefault((room, operator), []).append(mutant)
+    chance = random.Random(seed)
+    for kind in sorted(by_kind):
+        chance.shuffle(by_kind[kind])
+    picked: list[Mutant] = []
+    while len(picked) < count and any(by_kind.values()):
+        picked += [by_kind[kind].pop() for kind in sorted(by_kind) if by_kind[kind]]
+    return picked[:count]
+
+
+def mutants_of(path: str, source: str) -> Iterator[tuple[str, Mutant]]:
+    """Every mutant of a file, with its operator.
+
+    >>> [mutant.text.splitlines()[1].strip() for _, mutant in mutants_of("x.py", "def f(a, b):\\n    return a - b < 3")]
+    ['return (a - b <= 3)', 'return (a + b) < 3', 'return (a) < 3']
+    """
+    lines = source.splitlines(keepends=True)
+    for node in _expressions(ast.parse(source)):
+        begin = sum(len(line) for line in lines[: node.lineno - 1]) + _characters(
+            lines[node.lineno - 1], node.col_offset
+        )
+        last = lines[(node.end_lineno or 0) - 1]
+        end = sum(len(line) for line in lines[: (node.end_lineno or 0) - 1]) + _characters(
+            last, node.end_col_offset or 0
+        )
+        for operator, changed in _changes(node):
+            text = f"{source[:begin]}({changed}){source[end:]}"
+            where = f"{path.removeprefix('dynamo_planner/')}:{node.lineno}"
+            yield operator, Mutant(f"{where} {operator}: {ast.unparse(node)[:80]}", path, text)
+
+
+def _characters(line: str, utf8_bytes: int) -> int:
+    return len(line.encode()[:utf8_bytes].decode())
+
+
+def _expressions(tree: ast.Module) -> Iterator[ast.expr]:
+    """The expressions in functions, but for those of messages; constants of modules have a table of their own."""
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    messages = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in ast.walk(node)}
+    known: set[int] = set()
+    for function in functions:
+        for statement in function.body:
+            for node in ast.walk(statement):
+                if isinstance(node, ast.expr) and id(node) not in messages | known:
+                    known.add(id(node))
+                    yield node
+
+
+def _changes(node: ast.expr) -> Iterator[tuple[str, str]]:
+    """The wrong versions of an expression, each with its operator."""
+    if isinstance(node, ast.BinOp) and type(node.op) in FLIPPED:
+        other = FLIPPED[type(node.op)]()
+        kind = "sign" if isinstance(node.op, ast.Add | ast.Sub) else "unit"
+        yield kind, ast.unparse(ast.BinOp(node.left, other, node.right))  # type: ignore[arg-type]
+        yield "dropped", ast.unparse(node.left)
+    elif isinstance(node, ast.Compare) and len(node.ops) == 1 and type(node.ops[0]) in FLIPPED:
+        other = FLIPPED[type(node.ops[0])]()
+        yield "bound", ast.unparse(ast.Compare(node.left, [other], node.comparators))  # type: ignore[list-item]
+    elif isinstance(node, ast.BoolOp):
+        yield "dropped", ast.unparse(node.values[0])
+    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in OTHER_END:
+        yield "bound", ast.unparse(ast.Call(ast.Name(OTHER_END[node.func.id]), node.args, node.keywords))
+        if len(node.args) == 2 and not node.keywords:
+            yield "dropped", ast.unparse(node.args[0])
+
+
+def judge(mutant: Mutant, tree: Path) -> Verdict:
+    """Apply a mutant to a copy of the tree, run the tests of its room, and take it back."""
+    target, began_s = tree / mutant.path, time.monotonic()
+    kept = target.read_text()
+    target.write_text(mutant.text)
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider", "--tb=no"]
+    environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
+    try:
+        ended = subprocess.run(
+            [*command, "-m", "not long and not vllm", mutant.tests],
+            cwd=tree,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+        noticed, lines = ended.returncode != 0, ended.stdout.splitlines()
+        by = next((line.split(" - ")[0] for line in lines if line.startswith(("FAILED", "ERROR"))), "")
+    except subprocess.TimeoutExpired:
+        noticed, by = True, f"the tests did not end within {TIMEOUT_S} s"
+    finally:
+        target.write_text(kept)
+    return Verdict(mutant.name, noticed, by, round(time.monotonic() - began_s, 1))
+
+
+def judge_all(mutants: list[Mutant], processes: int) -> Iterator[Verdict]:
+    """The verdict of each mutant, as they come."""
+    with tempfile.TemporaryDirectory(prefix="mutants-") as directory:
+        trees: Queue[Path] = Queue()
+        for number in range(processes):
+            tree = Path(directory) / str(number)
+            for name in COPIED:
+                copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+                tree.mkdir(exist_ok=True)
+                copy(ROOT / name, tree / name)  # type: ignore[operator]
+            trees.put(tree)
+
+        def one(mutant: Mutant) -> Verdict:
+            tree = trees.get()
+            try:
+                return judge(mutant, tree)
+            finally:
+                trees.put(tree)
+
+        with ThreadPoolExecutor(processes) as pool:
+            yield from pool.map(one, mutants)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Whether unit tests notice small wrong changes")
+    parser.add_argument("--drawn", type=int, default=48, help="how many are drawn by operator")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", default="*", help="a pattern of names")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--json", type=Path, help="where to write the verdicts")
+    options = parser.parse_args()
+    every = [*named(), *drawn(options.drawn, options.seed)]
+    mutants = [mutant for mutant in every if fnmatch.fnmatch(mutant.name, options.only)]
+    verdicts = []
+    for verdict in judge_all(mutants, options.processes):
+        verdicts.append(verdict)
+        mark = "noticed" if verdict.noticed else "MISSED "
+        print(f"{mark} {verdict.took_s:6.1f} s  {verdict.name}  {verdict.by}", flush=True)
+    noticed = sum(verdict.noticed for verdict in verdicts)
+    print(f"{noticed} of {len(verdicts)} are noticed ({noticed / max(len(verdicts), 1):.0%})")
+    if options.json:
+        options.json.write_text(json.dumps([asdict(verdict) for verdict in verdicts], indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
