@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 
 from dynamo_planner.core.extras import needs_extra
+from dynamo_planner.core.notebook_figure import NotebookFigure
 from dynamo_planner.core.plot_style import INK, QUIET, plain
 from dynamo_planner.demo.record import Move, Recording
 from dynamo_planner.demo.summary import Summary
 
 with needs_extra("plot"):
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 LOAD, MET, MISSED, LIMIT = "#4c78a8", "#4c78a8", "#e4572e", "#b42318"
@@ -28,8 +27,7 @@ def draw(recording: Recording, summary: Summary, path: Path) -> None:
     """Write the picture of a run as a PNG file."""
     pools = list(summary.pools)
     heights = [1.0, 1.25, 1.0, *(1.0 for _ in pools)]
-    figure = Figure(figsize=(INCHES_WIDE, INCHES_HIGH * len(heights) + 0.6), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = NotebookFigure(figsize=(INCHES_WIDE, INCHES_HIGH * len(heights) + 0.6), layout="constrained")
     panels = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
     figure.suptitle(f"{recording.title}\n{_headline(summary)}", x=0.01, ha="left", fontsize=12, color=INK)
     end_s = max([1.0, *(sample.at_s for sample in recording.samples), *recording.due_s])

@@ -134,6 +134,7 @@ def run_policy(
             duration_s=trace.duration_s,
             unattainable=unattainable(trace, cluster, sla),
         ),
+        sla=sla,
     )
 
 

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dynamo_planner.core.notebook import html_table
 from dynamo_planner.core.snapshot import Sla
 from dynamo_planner.evaluation.run import Run
 from dynamo_planner.evaluation.score import Score
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+    from dynamo_planner.core.notebook_figure import NotebookFigure
 
 COLUMNS = (
     "attainment",
@@ -28,7 +31,7 @@ COLUMNS = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """Backtests of several policies on one trace and one cluster.
 
@@ -48,11 +51,27 @@ class Report:
     def __getitem__(self, name: str) -> Run:
         return self.runs[name]
 
+    def __repr__(self) -> str:
+        return f"Report({self.trace!r}: {', '.join(map(repr, self.runs.values()))})"
+
+    def _repr_html_(self) -> str:
+        header, *rows = self._rows()
+        return html_table(header, rows)
+
+    def to_frame(self) -> DataFrame:
+        """The scores as a pandas DataFrame, a row for each policy (pandas is yours to install)."""
+        from pandas import DataFrame  # noqa: PLC0415
+
+        return DataFrame.from_dict({name: _flat(run.score) for name, run in self.runs.items()}, orient="index")
+
+    def _rows(self) -> list[list[str]]:
+        names = [*COLUMNS, *(["to bound", "to oracle"] if self.oracle else [])]
+        return [["policy", *names], *([name, *self._cells(run.score)] for name, run in self.runs.items())]
+
     def table(self) -> str:
         """The scores as a table in plain text, which is Markdown too."""
-        names = [*COLUMNS, *(["to bound", "to oracle"] if self.oracle else [])]
-        rows = [["policy", *names], ["---"] * (1 + len(names))]
-        rows += [[name, *self._cells(run.score)] for name, run in self.runs.items()]
+        header, *scores = self._rows()
+        rows = [header, ["---"] * len(header), *scores]
         widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
         rows[1] = ["-" * width for width in widths]
         lines = [
@@ -65,7 +84,7 @@ class Report:
         scores = {name: run.score.model_dump(mode="json") for name, run in self.runs.items()}
         return {"trace": self.trace, "sla": self.sla.model_dump(), "oracle": self.oracle, "scores": scores}
 
-    def plot(self, names: Sequence[str] | None = None) -> Figure:
+    def plot(self, names: Sequence[str] | None = None) -> NotebookFigure:
         """Load, latency against the SLA, replicas and reasons over time, a column for each policy (extra ``plot``)."""
         from dynamo_planner.evaluation.report_plot import plot_runs  # noqa: PLC0415
 
@@ -96,3 +115,14 @@ class Report:
             least = self.oracle[key] if self.oracle else None
             cells.append(f"{score.gpu_hours / least:.3f}" if least else "none")
         return cells
+
+
+def _flat(score: Score) -> dict[str, Any]:
+    """The numbers of a score by name: ``ttft_ms_p95`` for a quantile."""
+    flat: dict[str, Any] = {}
+    for field, value in score:
+        if isinstance(value, Mapping):
+            flat.update({f"{field}_p{100 * level:g}": number for level, number in value.items()})
+        else:
+            flat[field] = value
+    return flat

@@ -40,7 +40,7 @@ def page(title: str, sla: Sla, table: str, figure: Figure, runs: Sequence[Run]) 
     return (
         f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         f"<style>{STYLE}</style></head><body><h1>{escape(title)}</h1><p>{escape(targets)}</p>"
-        f"<table>{rows}</table>{_svg(figure)}{''.join(_worst_minute(sla, run) for run in runs)}"
+        f"<table>{rows}</table>{_svg(figure)}{''.join(_worst_minute(run) for run in runs)}"
         "</body></html>\n"
     )
 
@@ -51,7 +51,7 @@ def _svg(figure: Figure) -> str:
     return buffer.getvalue()[buffer.getvalue().index("<svg") :]
 
 
-def _worst_minute(sla: Sla, run: Run) -> str:
-    at_s = run.worst_minute(sla)
+def _worst_minute(run: Run) -> str:
+    at_s = run.worst().at_s
     heading = f"{run.name}: what was decided before and in its worst minute, from {at_s:.0f} s"
     return f"<h2>{escape(heading)}</h2><pre>{escape(run.explain(at_s - 120, at_s + 60))}</pre>"

@@ -9,14 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynamo_planner.core.extras import needs_extra
+from dynamo_planner.core.notebook_figure import NotebookFigure
 from dynamo_planner.core.plot_style import INK, QUIET, plain
 from dynamo_planner.core.snapshot import Sla
 from dynamo_planner.evaluation.run import Run
 from dynamo_planner.evaluation.score import Score
 
 with needs_extra("plot"):
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator, NullLocator
 
 LOAD, LIMIT = "#4c78a8", "#b42318"
@@ -27,14 +26,13 @@ LATENCY_BINS = 120
 WIDE, HIGH = 8.5, 2.0
 
 
-def plot_runs(runs: Sequence[Run], sla: Sla, title: str) -> Figure:
+def plot_runs(runs: Sequence[Run], sla: Sla, title: str) -> NotebookFigure:
     """Load, TTFT and ITL against their targets, the replicas of each pool, and the reasons; a column for each run."""
     pools = list(dict.fromkeys(count.pool for run in runs for count in run.counts))
     heights = [1.0, 1.2, 1.0, *(1.0 for _ in pools), 1.2]
     wide, high = WIDE * len(runs), HIGH * sum(heights)
-    figure = Figure(figsize=(wide, high), facecolor="white")
+    figure = NotebookFigure(figsize=(wide, high))
     figure.subplots_adjust(0.8 / wide, 0.6 / high, 1 - 0.2 / wide, 1 - 0.9 / high, wspace=0.06, hspace=0.16)
-    FigureCanvasAgg(figure)
     panels = figure.subplots(len(heights), len(runs), sharex=True, sharey="row", height_ratios=heights, squeeze=False)
     figure.suptitle(title, x=0.01, ha="left", color=INK)
     for column, run in enumerate(runs):
@@ -53,10 +51,9 @@ def plot_runs(runs: Sequence[Run], sla: Sla, title: str) -> Figure:
     return figure
 
 
-def plot_pareto(scores: Mapping[str, Mapping[float, Score]], sla: Sla, feasible: float | None = None) -> Figure:
+def plot_pareto(scores: Mapping[str, Mapping[float, Score]], sla: Sla, feasible: float | None = None) -> NotebookFigure:
     """GPU-hours against the share of requests that miss a target, a line for each policy over its one parameter."""
-    figure = Figure(figsize=(9.0, 4.5), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = NotebookFigure(figsize=(9.0, 4.5), layout="constrained")
     panel = figure.subplots()
     for name, points in scores.items():
         ordered = sorted(points.items())

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from dynamo_planner.core.decision import Decision
 from dynamo_planner.core.snapshot import Sla
 from dynamo_planner.evaluation.score import Score
+from dynamo_planner.evaluation.worst import WorstMinute, worst_minute
 from dynamo_planner.simulator.results import ReplicaCounts, Served, WorkerLifecycle
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """One policy on one trace: how requests were served, the history of workers, and the decisions.
 
@@ -28,6 +27,7 @@ class Run:
         start_s: when the trace began, in Unix seconds.
         end_s: the length of the trace.
         score: the run in numbers.
+        sla: the targets.
     """
 
     name: str
@@ -38,6 +38,7 @@ class Run:
     start_s: float
     end_s: float
     score: Score
+    sla: Sla
 
     def explain(self, from_s: float, to_s: float) -> str:
         """The decisions between two times of the trace, with their reasons."""
@@ -49,7 +50,10 @@ class Run:
                 lines += [f"  {line}" for line in decision.explain().splitlines()]
         return "\n".join(lines) or f"nothing new was decided from {from_s:g} to {to_s:g} s"
 
-    def worst_minute(self, sla: Sla) -> float:
-        """The start, in seconds of the trace, of the minute with the most requests that missed a target."""
-        missed = self.served.arrival_s[~self.served.meets(sla)]
-        return float(np.bincount((missed // 60).astype(int)).argmax() * 60) if len(missed) else 0.0
+    def worst(self) -> WorstMinute:
+        """The minute in which most requests missed a target: what came, what was there, what was decided and why."""
+        return worst_minute(self)
+
+    def __repr__(self) -> str:
+        score = self.score
+        return f"Run({self.name!r}: {score.attainment:.2%} in time, {score.gpu_hours:.1f} GPU-hours, see .score)"

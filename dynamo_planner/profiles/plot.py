@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynamo_planner.core.extras import needs_extra
+from dynamo_planner.core.notebook_figure import NotebookFigure
 from dynamo_planner.core.plot_style import GRID, INK, QUIET
 from dynamo_planner.profiles.decode_surface import DecodeSurface
 from dynamo_planner.profiles.points import DecodePoints
@@ -16,7 +17,6 @@ from dynamo_planner.profiles.prefill_curve import PrefillCurve
 
 with needs_extra("plot"):
     from matplotlib import colormaps
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, LogLocator
@@ -33,8 +33,7 @@ MARGIN = 1.25
 
 def plot_curves(prefill: PrefillCurve, decode: DecodeSurface, title: str) -> Figure:
     """Plot TTFT and prefill throughput over ISL, ITL over KV usage and context, and decode throughput over ITL."""
-    figure = Figure(figsize=(11, 7.8), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = NotebookFigure(figsize=(11, 7.8), layout="constrained")
     (ttft, prefill_rate), (itl, decode_rate) = figure.subplots(2, 2)
     figure.suptitle(title, x=0.01, ha="left", fontsize=12, color=INK)
     _ttft(ttft, prefill)

@@ -10,12 +10,11 @@ from typing import Any
 
 from dynamo_planner.cli.shadow.record import Moment, ReplayRecord
 from dynamo_planner.core.extras import needs_extra
+from dynamo_planner.core.notebook_figure import NotebookFigure
 from dynamo_planner.core.plot_style import INK, QUIET, plain
 
 with needs_extra("plot"):
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-    from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
 LOAD, THERE, RECOMMENDED, HELD = "#4c78a8", "#9d9da8", "#e4572e", "#f3ead2"
@@ -25,8 +24,7 @@ INCHES_WIDE, INCHES_HIGH, DPI = 11.0, 2.3, 120
 def draw(recording: ReplayRecord, title: str, path: Path) -> None:
     """Write the picture of a replay as a PNG file."""
     count = 1 + len(recording.pools)
-    figure = Figure(figsize=(INCHES_WIDE, INCHES_HIGH * count + 0.5), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = NotebookFigure(figsize=(INCHES_WIDE, INCHES_HIGH * count + 0.5), layout="constrained")
     panels = figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0]
     figure.suptitle(title, x=0.01, ha="left", fontsize=12, color=INK)
     _load(panels[0], recording.load)

@@ -51,7 +51,7 @@ def test_a_lambda_runs_in_this_process() -> None:
 
 def test_the_decisions_of_a_minute_are_told_with_their_reasons(report: Report) -> None:
     run = report["hpa"]
-    at_s = run.worst_minute(SLA)
+    at_s = run.worst().at_s
     assert at_s % 60 == 0
     told = run.explain(60, 120)
     assert "HpaMetric" in told and "prefill" in told

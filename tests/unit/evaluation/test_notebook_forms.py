@@ -1,0 +1,74 @@
+"""What a notebook shows of a report, a run and a decision; and the worst minute of a run, worked by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dynamo_planner import Decision, Reason, ScaleTo, Sla
+from dynamo_planner.evaluation import Report
+from dynamo_planner.evaluation.run import Run
+from dynamo_planner.evaluation.score import score
+from dynamo_planner.simulator.results import ReplicaCounts, Served
+
+SLA = Sla(ttft_ms=500, itl_ms=25)
+
+
+@pytest.fixture
+def run() -> Run:
+    """A request every 2 s for five minutes; the ten from 130 to 150 s wait for 2 s, two others for 1 s."""
+    arrival = np.arange(0.0, 300.0, 2.0)
+    ttft = np.where(
+        (arrival >= 130) & (arrival < 150), 2000.0, np.where((arrival == 10) | (arrival == 200), 1000.0, 100.0)
+    )
+    tokens, none = np.full(len(arrival), 50), np.zeros(len(arrival), np.int64)
+    served = Served(
+        arrival, tokens, tokens, ttft, np.full(len(arrival), 10.0), arrival, arrival + 5, none, none > 0, none, none
+    )
+    rise = Decision(
+        at_s=1100.0,
+        targets={"decode": 3},
+        actions=(ScaleTo(pool="decode", replicas=3, expected=2),),
+        reasons=(Reason(code="KvUsageHigh", pool="decode", message="KV usage <over> the threshold"),),
+    )
+    return Run(
+        name="mine",
+        served=served,
+        counts=(ReplicaCounts(0.0, "decode", 2, 0, 0, 0, 2), ReplicaCounts(100.0, "decode", 2, 1, 0, 0, 3)),
+        workers=(),
+        decisions=(rise,),
+        start_s=1000.0,
+        end_s=300.0,
+        score=score(served, SLA, gpu_s=7200, starts=1, duration_s=300),
+        sla=SLA,
+    )
+
+
+def test_the_worst_minute(run: Run) -> None:
+    worst = run.worst()
+    assert (worst.at_s, worst.requests, worst.missed, worst.ttft_ms) == (120.0, 30, 10, 2000.0)
+    assert (worst.before_per_s, worst.replicas["decode"].starting) == (0.5, 1)
+    assert str(worst).splitlines() == [
+        "from 120 s: 10 of 30 requests missed a target (0.5/s, after 0.5/s in the five minutes before)",
+        "TTFT p95 2000 ms, ITL p95 10.0 ms; decode 2 ready and 1 starting",
+        "decided at 100 s:",
+        "decode: 2 -> 3 replicas",
+        "  KvUsageHigh: KV usage <over> the threshold",
+    ]
+
+
+def test_short_forms(run: Run) -> None:
+    report = Report(trace="a trace", sla=SLA, runs={"mine": run})
+    assert repr(report) == "Report('a trace': Run('mine': 92.00% in time, 2.0 GPU-hours, see .score))"
+    assert "<td>mine</td><td>0.9200</td>" in report._repr_html_()
+    html = run.decisions[0]._repr_html_()
+    assert "<td>decode</td><td>2 → 3</td><td>KvUsageHigh: KV usage &lt;over&gt; the threshold</td>" in html
+
+
+def test_a_frame_of_scores(run: Run) -> None:
+    frame = Report(trace="a trace", sla=SLA, runs={"mine": run}).to_frame()
+    assert frame.loc["mine", ["attainment", "ttft_ms_p50", "starts"]].tolist() == [0.92, 100.0, 1]
+
+
+def test_a_figure_shows_itself(run: Run) -> None:
+    assert Report(trace="a trace", sla=SLA, runs={"mine": run}).plot()._repr_png_().startswith(b"\x89PNG")
