@@ -52,7 +52,7 @@ class Run:
 
     def worst(self) -> WorstMinute:
         """The minute in which most requests missed a target: what came, what was there, what was decided and why."""
-        return worst_minute(self)
+        return worst_minute(self.served, self.sla, self.counts, self.decisions, self.start_s)
 
     def __repr__(self) -> str:
         score = self.score

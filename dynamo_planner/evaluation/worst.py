@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dynamo_planner.simulator.results import ReplicaCounts
-
-if TYPE_CHECKING:
-    from dynamo_planner.evaluation.run import Run
+from dynamo_planner.core.decision import Decision
+from dynamo_planner.core.snapshot import Sla
+from dynamo_planner.simulator.results import ReplicaCounts, Served
 
 MINUTE_S = 60.0
 BEFORE_S = 300.0
@@ -54,10 +52,11 @@ class WorstMinute:
         )
 
 
-def worst_minute(run: Run) -> WorstMinute:
-    """The minute of a run in which most requests missed a target; the first one where none did."""
-    served = run.served
-    missed = ~served.meets(run.sla)
+def worst_minute(
+    served: Served, sla: Sla, counts: Sequence[ReplicaCounts], decisions: Sequence[Decision], start_s: float
+) -> WorstMinute:
+    """The minute in which most requests missed a target; the first one where none did."""
+    missed = ~served.meets(sla)
     minutes = (served.arrival_s // MINUTE_S).astype(int)
     at_s = MINUTE_S * int(np.bincount(minutes[missed]).argmax()) if missed.any() else 0.0
     own = (served.arrival_s >= at_s) & (served.arrival_s < at_s + MINUTE_S)
@@ -74,13 +73,13 @@ def worst_minute(run: Run) -> WorstMinute:
         before_per_s=float(before.sum()) / max(min(at_s, BEFORE_S), 1.0),
         ttft_ms=ttft_ms,
         itl_ms=itl_ms,
-        replicas={count.pool: count for count in run.counts if count.at_s <= at_s},
-        decision=_decision_at(run, at_s),
+        replicas={count.pool: count for count in counts if count.at_s <= at_s},
+        decision=_decision_at(decisions, start_s, at_s),
     )
 
 
-def _decision_at(run: Run, at_s: float) -> str:
-    past = [decision for decision in run.decisions if decision.at_s - run.start_s <= at_s]
+def _decision_at(decisions: Sequence[Decision], start_s: float, at_s: float) -> str:
+    past = [decision for decision in decisions if decision.at_s - start_s <= at_s]
     if not past:
         return "nothing was decided yet"
-    return f"decided at {past[-1].at_s - run.start_s:.0f} s:\n{past[-1].explain()}"
+    return f"decided at {past[-1].at_s - start_s:.0f} s:\n{past[-1].explain()}"
