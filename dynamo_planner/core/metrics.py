@@ -101,12 +101,15 @@ class Traffic(Frozen):
         aborted_per_s: Requests that were given up before their end.
         preemptions_per_s: How often a request lost its place in a batch.
         queued: Requests that are accepted but not yet in a pool.
+        queued_tokens: Their prompt tokens.
+        prefill_tokens: Prompt tokens that were given to workers and are not computed yet, as a router counts them.
         prefix_hit_rate: The share of prompt tokens served from cache.
         arrival_dispersion: The variance of the arrival counts over their mean, 1 for Poisson.
         isl: Prompt lengths, in tokens.
         osl: Output lengths, in tokens.
         ttft_ms: Times to first token, in milliseconds.
-        itl_ms: Inter-token latencies, in milliseconds.
+        itl_ms: Inter-token latencies, in milliseconds: of each request its mean, where the engine observes that.
+        token_gap_ms: Gaps between two tokens (or outputs of a step) of a request, in milliseconds.
         request_duration_s: Times from arrival to the last token, in seconds.
         in_time: The share of requests that met both targets of one SLA, where a source observes each request.
     """
@@ -118,12 +121,15 @@ class Traffic(Frozen):
     aborted_per_s: Known = None
     preemptions_per_s: Known = None
     queued: Known = None
+    queued_tokens: Known = None
+    prefill_tokens: Known = None
     prefix_hit_rate: KnownShare = None
     arrival_dispersion: Known = None
     isl: KnownDist = None
     osl: KnownDist = None
     ttft_ms: KnownDist = None
     itl_ms: KnownDist = None
+    token_gap_ms: KnownDist = None
     request_duration_s: KnownDist = None
     in_time: InTime | None = None
 
@@ -133,6 +139,7 @@ class WorkerStatus(Frozen):
 
     name: str
     queued: Known = None
+    queued_tokens: Known = None
     running: Known = None
     kv_usage: KnownShare = None
     kv_capacity_tokens: Known = None
@@ -166,9 +173,13 @@ class PoolMetrics(Frozen):
     Args:
         observed_at_s: As in :class:`Traffic`.
         coverage: The share of ready workers that were observed and take requests: one that sleeps does not.
+        asleep: Workers that answered and take no requests, since they sleep.
         queued: Requests waiting, the sum over the observed workers.
+        queued_tokens: Prompt tokens of those that are not computed yet, the sum over the observed workers. From a
+            router also those of prompts that are being computed.
         running: Requests being served, the sum over the observed workers.
         kv_usage: The share of the KV cache in use, the mean over the observed workers.
+        kv_usage_max: That of the fullest worker, which preempts requests once it is 1.
         kv_capacity_tokens: Tokens that the KV cache of one replica holds.
         stages: How long requests were in each stage.
         traffic: The requests at this pool's workers.
@@ -177,9 +188,12 @@ class PoolMetrics(Frozen):
 
     observed_at_s: KnownTime = None
     coverage: KnownShare = None
+    asleep: Known = None
     queued: Known = None
+    queued_tokens: Known = None
     running: Known = None
     kv_usage: KnownShare = None
+    kv_usage_max: KnownShare = None
     kv_capacity_tokens: Known = None
     stages: StageTimes = StageTimes()
     traffic: Traffic | None = None

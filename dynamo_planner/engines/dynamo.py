@@ -3,6 +3,9 @@
 - The frontend counts requests as they come (``requests_started_total``) and as they end.
 - Its ``queued_requests`` is not what is in no pool yet: it has every request without a first token, also those in a
   worker's own queue. What is before the workers are the stages ``preprocess`` and ``route``.
+- Its KV router counts prompt tokens: of requests that wait before the workers, with ``--router-queue-threshold``, and
+  of those that each worker was given and has not computed, which several frontends may count alike.
+- A client that goes away is a request that ended with ``error_type`` ``cancelled``.
 - Up to 0.4.0 its prefix was ``nv_llm_http_service_``, and there were fewer metrics.
 - A series with labels appears with its first use.
 - The router's metrics are on the page of the frontend that it is in; ``DYNAMO_ROUTER`` is for a router that runs alone.
@@ -29,16 +32,17 @@ def router(*names: str) -> tuple[str, ...]:
 
 
 HIT_RATE = Histogram(names=router("kv_hit_rate"))
-OF_REQUESTS: tuple[Quantity, ...] = ("arrivals", "completions", "rejections")
-OF_TOKENS: tuple[Quantity, ...] = ("ttft_ms", "itl_ms", "isl", "osl", "request_duration_s")
+OF_REQUESTS: tuple[Quantity, ...] = ("arrivals", "completions", "cancellations", "rejections")
+OF_TOKENS: tuple[Quantity, ...] = ("ttft_ms", "itl_ms", "token_gap_ms", "isl", "osl", "request_duration_s")
 NOT_OF_A_FRONTEND: dict[Quantity, str] = {
     "running": OF_WORKERS.format("dynamo_frontend_inflight_requests has what waits and what runs"),
+    "waiting_tokens": OF_WORKERS.format("dynamo_frontend_worker_active_prefill_tokens is with what is being computed"),
     "waiting": OF_WORKERS.format("dynamo_frontend_queued_requests has what waits in a pool and before it"),
     "kv_usage": OF_WORKERS.format("there is dynamo_frontend_model_total_kv_blocks only"),
     "kv_capacity_tokens": OF_WORKERS.format("dynamo_frontend_model_total_kv_blocks is of one worker"),
     "awake": OF_WORKERS.format("vllm:engine_sleep_state is on their pages"),
-    "aborts": "Dynamo counts all requests that ended together (dynamo_frontend_requests_total)",
     "first_tokens": "they are not needed, since Dynamo counts requests as they come (requests_started_total)",
+    "aborts": "those that were given up are among those that ended (dynamo_frontend_requests_total)",
     "preemptions": OF_WORKERS.format("no metric of Dynamo counts them"),
     "queue_ms": OF_WORKERS.format("dynamo_frontend_stage_duration_seconds is of stages before them"),
     "prefill_ms": OF_WORKERS.format("dynamo_frontend_stage_duration_seconds is of stages before them"),
@@ -56,12 +60,18 @@ DYNAMO_FRONTEND = Vocabulary(
     quantities={
         "inside": (Gauge(names=frontend("inflight_requests", "inflight_requests_total")),),
         "queued": (Gauge(names="dynamo_frontend_stage_requests", where={"stage": ("preprocess", "route")}),),
+        "queued_tokens": (Gauge(names="dynamo_frontend_router_queue_pending_isl_tokens"),),
+        "prefill_tokens": (Gauge(names="dynamo_frontend_worker_active_prefill_tokens"),),
         "arrivals": (Counter(names="dynamo_frontend_requests_started_total"),),
         "completions": (Counter(names=frontend("requests_total")),),
+        "cancellations": (
+            Counter(names="dynamo_frontend_requests_total", where={"error_type": "cancelled"}, rare=True),
+        ),
         "rejections": (Counter(names="dynamo_frontend_requests_total", where={"error_type": "overload"}, rare=True),),
         "prefix_hit_rate": (HIT_RATE,),
         "ttft_ms": (Histogram(names=frontend("time_to_first_token_seconds"), scale=1000),),
         "itl_ms": (Histogram(names=frontend("inter_token_latency_seconds"), scale=1000),),
+        "token_gap_ms": (Histogram(names=frontend("inter_token_latency_seconds"), scale=1000),),
         "isl": (Histogram(names=frontend("input_sequence_tokens")),),
         "osl": (Histogram(names=frontend("output_sequence_tokens")),),
         "request_duration_s": (Histogram(names=frontend("request_duration_seconds")),),
@@ -81,6 +91,7 @@ DYNAMO_ROUTER = Vocabulary(
         "prefix_hit_rate": (HIT_RATE,),
         "ttft_ms": (Histogram(names=router("time_to_first_token_seconds"), scale=1000),),
         "itl_ms": (Histogram(names=router("inter_token_latency_seconds"), scale=1000),),
+        "token_gap_ms": (Histogram(names=router("inter_token_latency_seconds"), scale=1000),),
         "isl": (Histogram(names=router("input_sequence_tokens")),),
         "osl": (Histogram(names=router("output_sequence_tokens")),),
     },
@@ -88,6 +99,9 @@ DYNAMO_ROUTER = Vocabulary(
         **NOT_OF_A_FRONTEND,
         "inside": "the router has no gauge of them (dynamo_component_router_requests_started_total counts)",
         "queued": "the router has no gauge of them (dynamo_component_router_requests_started_total counts)",
+        "queued_tokens": "they are on the page of a frontend (dynamo_frontend_router_queue_pending_isl_tokens)",
+        "prefill_tokens": "they are on the page of a frontend (dynamo_frontend_worker_active_prefill_tokens)",
+        "cancellations": "the router has no counter of them (dynamo_component_router_requests_total has all)",
         "rejections": "the router has no counter of them (dynamo_component_router_requests_total has all)",
         "request_duration_s": "the router has no metric of it (dynamo_frontend_request_duration_seconds has)",
     },

@@ -18,7 +18,7 @@ from dynamo_planner.core.values import FrozenMap
 from dynamo_planner.engines.engine_spec import EngineSpec
 from dynamo_planner.engines.knob import Knob
 from dynamo_planner.engines.standard_knobs import EVERY_ROLE, MICRO, batched_tokens_knob, sequences_knob
-from dynamo_planner.engines.vocabulary import Counter, Gauge, Mean, Ratio, Vocabulary
+from dynamo_planner.engines.vocabulary import NOT_OF_WORKERS, Counter, Gauge, Mean, Ratio, Vocabulary
 
 TOKENS = "llamacpp:tokens_predicted_total"
 SECONDS = "llamacpp:tokens_predicted_seconds_total"
@@ -56,12 +56,14 @@ LLAMACPP = Vocabulary(
         "completions": "llama.cpp counts tokens (llamacpp:tokens_predicted_total) and no requests: ask a frontend",
         "inside": "llama.cpp reports running and waiting requests separately (llamacpp:requests_processing, "
         "llamacpp:requests_deferred)",
-        "queued": "only a frontend knows of requests that are in no pool yet",
+        "waiting_tokens": "llama.cpp counts the requests that wait (llamacpp:requests_deferred) and not their tokens",
+        **NOT_OF_WORKERS,
         "rejections": "llama.cpp refuses no request (llamacpp:requests_deferred has no limit)",
         "preemptions": "llama.cpp preempts no request",
         "prefix_hit_rate": "llama.cpp reports tokens instead (llamacpp:prompt_tokens_cached_total)",
         "ttft_ms": "llama.cpp has no metric of it (llamacpp:prompt_seconds_total is without the time in the queue, "
         "and of no known number of requests)",
+        "token_gap_ms": f"llama.cpp has the mean of all tokens alone ({SECONDS})",
         "isl": "llama.cpp counts prompt tokens (llamacpp:prompt_tokens_total) and no requests",
         "osl": "llama.cpp counts generated tokens (llamacpp:tokens_predicted_total) and no requests",
         "request_duration_s": f"llama.cpp has no metric of it ({OF_NO_KNOWN_NUMBER})",

@@ -62,7 +62,7 @@ def setup_vocabularies() -> dict[str, Vocabulary]:
     """The vocabularies of workers that are not detected, by name.
 
     >>> list(setup_vocabularies())
-    ['llamacpp_split']
+    ['sglang_loads', 'llamacpp_split']
     """
     return {name: vocabulary for engine in ENGINES.values() for name, vocabulary in engine.setups.items()}
 

@@ -14,16 +14,20 @@
 - ``queue_time_seconds`` and the stages of ``per_stage_req_latency_seconds`` are the scheduler's, observed when a stage
   ends. Before the queue a prefill worker connects to a decode worker (``prefill_bootstrap``), and a decode worker
   waits for memory (``decode_bootstrap``). The two overlap, as both have the request from its arrival.
+- Prompt tokens that wait stand only in JSON, at ``/v1/loads`` (since early 2026): an object whose ``loads`` has an item
+  for each data parallel rank. It costs a second request, so that only ``sglang_loads`` reads it.
 - The gauge ``cache_hit_rate`` is not read: each decode step sets it to 0, and its unit differs by version.
 """
 
 from __future__ import annotations
 
+from dynamo_planner.core.values import FrozenMap
 from dynamo_planner.engines.engine_spec import EngineSpec
 from dynamo_planner.engines.metric_kinds import mean_of
 from dynamo_planner.engines.standard_knobs import batched_tokens_knob, sequences_knob
-from dynamo_planner.engines.vocabulary import Counter, Gauge, Histogram, Mean, Vocabulary
+from dynamo_planner.engines.vocabulary import NOT_OF_WORKERS, Counter, Gauge, Histogram, Mean, Vocabulary
 
+LOADS = "/v1/loads"
 RANKS = ("tp_rank", "pp_rank", "moe_ep_rank")
 TOTAL = {"priority": ("",)}
 
@@ -33,6 +37,7 @@ BOOTSTRAP = ("sglang:num_prefill_bootstrap_queue_reqs", "sglang:num_prefill_prea
 SENDING = "sglang:num_prefill_inflight_queue_reqs"
 PREALLOCATION, RECEIVING = "sglang:num_decode_prealloc_queue_reqs", "sglang:num_decode_transfer_queue_reqs"
 IN_HOST_MEMORY = "sglang:num_decode_host_receive_queue_reqs"
+TOKEN_GAP = ("sglang:inter_token_latency_seconds", "sglang:time_per_output_token_seconds")
 QUEUE_TIME, STAGE_TIME = "sglang:queue_time_seconds", "sglang:per_stage_req_latency_seconds"
 
 REQUESTS = Counter(names="sglang:num_requests_total")
@@ -81,8 +86,9 @@ SGLANG = Vocabulary(
         "ttft_ms": (Histogram(names="sglang:time_to_first_token_seconds", scale=1000),),
         "itl_ms": (
             Histogram(names="sglang:request_time_per_output_token_seconds", scale=1000),
-            Histogram(names=("sglang:inter_token_latency_seconds", "sglang:time_per_output_token_seconds"), scale=1000),
+            Histogram(names=TOKEN_GAP, scale=1000),
         ),
+        "token_gap_ms": (Histogram(names=TOKEN_GAP, scale=1000),),
         "isl": (Histogram(names="sglang:prompt_tokens_histogram"), Mean(total=PROMPT_TOKENS, count=REQUESTS)),
         "osl": (Histogram(names="sglang:generation_tokens_histogram"), Mean(total=GENERATED_TOKENS, count=REQUESTS)),
         "request_duration_s": (Histogram(names="sglang:e2e_request_latency_seconds"),),
@@ -109,7 +115,9 @@ SGLANG = Vocabulary(
         "arrivals": "SGLang counts requests when they end (sglang:num_requests_total)",
         "inside": "SGLang reports running and waiting requests separately (sglang:num_running_reqs, "
         "sglang:num_queue_reqs)",
-        "queued": "only a frontend knows of requests that are in no pool yet",
+        "waiting_tokens": "SGLang counts the requests that wait (sglang:num_queue_reqs) and not their tokens, but at "
+        "/v1/loads, which engine: sglang_loads reads",
+        **NOT_OF_WORKERS,
         "rejections": "SGLang has no counter of refused requests (sglang:num_aborted_requests_total "
         "counts those that clients cancelled)",
         "prefix_hit_rate": "SGLang's own share, sglang:cache_hit_rate, is of the last prefill batch only",
@@ -122,7 +130,7 @@ SGLANG = Vocabulary(
     },
     with_first_request=(
         *("completions", "first_tokens", "prefix_queries", "ttft_ms", "itl_ms", "isl", "osl", "request_duration_s"),
-        *("prefix_hits", "queue_ms", "prefill_ms", "transfer_ms"),
+        *("prefix_hits", "token_gap_ms", "queue_ms", "prefill_ms", "transfer_ms"),
     ),
     prefixes=("sglang:",),
     transient=("WorkerId",),
@@ -130,8 +138,16 @@ SGLANG = Vocabulary(
     start_with="--enable-metrics",
 )
 
+WAITING_TOKENS = Gauge(names=f"{LOADS}:num_waiting_uncached_tokens")
+
+SGLANG_LOADS = SGLANG.replace(
+    pages=("/metrics", LOADS),
+    quantities=FrozenMap({**SGLANG.quantities, "waiting_tokens": (WAITING_TOKENS,)}),
+)
+
 ENGINE = EngineSpec(
     workers=SGLANG,
+    setups={"sglang_loads": SGLANG_LOADS},
     knobs=(  # of ``sglang.launch_server``, 0.5
         batched_tokens_knob("chunked_prefill_size", "--chunked-prefill-size"),
         sequences_knob("max_running_requests", "--max-running-requests"),

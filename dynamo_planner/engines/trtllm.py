@@ -19,7 +19,16 @@ from __future__ import annotations
 from dynamo_planner.engines.engine_spec import EngineSpec
 from dynamo_planner.engines.metric_kinds import mean_of
 from dynamo_planner.engines.standard_knobs import SEQUENCES, batched_tokens_knob, sequences_knob
-from dynamo_planner.engines.vocabulary import Counter, Gauge, Histogram, Mean, Product, Ratio, Vocabulary
+from dynamo_planner.engines.vocabulary import (
+    NOT_OF_WORKERS,
+    Counter,
+    Gauge,
+    Histogram,
+    Mean,
+    Product,
+    Ratio,
+    Vocabulary,
+)
 
 
 def named(*names: str) -> tuple[str, ...]:
@@ -56,6 +65,7 @@ TRTLLM = Vocabulary(
             Gauge(names=named("num_requests_waiting")),
             Gauge(names=of_iteration("numQueuedRequests"), across="last"),
         ),
+        "waiting_tokens": (Gauge(names=of_iteration("inflightBatchingStats.numQueuedCtxTokens"), across="last"),),
         "kv_usage": (
             Gauge(names=(*named("kv_cache_utilization"), "trtllm:kv_cache_usage_perc"), across="mean"),
             Ratio(
@@ -105,8 +115,9 @@ TRTLLM = Vocabulary(
         "arrivals": "TensorRT-LLM counts requests when they end (trtllm_request_success_total)",
         "inside": "TensorRT-LLM reports running and waiting requests separately (trtllm_num_requests_running, "
         "trtllm_num_requests_waiting)",
-        "queued": "only a frontend knows of requests that are in no pool yet",
+        **NOT_OF_WORKERS,
         "prefix_hit_rate": "TensorRT-LLM's own share, trtllm_kv_cache_hit_rate, is since its start, not of a window",
+        "token_gap_ms": "TensorRT-LLM observes the mean of a request alone (trtllm_time_per_output_token_seconds)",
         "transfer_ms": "TensorRT-LLM has no metric of it (trtllm_request_queue_time_seconds is the queue alone)",
         "first_token_ms": "only decode workers get prompts that were computed elsewhere "
         "(trtllm_time_to_first_token_seconds)",

@@ -24,7 +24,7 @@ from __future__ import annotations
 from dynamo_planner.engines.engine_spec import EngineSpec
 from dynamo_planner.engines.metric_kinds import mean_of
 from dynamo_planner.engines.standard_knobs import SEQUENCES, batched_tokens_knob, sequences_knob
-from dynamo_planner.engines.vocabulary import Counter, Gauge, Histogram, Info, Vocabulary
+from dynamo_planner.engines.vocabulary import NOT_OF_WORKERS, Counter, Gauge, Histogram, Info, Vocabulary
 
 VLLM = Vocabulary(
     engine="vLLM",
@@ -53,6 +53,9 @@ VLLM = Vocabulary(
                 scale=1000,
             ),
         ),
+        "token_gap_ms": (
+            Histogram(names=("vllm:inter_token_latency_seconds", "vllm:time_per_output_token_seconds"), scale=1000),
+        ),
         "isl": (Histogram(names="vllm:request_prompt_tokens"),),
         "osl": (Histogram(names="vllm:request_generation_tokens"),),
         "request_duration_s": (Histogram(names="vllm:e2e_request_latency_seconds"),),
@@ -71,7 +74,9 @@ VLLM = Vocabulary(
         "aborts": "vLLM does not count requests that clients give up",
         "inside": "vLLM reports running and waiting requests separately (vllm:num_requests_running, "
         "vllm:num_requests_waiting)",
-        "queued": "only a frontend knows of requests that are in no pool yet",
+        "waiting_tokens": "vLLM counts the requests that wait (vllm:num_requests_waiting) and not their tokens: a KV "
+        "router in front does",
+        **NOT_OF_WORKERS,
         "transfer_ms": "only decode workers fetch KV caches (vllm:nixl_xfer_time_seconds)",
         "first_token_ms": "only decode workers get prompts that were computed elsewhere "
         "(vllm:time_to_first_token_seconds)",

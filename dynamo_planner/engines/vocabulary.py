@@ -28,26 +28,31 @@ from dynamo_planner.engines.metric_kinds import Counter, Gauge, Histogram, Info,
 
 __all__ = ["Counter", "Gauge", "Histogram", "Info", "Mean", "Metric", "Product", "Quantity", "Ratio", "Vocabulary"]
 
-GaugeName = Literal["running", "waiting", "inside", "queued", "kv_usage", "kv_capacity_tokens", "awake"]
-CounterName = Literal[
-    "arrivals", "completions", "aborts", "first_tokens", "rejections", "preemptions", "prefix_hits", "prefix_queries"
-]
+QueueName = Literal["running", "waiting", "waiting_tokens", "inside", "queued", "queued_tokens", "prefill_tokens"]
+GaugeName = Literal[QueueName, "kv_usage", "kv_capacity_tokens", "awake"]
+LeavingName = Literal["completions", "aborts", "cancellations", "rejections", "preemptions"]
+CounterName = Literal["arrivals", "first_tokens", LeavingName, "prefix_hits", "prefix_queries"]
 StageName = Literal["queue_ms", "prefill_ms", "transfer_ms", "first_token_ms", "decode_ms"]
-DistributionName = Literal["ttft_ms", "itl_ms", "isl", "osl", "request_duration_s", "prefix_hit_rate", StageName]
+LatencyName = Literal["ttft_ms", "itl_ms", "token_gap_ms"]
+DistributionName = Literal[LatencyName, "isl", "osl", "request_duration_s", "prefix_hit_rate", StageName]
 
 Quantity = GaugeName | CounterName | DistributionName
 """A quantity that a worker or a frontend may report.
 
 ========================  ==============================================================================================
 ``running``, ``waiting``  requests in the batch, and in the worker's own queue
+``waiting_tokens``        prompt tokens of requests in the worker's own queue that are not computed yet
 ``inside``                both together, where an engine does not report them separately, or of a frontend
 ``queued``                requests that a frontend accepted and did not yet give to a worker
+``queued_tokens``         prompt tokens of those
+``prefill_tokens``        prompt tokens that a router gave to workers and that are not computed yet
 ``kv_usage``              share of the KV cache in use, 0 to 1
 ``kv_capacity_tokens``    size of the KV cache, in tokens
 ``awake``                 share of a worker's engines that take requests, 0 where it sleeps
 ``arrivals``              requests that were accepted
 ``completions``           requests that ended, however they ended
 ``aborts``                requests that were given up, where an engine counts those apart that waited
+``cancellations``         requests that were given up, where those are among the completions
 ``first_tokens``          requests whose first token came, counted when it comes
 ``rejections``            requests that were refused because of the load
 ``preemptions``           how often a request lost its place in the batch
@@ -66,6 +71,14 @@ DISTRIBUTIONS: tuple[Quantity, ...] = get_args(DistributionName)
 STAGES: tuple[StageName, ...] = get_args(StageName)
 QUANTITIES: tuple[Quantity, ...] = (*GAUGES, *COUNTERS, *DISTRIBUTIONS)
 
+
+NOT_OF_WORKERS: Mapping[Quantity, str] = {
+    "queued": "only a frontend knows of requests that are in no pool yet",
+    "queued_tokens": "only a router knows of requests that are in no pool yet",
+    "prefill_tokens": "only a router counts what it gave to workers",
+    "cancellations": "only a frontend counts them among those that ended",
+}
+"""What no engine's workers report, and why."""
 
 NO_MODEL = ("undefined", "unknown", "none", "null")
 """What engines write as the name of the model where they do not know it, in lower case."""

@@ -17,7 +17,10 @@ from dynamo_planner.core.values import FrozenMap, KnobValue
 UNREPORTED = PoolMetrics(observed_at_s=None)
 """The metrics of a pool that a source did not report: all unknown, and their age too."""
 
-IDLE = {"queued": 0.0, "running": 0.0, "kv_usage": 0.0, "coverage": 1.0}
+IDLE = {
+    **{"queued": 0.0, "queued_tokens": 0.0, "running": 0.0, "kv_usage": 0.0, "kv_usage_max": 0.0},
+    **{"asleep": 0.0, "coverage": 1.0},
+}
 """The metrics of a pool without replicas, which are known."""
 
 

@@ -24,7 +24,12 @@ MADE_UP_FOR = {
     "queued": (),
     "awake": (),
     "aborts": ("completions",),
+    "cancellations": (),
     "first_tokens": (),
+    "waiting_tokens": (),
+    "queued_tokens": (),
+    "prefill_tokens": (),
+    "token_gap_ms": ("itl_ms",),
     "transfer_ms": (),
     "first_token_ms": (),
 }

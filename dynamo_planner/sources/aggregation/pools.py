@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 
-from dynamo_planner.core.metrics import PoolMetrics, WorkerStatus
+from dynamo_planner.core.metrics import PoolMetrics, Traffic, WorkerStatus
+from dynamo_planner.core.snapshot import Role
 from dynamo_planner.core.values import FrozenMap
 from dynamo_planner.sources.aggregation.stages import stage_times
 from dynamo_planner.sources.aggregation.traffic import traffic_in, why_unknown, why_unobserved
@@ -13,13 +14,14 @@ from dynamo_planner.sources.aggregation.window import WorkerHistory, window_tota
 
 QUANTITY_OF = {
     "queued": "waiting",
+    "queued_tokens": "waiting_tokens",
     "running": "running",
     "kv_usage": "kv_usage",
     "kv_capacity_tokens": "kv_capacity_tokens",
 }
 """For each field of :class:`PoolMetrics` that is a gauge, the quantity of a vocabulary."""
 
-SUMS = ("queued", "running")
+SUMS = ("queued", "queued_tokens", "running")
 """Known if every worker that answered reports them, since the sum of some would be too low. The others are means."""
 
 ASLEEP = "it is asleep and takes no requests (vllm:engine_sleep_state), so that it is no capacity"
@@ -64,18 +66,40 @@ def pool_metrics(workers: Sequence[WorkerHistory], at_s: float) -> tuple[PoolMet
     for field, value in values.items():
         if value is None:
             missing[(field,)] = why_unknown(QUANTITY_OF[field], observed) or ALL_ASLEEP
+    usages = [usage for worker in observed if _awake(worker) > 0 and (usage := _gauge(worker, "kv_usage")) is not None]
+    if not usages:
+        missing[("kv_usage_max",)] = missing[("kv_usage",)]
+    asleep = [1.0 - worker.last.gauges["awake"] for worker in observed if worker.last and "awake" in worker.last.gauges]
+    if not asleep:
+        missing[("asleep",)] = why_unknown("awake", observed) or ALL_ASLEEP
     for worker in observed:
         if worker.doubt or _awake(worker) == 0:
             missing[("workers", worker.name)] = worker.doubt or ASLEEP
     metrics = PoolMetrics(
         observed_at_s=at_s,
         coverage=sum(map(_awake, observed)) / len(listed),
+        asleep=sum(asleep) if asleep else None,
+        kv_usage_max=max(usages, default=None),
         stages=stages,
         traffic=traffic.as_traffic(at_s),
         workers=statuses,
         **values,
     )
     return metrics, missing
+
+
+def with_router_tokens(
+    pools: Mapping[str, PoolMetrics], missing: MutableMapping[str, str], roles: Mapping[str, Role], traffic: Traffic
+) -> dict[str, PoolMetrics]:
+    """The pools, with the prompt tokens that a router gave to workers, where those do not report what waits.
+
+    A router counts all of them together, so that there must be one pool alone that takes in prompts.
+    """
+    taking = [name for name, role in roles.items() if role != "decode" and name in pools]
+    if len(taking) != 1 or traffic.prefill_tokens is None or pools[taking[0]].queued_tokens is not None:
+        return dict(pools)
+    missing.pop(f"pools.{taking[0]}.queued_tokens", None)
+    return {**pools, taking[0]: pools[taking[0]].replace(queued_tokens=traffic.prefill_tokens)}
 
 
 def _together(observed: Sequence[WorkerHistory], field: str) -> float | None:

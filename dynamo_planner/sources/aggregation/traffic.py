@@ -11,6 +11,7 @@ from typing import Any
 
 from dynamo_planner.core.metrics import Traffic
 from dynamo_planner.core.snapshot import Role
+from dynamo_planner.engines.vocabulary import NOT_OF_WORKERS, Quantity
 from dynamo_planner.sources.aggregation.window import WindowTotals, WorkerHistory, to_dist, window_totals
 from dynamo_planner.sources.aggregation.witnesses import Witness, excess, witness
 
@@ -33,8 +34,11 @@ RATES = {
 FROM_PREFILL = ("requests_per_s", "rejected_per_s", "aborted_per_s", "isl", "ttft_ms", "prefix_hit_rate")
 """The fields that workers know which take in prompts: prefill and aggregated ones."""
 
-FROM_DECODE = ("osl", "itl_ms", "preemptions_per_s")
+FROM_DECODE = ("osl", "itl_ms", "token_gap_ms", "preemptions_per_s")
 """The fields that workers know which generate tokens: decode and aggregated ones."""
+
+OF_FRONTENDS: tuple[Quantity, ...] = ("queued", "queued_tokens", "prefill_tokens")
+"""The gauges of frontends, which are fields of the same name."""
 
 LATENCIES = ("ttft_ms", "itl_ms")
 """The fields that an SLA has targets for, whose buckets are kept."""
@@ -88,11 +92,14 @@ def frontend_traffic(frontends: Sequence[WorkerHistory], at_s: float) -> Partial
     """The traffic that these frontends observed together, over the window that ends at ``at_s``."""
     traffic = pool_traffic(frontends, at_s)
     observed = [frontend for frontend in frontends if frontend.observed and frontend.last]
-    queued = [frontend.last.gauges.get("queued") for frontend in observed if frontend.last]
-    if queued and None not in queued:
-        traffic.known["queued"] = sum(value for value in queued if value is not None)
-    else:
-        traffic.missing["queued"] = why_unknown("queued", observed) or ""
+    for quantity in OF_FRONTENDS:
+        values = [frontend.last.gauges.get(quantity) for frontend in observed if frontend.last]
+        if not values or None in values:
+            traffic.missing[quantity] = why_unknown(quantity, observed) or ""
+        elif quantity == "prefill_tokens" and len(values) > 1:
+            traffic.missing[quantity] = "several routers may count the same tokens"
+        else:
+            traffic.known[quantity] = sum(value for value in values if value is not None)
     traffic.missing["preemptions_per_s"] = "a frontend does not see them"
     traffic.missing["arrival_dispersion"] = NO_DISPERSION
     return traffic
@@ -117,7 +124,7 @@ def service_traffic(
     if set(roles.values()) - {"aggregated"}:
         _forget(traffic, "request_duration_s", "where prefill and decode are apart, no worker sees a whole request")
         _compare_pools(traffic, tokens, pools, roles, at_s)
-    traffic.missing["queued"] = "only a frontend knows of requests that are in no pool yet"
+    traffic.missing.update({quantity: NOT_OF_WORKERS[quantity] for quantity in OF_FRONTENDS})
     traffic.missing["arrival_dispersion"] = NO_DISPERSION
     return traffic
 
@@ -196,6 +203,8 @@ def _value_of(name: str, window: WindowTotals, observed: Sequence[WorkerHistory]
     """The value of a field, or ``None`` and why."""
     if name in RATES:
         rate, needed = RATES[name]
+        if name == "aborted_per_s":
+            rate = next((each for each in ("aborts", "cancellations") if each in window.rates), rate)
         doubt = window.doubt or (window.uncounted if rate == "arrivals" else "")
         return window.rates.get(rate), doubt or _why(needed, observed)
     if name == "prefix_hit_rate":

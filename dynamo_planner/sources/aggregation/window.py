@@ -131,7 +131,7 @@ class WorkerHistory:
         ]
 
 
-RATES = ("rejections", "aborts", "preemptions")
+RATES = ("rejections", "aborts", "cancellations", "preemptions")
 """Counters that are rates as they are; arrivals are made of several."""
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from dynamo_planner.core.metrics import PoolMetrics, Traffic
 from dynamo_planner.core.snapshot import Observation, PoolSpec, PoolStatus, Replicas, Role, Snapshot
-from dynamo_planner.sources.aggregation.pools import MissingByPath, pool_metrics
+from dynamo_planner.sources.aggregation.pools import MissingByPath, pool_metrics, with_router_tokens
 from dynamo_planner.sources.aggregation.traffic import (
     FROM_AGGREGATED,
     FROM_DECODE,
@@ -53,6 +53,7 @@ class ModelAnswers:
             missing.update({".".join(("pools", name, *path)): why for path, why in unknown.items()})
         traffic, unknown_traffic = self._traffic(roles, at_s)
         missing.update({f"traffic.{field}": why for field, why in unknown_traffic.items()})
+        pools = with_router_tokens(pools, missing, roles, traffic)
         return Observation(traffic=traffic, pools=pools, missing=missing)
 
     def snapshot(self, roles: Mapping[str, Role], specs: Mapping[str, PoolSpec], at_s: float) -> Snapshot:

@@ -6,13 +6,15 @@
 {(('is_processing', 'true'), ('item', '0')): 3.0}
 >>> len(page["/slots:n_ctx"]), list(page["/slots:"])
 (2, [(('is_processing', 'true'), ('item', '0')), (('item', '1'),)])
+>>> parse_json('{"loads": [{"waiting": 7}, {"waiting": 2}]}', "/loads", frozenset({"/loads:waiting"}))["/loads:waiting"]
+{(('item', '0'),): 7.0, (('item', '1'),): 2.0}
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
 from dynamo_planner.sources.scraping.exposition import MAX_SERIES
@@ -30,6 +32,8 @@ def looks_like_json(text: str) -> bool:
 def parse_json(text: str, path: str, names: Set[str], max_series: int = MAX_SERIES) -> Page:
     """Parse the values of these names on a page that is an object or a list of objects (its items).
 
+    An object that has none of the values, but one list of objects, stands for that list.
+
     The label ``item`` has an item's place in the list, and each boolean of an item is a label as well. The name
     ``path:`` has a series for each item, and is not there where the items have none of the values. A value that is not
     a number is NaN, and so unknown. Raises :class:`ValueError` where the text is no such JSON or has more than
@@ -41,8 +45,8 @@ def parse_json(text: str, path: str, names: Set[str], max_series: int = MAX_SERI
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON: {str(error)[:100]}") from None
-    items = data if isinstance(data, list) else [data]
     wanted = {name: name.removeprefix(f"{path}:").split(".") for name in names if name.startswith(f"{path}:")}
+    items = data if isinstance(data, list) else _items_of(data, wanted.values())
     if len(items) * max(1, len(wanted)) > max_series:
         raise ValueError(f"{path} has {len(items)} items, which is more than is read (max_series)")
     page: Page = {f"{path}:": {}}
@@ -58,6 +62,15 @@ def parse_json(text: str, path: str, names: Set[str], max_series: int = MAX_SERI
     if items and len(page) == 1:  # none of the values: it is of something else
         return {}
     return page
+
+
+def _items_of(data: Any, wanted: Iterable[list[str]]) -> list[Any]:
+    """The items of a page that is no list."""
+    if isinstance(data, dict) and all(_at(data, steps) is None for steps in wanted):
+        lists = [value for value in data.values() if isinstance(value, list)]
+        if len(lists) == 1:
+            return lists[0]
+    return [data]
 
 
 def _labels(item: Mapping[str, Any], place: int) -> Labels:

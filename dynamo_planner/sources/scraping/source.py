@@ -10,7 +10,7 @@ from dynamo_planner.core.metrics import Traffic
 from dynamo_planner.core.snapshot import Observation, Role
 from dynamo_planner.engines.registry import worker_vocabularies
 from dynamo_planner.engines.vocabulary import Vocabulary
-from dynamo_planner.sources.aggregation.pools import WorkerNotes, notes_of, pool_metrics
+from dynamo_planner.sources.aggregation.pools import WorkerNotes, notes_of, pool_metrics, with_router_tokens
 from dynamo_planner.sources.aggregation.traffic import service_traffic
 from dynamo_planner.sources.aggregation.window import WorkerHistory
 from dynamo_planner.sources.aggregation.witnesses import beyond_frontends
@@ -147,6 +147,7 @@ class ScrapeSource:
         for pool, workers in by_pool.items():
             pools[pool], unknown = pool_metrics(workers, at_s)
             missing.update({".".join(("pools", pool, *path)): why for path, why in unknown.items()})
+        pools = with_router_tokens(pools, missing, self._roles, traffic)
         return Observation(traffic=traffic, pools=pools, missing=missing)
 
 

@@ -17,10 +17,10 @@ SECONDS = 10.0
 Pages = dict[str, str]
 Values = dict[str, Any]
 
-GAUGES = ("running", "queued", "kv_usage", "kv_capacity_tokens")
+GAUGES = ("running", "queued", "queued_tokens", "kv_usage", "kv_capacity_tokens")
 TRAFFIC = (
     *("requests_per_s", "rejected_per_s", "preemptions_per_s", "prefix_hit_rate"),
-    *("ttft_ms", "itl_ms", "isl", "osl", "request_duration_s"),
+    *("ttft_ms", "itl_ms", "token_gap_ms", "isl", "osl", "request_duration_s"),
 )
 
 
@@ -59,6 +59,7 @@ def of_sglang(before: Pages, after: Pages) -> Values:
     return {
         "running": total(now, "sglang:num_running_reqs", rank),
         "queued": waiting(now),
+        "queued_tokens": None,
         "kv_usage": total(now, "sglang:token_usage", rank),
         "kv_capacity_tokens": total(now, "sglang:max_total_num_tokens", rank),
         "requests_per_s": (grown(then, now, done) + inside(now) - inside(then)) / SECONDS,
@@ -69,6 +70,7 @@ def of_sglang(before: Pages, after: Pages) -> Values:
         ),
         "ttft_ms": distribution(then, now, "sglang:time_to_first_token_seconds", 1000),
         "itl_ms": distribution(then, now, "sglang:inter_token_latency_seconds", 1000),
+        "token_gap_ms": distribution(then, now, "sglang:inter_token_latency_seconds", 1000),
         "isl": {
             "count": grown(then, now, done),
             "mean": share(grown(then, now, "sglang:prompt_tokens_total"), grown(then, now, done)),
@@ -94,6 +96,7 @@ def of_trtllm(before: Pages, after: Pages, prefix: str = "trtllm_") -> Values:
     return {
         "running": total(now, f"{prefix}num_requests_running"),
         "queued": total(now, f"{prefix}num_requests_waiting"),
+        "queued_tokens": None,
         "kv_usage": total(now, f"{prefix}kv_cache_utilization"),
         "kv_capacity_tokens": 2000 * 32,
         "requests_per_s": (grown(then, now, done) + inside(now) - inside(then)) / SECONDS,
@@ -104,6 +107,7 @@ def of_trtllm(before: Pages, after: Pages, prefix: str = "trtllm_") -> Values:
         ),
         "ttft_ms": distribution(then, now, f"{prefix}time_to_first_token_seconds", 1000),
         "itl_ms": distribution(then, now, f"{prefix}time_per_output_token_seconds", 1000),
+        "token_gap_ms": None,
         "isl": {
             "count": grown(then, now, done),
             "mean": share(grown(then, now, f"{prefix}prompt_tokens_total"), grown(then, now, done)),
@@ -132,6 +136,7 @@ def of_iterations(before: Pages, after: Pages) -> Values:
     return dict.fromkeys((*TRAFFIC, *STAGES)) | {
         "running": now["numActiveRequests"] - now["numCompletedRequests"],
         "queued": now["numQueuedRequests"],
+        "queued_tokens": now["inflightBatchingStats"]["numQueuedCtxTokens"],
         "kv_usage": now["kvCacheStats"]["usedNumBlocks"] / now["kvCacheStats"]["maxNumBlocks"],
         "kv_capacity_tokens": now["kvCacheStats"]["maxNumBlocks"] * now["kvCacheStats"]["tokensPerBlock"],
         "requests_per_s": (done + inside(now) - inside(then)) / SECONDS,
@@ -148,6 +153,7 @@ def of_llamacpp(before: Pages, after: Pages) -> Values:
     return dict.fromkeys((*TRAFFIC, *STAGES)) | {
         "running": total(now, "llamacpp:requests_processing"),
         "queued": total(now, "llamacpp:requests_deferred"),
+        "queued_tokens": None,
         "kv_usage": sum(slot["n_prompt_tokens"] for slot in slots if slot["is_processing"]) / room,
         "kv_capacity_tokens": room,
         "prefix_hit_rate": cached / (cached + grown(then, now, "llamacpp:prompt_tokens_total")),
@@ -170,13 +176,14 @@ SGLANG = Case(
         "sglang:cached_tokens": {"prefix_hit_rate"},
         "sglang:num_retracted_requests": {"preemptions_per_s"},
         "sglang:time_to_first_token_seconds": {"ttft_ms"},
-        "sglang:inter_token_latency_seconds": {"itl_ms"},
+        "sglang:inter_token_latency_seconds": {"itl_ms", "token_gap_ms"},
         "sglang:e2e_request_latency_seconds": {"request_duration_s"},
         "sglang:queue_time_seconds": {"queue_ms"},
         "sglang:per_stage_req_latency_seconds": {"prefill_ms"},
     },
     named={
         "rejected_per_s": "sglang:num_aborted_requests_total",
+        "queued_tokens": "/v1/loads",
         "transfer_ms": "prefill_transfer_kv_cache",
         "decode_ms": "sglang:request_time_per_output_token_seconds",
     },
@@ -201,7 +208,11 @@ TRTLLM = Case(
         "trtllm_e2e_request_latency_seconds": {"request_duration_s"},
         **{f"trtllm_request_{stage}_time_seconds": {f"{stage}_ms"} for stage in TRTLLM_STAGES},
     },
-    named={"preemptions_per_s": "trtllm:num_preemptions_total"},
+    named={
+        "preemptions_per_s": "trtllm:num_preemptions_total",
+        "queued_tokens": "inflightBatchingStats.numQueuedCtxTokens",
+        "token_gap_ms": "trtllm_time_per_output_token_seconds",
+    },
 )
 ITERATIONS = Case(
     before={"/metrics": pages.iterations((4, 3, 0, 1, 300), (5, 4, 1, 0, 400))},
@@ -214,6 +225,7 @@ ITERATIONS = Case(
         "usedNumBlocks": {"kv_usage"},
         "maxNumBlocks": {"kv_usage", "kv_capacity_tokens"},
         "tokensPerBlock": {"kv_capacity_tokens"},
+        "numQueuedCtxTokens": {"queued_tokens"},
     },
     named={
         "ttft_ms": "trtllm_time_to_first_token_seconds",
@@ -244,6 +256,8 @@ LLAMACPP = Case(
         "request_duration_s": "llamacpp:tokens_predicted_seconds_total",
         "rejected_per_s": "llamacpp:requests_deferred",
         "preemptions_per_s": "llama.cpp preempts no request",
+        "queued_tokens": "llamacpp:requests_deferred",
+        "token_gap_ms": "llamacpp:tokens_predicted_seconds_total",
         "queue_ms": "llamacpp:requests_deferred",
         "prefill_ms": "llamacpp:prompt_seconds_total",
     },

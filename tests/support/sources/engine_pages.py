@@ -120,7 +120,7 @@ def iteration(number: int, active: int, done: int, queued: int, used: int) -> di
         "numCompletedRequests": done,
         "numQueuedRequests": queued,
         "kvCacheStats": {"maxNumBlocks": 2000, "usedNumBlocks": used, "tokensPerBlock": 32},
-        "inflightBatchingStats": {"numContextRequests": 1},
+        "inflightBatchingStats": {"numContextRequests": 1, "numQueuedCtxTokens": 700 * queued},
     }
 
 
@@ -172,6 +172,7 @@ def dynamo(started: float, done: float, inflight: float, route: float, seen: Val
             'dynamo_frontend_requests_total{error_type="",status="success"}': times * done,
             'dynamo_frontend_requests_total{error_type="overload",status="error"}': times * done / 5,
             'dynamo_frontend_requests_total{error_type="validation",status="error"}': times * done / 10,
+            'dynamo_frontend_requests_total{error_type="cancelled",status="error"}': times * done / 40,
         }
         histograms = {
             "dynamo_frontend_time_to_first_token_seconds": [times * value for value in seen],
@@ -186,5 +187,11 @@ def dynamo(started: float, done: float, inflight: float, route: float, seen: Val
         'dynamo_frontend_stage_requests{phase="aggregated",stage="route"}': route,
         'dynamo_frontend_stage_requests{phase="aggregated",stage="dispatch"}': 50,
     }
+    tokens = {
+        'dynamo_frontend_router_queue_pending_isl_tokens{worker_type="prefill"}': 300 * route,
+        'dynamo_frontend_router_queue_pending_isl_tokens{worker_type="decode"}': 0,
+        'dynamo_frontend_worker_active_prefill_tokens{dp_rank="0",worker_id="1",worker_type="prefill"}': 50 * inflight,
+        'dynamo_frontend_worker_active_prefill_tokens{dp_rank="0",worker_id="2",worker_type="prefill"}': 30 * inflight,
+    }
     router = {"dynamo_component_router_kv_hit_rate": hits}
-    return "".join(pages) + page("", stages, {}, {}) + page('router_id="1",worker_id="a"', {}, {}, router)
+    return "".join(pages) + page("", stages | tokens, {}, {}) + page('router_id="1",worker_id="a"', {}, {}, router)

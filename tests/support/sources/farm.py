@@ -116,6 +116,7 @@ class Vllm:
 
     running: float = 0
     waiting: float = 0
+    awake: int = 1
     kv: float = 0.25
     done: float = 0
     aborted: float = 0
@@ -145,6 +146,10 @@ class Vllm:
             *_plain("vllm:num_requests_running", "gauge", labels, self.running),
             *_plain("vllm:num_requests_waiting", "gauge", labels, self.waiting),
             *_plain("vllm:kv_cache_usage_perc", "gauge", labels, self.kv),
+            "# TYPE vllm:engine_sleep_state gauge",
+            f'vllm:engine_sleep_state{{{labels},sleep_state="awake"}} {self.awake}',
+            f'vllm:engine_sleep_state{{{labels},sleep_state="weights_offloaded"}} {1 - self.awake}',
+            f'vllm:engine_sleep_state{{{labels},sleep_state="discard_all"}} 0',
             "# TYPE vllm:request_success_total counter",
             f'vllm:request_success_total{{{labels},finished_reason="stop"}} {self.done}',
             f'vllm:request_success_total{{{labels},finished_reason="abort"}} {self.aborted}',

@@ -26,8 +26,9 @@ BEFORE = pages.dynamo(started=20, done=10, inflight=15, route=2, seen=(0.3, 0.6)
 AFTER = pages.dynamo(started=80, done=30, inflight=45, route=6, seen=(0.3, 0.6, 0.02, 2.0, 4.0), hits=(0.5, 0.2, 0.6))
 
 FIELDS = (
-    *("requests_per_s", "rejected_per_s", "prefix_hit_rate", "queued"),
-    *("ttft_ms", "itl_ms", "isl", "osl", "request_duration_s"),
+    *("requests_per_s", "rejected_per_s", "aborted_per_s", "prefix_hit_rate"),
+    *("queued", "queued_tokens", "prefill_tokens"),
+    *("ttft_ms", "itl_ms", "token_gap_ms", "isl", "osl", "request_duration_s"),
 )
 
 
@@ -57,6 +58,10 @@ def by_hand(before: str, after: str, model: str = 'model="tiny"') -> dict[str, A
     return {
         "requests_per_s": grown(name("requests_started_total"), model) / SECONDS,
         "rejected_per_s": grown(name("requests_total"), f'{model},error_type="overload"') / SECONDS,
+        "aborted_per_s": grown(name("requests_total"), f'{model},error_type="cancelled"') / SECONDS,
+        "queued_tokens": total(after, name("router_queue_pending_isl_tokens")),
+        "prefill_tokens": total(after, name("worker_active_prefill_tokens")),
+        "token_gap_ms": distribution(before, after, name("inter_token_latency_seconds"), 1000, model),
         "prefix_hit_rate": distribution(before, after, "dynamo_component_router_kv_hit_rate", 1)["mean"],
         "queued": total(after, name("stage_requests"), 'stage="preprocess"')
         + total(after, name("stage_requests"), 'stage="route"'),
@@ -77,11 +82,13 @@ def test_two_pages_equal_what_is_worked_out_by_hand(farm: Farm) -> None:
 
 METRICS = {
     "dynamo_frontend_requests_started_total": {"requests_per_s"},
-    "dynamo_frontend_requests_total": {"rejected_per_s"},
+    "dynamo_frontend_requests_total": {"rejected_per_s", "aborted_per_s"},
+    "dynamo_frontend_router_queue_pending_isl_tokens": {"queued_tokens"},
+    "dynamo_frontend_worker_active_prefill_tokens": {"prefill_tokens"},
     "dynamo_frontend_stage_requests": {"queued"},
     "dynamo_component_router_kv_hit_rate": {"prefix_hit_rate"},
     "dynamo_frontend_time_to_first_token_seconds": {"ttft_ms"},
-    "dynamo_frontend_inter_token_latency_seconds": {"itl_ms"},
+    "dynamo_frontend_inter_token_latency_seconds": {"itl_ms", "token_gap_ms"},
     "dynamo_frontend_input_sequence_tokens": {"isl"},
     "dynamo_frontend_output_sequence_tokens": {"osl"},
     "dynamo_frontend_request_duration_seconds": {"request_duration_s"},
@@ -100,8 +107,8 @@ def test_a_metric_that_is_gone_is_unknown_and_named_and_nothing_else_is(
 
     whole, observation = told(observe_two(farm, BEFORE, AFTER)), observe_two(farm, changed(BEFORE), changed(AFTER))
     found = told(observation)
-    if metric.endswith("started_total"):  # then it is what ended and what is inside; there were 20 + 4 + 2 and 30 more
-        assert found["requests_per_s"] == pytest.approx((20 + 4 + 2 + 30) / SECONDS)
+    if metric.endswith("started_total"):  # then it is what ended and what is inside; 20 + 4 + 2 + 0.5 and 30
+        assert found["requests_per_s"] == pytest.approx((20 + 4 + 2 + 0.5 + 30) / SECONDS)
         return
     assert {name for name in FIELDS if found[name] is None} == fields
     assert all(found[name] == whole[name] for name in FIELDS if name not in fields)
@@ -110,7 +117,7 @@ def test_a_metric_that_is_gone_is_unknown_and_named_and_nothing_else_is(
 
 
 def test_an_older_frontend(farm: Farm) -> None:
-    """It counted no requests as they came: 20 + 4 + 2 ended, and 30 more are inside."""
+    """It counted no requests as they came: 20 + 4 + 2 + 0.5 ended, and 30 more are inside."""
 
     def older(page: str) -> str:
         page = "".join(line for line in page.splitlines(keepends=True) if "started" not in line and "stage" not in line)
@@ -119,7 +126,8 @@ def test_an_older_frontend(farm: Farm) -> None:
     observation = observe_two(farm, older(BEFORE), older(AFTER))
     whole = told(observe_two(farm, BEFORE, AFTER))
     found = told(observation)
-    assert found == whole | {"requests_per_s": pytest.approx(5.6), "rejected_per_s": None, "queued": None}
+    newer = ("rejected_per_s", "aborted_per_s", "queued", "queued_tokens", "prefill_tokens")
+    assert found == whole | {"requests_per_s": pytest.approx(5.65), **dict.fromkeys(newer)}
     assert "dynamo_frontend_requests_total" in observation.missing["traffic.rejected_per_s"]
     assert "dynamo_frontend_stage_requests" in observation.missing["traffic.queued"]
 

@@ -38,6 +38,9 @@ BUSY = IDLE.but(
 )
 
 
+OF_POOL = ("running", "queued", "kv_usage", "kv_usage_max", "kv_capacity_tokens", "asleep")
+
+
 def observe_two(farm: Farm, before: str, after: str, seconds: float = 10.0) -> Observation:
     source = ScrapeSource({"workers": farm.urls("w0")}, {"workers": "aggregated"})
     farm.pages["w0"] = before
@@ -57,11 +60,11 @@ def told(observation: Observation) -> dict[str, Any]:
     """All that was told of the one pool, and of the service, which must be the same."""
     pool = observation.pools["workers"]
     rates = ("requests_per_s", "rejected_per_s", "preemptions_per_s", "prefix_hit_rate")
-    names = (*rates, "ttft_ms", "itl_ms", "isl", "osl", "request_duration_s")
+    names = (*rates, "ttft_ms", "itl_ms", "token_gap_ms", "isl", "osl", "request_duration_s")
     assert pool.traffic is not None
     for name in names:
         assert getattr(observation.traffic, name) == getattr(pool.traffic, name)
-    values = {name: getattr(pool, name) for name in ("running", "queued", "kv_usage", "kv_capacity_tokens")}
+    values = {name: getattr(pool, name) for name in OF_POOL}
     traffic, stages = pool.traffic, pool.stages
     return (
         values
@@ -120,7 +123,8 @@ def test_captured_pages_of_vllm(farm: Farm) -> None:
 METRICS = {
     "vllm:num_requests_running": {"running", "requests_per_s"},
     "vllm:num_requests_waiting": {"queued", "requests_per_s"},
-    "vllm:kv_cache_usage_perc": {"kv_usage"},
+    "vllm:kv_cache_usage_perc": {"kv_usage", "kv_usage_max"},
+    "vllm:engine_sleep_state": {"asleep"},
     "vllm:cache_config_info": {"kv_capacity_tokens"},
     "vllm:request_success": {"requests_per_s"},
     "vllm:prefix_cache_hits": {"prefix_hit_rate"},
@@ -128,7 +132,7 @@ METRICS = {
     "vllm:admission_rejections": {"rejected_per_s"},
     "vllm:num_preemptions": {"preemptions_per_s"},
     "vllm:time_to_first_token_seconds": {"ttft_ms"},
-    "vllm:inter_token_latency_seconds": {"itl_ms"},
+    "vllm:inter_token_latency_seconds": {"itl_ms", "token_gap_ms"},
     "vllm:request_prompt_tokens": {"isl"},
     "vllm:request_generation_tokens": {"osl"},
     "vllm:e2e_request_latency_seconds": {"request_duration_s"},
@@ -164,8 +168,7 @@ def test_a_metric_that_is_gone_is_unknown_and_named_and_nothing_else_is(
         name: value for name, value in whole.items() if name not in fields
     }
     for name in fields:
-        of_pool = {"queued", "running", "kv_usage", "kv_capacity_tokens"}
-        keys = [f"pools.workers.{name}"] if name in of_pool else [f"traffic.{name}", f"pools.workers.traffic.{name}"]
+        keys = [f"pools.workers.{name}"] if name in OF_POOL else [f"traffic.{name}", f"pools.workers.traffic.{name}"]
         keys = [f"pools.workers.stages.{name}"] if name in STAGES else keys
         for key in keys:
             assert metric in observation.missing[key], key
@@ -321,5 +324,7 @@ def test_what_cannot_be_known_says_so(farm: Farm) -> None:
     assert "arrival_dispersion" in "".join(observation.missing)
     assert "vLLM does not count requests that clients give up" in observation.missing["traffic.aborted_per_s"]
     of_service = {"traffic.queued", "traffic.arrival_dispersion", "traffic.aborted_per_s"}
-    of_pool = {"traffic.aborted_per_s", "stages.transfer_ms", "stages.first_token_ms"}
+    assert "a KV router in front does" in observation.missing["pools.workers.queued_tokens"]
+    of_service |= {"traffic.queued_tokens", "traffic.prefill_tokens"}
+    of_pool = {"traffic.aborted_per_s", "stages.transfer_ms", "stages.first_token_ms", "queued_tokens"}
     assert set(observation.missing) == of_service | {f"pools.workers.{name}" for name in of_pool}
