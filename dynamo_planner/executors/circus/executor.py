@@ -17,6 +17,7 @@ from dynamo_planner.core.snapshot import PoolSpec, Replicas
 from dynamo_planner.core.values import FrozenMap, KnobValue
 from dynamo_planner.executors import ExecutorError
 from dynamo_planner.executors.circus.arbiter import Arbiter, check_endpoint
+from dynamo_planner.executors.circus.clock import SteadyClock, boottime
 from dynamo_planner.executors.circus.gpu_leases import GpuLeases
 from dynamo_planner.executors.circus.gpus import check_gpus, detect_gpus
 from dynamo_planner.executors.circus.names import check_components, check_namespace
@@ -54,7 +55,8 @@ class CircusExecutor:
         state_dir: Directory of the records (``NAMESPACE.json``) and of the logs. ``None`` is ``DYN_LOCAL_STATE_DIR``,
             else ``~/.dynamo/state``.
         gpus: Numbers of the GPUs to assign. ``None`` is all that ``nvidia-ml-py`` finds, or none.
-        clock: Gives Unix seconds.
+        clock: Gives Unix seconds. Timeouts and backoffs do not go by it, since it may be set.
+        steady: Gives seconds by a clock that only runs, for those.
     """
 
     def __init__(
@@ -66,13 +68,14 @@ class CircusExecutor:
         state_dir: Path | str | None = None,
         gpus: Sequence[int] | None = None,
         clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] = boottime,
     ) -> None:
         """Raises :class:`ValueError` for a namespace, component, endpoint or number of GPUs that cannot be."""
         self._pools = FrozenMap(pools)
         self._specs = FrozenMap({name: pool.spec for name, pool in pools.items()})
         self._endpoint = check_endpoint(endpoint) if endpoint is not None else None
         self._gpus = None if gpus is None else tuple(gpus)
-        self._clock = clock
+        self._clock = SteadyClock(clock, steady)
         self._store = Store(state_dir or default_state_dir(), check_namespace(namespace))
         self._ledger = Ledger(self._store)
         self._arbiter = Arbiter(self._endpoint, self._store, self._ledger.remember)
@@ -114,7 +117,7 @@ class CircusExecutor:
                 found = bool(self._ledger.records.workers)
                 supervisor = self._assembled()
                 self._check_commands(supervisor)
-                self._ledger.commit(planner=identify(os.getpid()))
+                self._ledger.begin(self._clock.adopt(self._ledger.records).replace(planner=identify(os.getpid())))
                 RollingRestart.adopt_knobs(self._pools, self._ledger)
                 self._arbiter.open(self._ledger.records.arbiter)
                 supervisor.recover()
@@ -215,7 +218,7 @@ class CircusExecutor:
             supervisor = self._started()
             supervisor.reconcile()
             self._rolling_restart(supervisor).reconcile()
-            return {name: self._ledger.records.replicas(name) for name in self._pools}
+            return {name: self._ledger.records.replicas(name, self._clock.to_unix) for name in self._pools}
 
     def apply(self, actions: Sequence[Action]) -> tuple[Outcome, ...]:
         """Begin each action and report its outcome; waits for no drain, and for no worker to be ready.
@@ -288,7 +291,10 @@ class CircusExecutor:
 
     def workers(self) -> tuple[WorkerInfo, ...]:
         """Every worker, as of the last reconciliation, draining ones included. Safe to call from other threads."""
-        return tuple(WorkerInfo.of(worker, self._store.log(worker.name)) for worker in self._ledger.records.workers)
+        return tuple(
+            WorkerInfo.of(worker, self._store.log(worker.name), self._clock.to_unix)
+            for worker in self._ledger.records.workers
+        )
 
 
 def _revised(outcome: Outcome, died: Mapping[str, str]) -> Outcome:

@@ -9,6 +9,7 @@ from pathlib import Path
 from dynamo_planner.core.values import Frozen
 from dynamo_planner.executors import ExecutorError
 from dynamo_planner.executors.circus.client import ArbiterClient, ArbiterError
+from dynamo_planner.executors.circus.clock import SteadyClock
 from dynamo_planner.executors.circus.pool import MARK
 from dynamo_planner.executors.circus.processes import alive, marked, output_directories, with_arguments
 from dynamo_planner.executors.circus.records import Process, Records, WorkerInfo, WorkerRecord
@@ -82,6 +83,8 @@ def inspect(namespace: str, state_dir: Path | str | None = None) -> NamespaceSta
     except ExecutorError as error:
         orphans = (*(process for process, _ in running), *_arbiters(store))
         return NamespaceStatus(namespace=namespace, state_file=store.file, orphans=orphans, damaged=str(error))
+    clock = SteadyClock()
+    clock.adopt(records)
     known = {records.mark(worker) for worker in records.workers}
     orphans = tuple(process for process, mark in running if mark not in known)
     orphans += tuple(_arbiters(store)) if records.arbiter is None else ()
@@ -92,7 +95,7 @@ def inspect(namespace: str, state_dir: Path | str | None = None) -> NamespaceSta
         planner=records.planner.pid if records.planner and alive(records.planner) else None,
         arbiter=records.arbiter.endpoint if records.arbiter else None,
         watchers=watchers,
-        workers=tuple(WorkerInfo.of(worker, store.log(worker.name)) for worker in records.workers),
+        workers=tuple(WorkerInfo.of(worker, store.log(worker.name), clock.to_unix) for worker in records.workers),
         orphans=orphans,
         disagreements=tuple(_disagreements(records, watchers, orphans)),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -113,6 +114,13 @@ class PoolKnobs(Frozen):
     failed: FailedRollout | None = None
 
 
+class Epoch(Frozen):
+    """What makes the times of the records Unix seconds: add ``offset_s`` to the seconds since the boot."""
+
+    boot_id: str
+    offset_s: float
+
+
 class Records(Frozen):
     """The contents of a state file.
 
@@ -123,6 +131,7 @@ class Records(Frozen):
         arbiter: The arbiter of the workers.
         workers: The workers, in the order in which they were first started.
         knobs: The knobs of each pool.
+        epoch: The clock of the times in these records.
         unwritten: What the planner says of each file of its own that it could not write in its last step.
     """
 
@@ -132,6 +141,7 @@ class Records(Frozen):
     arbiter: ArbiterRecord | None = None
     workers: tuple[WorkerRecord, ...] = Field(default=())
     knobs: ReadOnly[str, PoolKnobs] = Field(default_factory=FrozenMap)
+    epoch: Epoch | None = None
     unwritten: tuple[str, ...] = ()
 
     def mark(self, worker: WorkerRecord) -> str:
@@ -147,10 +157,20 @@ class Records(Frozen):
             if worker.pool == pool and (worker.phase != "draining" or worker.comes_back) and worker.name != successor
         )
 
-    def replicas(self, pool: str) -> Replicas:
-        """The replicas of a pool."""
+    def not_after(self, now_s: float) -> Records:
+        """These records with nothing left that is waited for, and nothing that began after now."""
+
+        def ended(worker: WorkerRecord) -> WorkerRecord:
+            due = {name: now_s for name in ("kill_at_s", "retry_at_s") if getattr(worker, name) is not None}
+            return worker.replace(since_s=min(worker.since_s, now_s), **due)
+
+        knobs = FrozenMap({name: each.replace(failed=None) for name, each in self.knobs.items()})
+        return self.replace(workers=tuple(ended(worker) for worker in self.workers), knobs=knobs)
+
+    def replicas(self, pool: str, to_unix: Callable[[float], float]) -> Replicas:
+        """The replicas of a pool, with the times of their starts by the clock of the system."""
         workers = [worker for worker in self.workers if worker.pool == pool]
-        since_s = sorted(worker.since_s for worker in workers if worker.phase == "starting")
+        since_s = sorted(to_unix(worker.since_s) for worker in workers if worker.phase == "starting")
         return Replicas(
             ready=sum(worker.serves for worker in workers),
             starting=len(since_s),
@@ -180,13 +200,13 @@ class WorkerInfo(Frozen):
     message: str = ""
 
     @classmethod
-    def of(cls, worker: WorkerRecord, log: Path) -> WorkerInfo:
-        """The public view of a record."""
+    def of(cls, worker: WorkerRecord, log: Path, to_unix: Callable[[float], float]) -> WorkerInfo:
+        """The public view of a record, with its time by the clock of the system."""
         return cls(
             name=worker.name,
             pool=worker.pool,
             state="unhealthy" if worker.phase == "ready" and worker.unhealthy else worker.phase,
-            since_s=worker.since_s,
+            since_s=to_unix(worker.since_s),
             pid=worker.process.pid if worker.process else None,
             port=worker.port,
             gpus=worker.gpus,

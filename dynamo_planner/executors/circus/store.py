@@ -176,7 +176,10 @@ class Ledger:
 
     def commit(self, **changes: Any) -> None:
         """Write an intent. Raises :class:`NotBegunError` where it cannot be written."""
-        records = self.records.replace(**changes)
+        self.begin(self.records.replace(**changes))
+
+    def begin(self, records: Records) -> None:
+        """Write these records as an intent. Raises :class:`NotBegunError` where they cannot be written."""
         try:
             self.store.write(records)
         except OSError as error:

@@ -65,7 +65,9 @@ def test_one_that_dies_at_once_is_a_failed_outcome_with_its_last_words(place: Pl
 def test_one_that_keeps_crashing_is_started_again_ever_more_seldom(place: Place) -> None:
     now = [0.0]
     pool = place.pool(die_after_s=0.0, restart_backoff_s=10, restart_backoff_max_s=35)
-    with place.executor(pools={"decode": pool, "other": place.pool()}, clock=lambda: now[0]) as executor:
+    with place.executor(
+        pools={"decode": pool, "other": place.pool()}, clock=lambda: now[0], steady=lambda: now[0]
+    ) as executor:
 
         def is_failed() -> bool:
             return executor.observe()["decode"] == place.replicas(ready=0, failed=1)
@@ -111,7 +113,7 @@ def test_a_crash_is_mended_only_when_its_children_are_gone(place: Place) -> None
 def test_one_that_hangs_in_start_up_is_killed_and_started_again(place: Place) -> None:
     now = [0.0]
     pool = place.pool(hang=1, startup_timeout_s=60, ignore_term=1)
-    with place.executor(pools={"decode": pool}, clock=lambda: now[0]) as executor:
+    with place.executor(pools={"decode": pool}, clock=lambda: now[0], steady=lambda: now[0]) as executor:
         pid = executor.workers()[0].pid
         now[0] = 59.0
         assert executor.observe()["decode"] == place.replicas(ready=0, starting=1, starting_since_s=(0.0,))

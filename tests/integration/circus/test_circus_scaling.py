@@ -45,7 +45,9 @@ def test_workers_are_watchers_of_their_own_and_answer_at_their_endpoints(place: 
 
 def test_up_is_seen_as_starting_until_the_worker_answers(place: Place) -> None:
     gate = place.tmp / "gate"
-    with place.executor(pools={"decode": place.pool(gate=gate)}, clock=lambda: 1000.0) as executor:
+    with place.executor(
+        pools={"decode": place.pool(gate=gate)}, clock=lambda: 1000.0, steady=lambda: 1000.0
+    ) as executor:
         assert executor.observe()["decode"] == place.replicas(ready=0, starting=1, starting_since_s=(1000.0,), target=1)
         assert executor.endpoints() == {"decode": {}}
         outcome = apply(executor, "decode", 2, expected=1)
@@ -60,7 +62,7 @@ def test_up_is_seen_as_starting_until_the_worker_answers(place: Place) -> None:
 def test_without_a_health_path_a_worker_is_ready_once_it_has_lived_for_a_while(place: Place) -> None:
     now = [1000.0]
     pool = place.pool(health=None, ready_after_s=60, command=("sleep", "1000"))
-    with place.executor(pools={"decode": pool}, clock=lambda: now[0]) as executor:
+    with place.executor(pools={"decode": pool}, clock=lambda: now[0], steady=lambda: now[0]) as executor:
         now[0] += 59
         assert executor.observe()["decode"] == place.replicas(ready=0, starting=1, starting_since_s=(1000.0,), target=1)
         now[0] += 1
