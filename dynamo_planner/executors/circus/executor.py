@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from dynamo_planner.core.decision import Action, Decision, Outcome, ScaleTo, SetKnob
+from dynamo_planner.core.decision import Action, Decision, Outcome, Reason, ScaleTo, SetKnob
 from dynamo_planner.core.snapshot import PoolSpec, Replicas
 from dynamo_planner.core.values import FrozenMap, KnobValue
 from dynamo_planner.executors import ExecutorError
@@ -28,10 +28,9 @@ from dynamo_planner.executors.circus.rolling_restart import RollingRestart
 from dynamo_planner.executors.circus.state_dir import default_state_dir
 from dynamo_planner.executors.circus.store import Ledger, Store
 from dynamo_planner.executors.circus.supervisor import Supervisor
+from dynamo_planner.executors.circus.troubles import UNKILLABLE_AFTER_S, troubles
 
 logger = logging.getLogger(__name__)
-
-_UNKILLABLE_AFTER_S = 10.0
 
 _UNWRITTEN = ("StateFileFailed", "LogFailed")
 """Codes of the planner's reasons for files that it could not write."""
@@ -116,12 +115,12 @@ class CircusExecutor:
                 self._ledger.open()
                 found = bool(self._ledger.records.workers)
                 supervisor = self._assembled()
-                self._check_commands(supervisor)
+                supervisor.check_commands()
                 self._ledger.begin(self._clock.adopt(self._ledger.records).replace(planner=identify(os.getpid())))
                 RollingRestart.adopt_knobs(self._pools, self._ledger)
                 self._arbiter.open(self._ledger.records.arbiter)
                 supervisor.recover()
-                self._reach_minimums(supervisor)
+                supervisor.reach_minimums()
             except BaseException:
                 if supervisor is not None and not found:
                     self._undo(supervisor)
@@ -137,20 +136,6 @@ class CircusExecutor:
         except ValueError as error:
             raise ExecutorError(str(error)) from error
         return Supervisor(self._pools, self._ledger, self._arbiter, GpuLeases(gpus, self._store), self._clock)
-
-    def _check_commands(self, supervisor: Supervisor) -> None:
-        for name in self._pools:
-            problem = supervisor.why_not_runnable(name)
-            if problem is not None:
-                raise ExecutorError(f"pools.{name}.{problem}")
-
-    def _reach_minimums(self, supervisor: Supervisor) -> None:
-        for name, pool in self._pools.items():
-            missing = pool.spec.min_replicas - len(self._ledger.records.wanted(name))
-            if missing > 0:
-                _, shortage = supervisor.scale_up(name, missing)
-                if shortage:
-                    raise ExecutorError(f"pools.{name}: {shortage}")
 
     def _undo(self, supervisor: Supervisor) -> None:
         """End the workers and the arbiter of a start that failed."""
@@ -192,7 +177,7 @@ class CircusExecutor:
         while supervisor.workers:
             supervisor.reconcile()
             latest = max((worker.kill_at_s or 0.0 for worker in supervisor.workers), default=0.0)
-            if supervisor.workers and self._clock() > latest + _UNKILLABLE_AFTER_S:
+            if supervisor.workers and self._clock() > latest + UNKILLABLE_AFTER_S:
                 pids = ", ".join(
                     f"{worker.name} ({worker.process.pid})" for worker in supervisor.workers if worker.process
                 )
@@ -273,6 +258,11 @@ class CircusExecutor:
         with self._lock:
             if self._fleet is not None:
                 self._fleet.requests = {name: count for pool in requests.values() for name, count in pool.items()}
+
+    @property
+    def troubles(self) -> tuple[Reason, ...]:
+        """What keeps workers from starting, serving or ending, as of the last reconciliation."""
+        return troubles(self._ledger.records, self._clock)
 
     def tell(self, decision: Decision, outcomes: tuple[Outcome, ...]) -> None:
         """Record which files of the planner could not be written, for ``dynamo-planner status`` to show."""

@@ -53,7 +53,7 @@ def advance(worker: WorkerRecord, observed: WorkerObservation, pool: CircusPool,
         )
     if worker.phase == "ready":
         well = worker.crashes and age_s >= pool.restart_backoff_max_s and not worker.unhealthy
-        return _watched(worker.replace(crashes=0) if well else worker, observed, pool, now_s)
+        return _watched(worker.replace(crashes=0, failing_since_s=None) if well else worker, observed, pool, now_s)
     if observed.health == "ok" or (pool.health is None and age_s >= pool.ready_after_s):
         return worker.replace(phase="ready", since_s=now_s, message="")
     if age_s >= pool.startup_timeout_s:
@@ -92,7 +92,8 @@ def _crashed(worker: WorkerRecord, message: str, pool: CircusPool, now_s: float)
     """Failed, to be restarted after a backoff that doubles with each crash."""
     backoff_s = min(pool.restart_backoff_max_s, pool.restart_backoff_s * 2.0 ** min(worker.crashes, 30))
     failed = _failed(worker, message, now_s, backoff_s)
-    return failed.replace(crashes=worker.crashes + 1)
+    since_s = now_s if worker.failing_since_s is None else worker.failing_since_s
+    return failed.replace(crashes=worker.crashes + 1, failing_since_s=since_s)
 
 
 def _failed(worker: WorkerRecord, message: str, now_s: float, retry_in_s: float) -> WorkerRecord:

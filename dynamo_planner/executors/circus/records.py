@@ -48,6 +48,7 @@ class WorkerRecord(Frozen):
         knobs: The values that it was started with.
         comes_back: Whether it is restarted once it is drained (false).
         unanswered_since_s: Since when its health check fails, if it is ready (Unix seconds).
+        failing_since_s: Since when it has ended without a request, again and again (Unix seconds).
         unhealthy: Whether it is ready and out of service, because its health check fails (false).
     """
 
@@ -69,6 +70,7 @@ class WorkerRecord(Frozen):
     message: str = ""
     knobs: ReadOnly[str, KnobValue] = Field(default_factory=FrozenMap)
     comes_back: bool = False
+    failing_since_s: float | None = None
     unanswered_since_s: float | None = None
     unhealthy: bool = False
 
@@ -161,7 +163,11 @@ class Records(Frozen):
         """These records with nothing left that is waited for, and nothing that began after now."""
 
         def ended(worker: WorkerRecord) -> WorkerRecord:
-            due = {name: now_s for name in ("kill_at_s", "retry_at_s") if getattr(worker, name) is not None}
+            due = {
+                name: now_s
+                for name in ("kill_at_s", "retry_at_s", "failing_since_s")
+                if getattr(worker, name) is not None
+            }
             return worker.replace(since_s=min(worker.since_s, now_s), **due)
 
         knobs = FrozenMap({name: each.replace(failed=None) for name, each in self.knobs.items()})

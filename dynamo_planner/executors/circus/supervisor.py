@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import logging
 import signal
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from dynamo_planner.executors import ExecutorError
 from dynamo_planner.executors.circus import lifecycle, logs
 from dynamo_planner.executors.circus.arbiter import Arbiter
+from dynamo_planner.executors.circus.first_moments import watch_first_moments
 from dynamo_planner.executors.circus.gpu_leases import GpuLeases
 from dynamo_planner.executors.circus.health import READY_EVERY_S, HealthCheck, HealthChecks
 from dynamo_planner.executors.circus.names import free_name
@@ -25,10 +25,6 @@ from dynamo_planner.executors.circus.store import Ledger, NotBegunError
 
 logger = logging.getLogger(__name__)
 
-DIES_AT_ONCE_S = 0.3
-"""How long new workers are watched before their start counts as successful."""
-
-_LAUNCHES_WITHIN_S = 3.0
 _ARBITER_LOG_MAX_BYTES = 1_000_000
 
 
@@ -266,6 +262,21 @@ class Supervisor:
         """Begin to drain ``count`` workers. Raises :class:`NotBegunError` where that cannot be recorded."""
         self._drain(lifecycle.drain_first(self._ledger.records.wanted(pool), count, self.requests))
 
+    def check_commands(self) -> None:
+        """Raise :class:`ExecutorError` where no worker of a pool could start."""
+        for name in self._pools:
+            if (problem := self.why_not_runnable(name)) is not None:
+                raise ExecutorError(f"pools.{name}.{problem}")
+
+    def reach_minimums(self) -> None:
+        """Start what is missing to the minimum of each pool. Raises :class:`ExecutorError` where it cannot."""
+        for name, pool in self._pools.items():
+            missing = pool.spec.min_replicas - len(self._ledger.records.wanted(name))
+            if missing > 0:
+                _, shortage = self.scale_up(name, missing)
+                if shortage:
+                    raise ExecutorError(f"pools.{name}: {shortage}")
+
     def drain_all(self, graceful_timeout_s: float | None = None) -> None:
         """Begin to drain every worker. Raises :class:`NotBegunError` where that cannot be recorded."""
         staying = [worker for worker in self.workers if worker.phase != "draining" or worker.comes_back]
@@ -279,22 +290,9 @@ class Supervisor:
 
     def died_at_once(self, names: Collection[str]) -> dict[str, str]:
         """Watch new workers for a moment; returns those that ended, and how."""
-        self._watch(names)
+        watch_first_moments([worker for worker in self.workers if worker.name in names], self._store)
         if any(worker.name in names and not alive(worker.process) for worker in self.workers):
             self.reconcile()
         return {
             worker.name: worker.message for worker in self.workers if worker.name in names and worker.phase == "failed"
         }
-
-    def _watch(self, names: Collection[str]) -> None:
-        """Wait until the new workers were launched and some time has passed, or one of them has ended."""
-        new = [worker for worker in self.workers if worker.name in names]
-        launched_by = time.monotonic() + _LAUNCHES_WITHIN_S
-        good_at: float | None = None
-        while all(alive(worker.process) for worker in new):
-            now = time.monotonic()
-            if good_at is None and (now > launched_by or all(self._store.noted(worker) for worker in new)):
-                good_at = now + DIES_AT_ONCE_S
-            if good_at is not None and now >= good_at:
-                return
-            time.sleep(0.02)

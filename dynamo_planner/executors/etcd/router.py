@@ -19,12 +19,19 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dynamo_planner.core.decision import Action, Decision, Outcome, SetKnob
+from dynamo_planner.core.decision import Action, Decision, Outcome, Reason, SetKnob
 from dynamo_planner.core.snapshot import PoolSpec, Replicas
 from dynamo_planner.core.values import KnobValue
 from dynamo_planner.engines import KnobError, catalogue, check_knobs
 from dynamo_planner.engines.standard_knobs import LOCAL_PREFILL, PREFILL_QUEUE
-from dynamo_planner.executors import ConsidersLoad, Executor, RecordsDecisions, ReportsKnobs, ReportsUnknown
+from dynamo_planner.executors import (
+    ConsidersLoad,
+    Executor,
+    RecordsDecisions,
+    ReportsKnobs,
+    ReportsTroubles,
+    ReportsUnknown,
+)
 from dynamo_planner.executors.etcd.client import Entry, Etcd, EtcdError
 
 logger = logging.getLogger(__name__)
@@ -151,6 +158,11 @@ class WithRouter:
             self.router.set_knob(action) if isinstance(action, SetKnob) and action.pool is None else next(others)
             for action in actions
         )
+
+    @property
+    def troubles(self) -> Sequence[Reason]:
+        """What keeps its replicas from starting, serving or ending."""
+        return self.executor.troubles if isinstance(self.executor, ReportsTroubles) else ()
 
     def consider(self, requests: Mapping[str, Mapping[str, float]]) -> None:
         """Pass the requests of each worker on, if the executor considers them."""

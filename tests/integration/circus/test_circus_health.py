@@ -70,9 +70,12 @@ def test_a_dead_engine_in_a_living_process_is_out_of_service_and_replaced(place:
         place.until(lambda: executor.observe()["decode"] == place.replicas(ready=0, failed=2), within_s=20)
         assert executor.endpoints() == {"decode": {}}
         assert "health check" in executor.workers()[0].message
+        assert {reason.code for reason in executor.troubles} <= {"Unhealthy", "Crashing"}
         place.until(lambda: executor.observe() and {first.pid, second.pid}.isdisjoint(place.worker_pids()), within_s=20)
+        place.until(lambda: executor.observe() and [reason.code for reason in executor.troubles] == ["Crashing"])
         ill.unlink()
         place.settled(executor, decode=2)
+        assert executor.troubles == ()
 
 
 def test_a_scale_down_ends_the_worker_that_starts_again_and_then_the_least_busy(place: Place) -> None:
