@@ -60,7 +60,7 @@ def merge(
             missing.setdefault(f"pools.{name}", "the source reported nothing of this pool")
         metrics = {field: getattr(reported, field) for field in reported.model_fields_set}
         set_to = FrozenMap((knobs or {}).get(name, {}))
-        pools[name] = PoolStatus(spec=spec, replicas=present, knobs=set_to, **metrics)
+        pools[name] = PoolStatus.unchecked(spec=spec, replicas=present, knobs=set_to, **metrics)
     service = (knobs or {}).get(None, {})
     return Snapshot(at_s=at_s, traffic=observation.traffic, pools=pools, knobs=service, missing=missing)
 

@@ -188,13 +188,15 @@ class SimulatedMetrics:
             return None
         scaled = None if squares is None else squares * 1e6
         dist = _dist(count, total_s * 1e3, scaled)
-        counts = new - old
-        if dist is None or counts.sum() <= 0:
+        below = np.cumsum(new - old)
+        total = below.item(-1)
+        if dist is None or total <= 0:
             return dist
-        quantiles = {share: _quantile(counts, share) for share in self._setup.metrics.quantiles}
-        below = dict(zip(BOUNDS_MS, np.cumsum(counts).tolist(), strict=False))
-        buckets = cumulative_shares(below, int(counts.sum()))
-        return dist.replace(quantiles=FrozenMap(quantiles), buckets=FrozenMap(buckets))
+        quantiles = {share: _quantile(below, share) for share in self._setup.metrics.quantiles}
+        # Of the empty buckets, one on either side says all.
+        first, last = max(int(below.searchsorted(1)) - 1, 0), int(below.searchsorted(total)) + 1
+        counted = dict(zip(BOUNDS_MS[first:last], below[first:last].tolist(), strict=False))
+        return dist.replace(quantiles=FrozenMap(quantiles), buckets=FrozenMap(cumulative_shares(counted, total)))
 
     def _dispersion(self, from_s: float, to_s: float) -> float | None:
         """Variance over mean of the arrivals in each whole bin of this time."""
@@ -227,12 +229,12 @@ def _dist(count: float, total: float, squares: float | None) -> Dist | None:
     return Dist.unchecked(mean=mean, count=float(count), cv2=cv2)
 
 
-def _quantile(counts: Any, share: float) -> float:
-    """A quantile in ms from counts in buckets, linear inside a bucket as in Prometheus."""
-    wanted = share * counts.sum()
-    below = np.cumsum(counts)
-    bucket = int(np.searchsorted(below, wanted))
+def _quantile(below: Any, share: float) -> float:
+    """A quantile in ms from cumulative counts in buckets, linear inside a bucket as in Prometheus."""
+    wanted = share * below.item(-1)
+    bucket = int(below.searchsorted(wanted))
     upper = FIRST_BUCKET_S * BUCKET_RATIO**bucket
     lower = upper / BUCKET_RATIO if bucket else 0.0
-    inside = (wanted - (below[bucket] - counts[bucket])) / counts[bucket] if counts[bucket] else 1.0
-    return 1e3 * float(lower + (upper - lower) * inside)
+    under = below.item(bucket - 1) if bucket else 0
+    inside = (wanted - under) / (below.item(bucket) - under) if below.item(bucket) > under else 1.0
+    return 1e3 * (lower + (upper - lower) * inside)
