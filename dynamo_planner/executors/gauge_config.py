@@ -18,13 +18,18 @@ class GaugeConfig(ExecutorConfig, kind="gauge"):
     """Publish wanted replicas as ``dynamo_planner_desired_replicas`` on the page that ``monitoring`` serves.
 
     ``observes`` is the executor that reports the present replicas, and is not acted on. ``namespace`` and ``target``
-    are the metric's labels. A number that was not confirmed for ``valid_s`` is no longer published.
+    are the metric's labels. A number that was not confirmed for ``valid_s`` is no longer published. An autoscaler that
+    does not begin to follow a rise within ``follow_up_s``, or a fall within ``follow_down_s``, is taken to stay where
+    it is, and the number is brought back to that; one beyond is published again after ``again_s``.
     """
 
     namespace: str = Field(min_length=1)
     target: str = Field(min_length=1)
     observes: AnyExecutor
     valid_s: float = Field(default=60.0, gt=0)
+    follow_up_s: float = Field(default=120.0, gt=0)
+    follow_down_s: float = Field(default=600.0, gt=0)
+    again_s: float = Field(default=600.0, gt=0)
 
     @field_validator("observes")
     @classmethod
@@ -40,7 +45,15 @@ class GaugeConfig(ExecutorConfig, kind="gauge"):
     def build(self) -> GaugeExecutor:
         from dynamo_planner.executors.gauge import GaugeExecutor  # noqa: PLC0415  # needs the extra prometheus
 
-        return GaugeExecutor(self.namespace, self.target, self.observes.build(), valid_s=self.valid_s)
+        return GaugeExecutor(
+            self.namespace,
+            self.target,
+            self.observes.build(),
+            valid_s=self.valid_s,
+            follow_up_s=self.follow_up_s,
+            follow_down_s=self.follow_down_s,
+            again_s=self.again_s,
+        )
 
     def check_run(self, interval_s: float, *, monitored: bool) -> None:
         if not monitored:

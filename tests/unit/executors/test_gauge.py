@@ -92,11 +92,36 @@ def test_a_loop_that_cannot_see_the_load_keeps_the_last_number(setup: Setup) -> 
     metrics = Metrics(requests_per_s=50.0)
     loop = Planner(per_ten, metrics, setup.gauge, clock=setup.clock)
     loop.step()
+    setup.there.replicas = 5
     metrics.error = RuntimeError("no metrics")
     for _ in range(20):
         setup.clock.now_s += 10
         loop.step()
     assert setup.told == line(5)
+
+
+def test_an_autoscaler_that_stays_at_a_maximum_of_its_own_is_believed_and_reported(setup: Setup) -> None:
+    """An HPA with ``maxReplicas: 4``: 6 is taken back after 120 s, a fall then acts at once, and 10 min later it is
+    tried again."""
+    metrics = Metrics(requests_per_s=60.0)
+    loop = Planner(per_ten, metrics, setup.gauge, clock=setup.clock)
+    published: dict[int, list[str]] = {}
+    for second in range(0, 880, 10):
+        step = loop.step()
+        published[second] = setup.told
+        setup.there.replicas = min(4, round(float(setup.told[0].split()[-1])))
+        codes = {reason.code for reason in step.decision.reasons}
+        assert ("NotFollowed" in codes) == (130 <= second < 740), second
+        setup.clock.now_s += 10
+    assert published[120] == line(6)
+    assert [second for second, told in published.items() if told == line(4)] == list(range(130, 750, 10))
+    setup.gauge.observe()
+    (limited,) = setup.gauge.troubles
+    assert (limited.code, limited.values["requested"]) == ("NotFollowed", 6)
+    assert setup.gauge.pools["workers"].max_replicas == 4
+    metrics.requests_per_s = 20.0
+    loop.step()
+    assert setup.told == line(2)
 
 
 def test_zero_is_told_where_zero_is_wanted(setup: Setup) -> None:
