@@ -49,12 +49,11 @@ class PoolMemory(Frozen):
     @model_validator(mode="before")
     @classmethod
     def _of_0_2(cls, data: Any) -> Any:
-        """Read a state of 0.2 and before, which had no parts."""
+        """Read a state of 0.2 and before, which had no parts. Its correction is dropped: it names no profile."""
         if not isinstance(data, Mapping) or "needs" not in data:
             return data
         return {
             "startup": {"kind": "observed", "version": 1, "data": data["startup"]},
-            "capacity": {"kind": "learned", "version": 1, "data": data["correction"]},
             "plan": {"kind": "ski_rental", "version": 1, "data": data["needs"]},
             "queue_seen": data["queue_seen"],
         }

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import heapq
+from typing import Any
 
 import numpy as np
 import pytest
 
-from dynamo_planner import Replicas, Traffic
+from dynamo_planner import PoolSpec, PoolStatus, Replicas, Snapshot, Traffic
 from dynamo_planner.core.metrics import Dist
+from dynamo_planner.policies.sla import LearnedCapacity
 from dynamo_planner.policies.sla.arrivals import ArrivalWindow
-from dynamo_planner.policies.sla.correction import Correction, PromptQueue, by_ttft
+from dynamo_planner.policies.sla.capacity import EngineEvidence
+from dynamo_planner.policies.sla.correction import Correction
 from dynamo_planner.policies.sla.lengths import ObservedLengths, learned
 from dynamo_planner.policies.sla.sliding_maximum import SlidingMaximum, largest, with_requirement
+from dynamo_planner.policies.sla.tick import Engine, Tick
+from dynamo_planner.sizing import Load
+from tests.support.sla_service import PROFILE
 
 WINDOW_S = 30.0
 SERVICE_S = 0.2
@@ -44,32 +50,65 @@ def simulated(
     return windows
 
 
-def factor(servers: int, load: float, slower: float, seed: int = 1) -> float:
-    correction = Correction()
-    prompts = PromptQueue(SERVICE_S, variation=2.0, kv_transfer_ms=0.0, own_queues=False)
-    for number, (rate, ttft_ms, queued) in enumerate(simulated(servers, load, slower, seed)):
-        traffic = Traffic(requests_per_s=rate, ttft_ms=ttft_ms or None)
-        arrivals = ArrivalWindow(WINDOW_S * number, rate, WINDOW_S, WINDOW_S)
-        correction = by_ttft(correction, Replicas(ready=servers), float(queued), traffic, arrivals, prompts)
-    return correction.factor(2.0)
+LINEAR = PROFILE.replace(prefill_points=PROFILE.prefill_points.replace(isl=(10, 1000, 40_000), ttft_ms=(2, 200, 8000)))
+"""A profile with 0.2 ms for each prompt token."""
+
+
+def learned_of(servers: int, load: float, slower: float, offset_ms: float = 0.0, itl_ms: float | None = None) -> Any:
+    """What is learned in an hour from the TTFT, without stage times."""
+    capacity, state = LearnedCapacity(), None
+    for number, (rate, ttft_ms, queued) in enumerate(simulated(servers, load, slower, seed=1)):
+        at_s = WINDOW_S * number
+        traffic = Traffic(requests_per_s=rate, ttft_ms=(ttft_ms and ttft_ms + offset_ms) or None, itl_ms=itl_ms)
+        pool = PoolStatus(spec=PoolSpec(role="prefill"), replicas=servers)
+        snapshot = Snapshot(at_s=at_s, traffic=traffic, pools={"prefill": pool})
+        tick = Tick("prefill", pool, Replicas(ready=servers), snapshot, 1.0, Engine(), 60.0)
+        work = Load.of(rate, Dist(mean=1000, cv2=1), 200)
+        arrivals = ArrivalWindow(at_s, rate, WINDOW_S, WINDOW_S)
+        state = capacity.learn(state, EngineEvidence(tick, queued, arrivals, work, LINEAR))
+    return capacity.estimate(state, tick, LINEAR)
 
 
 @pytest.mark.parametrize("servers", [1, 4, 16])
 @pytest.mark.parametrize("load", [0.2, 0.5, 0.7])
 def test_waiting_does_not_change_the_engine(servers: int, load: float) -> None:
     """At a load of 0.7 one server has a mean TTFT of 3.3 times the service time, and is none the slower for it."""
-    assert factor(servers, load, slower=1.0) == pytest.approx(1.0, abs=0.1)
+    assert learned_of(servers, load, slower=1.0).slowness == 1
 
 
 @pytest.mark.parametrize("servers", [2, 8])
-@pytest.mark.parametrize("slower", [0.7, 1.3])
-def test_a_profile_that_is_a_third_off_is_found_out(servers: int, slower: float) -> None:
-    assert factor(servers, 0.5, slower) == pytest.approx(slower, rel=0.1)
+def test_engines_a_third_slower_than_profiled_are_found_out(servers: int) -> None:
+    assert learned_of(servers, 0.5, slower=1.3).slowness == pytest.approx(1.3, rel=0.1)
+
+
+def test_a_ttft_makes_engines_faster_only_where_it_leaves_no_other_reading() -> None:
+    """Prompts of 140 ms, not 200, and 60 ms to the first token look like prompts of 200 ms with nothing after them:
+    these are sized for. Without the 60 ms the TTFT is less than the profiled prompt alone, and the engine is faster."""
+    found = learned_of(4, 0.3, slower=0.7, offset_ms=60, itl_ms=40)
+    assert (found.slowness, found.offset_ms) == (1, pytest.approx(0, abs=8))
+    assert learned_of(4, 0.3, slower=0.7, itl_ms=40).slowness == pytest.approx(0.7, rel=0.1)
+
+
+@pytest.mark.parametrize("slower", [1.0, 1.4])
+def test_the_first_step_of_decode_is_no_slow_prefill(slower: float) -> None:
+    """With an ITL of 40 ms the first token comes 60 ms after the prompt, that is 1.5 steps; 0.2 s are the prompt's."""
+    found = learned_of(4, 0.3, slower, offset_ms=60.0, itl_ms=40.0)
+    assert found.slowness == pytest.approx(slower, rel=0.06)
+    assert found.offset_ms == pytest.approx(60, rel=0.15)
 
 
 def test_an_overload_teaches_nothing_wrong() -> None:
     """Twice the load that it can carry: the backlog is not taken for a slow engine."""
-    assert factor(4, 2.0, slower=1.0) == pytest.approx(1.0, abs=0.1)
+    assert learned_of(4, 2.0, slower=1.0).slowness == 1
+
+
+def test_engines_within_eight_percent_of_the_profile_are_taken_for_it() -> None:
+    """At 1.127 times, ``ln = 0.12`` is half the way from 0.08 to 0.16: half of it counts, and half of that is trusted
+    after 50 requests: ``exp(0.03)``."""
+    assert Correction(1e9, 1.08, 1.0).factor(4) == 1
+    assert Correction(50, 1.1275, 1.0).factor(4) == pytest.approx(1.0305, abs=1e-3)
+    assert Correction(1e9, 1.3, 1.0).factor(4) == pytest.approx(1.3)
+    assert Correction(1e9, 9.0, 1.0).factor(3) == 3
 
 
 def test_the_spread_of_lengths_is_estimated_from_the_means_of_intervals() -> None:
