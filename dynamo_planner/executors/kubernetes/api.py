@@ -11,7 +11,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
@@ -41,6 +41,9 @@ LONGEST_PAUSE_S = 10.0
 
 RENEWED_AGAIN_S = 10.0
 """After credentials that were read again were refused too, they are left as they are for this long (seconds)."""
+
+GONE = 410
+"""The status of a page of a list that came too late, or of a version that the server no longer has."""
 
 _CHUNK = 500  # as many as kubectl requests at a time
 
@@ -122,31 +125,36 @@ class Api:
         ``cached`` has the server answer from its cache, which spares it etcd and takes a third of the time for
         hundreds of custom resources; never with anything older than what was listed before or written through this.
         """
+        newest = self._newest.pop((resource, namespace), 0)
+        start = {"resourceVersion": str(newest)} if cached and newest else {"limit": str(_CHUNK)}
+        try:
+            found = self._listed(resource, namespace, {**query, **start}, without)
+        except ApiError as error:
+            if error.status != GONE:
+                raise
+            found = self._listed(resource, namespace, query, without)  # as client-go's pager does: all in one
+        if found:
+            self._newest[resource, namespace] = max(_version(item) for item in found)
+        return found
+
+    def _listed(
+        self, resource: Resource, namespace: str, query: Mapping[str, str], without: Sequence[str]
+    ) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
-        for page in self._pages(resource, namespace, query, cached=cached):
+        rest = ""
+        while True:
+            page_query = {**query, **({"continue": rest} if rest else {})}
+            page = self._request("GET", resource, namespace, query=page_query, retries=_READING)
+            if "items" not in page:
+                raise ApiError(f"{resource.path(namespace)}: the API server answered with something that is no list")
             for item in page["items"]:
                 for part in without:
                     item.pop(part, None)
                     item["metadata"].pop(part, None)
             found += page["items"]
-        if found:
-            self._newest[resource, namespace] = max(_version(item) for item in found)
-        return found
-
-    def _pages(
-        self, resource: Resource, namespace: str, query: Mapping[str, str], *, cached: bool
-    ) -> Iterator[dict[str, Any]]:
-        newest = self._newest.pop((resource, namespace), 0)
-        page_query = {**query, **({"resourceVersion": str(newest)} if cached and newest else {"limit": str(_CHUNK)})}
-        while True:
-            page = self._request("GET", resource, namespace, query=page_query, retries=_READING)
-            if "items" not in page:
-                raise ApiError(f"{resource.path(namespace)}: the API server answered with something that is no list")
-            yield page
             rest = page["metadata"].get("continue", "")
             if not rest:
-                return
-            page_query = {**page_query, "continue": rest}
+                return found
 
     def patch(
         self,

@@ -28,7 +28,8 @@ class KubernetesConfig(ExecutorConfig, kind="kubernetes"):
     """Write replicas through the Kubernetes API (extra ``kubernetes``).
 
     Credentials are those of ``kubeconfig`` and its ``context``, else of the pod that the planner runs in, else of the
-    default kubeconfig; ``namespace`` left out is the one that they name.
+    default kubeconfig; ``namespace`` left out is the one that they name. A planner that starts before its targets, its
+    rights or its API server waits for them, unless ``waits`` is false.
     """
 
     pools: dict[str, KubernetesPool] = Field(min_length=1)
@@ -41,6 +42,7 @@ class KubernetesConfig(ExecutorConfig, kind="kubernetes"):
     patience_s: float = Field(default=15.0, gt=0)
     dry_run: bool = False
     events: bool = False
+    waits: bool = True
     lease: LeaseConfig | None = None
 
     @property
@@ -65,4 +67,5 @@ class KubernetesConfig(ExecutorConfig, kind="kubernetes"):
             patience_s=self.patience_s,
             dry_run=self.dry_run,
             events=self.events,
+            waits=self.waits,
         )

@@ -67,11 +67,20 @@ class Election:
         """For how many seconds this planner certainly leads; 0 where it does not."""
         return max(0.0, self._held_until_s - time.monotonic())
 
-    def start(self) -> None:
-        """Campaign once now, then from a thread. Raises :class:`ApiError` where the lease cannot be read or written."""
+    def start(self, *, waits: bool = False) -> None:
+        """Campaign once now, then from a thread.
+
+        Raises :class:`ApiError` where the lease cannot be read or written; one that ``waits`` logs it and goes on.
+        """
         if self._thread is None:
             self._end.clear()
-            self._campaign()
+            try:
+                self._campaign()
+            except ApiError as error:
+                if not waits:
+                    raise
+                self._trouble = str(error)
+                logger.warning("the lease %s: %s; waiting for it", self._name, error)
             self._timeout_s = self._lease_s / 3  # two tries, before a lease that cannot be renewed is given up
             self._thread = threading.Thread(target=self._keep_campaigning, name="dynamo-planner lease", daemon=True)
             self._thread.start()

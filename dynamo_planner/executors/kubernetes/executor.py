@@ -19,7 +19,7 @@ from dynamo_planner.executors.kubernetes.cluster import Cluster, KubeObject
 from dynamo_planner.executors.kubernetes.election import Election
 from dynamo_planner.executors.kubernetes.events import Events
 from dynamo_planner.executors.kubernetes.knob_rollout import KnobRollout
-from dynamo_planner.executors.kubernetes.managed_pool import ManagedPool
+from dynamo_planner.executors.kubernetes.managed_pool import ManagedPool, NotYetError
 from dynamo_planner.executors.kubernetes.ownership import ReplicaClaim, WhenChanged
 from dynamo_planner.executors.kubernetes.pool import KubernetesPool
 from dynamo_planner.executors.kubernetes.scale_writer import RefusedError, ScaleWriter
@@ -52,6 +52,8 @@ class KubernetesExecutor:
         patience_s: Seconds that one action may be retried for (15).
         dry_run: The API server validates each write and changes nothing (false).
         election: The leader election, or ``None`` where no other planner runs.
+        waits: Start all the same where a target does not exist yet, may not be read, or the API server does not answer;
+            its pools are unknown until then, with the reason (false: :meth:`start` raises).
         events: Record in Events why a pool was scaled (false); :meth:`tell` is then to be called after each step.
         clock: Gives Unix seconds.
     """
@@ -69,6 +71,7 @@ class KubernetesExecutor:
         dry_run: bool = False,
         election: Election | None = None,
         events: bool = False,
+        waits: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Raises :class:`ValueError` where two pools have the same target."""
@@ -86,6 +89,7 @@ class KubernetesExecutor:
             self._pools[name] = ManagedPool(name, pool, target, claim, rollout)
         self._writer = ScaleWriter(self.cluster, clock, self._permission, patience_s, dry_run, check_autoscalers)
         self._events = Events(self.cluster.api, clock) if events else None
+        self._waits = waits
         self._unknown: dict[str, str] = {}
         self._cannot_list_pods = False
         self._term = 0
@@ -119,14 +123,19 @@ class KubernetesExecutor:
     def start(self) -> Self:
         """Check that the target of each pool exists and can be read, and start to campaign.
 
-        Raises :class:`ExecutorError` where a target does not exist or may not be read, where it has no component of
-        the role, or where its GPUs are neither given nor readable.
+        Raises :class:`ExecutorError` where a target has no component of the role, or where its GPUs are neither given
+        nor readable; and, unless it ``waits``, where a target does not exist or may not be read.
         """
         with self._lock, self.cluster.tick():
             for pool in self._pools.values():
-                pool.check(self.cluster)
+                try:
+                    pool.check(self.cluster)
+                except NotYetError as error:
+                    if not self._waits:
+                        raise
+                    logger.warning("%s; waiting for it", error)
         if self.election is not None:
-            self.election.start()
+            self.election.start(waits=self._waits)
         return self
 
     def close(self) -> None:

@@ -40,6 +40,13 @@ PodsOf = Callable[[ListedTarget], list[KubeObject] | None]
 """Lists the pods of a target; ``None`` where that is not allowed."""
 
 
+GPUS_UNKNOWN = "does not say how many GPUs a replica has: give it, as 0 where it has none"
+
+
+class NotYetError(ExecutorError):
+    """A target cannot be managed yet, which may pass by itself."""
+
+
 class ManagedPool:
     """A configured pool, with what the last tick observed of it: ``spec``, ``knobs``, ``obj`` and ``pods``.
 
@@ -79,18 +86,27 @@ class ManagedPool:
         return self.obj is not None and "deletionTimestamp" in self.obj["metadata"]
 
     def check(self, cluster: Cluster) -> None:
-        """Read the target once, before the start. Raises :class:`ExecutorError` where it cannot be managed."""
+        """Read the target once, before the start.
+
+        Raises :class:`ExecutorError` where it cannot be managed, and :class:`NotYetError` where that may pass: there
+        is no such object, no right to it or no answer, or no status that says how many GPUs a replica has.
+        """
+        where = f"pools.{self.name}.target: {self.config.target}"
         try:
             listed = self.target.find(cluster)
             self._take(listed)
             self.rollout.values(listed.obj)
-        except (ApiError, ReplicasUnknownError, UnsupportedManifestError, *MALFORMED) as error:
-            raise ExecutorError(f"pools.{self.name}.target: {self.config.target}: {error}") from error
-        if "gpus" not in self.spec.model_fields_set:
-            raise ExecutorError(
-                f"pools.{self.name}.spec.gpus: {self.config.target} does not say how many GPUs a replica has: give it, "
-                "as 0 where it has none"
-            )
+        except ApiError as error:
+            raise NotYetError(f"{where}: {error}") from error
+        except (ReplicasUnknownError, UnsupportedManifestError, *MALFORMED) as error:
+            raise ExecutorError(f"{where}: {error}") from error
+        if not self._knows_gpus:
+            kind = ExecutorError if listed.obj.get("status") else NotYetError
+            raise kind(f"pools.{self.name}.spec.gpus: {self.config.target} {GPUS_UNKNOWN}")
+
+    @property
+    def _knows_gpus(self) -> bool:
+        return "gpus" in self.spec.model_fields_set
 
     def observe(self, cluster: Cluster, pods_of: PodsOf, writer: ScaleWriter, at_s: float) -> Replicas | None:
         """The replicas, after the next step of a knob rollout; ``None`` where no number can be trusted now.
@@ -115,6 +131,8 @@ class ManagedPool:
     def _observe(self, cluster: Cluster, pods_of: PodsOf, writer: ScaleWriter, at_s: float) -> Replicas:
         listed = self.target.find(cluster)
         self._take(listed)
+        if not self._knows_gpus:
+            raise ReplicasUnknownError(f"it {GPUS_UNKNOWN}", "GpusUnknown")
         self._observe_knobs(listed, pods_of, writer)
         pods = pods_of(listed)
         self.pods = pods or []
