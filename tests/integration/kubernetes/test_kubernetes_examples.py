@@ -130,6 +130,12 @@ def replicas(place: Place) -> int:
     return int(place.get("apps/v1", "Deployment", "llama")["spec"]["replicas"])
 
 
+def marks(place: Place) -> set[str]:
+    """The annotations of the Deployment that are not Kubernetes' own."""
+    annotations = place.get("apps/v1", "Deployment", "llama")["metadata"]["annotations"]
+    return {name for name in annotations if not name.startswith("deployment.kubernetes.io/")}
+
+
 def vllm_page(at_s: float, requests_per_s: float = 40.0, isl: int = 1000, osl: int = 200) -> str:
     """What a vLLM worker tells that has had so many requests per second, of these lengths, since second 0."""
     requests = round(at_s * requests_per_s)
@@ -191,8 +197,14 @@ def test_the_kopf_operator_scales_a_deployment_by_the_policy_in_its_annotation(k
         )
         try:
             kubernetes.until(lambda: replicas(kubernetes) == 2, within_s=30)
+            metadata = kubernetes.get("apps/v1", "Deployment", "llama")["metadata"]
+            assert json.loads(metadata["annotations"]["dynamo-planner/state"])["kind"] == "decision"
+            assert "finalizers" not in metadata
+            kubernetes.patch("apps/v1", "Deployment", "llama", {"metadata": {"labels": {"dynamo-planner": None}}})
+            kubernetes.until(lambda: marks(kubernetes) == {"dynamo-planner/policy"})
         finally:
             operator.terminate()
             operator.wait(timeout=20)
-    annotations = kubernetes.get("apps/v1", "Deployment", "llama")["metadata"]["annotations"]
-    assert json.loads(annotations["dynamo-planner/state"])["kind"] == "decision"
+    kubernetes.delete("apps/v1", "Deployment", "llama")
+    with pytest.raises(StatusError, match="404"):
+        kubernetes.get("apps/v1", "Deployment", "llama")
