@@ -26,7 +26,7 @@ from dynamo_planner.executors.kubernetes.replica_status import (
 )
 from dynamo_planner.executors.kubernetes.scale_writer import ScaleWriter
 from dynamo_planner.executors.kubernetes.targets import ListedTarget, ScaleTarget, changed_by
-from dynamo_planner.executors.kubernetes.troubles import Trouble, reasons_of
+from dynamo_planner.executors.kubernetes.troubles import PASSING, Since, Trouble, reasons_of
 
 logger = logging.getLogger(__name__)
 
@@ -70,9 +70,7 @@ class ManagedPool:
         self.troubles: tuple[Reason, ...] = ()
         self.unknown = ""
         self._logged = ""
-        self._problem: Trouble | None = None
-        self._rollout_since_s: float | None = None
-        self._missing_since_s: float | None = None
+        self._since = Since()
 
     def has_same_target(self, other: KubernetesPool) -> bool:
         """Whether another pool has the same target, and where the role chooses the component, the same role."""
@@ -125,7 +123,7 @@ class ManagedPool:
             if isinstance(error, ApiError):
                 raise
             return None
-        self._problem = None
+        self._since.end("unknown")
         return replicas
 
     def _observe(self, cluster: Cluster, pods_of: PodsOf, writer: ScaleWriter, at_s: float) -> Replicas:
@@ -147,11 +145,9 @@ class ManagedPool:
             failed_after_s=self.config.failed_after_s,
             target_since_s=max(self.claim.target_since_s, self._missing_since(report, there, at_s)),
         )
-        self.troubles = reasons_of(self.name, counted.troubles, at_s)
-        failed = (
-            f"{counted.replicas.failed} replicas cannot start: {', '.join(each.message for each in counted.failed)}"
-        )
-        self.log_once(failed if counted.failed else "")
+        self.troubles = reasons_of(self.name, counted.troubles, at_s) + self._of_counts(report, at_s)
+        words = ", ".join(trouble.message for trouble in counted.failed)
+        self.log_once(f"{counted.replicas.failed} replicas cannot start: {words}" if words else "")
         return counted.replicas
 
     def _report(self, listed: ListedTarget, at_s: float) -> ReplicaReport:
@@ -163,35 +159,51 @@ class ManagedPool:
             report = listed.read()
         except ReplicasUnknownError as error:
             if error.code != "RolloutInProgress" or error.otherwise is None:
-                self._rollout_since_s = None
                 raise
-            if self._rollout_since_s is None:
-                self._rollout_since_s = at_s if error.since_s is None else error.since_s
-            if at_s - self._rollout_since_s <= self.config.rolls_within_s:
-                raise ReplicasUnknownError(str(error), error.code, self._rollout_since_s) from error
-            return replace(error.otherwise, rollout=Trouble("RolloutStuck", str(error), self._rollout_since_s))
-        self._rollout_since_s = None
+            first_s = self._since.first("rollout", at_s)
+            since_s = first_s if error.since_s is None else error.since_s
+            if at_s - since_s <= self.config.rolls_within_s:
+                raise ReplicasUnknownError(str(error), error.code, since_s) from error
+            return replace(error.otherwise, rollout=Trouble("RolloutStuck", str(error), since_s))
+        self._since.end("rollout")
         return report
 
     def _missing_since(self, report: ReplicaReport, there: list[PodGroup] | None, at_s: float) -> float:
         """Since when fewer replicas than requested have pods; a pod that is gone did not start with the target."""
         present = None if there is None else sum(not group.terminating for group in there)
         if present is None or present >= report.target:
-            self._missing_since_s = None
-        elif self._missing_since_s is None:
-            self._missing_since_s = at_s
-        return self._missing_since_s or 0.0
+            self._since.end("missing")
+            return 0.0
+        return self._since.first("missing", at_s)
+
+    def _of_counts(self, report: ReplicaReport, at_s: float) -> tuple[Reason, ...]:
+        """What lasts of the numbers of replicas, and of other writers of them."""
+        found = [self.claim.rival(at_s)]
+        missing_s = self._since.get("missing")
+        if missing_s is not None and report.blocked is None:
+            said = f"fewer than the {report.target} requested replicas have pods: nothing creates them"
+            found.append(Trouble("PodsMissing", said, missing_s))
+        if report.ready is not None and report.ready > report.target and report.rollout is None:
+            said = f"{report.ready} replicas are ready and {report.target} requested: someone scales what it manages"
+            found.append(Trouble("MoreThanRequested", said, self._since.first("more", at_s)))
+        else:
+            self._since.end("more")
+        at_once = ("AnotherPlanner", "ChangedByOther")
+        return tuple(
+            each.as_reason(self.name, at_s)
+            for each in found
+            if each is not None and (each.code in at_once or at_s - each.since_s >= REPORTED_AFTER_S)
+        )
 
     def _lasts(self, error: Exception, why: str, at_s: float) -> None:
         """Report why the replicas are unknown under a code of its own, once that has lasted for a while."""
         code, since_s = getattr(error, "code", "ReplicasUnknown"), getattr(error, "since_s", None)
-        if self._problem is None or self._problem.code != code:
-            self._problem = Trouble(code, why, at_s)
-        problem = self._problem._replace(message=why, since_s=self._problem.since_s if since_s is None else since_s)
-        lasts = at_s - problem.since_s >= REPORTED_AFTER_S
+        first_s = self._since.first(f"unknown: {code}", at_s)
+        problem = Trouble(code, why, first_s if since_s is None else since_s)
         of_pods = [group.trouble for group in self._groups if group.trouble is not None and not group.terminating]
         self.troubles = reasons_of(self.name, of_pods, at_s)
-        self.troubles += (problem.as_reason(self.name, at_s),) if lasts else ()
+        if at_s - problem.since_s >= REPORTED_AFTER_S:
+            self.troubles += (problem.as_reason(self.name, at_s),)
 
     def _take(self, listed: ListedTarget) -> None:
         self.obj = listed.obj
@@ -213,8 +225,9 @@ class ManagedPool:
             settled = report.rollout is None and (report.ready is None or report.ready >= report.target)
         except ReplicasUnknownError:
             settled = False
-        new = [group for group in groups(pods_of(listed) or []) if group.since_s >= note.at_s - _CLOCKS_APART_S]
-        trouble = next((group.trouble.message for group in new if group.trouble is not None), None)
+        there = [group for group in groups(pods_of(listed) or []) if not group.terminating]
+        new = [group.trouble for group in there if group.since_s >= note.at_s - _CLOCKS_APART_S]
+        trouble = next((each.message for each in new if each is not None and each.code not in PASSING), None)
         self.rollout.advance(listed.obj, writer, settled=settled, trouble=trouble)
 
     def log_once(self, problem: str) -> None:

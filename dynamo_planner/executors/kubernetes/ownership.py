@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
+from dynamo_planner.executors.kubernetes.api import FIELD_MANAGER
 from dynamo_planner.executors.kubernetes.api_error import ApiError
 from dynamo_planner.executors.kubernetes.cluster import Cluster
+from dynamo_planner.executors.kubernetes.replica_status import condition
 from dynamo_planner.executors.kubernetes.resources import AUTOSCALERS, SCALED_OBJECTS
 from dynamo_planner.executors.kubernetes.targets import Reference, ScaleTarget
+from dynamo_planner.executors.kubernetes.troubles import Trouble
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +27,8 @@ class ReplicaClaim:
 
     A change by another writer shows as a count that differs from the one last observed or written. With ``yield`` the
     planner then leaves the pool alone for ``yield_s``, or until the count is what it wrote itself; with ``retake`` it
-    goes on from the new count at once. The claim is kept in memory: a planner that starts claims nothing.
+    goes on from the new count at once, but for a change by another planner: two that retake would never end. The claim
+    is kept in memory: a planner that starts claims nothing.
 
     Args:
         pool: Name of the pool, for messages.
@@ -40,6 +44,7 @@ class ReplicaClaim:
         self._uid: str | None = None
         self._yields_until_s = 0.0
         self._why = ""
+        self._rival: Trouble | None = None
         self.target_since_s = 0.0
         """When the present target was first observed (Unix seconds)."""
 
@@ -47,6 +52,7 @@ class ReplicaClaim:
         """Drop what was observed and written, because the writer may have changed: nothing is compared with it."""
         self._observed = self._pending = self._own = self._uid = None
         self._yields_until_s = 0.0
+        self._rival = None
 
     def observe(self, replicas: int, uid: str, at_s: float, by: Callable[[], str | None]) -> None:
         """Take in a target that was read, and notice a change by another writer; ``by`` names it."""
@@ -60,14 +66,25 @@ class ReplicaClaim:
             self._changed(replicas, at_s, by() or "another writer")
         if replicas == self._own:
             self._yields_until_s = 0.0
+            if self._rival is not None and self._rival.code != "AnotherPlanner":
+                self._rival = None
         self._observed, self._pending, self._uid = replicas, None, uid
 
     def _changed(self, replicas: int, at_s: float, by: str) -> None:
-        self._why = f"{by} changed the replicas from {self._observed} to {replicas}"
-        if self._when_changed == "yield":
+        is_planner = by == FIELD_MANAGER
+        who = "another dynamo-planner, with which this one shares no lease," if is_planner else by
+        self._why = f"{who} changed the replicas from {self._observed} to {replicas}"
+        self._rival = Trouble("AnotherPlanner" if is_planner else "ChangedByOther", self._why, at_s)
+        yields = is_planner or self._when_changed == "yield"
+        if yields:
             self._yields_until_s = at_s + self._yield_s
-        then = f"left alone for {self._yield_s:g} s" if self._when_changed == "yield" else "taken back if need be"
+        then = f"left alone for {self._yield_s:g} s" if yields else "taken back if need be"
         logger.warning("%s: %s: %s", self._pool, self._why, then)
+
+    def rival(self, at_s: float) -> Trouble | None:
+        """The last change by another writer, for as long as this planner and then the other one may have yielded."""
+        rival = self._rival
+        return rival if rival is not None and at_s - rival.since_s <= 2 * self._yield_s else None
 
     def is_same(self, uid: str) -> bool:
         """Whether this is the object that was last observed."""
@@ -91,10 +108,22 @@ class ReplicaClaim:
         return f"{self._why}: left alone for another {left_s:.0f} s (when_changed: yield)" if left_s > 0 else None
 
 
+def is_paused(obj: Mapping[str, Any]) -> bool:
+    """Whether a ScaledObject is paused by an annotation: KEDA then deletes its HPA and leaves the replicas alone.
+
+    With ``paused-replicas`` it sets that number once before it pauses, which its status says.
+    """
+    annotations = obj["metadata"].get("annotations") or {}
+    if "autoscaling.keda.sh/paused-replicas" in annotations:
+        return bool(condition(obj, "Paused").get("status") != "False")
+    return str(annotations.get("autoscaling.keda.sh/paused", "false")).lower() not in {"false", "f", "0"}
+
+
 def autoscaler_of(target: ScaleTarget, cluster: Cluster) -> str | None:
     """The HPA or KEDA ScaledObject that scales a target, by kind and name.
 
-    HPAs are listed in ``autoscaling/v1``, which old and new servers have. A server without KEDA has no ScaledObjects.
+    HPAs are listed in ``autoscaling/v1``, which old and new servers have. A server without KEDA has no ScaledObjects;
+    one that is paused scales nothing.
     Raises :class:`ApiError` where they cannot be listed.
     """
     references = target.references()
@@ -106,6 +135,8 @@ def autoscaler_of(target: ScaleTarget, cluster: Cluster) -> str | None:
                 continue
             raise
         for name, obj in listed.items():
+            if resource is SCALED_OBJECTS and is_paused(obj):
+                continue
             if _reference(obj["spec"].get("scaleTargetRef") or {}) in references:
                 return f"{kind} {name}"
     return None

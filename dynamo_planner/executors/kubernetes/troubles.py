@@ -16,6 +16,10 @@ RolloutInProgress   a rollout is waited for
 RolloutStuck        a rollout makes no progress, and is not waited for any more
 RolloutFailed       the operator gave a rollout up
 RolloutPaused       a person or an operator paused it
+AnotherPlanner      another planner without a common lease changed the replicas
+ChangedByOther      a person or a program changed the replicas
+MoreThanRequested   more replicas are ready than requested, for a minute and more
+PodsMissing         fewer replicas than requested have pods, for a minute and more
 StatusStale         the status is not of the present spec: the controller does not keep up
 TargetDeleted       the object is being deleted
 ReplicasUnknown     any other reason why the replicas are unknown
@@ -79,6 +83,30 @@ class Trouble(NamedTuple):
         values = {"began_at_s": self.since_s} | ({} if replicas is None else {"replicas": replicas})
         message = f"{many}for {max(0.0, at_s - self.since_s):.0f} s: {self.message}"
         return Reason(code=self.code, pool=pool, message=message, values=values)
+
+
+class Since:
+    """Since when each of several conditions has held.
+
+    >>> since = Since()
+    >>> since.first("missing", 10.0), since.first("missing", 20.0)
+    (10.0, 10.0)
+    """
+
+    def __init__(self) -> None:
+        self._first: dict[str, float] = {}
+
+    def first(self, condition: str, at_s: float) -> float:
+        """When a condition that holds at ``at_s`` was first observed."""
+        return self._first.setdefault(condition, at_s)
+
+    def get(self, condition: str) -> float | None:
+        """When it was first observed, or ``None`` where it does not hold."""
+        return self._first.get(condition)
+
+    def end(self, condition: str) -> None:
+        """Forget a condition, and those that begin with its name, which hold no longer."""
+        self._first = {name: at_s for name, at_s in self._first.items() if not name.startswith(condition)}
 
 
 def trouble_of(pod: Pod) -> Trouble | None:
