@@ -13,6 +13,8 @@ with needs_extra("worker"):
     from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 BLOCK_TOKENS = 16
+SLEEP_STATES = ("awake", "weights_offloaded", "discard_all")
+SLEEP_LABELS = ("engine", "model_name", "sleep_state")
 FINISHED_REASONS = ("stop", "length", "abort", "error")
 
 TTFT_BUCKETS = (
@@ -49,6 +51,9 @@ class WorkerMetrics:
 
         self._gauge("num_requests_running", "Requests in the batch.", lambda: engine.running)
         self._gauge("num_requests_waiting", "Requests in the queue.", lambda: engine.waiting)
+        sleeping = Gauge("vllm:engine_sleep_state", "1 for the state it is in.", SLEEP_LABELS, registry=self._registry)
+        for state in SLEEP_STATES:
+            sleeping.labels(**self._labels, sleep_state=state).set(float(state == SLEEP_STATES[0]))
         self._gauge("kv_cache_usage_perc", "KV cache in use; 1 is all.", lambda: engine.kv_used_tokens / capacity)
         self._prompt_tokens = self._counter("prompt_tokens", "Prompt tokens of requests that have their first token.")
         self._generation_tokens = self._counter("generation_tokens", "Tokens generated.")

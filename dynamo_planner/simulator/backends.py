@@ -193,6 +193,7 @@ class ObjectBackend:
         return WorkerStatus.unchecked(
             name=f"worker-{int(e.number)}",
             queued=float(e.waiting),
+            queued_tokens=float(e.waiting_tokens),
             running=float(e.running),
             kv_usage=max(float(e.kv + e.decoding * steps) / float(e.kv_tokens), 0.0),
             kv_capacity_tokens=float(e.kv_tokens),

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from dynamo_planner.simulator.engine import scheduler
 from dynamo_planner.simulator.engine.event_log import FINISHED, FIRST_TOKEN, PREFILLED
-from dynamo_planner.simulator.engine.queues import generated
+from dynamo_planner.simulator.engine.queues import generated, prompt_left
 from dynamo_planner.simulator.engine.request import NONE, NOWHERE
 from dynamo_planner.simulator.engine.state import EngineState, EngineView
 from dynamo_planner.simulator.gauges import PoolGauges, pool_gauges
@@ -85,6 +85,7 @@ def route(w: World, request: int, pool: int) -> None:
             w.requests[p.tail].next = request
         p.tail = request
         p.waiting += 1
+        p.waiting_tokens += prompt_left(q)
         return
     _place(w, request, pool, chosen)
 
@@ -101,6 +102,7 @@ def dispatch(w: World, pool: int) -> None:
         if p.head == NONE:
             p.tail = NONE
         p.waiting -= 1
+        p.waiting_tokens -= prompt_left(w.requests[request])
         _place(w, request, pool, chosen)
 
 

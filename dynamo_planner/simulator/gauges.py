@@ -13,21 +13,28 @@ class PoolGauges(NamedTuple):
 
     Attributes:
         in_front: requests that wait in front of the pool.
+        in_front_tokens: the prompt tokens that those have to compute.
         queued: requests in the queues of its workers.
+        queued_tokens: the prompt tokens that those have to compute.
         running: requests in their batches.
         kv_usage: the mean of their KV usage, 0 to 1.
+        kv_usage_max: the highest.
         tokens: tokens that the pool has generated so far while decoding.
         token_time_s: how long that took, summed over all tokens.
-        left, queue_s, prefills, prefill_s, handed, transfer_s, first_token_s, decode_s: as in
+        preemptions, left, queue_s, prefills, prefill_s, handed, transfer_s, first_token_s, decode_s: as in
             :class:`~dynamo_planner.simulator.state.PoolState`.
     """
 
     in_front: int
+    in_front_tokens: int
     queued: int
+    queued_tokens: int
     running: int
     kv_usage: float
+    kv_usage_max: float
     tokens: int
     token_time_s: float
+    preemptions: int
     left: int
     queue_s: float
     prefills: int
@@ -43,26 +50,35 @@ def pool_gauges(w: World, pool: int) -> PoolGauges:
     p = w.pools[pool]
     now_s = w.cluster[0].now_s
     queued = 0
+    queued_tokens = 0
     running = 0
     usage = 0.0
+    usage_max = 0.0
     tokens = p.tokens
     token_time_s = p.token_time_s
     for k in range(p.members):
         e = w.engines[w.members[pool][k]]
         steps = done(e, now_s)
         queued += e.waiting
+        queued_tokens += e.waiting_tokens
         running += e.running
-        usage += (e.kv + e.decoding * (steps if e.steps else -1)) / e.kv_tokens
+        used = (e.kv + e.decoding * (steps if e.steps else -1)) / e.kv_tokens
+        usage += used
+        usage_max = max(usage_max, used)
         tokens += e.decoding * steps
         if steps:
             token_time_s += e.decoding * (end_of(e, steps) - e.start_s)
     return PoolGauges(
         p.waiting,
+        p.waiting_tokens,
         queued,
+        queued_tokens,
         running,
         usage / p.members if p.members else 0.0,
+        usage_max,
         tokens,
         token_time_s,
+        p.preemptions,
         p.left,
         p.queue_s,
         p.prefills,

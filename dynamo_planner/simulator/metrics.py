@@ -124,11 +124,19 @@ class SimulatedMetrics:
         return PoolMetrics.unchecked(
             observed_at_s=origin_s + new.at_s,
             coverage=1.0,
+            asleep=0.0,
             queued=float(gauges.queued),
+            queued_tokens=float(gauges.queued_tokens),
             running=float(gauges.running),
             kv_usage=min(float(gauges.kv_usage), 1.0),
+            kv_usage_max=min(float(gauges.kv_usage_max), 1.0),
             kv_capacity_tokens=float(self._backend.limits(self._backend.places[name]).kv_tokens),
             stages=self._stage_times(name, old.pools[name], new.pools[name]),
+            traffic=Traffic.unchecked(
+                window_s=new.at_s - old.at_s,
+                observed_at_s=origin_s + new.at_s,
+                preemptions_per_s=(gauges.preemptions - old.pools[name].preemptions) / (new.at_s - old.at_s),
+            ),
             workers=new.workers.get(name, ()),
         )
 
@@ -156,7 +164,11 @@ class SimulatedMetrics:
             "window_s": span_s,
             "observed_at_s": origin_s + new.at_s,
             "requests_per_s": (last - first) / span_s,
+            "rejected_per_s": 0.0,
+            "aborted_per_s": 0.0,
+            "preemptions_per_s": (new.pools[self._tokens].preemptions - old.pools[self._tokens].preemptions) / span_s,
             "queued": float(sum(gauges.in_front for gauges in new.pools.values())),
+            "queued_tokens": float(sum(gauges.in_front_tokens for gauges in new.pools.values())),
             "isl": _dist(
                 last - first,
                 *_between(self._isl, first, last),

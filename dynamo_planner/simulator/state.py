@@ -32,6 +32,7 @@ class PoolState:
         head: the first of those that wait in front of it.
         tail: the last of them.
         waiting: their number.
+        waiting_tokens: the prompt tokens that those have to compute.
         preemptions: how often a request lost its KV cache in its workers, past and present.
         tokens: the tokens that those have generated.
         token_time_s: how long that took, summed over all tokens.
@@ -54,6 +55,7 @@ class PoolState:
     head: int = NONE
     tail: int = NONE
     waiting: int = 0
+    waiting_tokens: int = 0
     preemptions: int = 0
     tokens: int = 0
     token_time_s: float = 0.0

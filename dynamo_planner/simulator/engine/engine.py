@@ -183,6 +183,11 @@ class Engine:
         return self._state.waiting
 
     @property
+    def waiting_tokens(self) -> int:
+        """Prompt tokens that the requests in the queue have to compute."""
+        return self._state.waiting_tokens
+
+    @property
     def kv_used_tokens(self) -> int:
         """KV tokens held by the step in progress; between two steps, what the last one left."""
         return scheduler.kv_used(self._view)

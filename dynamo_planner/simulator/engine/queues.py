@@ -11,6 +11,11 @@ from dynamo_planner.simulator.engine.state import EngineState, EngineView
 from dynamo_planner.simulator.engine.step_runs import done
 
 
+def prompt_left(q: Request) -> int:
+    """The prompt tokens that a request has to compute; one that was prefilled elsewhere has none."""
+    return q.todo if q.todo > 1 else 0
+
+
 def enqueue(engine: EngineView, request: int) -> None:
     """Put a request at the end of the queue."""
     e, requests = engine.state, engine.requests
@@ -21,6 +26,7 @@ def enqueue(engine: EngineView, request: int) -> None:
         requests[e.tail].next = request
     e.tail = request
     e.waiting += 1
+    e.waiting_tokens += prompt_left(requests[request])
 
 
 def requeue(engine: EngineView, request: int) -> None:
@@ -31,6 +37,7 @@ def requeue(engine: EngineView, request: int) -> None:
         e.tail = request
     e.head = request
     e.waiting += 1
+    e.waiting_tokens += prompt_left(engine.requests[request])
 
 
 def unqueue(engine: EngineView, request: int) -> None:
@@ -48,6 +55,7 @@ def unqueue(engine: EngineView, request: int) -> None:
     if e.tail == request:
         e.tail = before
     e.waiting -= 1
+    e.waiting_tokens -= prompt_left(requests[request])
 
 
 def push(engine: EngineView, request: int) -> None:

@@ -1,11 +1,10 @@
 """The rules of continuous batching: what an engine does from step to step, as functions of its state.
 
-They are explained in :mod:`~dynamo_planner.simulator.engine.engine`, and written so that they run twice: as they stand,
-on Python objects, and compiled by numba on arrays of records with the same fields
-(:mod:`~dynamo_planner.simulator.compiled`). So requests are named by their place in ``requests``, queues are chained
-through ``Request.next``, and ``decode_heap`` holds those that decode, the one with the next last step first.
-
-Steps are planned in runs of steps that are all alike (:mod:`~dynamo_planner.simulator.engine.step_runs`).
+They are explained in :mod:`~dynamo_planner.simulator.engine.engine`, and run twice: as they stand, on Python objects, and
+compiled by numba on arrays of records with the same fields (:mod:`~dynamo_planner.simulator.compiled`). So requests are
+named by their place in ``requests``, queues are chained through ``Request.next``, and ``decode_heap`` holds those that
+decode, the one with the next last step first. Steps are planned in runs of steps that are all alike
+(:mod:`~dynamo_planner.simulator.engine.step_runs`).
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import math
 from typing import Any
 
 from dynamo_planner.simulator.engine.event_log import FINISHED, FIRST_TOKEN, PREEMPTED, PREFILLED, note
-from dynamo_planner.simulator.engine.queues import drop, enqueue, push, remove, remove_cancelled, requeue
+from dynamo_planner.simulator.engine.queues import drop, enqueue, prompt_left, push, remove, remove_cancelled, requeue
 from dynamo_planner.simulator.engine.request import NONE, NOWHERE
 from dynamo_planner.simulator.engine.state import EngineView
 from dynamo_planner.simulator.engine.step_runs import cut_run, done, plan_run
@@ -132,6 +131,7 @@ def _admit(engine: EngineView) -> None:
         if e.head == NONE:
             e.tail = NONE
         e.waiting -= 1
+        e.waiting_tokens -= prompt_left(q)
         held = q.isl + q.generated
         e.running += 1
         e.kv += held

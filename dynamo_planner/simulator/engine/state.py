@@ -30,6 +30,7 @@ class EngineState:
         head: the first request of the queue.
         tail: the last request of the queue.
         waiting: the number of requests in the queue.
+        waiting_tokens: the prompt tokens that those have to compute.
         running: the number of requests in the batch.
         decoding: how many of those decode.
         partial: the prompt that is cut in chunks.
@@ -70,6 +71,7 @@ class EngineState:
     head: int = NONE
     tail: int = NONE
     waiting: int = 0
+    waiting_tokens: int = 0
     running: int = 0
     decoding: int = 0
     partial: int = NONE

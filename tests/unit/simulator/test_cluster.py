@@ -416,3 +416,34 @@ def test_stage_times_are_those_of_the_requests(compiled: bool) -> None:
     assert (means["transfer_ms"], means["decode_ms"]) == pytest.approx((100, 20))
     served = made.served()
     assert served.ttft_ms.mean() == pytest.approx(25 + 50 + decode.first_token_ms.mean)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_backlog_and_saturation(compiled: bool) -> None:
+    """Two workers with a batch of one each. At 1.01 s the four prompts of 400 tokens are: two in their prefill, and one
+    that waits at each; of the others one is held by no worker, since it is to be decoded first."""
+    setup = aggregated(2, max_num_seqs=1, metrics=MetricsSetup(window_s=60, workers=True))
+    made = SimulatedCluster(setup, requests([1.0] * 4, [400, 100, 300, 200], [200] * 4), compiled=compiled)
+    made.source.observe(made.now_s)
+    made.advance(1.01)
+    (pool,) = made.source.observe(made.now_s).pools.values()
+    assert (pool.queued, pool.queued_tokens, pool.asleep) == (2, 500, 0)
+    assert sorted(worker.queued_tokens or 0 for worker in pool.workers) == [200, 300]
+    assert pool.kv_usage_max == pytest.approx(400 / 50_000) and pool.kv_usage == pytest.approx(250 / 50_000)
+    made.finish()
+    (pool,) = made.source.observe(made.now_s).pools.values()
+    assert (pool.queued_tokens, pool.kv_usage_max) == (0, 0)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_preemptions_are_counted_in_the_pool_and_of_the_service(compiled: bool) -> None:
+    """A cache of 1,000 tokens holds both prompts, and not what both generate: one is preempted, once."""
+    setup = aggregated(1, kv_tokens=1000, metrics=MetricsSetup(window_s=60))
+    made = SimulatedCluster(setup, requests([1.0, 1.0], [400, 400], [300, 300]), compiled=compiled)
+    made.source.observe(made.now_s)
+    made.finish()
+    observation = made.source.observe(made.now_s)
+    traffic, (pool,) = observation.traffic, observation.pools.values()
+    assert traffic.window_s is not None and pool.traffic is not None
+    assert pool.traffic.preemptions_per_s == traffic.preemptions_per_s == pytest.approx(1 / traffic.window_s)
+    assert (traffic.rejected_per_s, traffic.aborted_per_s) == (0, 0)
