@@ -1,10 +1,9 @@
 """The rules of continuous batching: what an engine does from step to step, as functions of its state.
 
-They are explained in :mod:`~dynamo_planner.simulator.engine.engine`, and run twice: as they stand, on Python objects, and
-compiled by numba on arrays of records with the same fields (:mod:`~dynamo_planner.simulator.compiled`). So requests are
-named by their place in ``requests``, queues are chained through ``Request.next``, and ``decode_heap`` holds those that
-decode, the one with the next last step first. Steps are planned in runs of steps that are all alike
-(:mod:`~dynamo_planner.simulator.engine.step_runs`).
+They are explained in :mod:`~dynamo_planner.simulator.engine.engine`, and run twice: as they stand, on Python objects,
+and compiled by numba on arrays of records with the same fields (:mod:`~dynamo_planner.simulator.compiled`). So requests
+are named by their place in ``requests``, queues are chained through ``Request.next``, and ``decode_heap`` holds those
+that decode, the one with the next last step first. :mod:`~dynamo_planner.simulator.engine.step_runs` has the runs.
 """
 
 from __future__ import annotations
