@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
+from dynamo_planner.policies.sla.arrivals import ArrivalWindow
 from dynamo_planner.sizing import Arrivals
 from dynamo_planner.sizing.arrays import Floats
 from dynamo_planner.sizing.arrivals import NO_PATH
@@ -28,7 +31,27 @@ MAX_WINDOW_OVERLAP = 0.25
 """A window that overlaps the one before by more than this share of it was counted already."""
 
 SURGE_Z = 3.0
-"""Standard deviations of a Poisson count between the arrivals since the last tick and what counts as certain."""
+"""Standard deviations of a count between what arrived and what counts as certain."""
+
+MAX_SURGE_RATIO = 1.5
+"""What has come since the last tick is taken for at most this many times the rate that a window shows: a window that is
+not as long as it says, or an exact rate beside a window, would make for any number."""
+
+MAX_SLOT_LEVELS = 1.5
+"""Slots that are longer than this many times ``level_s`` show changes of the level, and no bursts."""
+
+CHI2_MEDIAN = 0.455
+"""The median of a squared standard normal, whose mean is 1."""
+
+MAX_DIFFERENCE = 10.8
+"""The squared difference of two counts is cut off here: of Poisson counts one in a thousand is more."""
+
+STEP_Z = 3.0
+"""Standard deviations between two levels from which on they are two."""
+
+
+Places = npt.NDArray[np.intp]
+"""Places in a row of counts."""
 
 
 class Slots(NamedTuple):
@@ -65,7 +88,7 @@ class Pattern(NamedTuple):
 
 def counted(slots: Slots | None, end_s: float, rate_per_s: float, window_s: float) -> Slots:
     """The slots after a window of ``window_s`` seconds to ``end_s``; one that was counted before changes nothing."""
-    if slots is None:
+    if slots is None or window_s > MAX_SLOT_LEVELS * slots.slot_s:
         slots = Slots(max(MIN_SLOT_S, window_s), end_s - window_s)
     if end_s - window_s < slots.end_s - MAX_WINDOW_OVERLAP * window_s:
         return slots
@@ -85,31 +108,39 @@ def recent_rate(slots: Slots | None, over_s: float) -> float:
     return sum(last) / len(last)
 
 
-def surge(rate_per_s: float, window_s: float, before_per_s: float, elapsed_s: float, usual_per_s: float) -> float:
-    """The certain rate of the ``elapsed_s`` seconds since the last tick, where windows overlap.
+def certain_rate(arrivals: ArrivalWindow, before_per_s: float | None, usual_per_s: float, dispersion: float) -> float:
+    """The arrival rate that is certain already, by the last window: a rise need not last to be planned for.
 
-    A window of ``rate_per_s`` holds what the one ``before`` held, less its oldest part, which came at about the
-    ``usual`` rate, and what has come since. So a step shows in full at the first tick, and not only when it fills a
-    window. Arrivals in so short a time are taken for Poisson::
+    All of the window, and, where it overlaps the one before, what has come since the last tick. It holds what the one
+    before held, less its oldest part, which came at about the ``usual`` rate, and what has come since. So a step shows
+    in full at the first tick, and not only when it fills a window::
 
-        came = window_s * (rate - before) + elapsed_s * min(usual, before)
-        surge = max(came - z sqrt(came), 0) / elapsed_s          z = SURGE_Z
+        came    = window_s (rate - before) + elapsed_s min(usual, before)
+        certain = max(rate - z sqrt(D rate / window_s), min((came - z sqrt(D came)) / elapsed_s, 1.5 rate))
+
+    From 5 to 50 requests/s: 10 s later a window of 30 s shows 20. 500 have come, of which ``500 - 3 sqrt(500) = 433``
+    are certain, 43 a second, and 30 a second are planned for. Of the whole window ``20 - 3 sqrt(20 / 30) = 17.6`` are.
     """
-    if elapsed_s < window_s:
-        came = window_s * (rate_per_s - before_per_s) + elapsed_s * min(usual_per_s, before_per_s)
-    else:
-        elapsed_s, came = window_s, window_s * rate_per_s
-    return max(came - SURGE_Z * math.sqrt(max(came, 0.0)), 0.0) / elapsed_s
+    rate, window_s, elapsed_s = arrivals.requests_per_s, arrivals.window_s, arrivals.elapsed_s
+    whole = rate - SURGE_Z * math.sqrt(dispersion * rate / window_s)
+    if before_per_s is None or elapsed_s >= window_s:
+        return max(whole, 0.0)
+    came = max(window_s * (rate - before_per_s) + elapsed_s * min(usual_per_s, before_per_s), 0.0)
+    since = (came - SURGE_Z * math.sqrt(dispersion * came)) / elapsed_s
+    return max(whole, min(since, MAX_SURGE_RATIO * rate), 0.0)
 
 
 def pattern(slots: Slots | None, level_s: float, reported_dispersion: float | None) -> Pattern:
     """The burstiness of arrivals about a mean over ``level_s``, as in the past slots.
 
-    What changes over longer times than ``level_s`` is left out, since that is forecast. The dispersion that a source
-    reports counts for as long as there are too few slots; without it arrivals are taken for Poisson.
+    What changes over longer times than ``level_s`` is left out, since that is forecast. So slots that are longer than
+    that say nothing. The dispersion that a source reports counts for as long as there are too few slots; without it
+    arrivals are taken for Poisson.
     """
-    whole = () if slots is None else slots.rates[: len(slots.rates) - slots.number % REFRESH_SLOTS]
-    past = _past(whole, slots.slot_s, level_s) if slots and whole else None
+    past = None
+    if slots is not None and slots.slot_s <= MAX_SLOT_LEVELS * level_s:
+        whole = slots.rates[: len(slots.rates) - slots.number % REFRESH_SLOTS]
+        past = _past(whole, slots.slot_s, level_s) if whole else None
     return Pattern(max(reported_dispersion or 1.0, 1.0)) if past is None else past
 
 
@@ -124,10 +155,58 @@ def _past(rates: tuple[float, ...], slot_s: float, level_s: float) -> Pattern | 
         return None
     values = values[len(values) - whole * together :].reshape(whole, together).mean(axis=1)
     slot_s *= together
-    dispersion = float(np.mean(np.diff(values) ** 2) / 2 / values.mean()) * slot_s
-    level = _moving_mean(values, max(round(level_s / slot_s), 1))
+    width = max(round(level_s / slot_s), 1)
+    steps = steps_in(values * slot_s, width, dispersion_of(values * slot_s))
+    dispersion = dispersion_of(values * slot_s, steps)
+    level = np.concatenate([_moving_mean(part, width) for part in np.split(values, steps)])
     path = np.where(level > 0, values / np.where(level > 0, level, 1.0), 1.0)
     return Pattern(dispersion, slot_s, path / path.mean())
+
+
+def dispersion_of(counts: Floats, steps: Sequence[int] = ()) -> float:
+    """The variance of counts over their mean, 1 for Poisson, by the differences of neighbours, so that a level that
+    moves slowly is none::
+
+        D = mean of min(d, d_max)    d     = (a - b)**2 / (a + b), 1 on average for Poisson counts a, b
+                                     d_max = MAX_DIFFERENCE max(1, median(d) / CHI2_MEDIAN)
+
+    Pairs on both sides of a step (the place of its first count) are left out, and a difference that is far beyond what
+    is usual counts as ``d_max``: counts of 20, 24, 20, 24, ... and one jump to 400 give 0.4, and 11.3 at the jump.
+    """
+    left, right = counts[:-1], counts[1:]
+    apart = (left - right) ** 2 / np.maximum(left + right, 1.0)
+    apart = np.delete(apart, [step - 1 for step in steps])
+    if not len(apart):
+        return 1.0
+    usual = max(1.0, float(np.median(apart)) / CHI2_MEDIAN)
+    return float(np.minimum(apart, MAX_DIFFERENCE * usual).mean())
+
+
+def steps_in(counts: Floats, width: int, dispersion: float) -> list[int]:
+    """Where the level of counts changes: the places of the first counts after each change.
+
+    A step is where all of the ``width`` counts before, halved, are on one side of all of those after, halved, by more
+    than :data:`STEP_Z` standard deviations of such a half. So a burst that is over after half of ``width`` is none.
+    """
+    total = np.concatenate([[0.0], np.cumsum(counts)])
+    place = np.arange(1, len(counts))
+    before, after = np.minimum(place, width), np.minimum(len(counts) - place, width)
+    left, right = np.maximum(before // 2, 1), np.maximum(after // 2, 1)
+    far_left, near_left = _mean(total, place - before, place - before + left), _mean(total, place - left, place)
+    near_right, far_right = _mean(total, place, place + right), _mean(total, place + after - right, place + after)
+    up = np.minimum(near_right, far_right) - np.maximum(far_left, near_left)
+    down = np.minimum(far_left, near_left) - np.maximum(near_right, far_right)
+    gap = np.maximum(up, down)
+    level = np.maximum((near_left + near_right) / 2, 1.0)
+    certain = STEP_Z * np.sqrt(max(dispersion, 1.0) * level * (1 / left + 1 / right))
+    found = np.flatnonzero(gap > certain)
+    runs = np.split(found, np.flatnonzero(np.diff(found) > 1) + 1) if len(found) else []
+    return [int(place[run[np.argmax(gap[run])]]) for run in runs]
+
+
+def _mean(total: Floats, start: Places, end: Places) -> Floats:
+    """The means of counts from each start to each end, by their running total."""
+    return np.asarray((total[end] - total[start]) / (end - start))
 
 
 def _moving_mean(values: Floats, width: int) -> Floats:

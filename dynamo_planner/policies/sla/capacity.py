@@ -42,6 +42,10 @@ is done, and the request's own. In step simulations of three engines 1.3 to 1.6.
 MAX_KV_USAGE = 0.9
 """Nothing is learned of engines with more of their KV cache in use."""
 
+MAX_STAYS = 3.0
+"""Requests that began before engines were calm again, whose latencies tell of then, are taken to be gone after this
+many mean stays: 5 % of those of an exponential length are left."""
+
 FIXED_POINT_STEPS = 4
 """Iterations for the length of a mixed step, which is as long as it takes for its share of the prompts to arrive."""
 
@@ -99,7 +103,7 @@ class EngineMemory(NamedTuple):
     Args:
         profile: The measurements that it is relative to.
         ready: The ready replicas at the last tick.
-        since_s: Since when there have been that many and none was starting, in Unix seconds.
+        since_s: Since when there have been that many, none was starting and no queue waited, in Unix seconds.
         speed: The latency of their work against the profiled one.
         offset: Milliseconds between the end of a prompt and its first token, by stage times.
         left_ms: Milliseconds that the TTFT leaves for it with engines as fast as profiled.
@@ -159,15 +163,14 @@ class LearnedCapacity(Capacity, kind="learned"):
 
     def learn(self, state: EngineMemory | None, evidence: EngineEvidence) -> EngineMemory:
         tick, profile, arrivals = evidence.tick, evidence.profile, evidence.arrivals
-        own, replicas = _of_profile(state, profile), tick.replicas
-        if replicas.ready != own.ready or replicas.starting:
+        own, replicas, itl = _of_profile(state, profile), tick.replicas, tick.snapshot.traffic.itl_ms
+        overloaded = (tick.pool.kv_usage or 0.0) > MAX_KV_USAGE or (evidence.queued or 0.0) > replicas.ready
+        if replicas.ready != own.ready or replicas.starting or overloaded:
             return own._replace(ready=replicas.ready, since_s=tick.snapshot.at_s)
-        settled = arrivals.at_s - arrivals.window_s >= own.since_s
+        stay_s = 0.0 if itl is None else evidence.load.osl.mean * itl.mean / 1000
+        settled = arrivals.at_s - arrivals.window_s - MAX_STAYS * stay_s >= own.since_s
         if not settled or not replicas.ready or not arrivals.elapsed_s or not arrivals.requests_per_s:
             return own
-        if (tick.pool.kv_usage or 0.0) > MAX_KV_USAGE:
-            return own
-        itl = tick.snapshot.traffic.itl_ms
         if itl is not None and itl.mean > 0:
             requests = _requests(itl, arrivals)
             own = own._replace(itl_ms=own.itl_ms.with_sample(itl.mean, requests, arrivals.elapsed_s))
@@ -210,9 +213,9 @@ class LearnedCapacity(Capacity, kind="learned"):
 
     def _steps(self, own: EngineMemory, evidence: EngineEvidence, itl: Dist | None) -> EngineMemory:
         """What a pool that decodes says: the ITL against the profiled one of the observed batch."""
-        tick, queued, arrivals, load, profile = evidence
+        tick, _, arrivals, load, profile = evidence
         pool, ready = tick.pool, tick.replicas.ready
-        if itl is None or itl.mean <= 0 or not pool.running or (queued or 0.0) > ready:
+        if itl is None or itl.mean <= 0 or not pool.running:
             return own
         batch = pool.running / (ready * (pool.coverage or 1.0))
         tokens_per_ms = 0.0

@@ -14,9 +14,9 @@ from dynamo_planner.policies.sla.tick import reason
 from dynamo_planner.policies.sla.workload import Facts
 from dynamo_planner.sizing import Load
 
-MAX_PLANNED_RATIO = 2.0
+MAX_PLANNED_RATIO = 1.3
 """The planned rate is at most this many times the expected one: the quantiles of a forecaster that has observed little,
-or that was surprised a moment ago, are wide beyond use."""
+or that a step has surprised a moment ago, are wide beyond use."""
 
 MIN_HEADROOM_REQUESTS = 3.0
 """Requests per ``level_s`` that the planned rate may exceed that bound by: where a handful is all that is expected, a
@@ -31,16 +31,18 @@ class Demand(NamedTuple):
         expected: The mean rate by then.
         now: The rate that is planned for now, a quantile.
         then: The rate that is planned for by then, a quantile.
+        certain: The rate that has come for certain, which is never planned below.
     """
 
     lead_s: float
     expected: float
     now: float
     then: float
+    certain: float
 
     def times(self, share: float) -> Demand:
         """The demand of a pool that gets this share of the requests."""
-        return Demand(self.lead_s, share * self.expected, share * self.now, share * self.then)
+        return Demand(self.lead_s, *[share * rate for rate in self[1:]])
 
 
 def demand(
@@ -51,14 +53,14 @@ def demand(
     It is never less than the ``recent`` rate: forecasts learn of a rise only when it is over, and it may last.
     """
     if now is None or then is None:
-        return Demand(lead_s, recent, recent, recent)
+        return Demand(lead_s, recent, recent, recent, recent)
 
     def planned(forecast: RateForecast) -> float:
         expected = max(forecast.mean, recent)
         limit = MAX_PLANNED_RATIO * expected + MIN_HEADROOM_REQUESTS / level_s
         return max(min(forecast.quantile(quantile), limit), recent)
 
-    return Demand(lead_s, max(then.mean, recent), planned(now), planned(then))
+    return Demand(lead_s, max(then.mean, recent), planned(now), planned(then), recent)
 
 
 class Outlook:

@@ -124,6 +124,7 @@ class SkiRental(Plan, kind="ski_rental"):
                 expected=demand.expected,
                 planned=demand.then,
                 now=demand.now,
+                certain=demand.certain,
                 lead_s=demand.lead_s,
             )
         ]

@@ -166,7 +166,7 @@ class SlaPolicy(Policy, kind="sla"):
             partial(self.workload.load, work, traffic=traffic, level_s=self.level_s),
             self.workload.recent_per_s(work, self.level_s),
             self.level_s,
-            self.workload.facts(work),
+            self.workload.facts(work, self.level_s),
         )
         memory = memory.replace(
             seen_s=arrivals.at_s,

@@ -12,7 +12,7 @@ from dynamo_planner.core.metrics import Traffic
 from dynamo_planner.core.values import Frozen
 from dynamo_planner.forecasting.experts.base import decayed
 from dynamo_planner.policies.sla.arrivals import ArrivalWindow
-from dynamo_planner.policies.sla.burstiness import Slots, counted, pattern, recent_rate, surge
+from dynamo_planner.policies.sla.burstiness import Slots, certain_rate, counted, pattern, recent_rate
 from dynamo_planner.policies.sla.lengths import ObservedLengths, learned, rounded
 from dynamo_planner.policies.sla.part import Part
 from dynamo_planner.sizing import Load
@@ -25,6 +25,9 @@ HIT_RATE_DECIMALS = 2
 
 RATE_STEP = 0.02
 """Sizes are worked out for rates in steps of this share, so that one serves for many ticks."""
+
+REPORTED_DISPERSION = 1.5
+"""Arrivals that vary more than this many times as much as a Poisson process are reported."""
 
 Facts = list[tuple[str, str, dict[str, float]]]
 """Codes, messages and values of reasons that hold for every pool."""
@@ -46,7 +49,7 @@ class Workload(Part):
         """The arrival rate that is certain already: over the last ``level_s``, or since the last tick. Default 0."""
         return 0.0
 
-    def facts(self, state: Any) -> Facts:
+    def facts(self, state: Any, level_s: float) -> Facts:
         """What a reader of the numbers has to know. Default nothing."""
         return []
 
@@ -56,7 +59,7 @@ class WorkloadMemory(Frozen):
 
     Args:
         window_rate: The arrival rate of the last window, in requests per second.
-        surge: The rate that has arrived for certain since the window before, in requests per second.
+        surge: The arrival rate that the last window makes certain, in requests per second.
         slots: Past arrivals, for their burstiness.
         isl: The lengths of prompts.
         osl: The lengths of answers.
@@ -79,11 +82,11 @@ class RecentWorkload(Workload, kind="recent"):
     def observe(self, state: WorkloadMemory | None, traffic: Traffic, arrivals: ArrivalWindow) -> WorkloadMemory:
         memory = state or WorkloadMemory()
         rate, requests, elapsed_s = arrivals.requests_per_s, arrivals.new_requests, arrivals.elapsed_s
-        before = memory.window_rate
         usual = recent_rate(memory.slots, arrivals.window_s)
+        dispersion = pattern(memory.slots, arrivals.window_s, traffic.arrival_dispersion).dispersion
         return WorkloadMemory.unchecked(
             window_rate=rate,
-            surge=0.0 if before is None else surge(rate, arrivals.window_s, before, elapsed_s, usual),
+            surge=certain_rate(arrivals, memory.window_rate, usual, dispersion),
             slots=counted(memory.slots, arrivals.at_s, rate, arrivals.window_s),
             isl=learned(memory.isl, traffic.isl, requests, elapsed_s),
             osl=learned(memory.osl, traffic.osl, requests, elapsed_s),
@@ -102,9 +105,14 @@ class RecentWorkload(Workload, kind="recent"):
     def recent_per_s(self, state: WorkloadMemory | None, level_s: float) -> float:
         return 0.0 if state is None else max(recent_rate(state.slots, level_s), state.surge)
 
-    def facts(self, state: WorkloadMemory | None) -> Facts:
-        facts: Facts = []
+    def facts(self, state: WorkloadMemory | None, level_s: float) -> Facts:
         memory = state or WorkloadMemory()
+        facts: Facts = []
+        bursts = pattern(memory.slots, level_s, None)
+        if bursts.dispersion > REPORTED_DISPERSION:
+            message = f"counts of arrivals vary {bursts.dispersion:.2g} times as much as those of a Poisson process"
+            peak = float(bursts.path.max()) if len(bursts.path) else 1.0
+            facts.append(("ArrivalsBursty", message, {"dispersion": bursts.dispersion, "peak": peak}))
         for field, lengths in (("isl", memory.isl), ("osl", memory.osl)):
             cv2 = lengths.estimated_cv2() if lengths is not None and lengths.estimated else None
             if cv2 is not None:
