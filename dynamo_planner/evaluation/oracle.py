@@ -6,7 +6,7 @@ No policy gets below the first. One that gets below the second has found a bette
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,9 @@ from dynamo_planner.simulator.cluster import SimulatedCluster
 from dynamo_planner.simulator.results import Served
 from dynamo_planner.simulator.setup import ClusterSetup, PoolSetup
 from dynamo_planner.workloads.trace import Trace
+
+Targets = Mapping[str, Sequence[tuple[float, int]]]
+"""The targets of each pool: from this second of the trace on, so many replicas."""
 
 DRAIN_S = 300.0
 LUCKY_START = 3.0
@@ -55,19 +58,28 @@ class Oracle:
 
 
 def oracle(
-    trace: Trace, cluster: ClusterSetup, sla: Sla, *, interval_s: float = 10.0, seed: int = 0, budget: int = 100
+    trace: Trace,
+    cluster: ClusterSetup,
+    sla: Sla,
+    *,
+    interval_s: float = 10.0,
+    seed: int = 0,
+    budget: int = 100,
+    starts: Sequence[Targets] = (),
 ) -> Oracle:
     """The yardstick for the share ``sla.attainment`` of the attainable requests.
 
     ``budget`` is how many schedules are simulated. They start from the bound's own replicas, from the work that comes,
-    smoothed and held, and from a constant, each scaled until it is good enough, and then trimmed. A schedule asks for
-    replicas as long beforehand as they take to start, at multiples of ``interval_s``.
+    smoothed and held, and from a constant, each scaled until it is good enough, and from the targets in ``starts``, as
+    those of a policy; the cheapest is trimmed. A shape asks for replicas as long beforehand as they take to start; all
+    of them ask at multiples of ``interval_s``.
     """
     bounds = bound(trace, cluster, sla)
     simulate = PlanSimulator(trace, cluster, sla, interval_s, seed)
     limits = {name: (pool.spec.min_replicas, pool.spec.max_replicas) for name, pool in cluster.pools.items()}
     search = ScheduleSearch(simulate, sla.attainment, budget=budget, bounds=limits)
-    found = search.run(_shapes(trace, cluster, sla, bounds, simulate.slots, interval_s))
+    shapes = _shapes(trace, cluster, sla, bounds, simulate.slots, interval_s)
+    found = search.run(shapes, [simulate.plan(targets) for targets in starts])
     gpus = {name: pool.spec.gpus for name, pool in cluster.pools.items()}
     least = None
     if bounds is not None:
@@ -113,7 +125,7 @@ def bound(trace: Trace, cluster: ClusterSetup, sla: Sla) -> Mapping[str, LowerBo
 
 
 class PlanSimulator:
-    """Simulates plans: replicas to be ready in each slot of ``interval_s``."""
+    """Simulates plans: the targets from each slot of ``interval_s`` on."""
 
     def __init__(self, trace: Trace, cluster: ClusterSetup, sla: Sla, interval_s: float, seed: int) -> None:
         self._trace, self._cluster, self._sla, self._interval_s, self._seed = trace, cluster, sla, interval_s, seed
@@ -122,7 +134,7 @@ class PlanSimulator:
 
     def __call__(self, plan: Plan) -> PlanResult:
         simulated = SimulatedCluster(self._cluster, self._trace, seed=self._seed)
-        changes = {name: dict(steps) for name, steps in self._requested(plan).items()}
+        changes = {name: dict(steps) for name, steps in _changes(plan).items()}
         for slot in range(1, self.slots):
             simulated.advance_to(min(slot * self._interval_s, self._trace.duration_s))
             actions = [ScaleTo(pool=name, replicas=at[slot]) for name, at in changes.items() if slot in at]
@@ -135,24 +147,37 @@ class PlanSimulator:
 
     def schedule(self, plan: Plan) -> Schedule:
         """The plan as a policy, on the clock of a cluster that starts at 0."""
-        steps = self._requested(plan).items()
+        steps = _changes(plan).items()
         return Schedule(plan={name: tuple((slot * self._interval_s, n) for slot, n in at) for name, at in steps})
+
+    def plan(self, targets: Targets) -> Plan:
+        """Targets at times as a plan."""
+        plan = {}
+        for name, changes in targets.items():
+            counts = np.full(self.slots, self._cluster.pools[name].replicas, np.int64)
+            for at_s, replicas in changes:
+                counts[round(at_s / self._interval_s) :] = replicas
+            plan[name] = counts
+        return plan
 
     def _attained(self, served: Served) -> float:
         met = served.meets(self._sla)
         return float(met[self._attainable[: len(met)]].mean()) if self._attainable.any() else 1.0
 
-    def _requested(self, plan: Plan) -> dict[str, list[tuple[int, int]]]:
-        """When to ask for how many: what the plan has at its most in the time that a start takes from then on."""
-        requested = {}
-        for name, counts in plan.items():
-            lead = math.ceil(self._cluster.pools[name].spec.startup_s / self._interval_s)
-            padded = np.concatenate([counts, np.full(lead, counts[-1])])
-            ahead = np.lib.stride_tricks.sliding_window_view(padded, lead + 1).max(axis=1)
-            changed = np.flatnonzero(np.diff(ahead)) + 1
-            requested[name] = [(1, int(ahead[1] if len(ahead) > 1 else ahead[0]))]
-            requested[name] += [(int(slot), int(ahead[slot])) for slot in changed if slot > 1]
-        return requested
+
+def _changes(plan: Plan) -> dict[str, list[tuple[int, int]]]:
+    """The slots in which a plan changes, and its targets from then on; the first can be set in slot 1."""
+    changes = {}
+    for name, counts in plan.items():
+        slots = [1, *(slot for slot in (np.flatnonzero(np.diff(counts)) + 1).tolist() if slot > 1)]
+        changes[name] = [(slot, int(counts[min(slot, len(counts) - 1)])) for slot in slots]
+    return changes
+
+
+def _ahead(level: NDArray[np.float64], slots: int) -> NDArray[np.float64]:
+    """What has to be asked for from each slot on: the most that is to be ready within a start from there."""
+    padded = np.concatenate([level, np.full(slots, level[-1])])
+    return np.asarray(np.lib.stride_tricks.sliding_window_view(padded, slots + 1).max(axis=1))
 
 
 def _shapes(
@@ -175,7 +200,8 @@ def _shapes(
             for name, part in bounds.items()
         }
         shapes.insert(1, best)
-    return shapes
+    lead = {name: math.ceil(pool.spec.startup_s / interval_s) for name, pool in cluster.pools.items()}
+    return [{name: _ahead(level, lead[name]) for name, level in shape.items()} for shape in shapes]
 
 
 def _work(trace: Trace, pool: PoolSetup, sla: Sla, slots: int, interval_s: float) -> NDArray[np.float64]:

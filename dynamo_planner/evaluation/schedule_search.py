@@ -1,7 +1,9 @@
 """A search for the cheapest schedule that attains an SLA, each candidate evaluated by simulation.
 
-A candidate takes a whole simulation, so about a hundred must do: a bisection of few steps over a factor for each shape,
-and a coordinate descent from the best. The optimisers of scipy need thousands, and know no integers.
+A candidate takes a whole simulation, so about a hundred must do. Shapes of the work are scaled, by a bisection of few
+steps over a factor, and schedules that are known are tried as they are. The cheapest is then trimmed in rounds: a cut
+of a few replicas is tried for each pool and each stretch of time by itself, and those that save the most for what they
+miss are made together, as many as the target allows. The optimisers of scipy need thousands, and know no integers.
 """
 
 from __future__ import annotations
@@ -16,16 +18,21 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Plan: TypeAlias = Mapping[str, NDArray[np.int64]]
-"""Replicas that are to be ready in each slot of time, by pool."""
+"""The target of each pool from each slot of time on."""
 
 LEAST_FACTOR, MOST_FACTOR = 0.7, 6.0
 FACTOR_STEPS = 6
 SCALING_SHARE = 0.7
 """The share of the budget for scaling shapes, before the best of them is trimmed."""
 
-TRIM_SHARE = 0.08
-BLOCKS = (1, 3, 8, 20)
-"""The local search takes replicas away over all the time, then over a third of it, and so on."""
+CUTS = (0.15, 0.08, 0.04)
+"""What rounds of trimming take away from a stretch of time, as a share of the most in it; one replica at least."""
+
+MOST_BLOCKS = 24
+"""A round tries at most this many stretches of time."""
+
+CHOOSING = 5
+"""Plans that a round needs to choose among cuts that were tried."""
 
 
 class PlanResult(NamedTuple):
@@ -74,14 +81,16 @@ class ScheduleSearch:
         self._known: dict[bytes, PlanResult] = {}
         self._best: SearchResult | None = None
 
-    def run(self, shapes: Sequence[Mapping[str, Floats]]) -> SearchResult | None:
-        """Scale each shape until it is good enough, take the cheapest, and trim it.
+    def run(self, shapes: Sequence[Mapping[str, Floats]], starts: Sequence[Plan] = ()) -> SearchResult | None:
+        """Scale each shape until it is good enough, try the plans to start from, take the cheapest, and trim it.
 
-        A shape gives the replicas of each pool over time, up to a factor. ``None`` where no plan that was evaluated is
+        A shape gives the targets of each pool over time, up to a factor. ``None`` where no plan that was evaluated is
         good enough.
         """
         self._limit = round(SCALING_SHARE * self._budget)
         with suppress(_BudgetSpent):
+            for start in starts:
+                self._result(start)
             for shape in shapes:
                 self._scale(shape)
         self._limit = self._budget
@@ -136,30 +145,53 @@ class ScheduleSearch:
         return float(np.exp(high))
 
     def _trim(self) -> None:
-        """Take replicas away, one pool and one stretch of time at a time, as long as it stays good enough."""
-        changed = True
-        while changed and self._best is not None:
-            changed = False
-            for plan in self._less(self._best.plan):
-                before = self._best
-                self._result(plan)
-                changed |= self._best is not before
+        """Rounds of cuts, until none of the sizes of a cut saves anything."""
+        number = idle = 0
+        while self._best is not None and idle < 2 * len(CUTS):
+            before = self._best
+            self._round(before, number)
+            idle = 0 if self._best is not before else idle + 1
+            number += 1
 
-    def _less(self, start: Plan) -> Iterator[Plan]:
-        slots = len(next(iter(start.values())))
-        for blocks in BLOCKS:
-            edges = np.linspace(0, slots, min(blocks, slots) + 1).astype(int)
-            for name in start:
-                for first, last in pairwise(edges):
-                    best = self._best.plan if self._best else start
-                    cut, lowest = best[name][first:last], self._bounds[name][0]
-                    step = max(round(TRIM_SHARE * cut.max()), 1)
-                    lowered, capped = np.maximum(cut - step, lowest), np.minimum(cut, max(cut.max() - step, lowest))
-                    for candidate in (lowered, capped):
-                        if (candidate < cut).any():
-                            counts = best[name].copy()
-                            counts[first:last] = candidate
-                            yield {**best, name: counts}
+    def _round(self, start: SearchResult, number: int) -> None:
+        """Try cuts one by one, and make those together that save the most for what they miss."""
+        cuts: list[tuple[float, str, int, NDArray[np.int64]]] = []
+        for name, first, cut in self._cuts(start.plan, number):
+            result = self._result(_with(start.plan, [(name, first, cut)]))
+            saved, missed = start.result.gpu_s - result.gpu_s, start.result.attainment - result.attainment
+            if saved > 0:
+                cuts.append((max(missed, 0.0) / saved, name, first, cut))
+        cuts.sort(key=lambda each: each[0])
+        low, high = 0, len(cuts)
+        while low < high:
+            middle = (low + high + 1) // 2
+            together = _with(start.plan, [each[1:] for each in cuts[:middle]])
+            low, high = (middle, high) if self._good(together) else (low, middle - 1)
+
+    def _cuts(self, plan: Plan, number: int) -> Iterator[tuple[str, int, NDArray[np.int64]]]:
+        """For each pool and stretch of time: its first slot, and fewer replicas in it, all of them or the peaks."""
+        slots = len(next(iter(plan.values())))
+        blocks = (self._limit - len(self._known) - CHOOSING) // len(plan)
+        blocks = max(min(blocks, MOST_BLOCKS, slots), 1)
+        shift = (number // len(CUTS)) % 2 * slots // (2 * blocks)
+        edges = np.unique([0, *(np.linspace(0, slots, blocks + 1).astype(int)[1:-1] + shift), slots])
+        for name, counts in plan.items():
+            lowest = self._bounds[name][0]
+            for first, last in pairwise(edges.tolist()):
+                now = counts[first:last]
+                step = max(round(CUTS[number % len(CUTS)] * now.max()), 1)
+                cut = np.minimum(now, now.max() - step) if number % 2 else now - step
+                cut = np.maximum(cut, lowest)
+                if (cut < now).any():
+                    yield name, first, cut
+
+
+def _with(plan: Plan, changes: Sequence[tuple[str, int, NDArray[np.int64]]]) -> Plan:
+    """A plan with other targets from some slots on."""
+    changed = {name: counts.copy() for name, counts in plan.items()}
+    for name, first, counts in changes:
+        changed[name][first : first + len(counts)] = counts
+    return changed
 
 
 def work_shapes(work_s_per_s: Floats, slots: int) -> list[Floats]:

@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     earlier = _read(given.json) if given.resume and given.json.exists() else {}
     if given.onto:
         earlier = {**_read(given.onto), **earlier}
-    job = partial(_job, QUICK if given.quick else FULL, given.policies, given.resume)
+    job = partial(_job, QUICK if given.quick else FULL, given.policies, given.resume, given.search)
     done: dict[str, WindowResult] = {}
     for result in _run([(piece, earlier.get(piece.name)) for piece in pieces], job, given.processes):
         done[result.name] = result
@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--onto", type=Path, metavar="FILE", help="take best schedules and the other policies from an earlier run"
     )
+    parser.add_argument("--search", action="store_true", help="look for better schedules than those taken over")
     parser.add_argument("--against", type=Path, metavar="FILE", help="compare with an earlier run")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables")
     parser.add_argument("--traces", type=Path, metavar="DIR", help="draw windows from these traces instead")
@@ -69,9 +70,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _job(
-    effort: Effort, policies: str, resume: bool, piece: Window | Scenario, earlier: WindowResult | None
+    effort: Effort, policies: str, resume: bool, search: bool, piece: Window | Scenario, earlier: WindowResult | None
 ) -> WindowResult:
-    return compete(piece, effort, policies, earlier, resume=resume)
+    return compete(piece, effort, policies, earlier, resume=resume, search=search)
 
 
 def _run(

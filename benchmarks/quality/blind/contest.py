@@ -12,20 +12,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.quality.blind import peers
-from benchmarks.quality.blind.results import Best, Changes, Outcome, WindowResult
+from benchmarks.quality.blind.results import Best, Outcome, WindowResult
 from benchmarks.quality.blind.scenarios import Scenario
 from benchmarks.quality.blind.windows import Window
 from benchmarks.quality.cells import MOST_REPLICAS, Cell, Stage
 from benchmarks.quality.contenders import Configurations, spread
 from dynamo_planner import Policy, StaticLaw
 from dynamo_planner.evaluation.backtest import run_policy
-from dynamo_planner.evaluation.oracle import oracle
+from dynamo_planner.evaluation.oracle import Targets, oracle
 from dynamo_planner.evaluation.run import Run
 from dynamo_planner.evaluation.work_floor import unattainable
 
 HOUR_S, FIVE_MIN_S, BIN_S = 3600.0, 300.0, 60.0
 LEAST_CONSTANT, MOST_CONSTANT = 1.0, MOST_REPLICAS
 """Constants are looked for between these multiples of the mean need."""
+
+CONSTANTS = 10
+"""The most constants that are tried."""
 
 
 @dataclass(frozen=True)
@@ -68,21 +71,23 @@ class Contest:
         """The best of some configurations."""
         return self._best([self.run(name, *choice) for choice in choices])
 
-    def constant(self, most: int) -> Outcome:
-        """The cheapest constant: each pool by itself with the others ample, then together; at most so many runs."""
-        need = self.stage.need
+    def constant(self) -> Outcome:
+        """The cheapest constant: each pool by itself with the others ample, then together."""
+        need, each = self.stage.need, (CONSTANTS - 2) // len(self.stage.need)
         ample = {name: pool.spec.max_replicas or 1 for name, pool in self.stage.cluster.pools.items()}
         least: dict[str, int] = {}
         runs: list[Outcome] = []
         for name in need:
             low, high = int(np.ceil(LEAST_CONSTANT * need[name])), int(np.ceil(MOST_CONSTANT * need[name]))
-            while low < high and len(runs) < most - 1:
-                middle = (low + high) // 2
+            for _ in range(each):
+                if low == high:
+                    break
+                middle = int(np.sqrt(low * high))
                 runs.append(self._constant({**ample, name: middle}))
                 low, high = (low, middle) if runs[-1].attainment >= self.target else (middle + 1, high)
             least[name] = high
         runs.append(self._constant(least))
-        while runs[-1].attainment < self.target and len(runs) < most:
+        while runs[-1].attainment < self.target and len(runs) < CONSTANTS:
             least = {name: count + 1 for name, count in least.items()}
             runs.append(self._constant(least))
         return self._best(runs)
@@ -115,10 +120,12 @@ def compete(
     earlier: WindowResult | None = None,
     *,
     resume: bool = False,
+    search: bool = False,
 ) -> WindowResult:
     """Run the policies whose names match the patterns on a window, and look for its best schedule.
 
-    From an earlier result come the best schedule and all other policies; with ``resume`` also those that match.
+    From an earlier result come the best schedule and all other policies; with ``resume`` also those that match. With
+    ``search`` a better schedule is looked for, from the best that is known on.
     """
     began = time.process_time()
     cell, stage = piece.stage()
@@ -130,9 +137,7 @@ def compete(
     for name, job in _jobs(contest, effort).items():
         if matches(name, policies) and not (resume and name in outcomes):
             outcomes[name] = job()
-    best = _searched(contest, effort) if earlier is None else earlier.best
-    if contest.cheapest and (best is None or contest.cheapest.gpu_hours < best.gpu_hours):
-        best = contest.cheapest
+    best = _best(contest, earlier.best if earlier else None, effort if search or earlier is None else None)
     return WindowResult(
         name=piece.name,
         group=piece.group,
@@ -163,19 +168,27 @@ def _jobs(contest: Contest, effort: Effort) -> dict[str, Callable[[], Outcome]]:
     theirs = peers.in_hindsight(contest.cell, contest.stage)
     return {
         **{name: partial(default, name, make) for name, make in ours.items()},
-        peers.CONSTANT: lambda: contest.constant(most),
+        peers.CONSTANT: contest.constant,
         **{name: partial(tuned, name, make) for name, make in theirs.items()},
     }
 
 
-def _searched(contest: Contest, effort: Effort) -> Best | None:
-    found = oracle(contest.stage.trace, contest.stage.cluster, contest.cell.sla, budget=effort.schedules)
+def _best(contest: Contest, known: Best | None, effort: Effort | None) -> Best | None:
+    """The cheapest of what is known, what policies did, and what a search finds that starts from there."""
+    best = min((each for each in (contest.cheapest, known) if each), key=lambda each: each.gpu_hours, default=None)
+    if effort is None:
+        return best
+    stage, sla = contest.stage, contest.cell.sla
+    starts = [best.targets] if best else []
+    found = oracle(stage.trace, stage.cluster, sla, budget=effort.schedules, starts=starts)
     if found.schedule is None or found.feasible_gpu_hours is None or found.attainment is None:
-        return None
+        return best
+    if best and best.gpu_hours <= found.feasible_gpu_hours:
+        return best
     return Best(found.feasible_gpu_hours, found.attainment, "search", dict(found.schedule.plan))
 
 
-def _changes(run: Run) -> Changes:
+def _changes(run: Run) -> Targets:
     """The targets that a run had, whenever they changed."""
     changes: dict[str, list[tuple[float, int]]] = {}
     for count in run.counts:

@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from dynamo_planner.evaluation.oracle import Targets
+
 SHORTFALL_PRICE = 10.0
 """What each share of requests below the target adds to a policy's cost, as a share of it: 1 % too few costs 10 %."""
 
 RESAMPLES = 2000
-
-Changes = Mapping[str, Sequence[tuple[float, int]]]
-"""The targets of each pool: from this second on, so many replicas."""
 
 
 @dataclass(frozen=True)
@@ -25,13 +24,13 @@ class Best:
         gpu_hours: What it costs.
         attainment: The share of attainable requests that it serves in time.
         found_by: ``search``, or the policy whose targets it came from.
-        changes: The schedule.
+        targets: The schedule.
     """
 
     gpu_hours: float
     attainment: float
     found_by: str
-    changes: Changes
+    targets: Targets
 
 
 @dataclass(frozen=True)
