@@ -29,7 +29,8 @@ class KubernetesConfig(ExecutorConfig, kind="kubernetes"):
 
     Credentials are those of ``kubeconfig`` and its ``context``, else of the pod that the planner runs in, else of the
     default kubeconfig; ``namespace`` left out is the one that they name. A planner that starts before its targets, its
-    rights or its API server waits for them, unless ``waits`` is false.
+    rights or its API server waits for them, unless ``waits`` is false. An object is not written again to lower replicas
+    within ``spacing_s`` of the last write (30).
     """
 
     pools: dict[str, KubernetesPool] = Field(min_length=1)
@@ -43,6 +44,7 @@ class KubernetesConfig(ExecutorConfig, kind="kubernetes"):
     dry_run: bool = False
     events: bool = False
     waits: bool = True
+    spacing_s: float = Field(default=30.0, ge=0)
     lease: LeaseConfig | None = None
 
     @property
@@ -68,4 +70,5 @@ class KubernetesConfig(ExecutorConfig, kind="kubernetes"):
             dry_run=self.dry_run,
             events=self.events,
             waits=self.waits,
+            spacing_s=self.spacing_s,
         )

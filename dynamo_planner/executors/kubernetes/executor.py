@@ -22,7 +22,7 @@ from dynamo_planner.executors.kubernetes.knob_rollout import KnobRollout
 from dynamo_planner.executors.kubernetes.managed_pool import ManagedPool, NotYetError
 from dynamo_planner.executors.kubernetes.ownership import ReplicaClaim, WhenChanged
 from dynamo_planner.executors.kubernetes.pool import KubernetesPool
-from dynamo_planner.executors.kubernetes.scale_writer import RefusedError, ScaleWriter
+from dynamo_planner.executors.kubernetes.scale_writer import RefusedError, ScaleRequest, ScaleWriter
 from dynamo_planner.executors.kubernetes.targets import ListedTarget, scale_target_of
 
 logger = logging.getLogger(__name__)
@@ -55,6 +55,8 @@ class KubernetesExecutor:
         waits: Start all the same where a target does not exist yet, may not be read, or the API server does not answer;
             its pools are unknown until then, with the reason (false: :meth:`start` raises).
         events: Record in Events why a pool was scaled (false); :meth:`tell` is then to be called after each step.
+        spacing_s: Seconds after a write of an object within which it is not written again to lower replicas (0). What
+            raises replicas is written at once, with what is to be lowered in the same graph.
         clock: Gives Unix seconds.
     """
 
@@ -72,6 +74,7 @@ class KubernetesExecutor:
         election: Election | None = None,
         events: bool = False,
         waits: bool = False,
+        spacing_s: float = 0.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Raises :class:`ValueError` where two pools have the same target."""
@@ -87,7 +90,9 @@ class KubernetesExecutor:
             target = scale_target_of(pool.target, self.namespace, pool.spec.role, self.cluster)
             claim, rollout = ReplicaClaim(name, when_changed, yield_s), KnobRollout(name, pool, target, clock)
             self._pools[name] = ManagedPool(name, pool, target, claim, rollout)
-        self._writer = ScaleWriter(self.cluster, clock, self._permission, patience_s, dry_run, check_autoscalers)
+        self._writer = ScaleWriter(
+            self.cluster, clock, self._permission, patience_s, dry_run, check_autoscalers, spacing_s
+        )
         self._events = Events(self.cluster.api, clock) if events else None
         self._waits = waits
         self._unknown: dict[str, str] = {}
@@ -191,9 +196,24 @@ class KubernetesExecutor:
         """Write the replicas or the knob of each action and report its outcome; waits for no pod."""
         with self._lock, self.cluster.tick():
             self._follow_election()
-            return tuple(self._apply(action) for action in actions)
+            outcomes: dict[int, Outcome] = {}
+            together: dict[str, dict[int, ScaleRequest]] = {}
+            for n, action in enumerate(actions):
+                answer = self._answer(action)
+                if isinstance(answer, Outcome):
+                    outcomes[n] = answer
+                    continue
+                requests = together.setdefault(answer.target.whole_name, {})
+                if any(other.action.pool == action.pool for other in requests.values()):  # one after the other
+                    outcomes.update(zip(requests, self._writer.scale([*requests.values()]), strict=True))
+                    requests.clear()
+                requests[n] = answer
+            for requests in together.values():
+                outcomes.update(zip(requests, self._writer.scale([*requests.values()]), strict=True))
+            return tuple(outcomes[n] for n in range(len(actions)))
 
-    def _apply(self, action: Action) -> Outcome:
+    def _answer(self, action: Action) -> Outcome | ScaleRequest:
+        """The outcome of an action, or for new replicas the request to write them."""
         pool = self._pools.get(action.pool or "")
         if pool is None:
             message = f"there is no pool {action.pool!r}; there are {', '.join(self._pools)}"
@@ -207,7 +227,7 @@ class KubernetesExecutor:
         if most is not None and action.replicas > most:
             message = f"{action.pool} may have {most} replicas at most (max_replicas), and not {action.replicas}"
             return Outcome(action=action, status="refused", message=message)
-        return self._writer.scale(action, pool.target, pool.claim)
+        return ScaleRequest(action, pool.target, pool.claim)
 
     def _follow_election(self) -> None:
         """Drop the claims while another planner leads, and when this one begins to: the leader made those changes."""

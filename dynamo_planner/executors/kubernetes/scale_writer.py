@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
 
 from dynamo_planner.core.decision import Action, Outcome, ScaleTo
 from dynamo_planner.executors.kubernetes.api import LONGEST_PAUSE_S
@@ -24,6 +25,22 @@ class RefusedError(Exception):
     """An action is refused; the message says why."""
 
 
+class _DoneError(Exception):
+    """Nothing is to be written; with the outcome."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.message)
+        self.outcome = outcome
+
+
+class ScaleRequest(NamedTuple):
+    """An action, with the target and the claim of its pool."""
+
+    action: ScaleTo
+    target: ScaleTarget
+    claim: ReplicaClaim
+
+
 @dataclass(frozen=True)
 class ScaleWriter:
     """Writes replicas, and reports the outcome of each action.
@@ -39,6 +56,8 @@ class ScaleWriter:
         patience_s: Seconds that one action may be retried for (15).
         dry_run: The API server validates each write and changes nothing (false).
         check_autoscalers: Refuse where an HPA or a ScaledObject has the same target (true).
+        spacing_s: Seconds after a write of an object within which it is not written again to lower replicas (0).
+        written_s: When each object was last written (Unix seconds).
     """
 
     cluster: Cluster
@@ -47,10 +66,17 @@ class ScaleWriter:
     patience_s: float = 15.0
     dry_run: bool = False
     check_autoscalers: bool = True
+    spacing_s: float = 0.0
+    written_s: dict[str, float] = field(default_factory=dict)
 
-    def scale(self, action: ScaleTo, target: ScaleTarget, claim: ReplicaClaim) -> Outcome:
-        """Set a target to the replicas of an action."""
-        return self.with_retries(action, lambda: self._try(action, target, claim))
+    def scale(self, requests: Sequence[ScaleRequest]) -> tuple[Outcome, ...]:
+        """Set targets to the replicas of their actions; components of one graph in one patch."""
+        outcomes: dict[int, Outcome] = {}
+        first = self.with_retries(requests[0].action, lambda: self._try(requests, outcomes))
+        return tuple(
+            outcomes.get(n, Outcome(action=request.action, status=first.status, message=first.message))
+            for n, request in enumerate(requests)
+        )
 
     def with_retries(self, action: Action, attempt: Callable[[], Outcome]) -> Outcome:
         """Retry an action until it is done or refused, or ``patience_s`` is over."""
@@ -58,11 +84,8 @@ class ScaleWriter:
         while True:
             try:
                 return attempt()
-            except RefusedError as error:
-                return Outcome(action=action, status="refused", message=str(error))
-            except (ReplicasUnknownError, *MALFORMED) as error:
-                message = f"{action.pool} could not be read: {error!r}"
-                return Outcome(action=action, status="failed", message=message)
+            except (RefusedError, ReplicasUnknownError, *MALFORMED) as error:
+                return _unwritten(action, error)
             except ApiError as error:
                 pause_s = max(pause_s, error.retry_after_s or 0.0)
                 if not (error.is_passing or error.is_conflict):
@@ -74,8 +97,33 @@ class ScaleWriter:
             time.sleep(pause_s)
             pause_s *= 2
 
-    def _try(self, action: ScaleTo, target: ScaleTarget, claim: ReplicaClaim) -> Outcome:
+    def _try(self, requests: Sequence[ScaleRequest], outcomes: dict[int, Outcome]) -> Outcome:
+        """Check every request that has no outcome yet, and write those that may be; the outcome of the first."""
         self.permission()
+        checked: dict[int, FetchedTarget] = {}
+        for n, request in enumerate(requests):
+            if n in outcomes:
+                continue
+            try:
+                checked[n] = self._checked(request)
+            except _DoneError as done:
+                outcomes[n] = done.outcome
+            except (RefusedError, ReplicasUnknownError, *MALFORMED) as error:
+                outcomes[n] = _unwritten(request.action, error)
+        rises = any(requests[n].action.replicas > fetched.replicas for n, fetched in checked.items())
+        for n, fetched in list(checked.items()):
+            wait_s = 0.0 if rises else self._waits_s(requests[n], fetched)
+            if wait_s > 0:
+                del checked[n]
+                why = f"{fetched.name} was written less than {self.spacing_s:g} s ago: lowered in {wait_s:.0f} s"
+                outcomes[n] = Outcome(action=requests[n].action, status="refused", message=f"{why} (spacing_s)")
+        for together in _by_object(checked):
+            self._write({n: requests[n] for n in together}, together, outcomes)
+        return outcomes[0]
+
+    def _checked(self, request: ScaleRequest) -> FetchedTarget:
+        """The target as it is now, where it may be written."""
+        action, target, claim = request
         fetched = target.fetch(self.cluster.api)
         if not claim.is_same(fetched.uid):
             raise RefusedError(f"{fetched.name} was deleted and created anew since it was last observed")
@@ -85,7 +133,8 @@ class ScaleWriter:
         claim.observe(fetched.replicas, fetched.uid, self.clock(), lambda: changed_by(fetched.obj))
         if fetched.replicas == action.replicas:
             message = f"{action.pool} has {fetched.replicas} replicas"
-            return Outcome(action=action, status="applied" if answer_was_lost else "unchanged", message=message)
+            status: Literal["applied", "unchanged"] = "applied" if answer_was_lost else "unchanged"
+            raise _DoneError(Outcome(action=action, status=status, message=message))
         yields = claim.yields(self.clock())
         if yields:
             raise RefusedError(yields)
@@ -95,24 +144,62 @@ class ScaleWriter:
         owner = autoscaler_of(target, self.cluster) if self.check_autoscalers else None
         if owner:
             raise RefusedError(f"{owner} scales {fetched.name}: remove it, or let it follow the planner's gauge")
-        return self._write(action, target.namespace, fetched, claim)
+        return fetched
 
-    def _write(self, action: ScaleTo, namespace: str, fetched: FetchedTarget, claim: ReplicaClaim) -> Outcome:
+    def _waits_s(self, request: ScaleRequest, fetched: FetchedTarget) -> float:
+        """For how long a request still waits for the patch before it; one that raises replicas never does."""
+        written_s = self.written_s.get(request.target.whole_name)
+        if written_s is None or request.action.replicas > fetched.replicas:
+            return 0.0
+        return written_s + self.spacing_s - self.clock()
+
+    def _write(
+        self,
+        requests: Mapping[int, ScaleRequest],
+        fetched: Mapping[int, FetchedTarget],
+        outcomes: dict[int, Outcome],
+    ) -> None:
+        """Write the requests for one object in one patch."""
         timeout_s = min(self.permission(), self.cluster.api.timeout_s)
-        if not self.dry_run:
-            claim.begin_write(action.replicas)
+        for request in requests.values():
+            if not self.dry_run:
+                request.claim.begin_write(request.action.replicas)
+        one, namespace = next(iter(fetched.values())), next(iter(requests.values())).target.namespace
+        body = _merged([fetched[n].patch(request.action.replicas) for n, request in requests.items()])
         self.cluster.api.patch(
-            fetched.resource,
-            namespace,
-            fetched.name,
-            fetched.subresource,
-            fetched.patch(action.replicas),
-            timeout_s=timeout_s,
-            dry_run=self.dry_run,
+            one.resource, namespace, one.name, one.subresource, body, timeout_s=timeout_s, dry_run=self.dry_run
         )
-        change = f"{fetched.replicas} -> {action.replicas} replicas"
-        if self.dry_run:
-            message = f"dry run: the API server would take {action.pool}: {change}"
-            return Outcome(action=action, status="unchanged", message=message)
-        claim.wrote(action.replicas, self.clock())
-        return Outcome(action=action, status="applied", message=f"{action.pool}: {change}")
+        for n, (action, target, claim) in requests.items():
+            change = f"{action.pool}: {fetched[n].replicas} -> {action.replicas} replicas"
+            if self.dry_run:
+                message = f"dry run: the API server would take {change}"
+                outcomes[n] = Outcome(action=action, status="unchanged", message=message)
+                continue
+            self.written_s[target.whole_name] = self.clock()
+            claim.wrote(action.replicas, self.clock())
+            outcomes[n] = Outcome(action=action, status="applied", message=change)
+
+
+def _unwritten(action: Action, error: Exception) -> Outcome:
+    if isinstance(error, RefusedError):
+        return Outcome(action=action, status="refused", message=str(error))
+    return Outcome(action=action, status="failed", message=f"{action.pool} could not be read: {error!r}")
+
+
+def _by_object(fetched: Mapping[int, FetchedTarget]) -> list[dict[int, FetchedTarget]]:
+    """Targets by the object that is written."""
+    objects: dict[Any, dict[int, FetchedTarget]] = {}
+    for n, each in fetched.items():
+        objects.setdefault((each.resource, each.name, each.subresource), {})[n] = each
+    return list(objects.values())
+
+
+def _merged(patches: Sequence[Any]) -> Any:
+    """Patches of one kind for one object, as one: JSON patches one after the other, merge patches merged."""
+    if isinstance(patches[0], list):
+        return [step for patch in patches for step in patch]
+    merged: dict[str, Any] = {}
+    for patch in patches:
+        for key, value in patch.items():
+            merged[key] = _merged([merged[key], value]) if isinstance(merged.get(key), dict) else value
+    return merged

@@ -87,6 +87,8 @@ class ScaleTarget(Protocol):
     """An object, or a part of one, whose replicas can be read and set."""
 
     namespace: str
+    whole_name: str
+    """The kind and name of the object, which other targets may be parts of."""
 
     def find(self, cluster: Cluster) -> ListedTarget:
         """The target in this tick.
@@ -119,6 +121,7 @@ class SubresourceScaleTarget:
 
     def __init__(self, target: WorkloadTarget | CustomTarget, namespace: str, cluster: Cluster) -> None:
         self.target, self.namespace = target, namespace
+        self.whole_name = f"{target.kind} {target.name}"
         cluster.expect(target.resource.plural, namespace, target.name)
 
     def references(self) -> frozenset[Reference]:
@@ -167,6 +170,7 @@ class GraphScaleTarget:
 
     def __init__(self, target: GraphTarget, namespace: str, role: Role, cluster: Cluster) -> None:
         self.target, self.namespace, self._role, self._cluster = target, namespace, role, cluster
+        self.whole_name = f"{target.kind} {target.name}"
         self._component = target.component
         self._graphs: Resource | None = None
         cluster.expect("dynamographdeployments", namespace, target.name)
