@@ -16,6 +16,7 @@ from dynamo_planner.core.values import FrozenMap, KnobValue
 from dynamo_planner.executors.kubernetes.api import Api
 from dynamo_planner.executors.kubernetes.api_error import ApiError
 from dynamo_planner.executors.kubernetes.cluster import Cluster, KubeObject
+from dynamo_planner.executors.kubernetes.deletion_costs import DeletionCosts
 from dynamo_planner.executors.kubernetes.election import Election
 from dynamo_planner.executors.kubernetes.events import Events
 from dynamo_planner.executors.kubernetes.knob_rollout import KnobRollout
@@ -57,6 +58,8 @@ class KubernetesExecutor:
         events: Record in Events why a pool was scaled (false); :meth:`tell` is then to be called after each step.
         spacing_s: Seconds after a write of an object within which it is not written again to lower replicas (0). What
             raises replicas is written at once, with what is to be lowered in the same graph.
+        deletion_costs: Annotate pods with the requests that wait and run at them before replicas are lowered, so that a
+            ReplicaSet ends the least busy ones first (false). Needs the right ``patch`` on pods.
         clock: Gives Unix seconds.
     """
 
@@ -75,6 +78,7 @@ class KubernetesExecutor:
         events: bool = False,
         waits: bool = False,
         spacing_s: float = 0.0,
+        deletion_costs: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Raises :class:`ValueError` where two pools have the same target."""
@@ -94,6 +98,7 @@ class KubernetesExecutor:
             self.cluster, clock, self._permission, patience_s, dry_run, check_autoscalers, spacing_s
         )
         self._events = Events(self.cluster.api, clock) if events else None
+        self._costs = DeletionCosts(self.cluster.api, self.namespace) if deletion_costs else None
         self._waits = waits
         self._unknown: dict[str, str] = {}
         self._cannot_list_pods = False
@@ -227,7 +232,14 @@ class KubernetesExecutor:
         if most is not None and action.replicas > most:
             message = f"{action.pool} may have {most} replicas at most (max_replicas), and not {action.replicas}"
             return Outcome(action=action, status="refused", message=message)
-        return ScaleRequest(action, pool.target, pool.claim)
+        costs = self._costs
+        mark = None if costs is None else lambda: costs.set(pool.name, pool.pods)
+        return ScaleRequest(action, pool.target, pool.claim, mark)
+
+    def consider(self, requests: Mapping[str, Mapping[str, float]]) -> None:
+        """Take the requests waiting and running at each pod, by pool and name, for ``deletion_costs``."""
+        if self._costs is not None:
+            self._costs.consider(requests)
 
     def _follow_election(self) -> None:
         """Drop the claims while another planner leads, and when this one begins to: the leader made those changes."""

@@ -34,11 +34,12 @@ class _DoneError(Exception):
 
 
 class ScaleRequest(NamedTuple):
-    """An action, with the target and the claim of its pool."""
+    """An action, with the target and the claim of its pool; ``before_lowering`` is called before a fall is written."""
 
     action: ScaleTo
     target: ScaleTarget
     claim: ReplicaClaim
+    before_lowering: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ class ScaleWriter:
 
     def _checked(self, request: ScaleRequest) -> FetchedTarget:
         """The target as it is now, where it may be written."""
-        action, target, claim = request
+        action, target, claim, _ = request
         fetched = target.fetch(self.cluster.api)
         if not claim.is_same(fetched.uid):
             raise RefusedError(f"{fetched.name} was deleted and created anew since it was last observed")
@@ -160,16 +161,19 @@ class ScaleWriter:
         outcomes: dict[int, Outcome],
     ) -> None:
         """Write the requests for one object in one patch."""
+        for n, request in requests.items():
+            if self.dry_run:
+                continue
+            if request.before_lowering is not None and request.action.replicas < fetched[n].replicas:
+                request.before_lowering()
+            request.claim.begin_write(request.action.replicas)
         timeout_s = min(self.permission(), self.cluster.api.timeout_s)
-        for request in requests.values():
-            if not self.dry_run:
-                request.claim.begin_write(request.action.replicas)
         one, namespace = next(iter(fetched.values())), next(iter(requests.values())).target.namespace
         body = _merged([fetched[n].patch(request.action.replicas) for n, request in requests.items()])
         self.cluster.api.patch(
             one.resource, namespace, one.name, one.subresource, body, timeout_s=timeout_s, dry_run=self.dry_run
         )
-        for n, (action, target, claim) in requests.items():
+        for n, (action, target, claim, _) in requests.items():
             change = f"{action.pool}: {fetched[n].replicas} -> {action.replicas} replicas"
             if self.dry_run:
                 message = f"dry run: the API server would take {change}"

@@ -9,7 +9,7 @@ import pytest
 from dynamo_planner import ScaleTo
 from tests.support.kubernetes.cluster import Place
 from tests.support.kubernetes.faulty_proxy import Fault, Proxy
-from tests.support.kubernetes.objects import GRAPH, Shape, executor_of, graph, replicas_of, scaled, settle
+from tests.support.kubernetes.objects import GRAPH, Shape, executor_of, graph, pod_of, replicas_of, scaled, settle
 
 POOLS = {"prefill": scaled("prefill", name="llama"), "decode": scaled("decode", name="llama")}
 
@@ -54,3 +54,26 @@ def test_replicas_are_not_lowered_soon_after_a_write_and_raised_at_once(kubernet
     assert apply(prefill=1, decode=4) == ["applied", "applied"]
     clock[0] += 61.0
     assert apply(prefill=2, decode=3) == ["applied", "applied"]
+
+
+def test_the_least_busy_pods_are_annotated_to_end_first(
+    kubernetes: Place, proxy: Proxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An API server of Kubernetes 1.20 keeps the annotation; what a ReplicaSet makes of it (1.22) is not shown here."""
+    kubernetes.create(graph(Decode=4))
+    settle(kubernetes, Decode=4)
+    for number in range(4):
+        kubernetes.create(pod_of("Decode", number, ready=number < 3))
+    pools = {"decode": POOLS["decode"]}
+    for on in (False, True):
+        executor = executor_of(kubernetes, pools, url=proxy.url, deletion_costs=on)
+        executor.observe()
+        executor.consider({"decode": {"llama-decode-0": 7.0, "llama-decode-1": 0.0}})
+        assert executor.apply([ScaleTo(pool="decode", replicas=(5, 3)[on])])[0].status == "applied"
+    annotations = [each["metadata"].get("annotations") for each in kubernetes.list("v1", "Pod")]
+    costs = [each and each["controller.kubernetes.io/pod-deletion-cost"] for each in annotations]
+    assert costs == ["7", "0", "7", None], "the third is ready, and nothing is known of it"
+    proxy.rule = lambda method, path: Fault(403) if method == "PATCH" and "/pods/" in path else None
+    executor.consider({"decode": {"llama-decode-0": 8.0}})
+    assert executor.apply([ScaleTo(pool="decode", replicas=2)])[0].status == "applied"
+    assert "which pods go first is left to Kubernetes: PATCH" in caplog.text
