@@ -21,6 +21,7 @@ from dynamo_planner.core.decision import Decision, ScaleTo
 from dynamo_planner.core.extras import needs_extra
 from dynamo_planner.core.snapshot import Snapshot
 from dynamo_planner.runtime.decision_log import Step
+from dynamo_planner.runtime.hold_watch import hold_reason
 
 with needs_extra("prometheus"):
     from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -118,7 +119,7 @@ class PlannerMetrics:
         change = change_of(pool, decision)
         self._decisions.labels(pool, change).inc()
         if change == "held":
-            self._holds.labels(pool, held_because(pool, decision)).inc()
+            self._holds.labels(pool, hold_reason(pool, decision).code).inc()
         else:
             self._wanted.labels(pool).set(decision.targets[pool])
         replicas = snapshot.pools[pool].replicas
@@ -137,8 +138,3 @@ def change_of(pool: str, decision: Decision) -> str:
         if isinstance(action, ScaleTo) and action.pool == pool:
             return "up" if action.expected is None or action.replicas > action.expected else "down"
     return "none" if pool in decision.targets else "held"
-
-
-def held_because(pool: str, decision: Decision) -> str:
-    """The code of the last reason about a held pool."""
-    return next((reason.code for reason in reversed(decision.reasons) if reason.pool == pool), "NoOpinion")

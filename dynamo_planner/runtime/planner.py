@@ -27,7 +27,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from dynamo_planner.core.decision import Action, Decision, Outcome, Reason, State
 from dynamo_planner.core.policy import PlainFunction, Policy, as_policy
@@ -42,8 +41,10 @@ from dynamo_planner.executors import (
     ReportsTroubles,
     ReportsUnknown,
 )
+from dynamo_planner.runtime.checked import checked_decision, checked_mapping, checked_outcomes
 from dynamo_planner.runtime.decision_log import DecisionLog, Step
 from dynamo_planner.runtime.files import PlannerFiles
+from dynamo_planner.runtime.hold_watch import HoldWatch
 from dynamo_planner.runtime.holding import without_policy
 from dynamo_planner.runtime.pool_check import PoolNameCheck
 from dynamo_planner.runtime.signals import stop_signals
@@ -71,6 +72,7 @@ class Planner:
     - ``PolicyFailed``: the policy or a guard raised. No action is taken.
     - ``StateReset``: the state file was damaged (it is set aside under another name), or the clock was set back.
     - ``UnknownPool``: the policy or a guard names a pool that the executor does not have.
+    - ``HoldLasts``: a pool has been held for a quarter of an hour, by what is in the message.
     - ``StateFileFailed``, ``LogFailed``: the policy's state could not be written in this step, or the decision log in
       the step before. The loop goes on; a planner that is restarted would go on from an older state.
 
@@ -124,7 +126,7 @@ class Planner:
         self._state: State | None = None
         self._at_s: float | None = None
         self._pending_reasons: list[Reason] = []
-        self._pool_names = PoolNameCheck(name)
+        self._pool_names, self._holds = PoolNameCheck(name), HoldWatch(name)
         self._continue_from_file()
 
     @property
@@ -220,10 +222,10 @@ class Planner:
         unknown: Mapping[str, str] = {}
         knobs: Mapping[str | None, Mapping[str, KnobValue]] = {}
         try:
-            specs = _mapping("pools", self.executor.pools, PoolSpec)
-            replicas = _mapping("observe()", self.executor.observe(), Replicas, type(None))
+            specs = checked_mapping("pools", self.executor.pools, PoolSpec)
+            replicas = checked_mapping("observe()", self.executor.observe(), Replicas, type(None))
             if self._reports_unknown is not None:
-                unknown = _mapping("unknown", self._reports_unknown.unknown, str)
+                unknown = checked_mapping("unknown", self._reports_unknown.unknown, str)
             if self._reports_knobs is not None:
                 knobs = self._reports_knobs.knobs
             if self._reports_troubles is not None:
@@ -245,13 +247,14 @@ class Planner:
                 decision = without_policy(policy, failures).decide(snapshot)
                 decision = decision.replace(state=state)
             else:
-                decision = _decision(policy.decide(snapshot, state))
+                decision = checked_decision(policy.decide(snapshot, state))
         except Exception as error:
             failure = self._failure("PolicyFailed", "the policy could not decide", error)
             holds = (failure.replace(pool=pool) for pool in snapshot.pools)
             decision = Decision(at_s=snapshot.at_s, reasons=(*failures, failure, *holds), state=state)
         pending, self._pending_reasons = tuple(self._pending_reasons), []
-        return _because(decision, (*pending, *self._pool_names.unknown(policy, snapshot.pools)))
+        pending += (*self._pool_names.unknown(policy, snapshot.pools), *self._holds.lasting(decision, snapshot.pools))
+        return _because(decision, pending)
 
     def _act(self, actions: Sequence[Action], snapshot: Snapshot) -> tuple[Outcome, ...]:
         if self.advisory or not actions:
@@ -261,10 +264,7 @@ class Planner:
         try:
             if self._considers_load is not None:
                 self._considers_load.consider(requests_by_worker(snapshot))
-            outcomes = tuple(self.executor.apply(actions))
-            unexpected = [outcome for outcome in outcomes if not isinstance(outcome, Outcome)]
-            if unexpected:
-                raise TypeError(f"apply returned {unexpected[0]!r}, which is no Outcome")
+            outcomes = checked_outcomes(self.executor.apply(actions))
         except Exception as error:
             failure = self._failure("ExecutorFailed", "the executor could not act", error)
             outcomes = tuple(Outcome(action=action, status="failed", message=failure.message) for action in actions)
@@ -289,20 +289,6 @@ class Planner:
         return Reason(code=code, message=f"{what}: {detail}")
 
 
-def _mapping(what: str, value: Any, *types: type) -> Any:
-    """A mapping that an executor returned, checked to be from names to values of these types."""
-    for name, entry in value.items():
-        if not isinstance(name, str) or not isinstance(entry, types):
-            raise TypeError(f"{what} of the executor has {name!r}: {entry!r}, which is no {types[0].__name__}")
-    return value
-
-
 def _because(decision: Decision, reasons: Sequence[Reason]) -> Decision:
     """The decision with these reasons first."""
     return decision.replace(reasons=(*reasons, *decision.reasons)) if reasons else decision
-
-
-def _decision(value: Any) -> Decision:
-    if not isinstance(value, Decision):
-        raise TypeError(f"decide returned {value!r}, which is no Decision")
-    return value

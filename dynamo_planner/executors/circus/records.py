@@ -105,6 +105,7 @@ class PoolKnobs(Frozen):
         given: Values of the configuration.
         target: Values that its workers are to have.
         before: While workers are replaced, the values to roll back to.
+        since_s: While workers are replaced, since when (Unix seconds).
         successor: While workers are replaced, the name of the one that starts in place of another.
         failed: The last values that failed, and until when they are not tried again.
     """
@@ -112,6 +113,7 @@ class PoolKnobs(Frozen):
     given: ReadOnly[str, KnobValue]
     target: ReadOnly[str, KnobValue]
     before: ReadOnly[str, KnobValue] | None = None
+    since_s: float | None = None
     successor: str | None = None
     failed: FailedRollout | None = None
 
@@ -170,7 +172,12 @@ class Records(Frozen):
             }
             return worker.replace(since_s=min(worker.since_s, now_s), **due)
 
-        knobs = FrozenMap({name: each.replace(failed=None) for name, each in self.knobs.items()})
+        knobs = FrozenMap(
+            {
+                name: each.replace(failed=None, since_s=None if each.since_s is None else min(each.since_s, now_s))
+                for name, each in self.knobs.items()
+            }
+        )
         return self.replace(workers=tuple(ended(worker) for worker in self.workers), knobs=knobs)
 
     def replicas(self, pool: str, to_unix: Callable[[float], float]) -> Replicas:

@@ -72,7 +72,9 @@ class RollingRestart:
             return Outcome(action=action, status="unchanged", message=f"{action.knob} is {present}")
         target = FrozenMap({**known.target, action.knob: action.value})
         try:
-            self._change(pool, target=target, before=known.before or known.target)
+            self._change(
+                pool, target=target, before=known.before or known.target, since_s=known.since_s or self._clock()
+            )
         except ExecutorError as error:
             return Outcome(action=action, status="failed", message=str(error))
         count = len(self._ledger.records.wanted(pool))
@@ -124,7 +126,7 @@ class RollingRestart:
         elif len(new) == len(wanted):
             if known.before is not None:
                 logger.info("all workers of %s have %s", pool, dict(known.target))
-                self._change(pool, before=None)
+                self._change(pool, before=None, since_s=None)
         elif old and not any(worker.phase in {"starting", "draining"} for worker in workers):
             serving = sum(worker.serves for worker in wanted)
             self._replace(pool, known, old[0], spare=serving >= MIN_REPLICAS_TO_DRAIN_FIRST)
@@ -164,7 +166,9 @@ class RollingRestart:
         workers = self._ledger.records.workers
         if failed.name == known.successor:
             workers = self._ledger.replace(lifecycle.draining(failed, self._clock()))
-        self._change(pool, target=known.before, before=None, successor=None, failed=rollout, workers=workers)
+        self._change(
+            pool, target=known.before, before=None, since_s=None, successor=None, failed=rollout, workers=workers
+        )
 
     def _change(self, pool: str, workers: tuple[WorkerRecord, ...] | None = None, **changes: Any) -> None:
         """Record the knobs of a pool, and workers with them, at once."""

@@ -6,10 +6,13 @@ code                what it stands for
 Crashing            a worker ended without a request or did not become ready, and is not ready again
 Unhealthy           a ready worker does not answer its health check, and gets no requests
 TerminationStuck    a process is still there although it was killed
+RolloutInProgress   workers are replaced for other knobs
 ==================  ===================================================================================
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 from dynamo_planner.core.decision import Reason
 from dynamo_planner.executors.circus.clock import SteadyClock
@@ -34,7 +37,15 @@ def troubles(records: Records, clock: SteadyClock) -> tuple[Reason, ...]:
         many = f"{len(workers)} worker{'s' if len(workers) > 1 else ''} for {max(0.0, now_s - since_s):.0f} s"
         values = {"began_at_s": clock.to_unix(since_s), "replicas": len(workers)}
         reasons.append(Reason(code=code, pool=pool, message=f"{many}: {first.name} {words}", values=values))
-    return tuple(reasons)
+    return (*reasons, *_rollouts(records, clock, now_s))
+
+
+def _rollouts(records: Records, clock: SteadyClock, now_s: float) -> Iterator[Reason]:
+    for pool, knobs in records.knobs.items():
+        if knobs.before is not None and knobs.since_s is not None:
+            message = f"its workers are replaced for {dict(knobs.target)} for {now_s - knobs.since_s:.0f} s"
+            values = {"began_at_s": clock.to_unix(knobs.since_s)}
+            yield Reason(code="RolloutInProgress", pool=pool, message=message, values=values)
 
 
 def _trouble(worker: WorkerRecord, now_s: float) -> tuple[str, float]:

@@ -15,6 +15,7 @@ from dynamo_planner.executors import ExecutorError
 from dynamo_planner.guards import Bounds
 from dynamo_planner.guards.bounds import PoolBounds
 from dynamo_planner.guards.override import Override, Pin
+from dynamo_planner.runtime.metrics import PlannerMetrics
 from dynamo_planner.runtime.planner import Planner
 from dynamo_planner.sources import SourceError
 from tests.support.loop_parts import Climbing, Clock, Cluster, Metrics, per_ten
@@ -304,3 +305,21 @@ def test_a_pool_that_disappears_from_under_a_guard_is_reported_until_it_is_back(
     cluster.specs = specs
     clock.now_s += 10
     assert "UnknownPool" not in codes(planner.step().decision)
+
+
+def test_a_hold_that_lasts_is_reported_with_what_holds_since_when_and_ends(
+    clock: Clock, metrics: Metrics, cluster: Cluster
+) -> None:
+    page = PlannerMetrics()
+    labels = {"pool": "workers", "code": "HoldLasts"}
+
+    def turn() -> float | None:
+        page.record(planner.step())
+        clock.now_s += 450
+        return page.registry.get_sample_value("dynamo_planner_trouble_since_timestamp_seconds", labels)
+
+    planner = Planner(per_ten, metrics, cluster, clock=clock)
+    metrics.error = SourceError("prometheus does not answer")
+    assert [turn(), turn(), turn(), turn()] == [None, None, 1000.0, 1000.0]
+    metrics.error = None
+    assert turn() is None
