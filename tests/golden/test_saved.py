@@ -46,6 +46,15 @@ def test_a_decision_log_of_0_1_reads_and_replays() -> None:
         assert decision.targets.keys() == step.decision.targets.keys()
 
 
+def without_new_fields(data: Any, old: Any) -> Any:
+    """The data without the fields that the old one does not have."""
+    if isinstance(data, dict):
+        return {name: without_new_fields(value, old[name]) for name, value in data.items() if name in old}
+    if isinstance(data, list):
+        return [without_new_fields(*pair) for pair in zip(data, old, strict=True)]
+    return data
+
+
 def test_records_of_local_workers_of_0_1_load_and_are_written_alike(tmp_path: Path) -> None:
     written = Path(__file__).with_name("circus_state_0_1.json").read_text()
     store = Store(tmp_path, "saved")
@@ -53,5 +62,4 @@ def test_records_of_local_workers_of_0_1_load_and_are_written_alike(tmp_path: Pa
     store.file.write_text(written)
     records = store.load()
     assert [worker.phase for worker in records.workers] == ["ready", "ready"]
-    new: dict[str, list[str]] = {"unwritten": []}  # since 0.2
-    assert json.loads(records.model_dump_json()) == json.loads(written) | new
+    assert without_new_fields(json.loads(records.model_dump_json()), json.loads(written)) == json.loads(written)
