@@ -52,6 +52,7 @@ def _dynamo_sla(load: bool, predictor: str, interval_s: int = 60) -> dict[str, A
 
 ROWS: dict[str, dict[str, Any]] = {
     "SlaPolicy": {"policy": "sla", "options": SLA_OPTIONS},
+    "SlaPolicy, defaults": {"policy": "sla_defaults"},
     "LoadPolicy": {"policy": "load", "options": {"adjustment_interval_s": 60}},
     "plain law 1.6, 1.0, 240 s": {"policy": "plain"},
     "plain law 2.2, 1.2, 600 s": {

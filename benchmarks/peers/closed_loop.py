@@ -26,7 +26,10 @@ from dynamo_planner.policies.sla import LearnedCapacity
 
 
 def policy_of(setup: Setup, profile: Profile, name: str, options: dict[str, Any]) -> Policy:
-    """The policy, told of the engines what an operator knows: the first token comes with the first step of decode."""
+    """The policy, told of the engines what an operator knows: the first token comes with the first step of decode.
+
+    With its defaults SlaPolicy is told the targets, the profile, how requests are routed, and the most sequences alone.
+    """
     targets = {"ttft_ms": setup.ttft_ms, "itl_ms": setup.itl_ms}
     if name == "constant":
         return StaticLaw(replicas=dict(zip(ROLES, setup.constant, strict=True)))
@@ -34,13 +37,14 @@ def policy_of(setup: Setup, profile: Profile, name: str, options: dict[str, Any]
         return LoadPolicy(**options)
     if name == "plain":
         return PlainLaw(sla=Sla(**targets), profile=profile, max_num_seqs=MAX_NUM_SEQS, **options)
+    told: dict[str, Any] = {"profile": profile, "routing": "round_robin", "max_num_seqs": MAX_NUM_SEQS}
+    if name == "sla_defaults":
+        return SlaPolicy(sla=Sla(**targets), **told)
     attainment = options.pop("attainment")
     return SlaPolicy(
         sla=Sla(**targets, attainment=attainment),
-        profile=profile,
-        routing="round_robin",
         capacity=LearnedCapacity(offset_ms=setup.itl_ms, **options.pop("capacity", {})),
-        max_num_seqs=MAX_NUM_SEQS,
+        **told,
         **options,
     )
 
