@@ -24,9 +24,11 @@ from pydantic import Field, model_validator
 
 from dynamo_planner.core.decision import Hold, Proposal, Reason, Want
 from dynamo_planner.core.policy import Policy
-from dynamo_planner.core.snapshot import STUCK_AFTER_STARTUPS, PoolSpec, PoolStatus, Replicas, Snapshot
+from dynamo_planner.core.snapshot import STUCK_AFTER_STARTUPS, PoolStatus, Replicas, Role, Sla, Snapshot
 from dynamo_planner.core.values import Count
+from dynamo_planner.policies.reactive_memory import rose
 from dynamo_planner.policies.reactive_samples import Interval, LoadSample, PoolSamples, read, unknown_metric
+from dynamo_planner.policies.reactive_verdict import Thresholds, verdict
 
 CLOCK_S = 1e-3
 """Unix seconds as floats are exact to less than this; an interval that ends sooner ends now."""
@@ -90,6 +92,7 @@ class LoadPolicy(Policy, kind="load"):
     kv_per_waiting: float = Field(default=0.02, ge=0)
     decode_grace_intervals: Annotated[Count, Field(le=1000)] = 3
     prefill_trend_intervals: Annotated[Count, Field(le=1000)] = 3
+    sla: Sla | None = None
 
     state_type: ClassVar[Any] = Interval
 
@@ -121,7 +124,7 @@ class LoadPolicy(Policy, kind="load"):
         elif left_s > CLOCK_S:
             proposal = Proposal.hold(pools, f"the next adjustment is in {left_s:.0f} s", "Collecting")
         else:
-            proposal = self._adjusted(snapshot, pools, readings, samples)
+            proposal, samples = self._adjusted(snapshot, pools, readings, samples)
             if moving is not None:
                 message = f"it adjusts although {moving}: no interval was completed for {at_s - last.completed_s:.0f} s"
                 proposal = proposal.because(Reason(code="WaitedLongEnough", message=message))
@@ -130,7 +133,8 @@ class LoadPolicy(Policy, kind="load"):
         return self._awake(snapshot, pools, proposal), interval
 
     def _read(self, snapshot: Snapshot, pool: PoolStatus) -> LoadSample:
-        return read(snapshot, pool, kv_per_waiting=self.kv_per_waiting, fresh_s=self.adjustment_interval_s)
+        fresh_s = self.adjustment_interval_s
+        return read(snapshot, pool, kv_per_waiting=self.kv_per_waiting, fresh_s=fresh_s, sla=self.sla)
 
     def _patience_s(self, pools: Mapping[str, PoolStatus]) -> float:
         startup_s = max((pool.spec.startup_s for pool in pools.values()), default=0.0)
@@ -171,8 +175,9 @@ class LoadPolicy(Policy, kind="load"):
         pools: Mapping[str, PoolStatus],
         readings: Mapping[str, LoadSample],
         samples: Mapping[str, PoolSamples],
-    ) -> Proposal:
-        """The adjustment of each pool at the end of an interval."""
+    ) -> tuple[Proposal, dict[str, PoolSamples]]:
+        """The adjustment of each pool at the end of an interval, and what is learned from it."""
+        learned = dict(samples)
         entries: dict[str, Want | Hold] = {}
         reasons: list[Reason] = []
         for name, pool in pools.items():
@@ -186,48 +191,23 @@ class LoadPolicy(Policy, kind="load"):
             if reading.load is None or not own.samples:
                 entries[name] = Hold(unknown or "nothing new was observed of it in this interval", "MetricUnknown")
                 continue
-            entries[name], reason = self._compared(pool.spec, pool.replicas, own, unknown)
+            limits = self._thresholds(pool.spec.role)
+            entries[name], reason = verdict(snapshot.at_s, pool, pool.replicas, own, limits, unknown)
+            learned[name] = _learned(own, entries[name], pool.replicas, snapshot.at_s)
             if reason is not None:
                 reasons.append(reason.replace(pool=name))
-        return Proposal(pools=entries, reasons=tuple(reasons))
+        return Proposal(pools=entries, reasons=tuple(reasons)), learned
 
-    def _compared(
-        self, spec: PoolSpec, replicas: Replicas, own: PoolSamples, unknown: str | None
-    ) -> tuple[Want | Hold, Reason | None]:
-        """The target by the means of the interval, and the reason."""
-        prefill = spec.role == "prefill"
-        up = self.prefill_queue_up if prefill else self.decode_kv_up
-        down = self.prefill_queue_down if prefill else self.decode_kv_down
-        load, busy = own.load / own.samples, own.busy / own.samples
-        required = own.ready * load / up
-        if prefill:
-            required = max(required, own.ready * min(busy, 1.0))  # a busy replica is, whether or not a queue builds up
-
-        def because(change: int, code: str, message: str, **more: float) -> tuple[Want, Reason]:
-            values = {"load": load, "up": up, "down": down, "ready": own.ready, "samples": own.samples, **more}
-            return Want(replicas.target + change, load=required), Reason(code=code, message=message, values=values)
-
-        metric = "waiting requests per replica" if prefill else "KV usage"
-        if load > up:
-            trend = own.last + self.prefill_trend_intervals * (own.last - own.first)
-            if prefill and trend <= up:
-                return because(0, "QueueFalling", f"{metric} over the threshold, but falling", trend=trend)
-            return because(+1, "QueueHigh" if prefill else "KvUsageHigh", f"{metric} over the threshold")
-        if load >= down:
-            return because(0, "WithinThresholds", f"{metric} between the thresholds")
-        low = f"{metric} under the threshold"
-        if replicas.target <= spec.min_replicas:
-            return because(0, "AtMinimum", f"{low}, at min_replicas")
-        if unknown is not None:
-            return Hold(unknown, "MetricUnknown"), None
-        if own.grace:
-            return because(0, "GracePeriod", f"{low}, but a replica is new", intervals=own.grace)
-        remain = min(own.ready, replicas.target) - 1
-        if remain <= 0 and own.active:
-            return because(0, "NotIdle", f"{low}, but the last replica goes only after an idle interval")
-        if remain > 0 and (load * own.ready / remain >= up or (prefill and busy * own.ready >= remain)):
-            return because(0, "NoRoom", f"{low}, but too much for the replicas that remain", remain=remain, busy=busy)
-        return because(-1, "QueueLow" if prefill else "KvUsageLow", low)
+    def _thresholds(self, role: Role) -> Thresholds:
+        """The thresholds of a pool; where two roles share the requests that may miss, each may miss half."""
+        prefill = role == "prefill"
+        missed = None if self.sla is None else (1 - self.sla.attainment) / (1 if role == "aggregated" else 2)
+        return Thresholds(
+            up=self.prefill_queue_up if prefill else self.decode_kv_up,
+            down=self.prefill_queue_down if prefill else self.decode_kv_down,
+            missed=missed,
+            trend_intervals=self.prefill_trend_intervals,
+        )
 
     def _awake(self, snapshot: Snapshot, pools: Mapping[str, PoolStatus], proposal: Proposal) -> Proposal:
         """The proposal with pools that have no capacity, present or coming, woken up where requests come."""
@@ -239,7 +219,7 @@ class LoadPolicy(Policy, kind="load"):
                 continue
             requested = self._requests_come(snapshot, pool)
             if requested:
-                wanted = max(replicas.target, pool.stuck(snapshot.at_s) + 1)
+                wanted = max(replicas.target, min(pool.stuck(snapshot.at_s), 1) + 1)
                 changes[name] = Want(wanted)
                 message = "requests come, and no replica is ready or can be expected to be"
                 reasons.append(Reason(code="NoCapacity", pool=name, message=message))
@@ -256,6 +236,15 @@ class LoadPolicy(Policy, kind="load"):
         if traffic.requests_per_s is None and traffic.queued is None:
             return None
         return bool(traffic.requests_per_s or traffic.queued or pool.queued)
+
+
+def _learned(own: PoolSamples, entry: Want | Hold, replicas: Replicas, at_s: float) -> PoolSamples:
+    """The memory after a verdict: a rise says that the ready replicas did not do. Further rises in a row say nothing,
+    since what waited meanwhile asks for more than the demand does."""
+    rising = isinstance(entry, Want) and entry.replicas > replicas.target
+    if not rising or own.rising:
+        return own.replace(rising=rising)
+    return own.replace(rising=True, shortfalls=rose(own.shortfalls, own.ready, own.demand or 0.0, at_s))
 
 
 def _moving(snapshot: Snapshot, pools: Mapping[str, PoolStatus], state: Interval | None) -> str | None:

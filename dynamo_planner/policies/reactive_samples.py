@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from dynamo_planner.core.snapshot import PoolStatus, Snapshot
+from dynamo_planner.core.metrics import Traffic
+from dynamo_planner.core.snapshot import PoolStatus, Role, Sla, Snapshot
 from dynamo_planner.core.values import Count, Frozen, ReadOnly
+from dynamo_planner.forecasting.experts.base import decayed
+from dynamo_planner.policies.reactive_memory import DEMAND_HALF_LIFE_S, Shortfall
 
 LARGEST_LOAD = 1e9
 """Loads per replica (requests, or KV usage) are cut off here, so that no sum of them overflows."""
@@ -19,18 +22,24 @@ class LoadSample(NamedTuple):
         busy: Requests waiting and running per ready replica.
         idle: Nothing arrives, waits or runs.
         seen_s: When it was observed, in Unix seconds.
+        demand: Requests per second, or requests in the pool where those are unknown.
+        missed: The share of requests that missed the target of the pool's role; ``None`` where it is unknown.
     """
 
     load: float | None
     busy: float
     idle: bool
     seen_s: float | None = None
+    demand: float = 0.0
+    missed: float | None = None
 
 
 IDLE = LoadSample(load=0.0, busy=0.0, idle=True)
 
 
-def read(snapshot: Snapshot, pool: PoolStatus, *, kv_per_waiting: float, fresh_s: float) -> LoadSample:
+def read(
+    snapshot: Snapshot, pool: PoolStatus, *, kv_per_waiting: float, fresh_s: float, sla: Sla | None = None
+) -> LoadSample:
     """The load of a pool now: ``queued`` for prefill, otherwise ``kv_usage + kv_per_waiting * queued``.
 
     Where ``queued`` is unknown, KV usage is read without it. Metrics older than ``fresh_s`` are unknown. Queues are
@@ -45,7 +54,21 @@ def read(snapshot: Snapshot, pool: PoolStatus, *, kv_per_waiting: float, fresh_s
         load = None if pool.kv_usage is None else min(pool.kv_usage + kv_per_waiting * waiting, LARGEST_LOAD)
     if _is_idle(snapshot, pool, fresh_s, measured=load is not None):
         return IDLE
-    return LoadSample(load, waiting + running, idle=False, seen_s=pool.observed_at_s)
+    traffic = snapshot.traffic
+    known = snapshot.age_s(traffic.observed_at_s) <= fresh_s
+    rate = traffic.requests_per_s if known else None
+    demand = (waiting + running) * (pool.replicas.ready if pool.replicas else 0) if rate is None else rate
+    missed = _missed(traffic, pool.spec.role, sla) if known and sla is not None else None
+    return LoadSample(load, waiting + running, idle=False, seen_s=pool.observed_at_s, demand=demand, missed=missed)
+
+
+def _missed(traffic: Traffic, role: Role, sla: Sla) -> float | None:
+    """The share of requests that missed the target of a role: TTFT for prefill, ITL for decode, the worse of both."""
+    targets = {"prefill": ((traffic.ttft_ms, sla.ttft_ms),), "decode": ((traffic.itl_ms, sla.itl_ms),)}
+    both = (*targets["prefill"], *targets["decode"])
+    shares = [dist.share_within(target) for dist, target in targets.get(role, both) if dist is not None]
+    known = [1 - share.estimate for share in shares if share is not None]
+    return max(known, default=None)
 
 
 def _per_worker(pool: PoolStatus, total: float | None) -> float:
@@ -100,6 +123,12 @@ class PoolSamples(Frozen):
         first: The load of the first.
         last: The load of the last.
         active: Whether the pool was not idle in one of them.
+        missed: The sum of their shares of requests that missed a target.
+        judged: How many of them tell of such a share.
+        demand: The usual demand; ``None`` before the first sample.
+        demand_s: When that was brought up to date, in Unix seconds.
+        shortfalls: Replica counts that did not do.
+        rising: Whether the last verdict was a rise.
     """
 
     ready: Count
@@ -111,18 +140,24 @@ class PoolSamples(Frozen):
     first: float = 0.0
     last: float = 0.0
     active: bool = False
+    missed: float = 0.0
+    judged: Count = 0
+    demand: float | None = None
+    demand_s: float = 0.0
+    shortfalls: tuple[Shortfall, ...] = ()
+    rising: bool = False
 
     def cleared(self, *, grace: int) -> PoolSamples:
         """The memory without samples, for an interval that starts."""
-        return PoolSamples(ready=self.ready, grace=grace, seen_s=self.seen_s)
+        return self.replace(
+            grace=grace, samples=0, load=0.0, busy=0.0, first=0.0, last=0.0, active=False, missed=0.0, judged=0
+        )
 
     def plus(self, reading: LoadSample, at_s: float) -> PoolSamples:
         """The memory with one sample more, unless its load is unknown or it was counted before."""
         if reading.load is None or self._counted(reading):
             return self
-        return PoolSamples(
-            ready=self.ready,
-            grace=self.grace,
+        return self.replace(
             seen_s=self.seen_s if reading.seen_s is None else min(reading.seen_s, at_s),
             samples=self.samples + 1,
             load=self.load + reading.load,
@@ -130,7 +165,17 @@ class PoolSamples(Frozen):
             first=self.first if self.samples else reading.load,
             last=reading.load,
             active=self.active or not reading.idle,
+            missed=self.missed + (reading.missed or 0.0),
+            judged=self.judged + (reading.missed is not None),
+            demand=self._usual(reading.demand, at_s),
+            demand_s=at_s,
         )
+
+    def _usual(self, demand: float, at_s: float) -> float:
+        """The usual demand with one observation more, an exponential mean over time."""
+        if self.demand is None:
+            return demand
+        return demand + decayed(max(at_s - self.demand_s, 0.0), DEMAND_HALF_LIFE_S) * (self.demand - demand)
 
     def _counted(self, reading: LoadSample) -> bool:
         return reading.seen_s is not None and self.seen_s is not None and reading.seen_s <= self.seen_s

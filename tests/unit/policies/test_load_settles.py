@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynamo_planner import PoolSpec, PoolStatus
+from dynamo_planner import PoolSpec, PoolStatus, Traffic
 from dynamo_planner.policies import LoadPolicy
 from tests.support.laws import examples
 from tests.support.timeline import Timeline, decode, interval, prefill
@@ -34,7 +34,8 @@ def test_a_new_decode_replica_is_protected_for_the_full_intervals_it_says() -> N
     for start_s in (40, 70, 100):
         interval(timeline, start_s, {"decode": 3}, decode=decode(3, 0.2))
         assert timeline.codes("decode") == ["GracePeriod"]
-    interval(timeline, 130, {"decode": 2}, decode=decode(3, 0.2))
+    interval(timeline, 130, {"decode": 3}, decode=decode(3, 0.2))
+    assert timeline.codes("decode") == ["FallFailedBefore"]  # the grace is over; two did not do
 
 
 def test_an_interval_that_is_not_full_does_not_use_up_the_grace() -> None:
@@ -51,7 +52,26 @@ def test_prefill_has_no_grace() -> None:
     timeline = Timeline()
     interval(timeline, 0, {"prefill": 2}, prefill=prefill(1, 9))
     timeline.expect(40, {}, prefill=prefill(2, 0))
-    interval(timeline, 40, {"prefill": 1}, prefill=prefill(2, 0))
+    interval(timeline, 40, {"prefill": 2}, prefill=prefill(2, 0))
+    assert timeline.codes("prefill") == ["FallFailedBefore"]
+
+
+def test_a_count_that_did_not_do_is_refused_until_demand_is_lower_or_four_hours_are_over() -> None:
+    """Two did not do at 5 requests/s. At 4 the usual demand is below 0.85 * 5 after 600 log2(4) = 1200 s."""
+
+    def first_fall_s(requests_per_s: float) -> int:
+        timeline = Timeline(LoadPolicy(adjustment_interval_s=60, decode_grace_intervals=0))
+        for at_s in (0, 30, 60):
+            timeline.see(at_s, decode=decode(2, 0.95))
+        assert timeline.decision.targets == {"decode": 3}
+        timeline.traffic = Traffic(requests_per_s=requests_per_s)
+        for at_s in range(90, 20_000, 30):
+            if timeline.see(at_s, decode=decode(3, 0.3)).targets == {"decode": 2}:
+                return at_s
+        return -1
+
+    assert first_fall_s(4.0) == pytest.approx(60 + 1200, abs=60)
+    assert first_fall_s(5.0) == pytest.approx(60 + 4 * 3600, abs=60)
 
 
 def moves(policy: LoadPolicy, replicas: int, seconds: int, pool: Any) -> list[int]:

@@ -1,0 +1,102 @@
+"""The verdict on one pool at the end of an interval of :class:`LoadPolicy`: up, down or stay, and why."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from dynamo_planner.core.decision import Hold, Reason, Want
+from dynamo_planner.core.snapshot import PoolStatus, Replicas
+from dynamo_planner.policies.reactive_memory import refused
+from dynamo_planner.policies.reactive_samples import PoolSamples
+
+MOST_MISSED = 0.5
+"""Where more than this share of the requests is late, half as many replicas again are requested, not one."""
+
+BUSY_REQUESTS = 1.0
+"""With fewer requests in a replica than this, it is not for load that requests are late: more replicas do not help."""
+
+FALLING = 0.9
+"""A load that is below this share of what it was when the interval began is on its way down."""
+
+
+class Thresholds(NamedTuple):
+    """What the load of a pool is compared with.
+
+    Args:
+        up: The load above which it rises.
+        down: The load below which it falls.
+        missed: The share of requests that may miss a target; ``None`` without an SLA.
+        trend_intervals: Intervals ahead at which a falling load is judged.
+    """
+
+    up: float
+    down: float
+    missed: float | None
+    trend_intervals: int
+
+
+def verdict(
+    at_s: float, pool: PoolStatus, replicas: Replicas, own: PoolSamples, limits: Thresholds, unknown: str | None
+) -> tuple[Want | Hold, Reason | None]:
+    """The target by the means of the interval, and the reason."""
+    prefill, up, down = pool.spec.role == "prefill", limits.up, limits.down
+    load, busy = own.load / own.samples, own.busy / own.samples
+    missed = own.missed / own.judged if own.judged and limits.missed is not None else None
+    late = missed is not None and limits.missed is not None and missed > limits.missed and busy >= BUSY_REQUESTS
+    required = own.ready * load / up
+    if prefill:
+        required = max(required, own.ready * min(busy, 1.0))  # a busy replica is, whether or not a queue builds up
+    metric = "waiting requests per replica" if prefill else "KV usage"
+
+    def because(change: int, code: str, message: str, **more: float) -> tuple[Want, Reason]:
+        values: dict[str, float] = {"load": load, "up": up, "down": down, "ready": own.ready, "samples": own.samples}
+        if missed is not None:
+            values["missed"] = missed
+        return Want(replicas.target + change, load=required), Reason(
+            code=code, message=message, values={**values, **more}
+        )
+
+    if load > up or late:
+        over = f"{metric} over the threshold" if load > up else "more requests are late than may be"
+        trend = own.last + limits.trend_intervals * (own.last - own.first)
+        if own.last < FALLING * own.first and trend <= up:
+            return because(0, "QueueFalling", f"{over}, but falling", trend=trend)
+        lost = pool.stuck(at_s) + replicas.failed
+        wanted = own.ready + max(_more(own, required, prefill, missed if late else None), 1) + min(lost, 1)
+        if wanted <= replicas.target:
+            message = f"{over}, and {replicas.target - own.ready} more were requested already"
+            return because(0, "RiseOutstanding", message, lost=lost)
+        code = "RequestsLate" if load <= up else "QueueHigh" if prefill else "KvUsageHigh"
+        return because(wanted - replicas.target, code, over)
+    if load >= down:
+        return because(0, "WithinThresholds", f"{metric} between the thresholds")
+    low = f"{metric} under the threshold"
+    if replicas.target <= pool.spec.min_replicas:
+        return because(0, "AtMinimum", f"{low}, at min_replicas")
+    if unknown is not None:
+        return Hold(unknown, "MetricUnknown"), None
+    if own.grace:
+        return because(0, "GracePeriod", f"{low}, but a replica is new", intervals=own.grace)
+    remain = min(own.ready, replicas.target) - 1
+    if remain <= 0 and own.active:
+        return because(0, "NotIdle", f"{low}, but the last replica goes only after an idle interval")
+    if remain > 0 and (load * own.ready / remain >= up or (prefill and busy * own.ready >= remain)):
+        return because(0, "NoRoom", f"{low}, but too much for the replicas that remain", remain=remain, busy=busy)
+    if missed is not None and limits.missed is not None and missed > limits.missed / 2:
+        return because(0, "NoSlack", f"{low}, but as many requests are late as may be")
+    shortfall = refused(own.shortfalls, remain, own.demand or 0.0, at_s)
+    if shortfall is not None:
+        message = f"{low}, but {shortfall.replicas} replicas did not do at such a demand"
+        hours = (shortfall.until_s - at_s) / 3600
+        return because(
+            0, "FallFailedBefore", message, demand=own.demand or 0.0, failed_at=shortfall.demand, hours=hours
+        )
+    return because(-1, "QueueLow" if prefill else "KvUsageLow", low)
+
+
+def _more(own: PoolSamples, required: float, prefill: bool, missed: float | None) -> int:
+    """How many replicas more than the ready ones; at most as many again. A queue for prefill does not say how many."""
+    by_load = 0 if prefill else math.ceil(required) - own.ready
+    by_lateness = math.ceil(own.ready / 2) if missed is not None and missed > MOST_MISSED else 0
+    return min(max(by_load, by_lateness), own.ready)
