@@ -37,22 +37,32 @@ CLOCK_S = 1e-3
 class LoadPolicy(Policy, kind="load"):
     """Reactive scaling: prefill pools on waiting requests per ready replica, others on mean KV usage.
 
-    The rules are those of the load-based planner of Dynamo 0.2 to 0.4 (``examples/llm/components/planner.py``), and
-    the defaults those of 0.3.2. Each decision takes a sample of every pool's load:
+    The rules began as those of the load-based planner of Dynamo 0.2 to 0.4 (``examples/llm/components/planner.py``),
+    and the defaults are those of 0.3.2. It needs no profile. KV usage says nothing of latency, so give it the ``sla``
+    where the source reports the distributions of TTFT and ITL. Each decision takes a sample of every pool's load:
 
     - prefill: ``queued`` per ready replica. At one replica this is the size of the prefill queue, which is what the
       original compares with its thresholds however many replicas there are;
     - decode and aggregated: ``kv_usage + kv_per_waiting * queued`` per ready replica.
 
     Queues are sums over the workers that were observed, and so are divided by ``ready * coverage``. At the end of every
-    ``adjustment_interval_s`` the mean load of each pool, prefill first, is compared with its thresholds, and each pool
-    moves by at most one replica; until then everything is held. ``Want.load`` is the number of replicas, fractional,
-    that would be just at the up-threshold.
+    ``adjustment_interval_s`` the mean load of each pool, prefill first, is compared with its thresholds; until then
+    everything is held. A pool falls by one replica. It rises by one, or to where its KV usage would be at the
+    threshold, at most by as many as are ready. ``Want.load`` is the number of replicas, fractional, that would be just
+    at the up-threshold.
+
+    - With an ``sla`` a pool also rises where more requests missed its target than may, TTFT for prefill, ITL for
+      decode, either for aggregated pools, while its replicas have something to do; and it falls only where at most
+      half as many did. Of two roles each may miss half.
+    - A rise says that so few replicas do not do at this demand. They are refused for four hours, twice as long each
+      time, or until the demand is 15 % lower (:mod:`~dynamo_planner.policies.reactive_memory`); so a constant load
+      settles.
+    - A rise counts from the ready replicas: what is starting, failed or stuck is not requested again, but for one.
 
     - The interval starts anew while a pool starts or drains replicas, and when the number of ready ones changes. A
       start older than three start-up times is not waited for, and nothing is for longer than that and two intervals.
-    - There is no scale-up for a prefill queue that is under the threshold within ``prefill_trend_intervals`` at the
-      trend of this one: last sample + that many times (last - first).
+    - There is no scale-up for a load that is under the threshold within ``prefill_trend_intervals`` at the trend of
+      this one: last sample + that many times (last - first).
     - There is no scale-down of a decode or aggregated pool for ``decode_grace_intervals`` full intervals after it got
       a new ready replica. The original counts the interval that sets the grace, and protects one less than it says.
 
@@ -81,7 +91,8 @@ class LoadPolicy(Policy, kind="load"):
         decode_kv_down: The KV usage below which they fall. Default 0.5.
         kv_per_waiting: KV usage that a waiting request counts as. Default 0.02.
         decode_grace_intervals: Full intervals without a scale-down after a new ready replica. Default 3.
-        prefill_trend_intervals: Intervals ahead at which a falling queue is judged. Default 3.
+        prefill_trend_intervals: Intervals ahead at which a falling load is judged. Default 3.
+        sla: Targets for TTFT and ITL, and the share of requests that must meet them. Default ``None``: load alone.
     """
 
     adjustment_interval_s: float = Field(default=180.0, gt=0)

@@ -36,7 +36,7 @@ def by_default(cell: Cell) -> Mapping[str, Callable[[], Policy]]:
         "tokens (llm-d)": lambda: tokens(_token_law(cell)),
         "KPA (Knative)": KpaLaw,
         "Ray Serve": RayServeLaw,
-        "load (Dynamo 0.3)": LoadPolicy,
+        "LoadPolicy": lambda: LoadPolicy(sla=cell.sla),
         "WVA V2 (llm-d)": lambda: WvaLaw() | StepLimit(),
     }
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynamo_planner import PoolSpec, PoolStatus, Traffic
+from dynamo_planner import Dist, PoolSpec, PoolStatus, Replicas, Sla, Traffic
 from dynamo_planner.policies import LoadPolicy
 from tests.support.laws import examples
 from tests.support.timeline import Timeline, decode, interval, prefill
@@ -72,6 +72,48 @@ def test_a_count_that_did_not_do_is_refused_until_demand_is_lower_or_four_hours_
 
     assert first_fall_s(4.0) == pytest.approx(60 + 1200, abs=60)
     assert first_fall_s(5.0) == pytest.approx(60 + 4 * 3600, abs=60)
+
+
+def late(share: float, replicas: int = 4, running: float = 40) -> tuple[Traffic, PoolStatus]:
+    """Traffic of which a share takes 100 ms a token, in a pool of little KV usage."""
+    traffic = Traffic(requests_per_s=5, itl_ms=Dist(mean=20, buckets={25: 1 - share, 100: 1.0}))
+    return traffic, decode(replicas, 0.2, running=running)
+
+
+@pytest.mark.parametrize(
+    ("share", "running", "target", "code"),
+    [
+        (0.02, 40, 5, "RequestsLate"),  # more than (1 - 0.98) / 2 = 0.01
+        (0.6, 40, 6, "RequestsLate"),  # more than half: half as many replicas again
+        (0.008, 40, 4, "NoSlack"),  # more than half of 0.01
+        (0.004, 40, 3, "KvUsageLow"),
+        (0.02, 3, 4, "NoSlack"),  # fewer requests than replicas: it is not for load
+    ],
+)
+def test_an_sla_is_kept_by_what_is_late(share: float, running: float, target: int, code: str) -> None:
+    traffic, pool = late(share, running=running)
+    timeline = Timeline(LoadPolicy(adjustment_interval_s=30, sla=Sla(ttft_ms=500, itl_ms=25, attainment=0.98)), traffic)
+    for at_s in (0, 10, 20, 30):
+        timeline.see(at_s, decode=pool)
+    assert timeline.codes("decode") == [code]
+    assert timeline.decision.targets == {"decode": target}
+
+
+def test_what_is_stuck_is_requested_again_once() -> None:
+    """Two ready replicas are too few, and none that is requested can start: 2 -> 3, one in its place, and no more."""
+    timeline, target, targets = Timeline(LoadPolicy(adjustment_interval_s=60)), 2, []
+    codes: set[str] = set()
+    began: tuple[float, ...] = ()
+    for at_s in range(0, 14_400, 30):
+        replicas = Replicas(ready=2, starting=target - 2, starting_since_s=began, target=target)
+        decision = timeline.see(at_s, decode=decode(replicas, 0.97))
+        wanted = decision.targets.get("decode", target)
+        began += (float(at_s),) * (wanted - target)
+        target = wanted
+        targets.append(target)
+        codes.update(timeline.codes("decode"))
+    assert (targets[0], max(targets), targets[-1]) == (2, 4, 4)
+    assert "RiseOutstanding" in codes
 
 
 def moves(policy: LoadPolicy, replicas: int, seconds: int, pool: Any) -> list[int]:
