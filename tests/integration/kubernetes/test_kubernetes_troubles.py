@@ -91,10 +91,13 @@ def test_a_rolling_update_of_a_graph_holds_for_a_limited_time(
     kubernetes: Place, rolling: dict[str, Any], held: bool, code: str
 ) -> None:
     kubernetes.create(graph(Decode=2))
+    for number in range(2):
+        kubernetes.create(pod_of("Decode", number, podIP=f"127.0.0.{number}"))
     settle(kubernetes, Decode=2, more={"rollingUpdate": rolling})
     executor = executor_of(kubernetes, {"decode": scaled(name="llama")})
     assert executor.observe() == {"decode": None if held else Replicas(ready=2, starting_since_s=())}
     assert codes(executor) == [code]
+    assert len(executor.endpoints()["decode"]) == 2, "old and new pods are observed all the time"
 
 
 def test_pods_that_nothing_schedules_are_reported_at_once_and_fail_in_the_end(kubernetes: Place) -> None:
