@@ -18,6 +18,7 @@ from benchmarks.quality.blind.plan import PROFILES
 from benchmarks.quality.blind.results import Best, Outcome, WindowResult, rows
 from benchmarks.quality.blind.shown import against, tables
 from benchmarks.quality.blind.targets import TABLE, Targets, by_rule
+from benchmarks.quality.blind.windows import Engine
 from benchmarks.shared import SHARED
 from dynamo_planner.profiles import Profile
 
@@ -99,14 +100,14 @@ class FakeSource:
     duration_s: float = 86_400.0
 
 
-class FakeEngine:
+class FakeEngine(Engine):
     def __init__(self, name: str, *, fast: bool, aggregates: bool) -> None:
         self.path, self.targets, self.fast, self.aggregates = Path(name), Targets(30, 60, (1, 2, 3)), fast, aggregates
 
-    def requests_per_s(self, source: FakeSource, replicas: float) -> float:
+    def requests_per_s(self, source: Any, replicas: float) -> float:
         return replicas * (20.0 if self.fast and source.path.name == "short" else 1.0)
 
-    def fits(self, source: FakeSource, *, aggregated: bool) -> bool:
+    def fits(self, source: Any, *, aggregated: bool) -> bool:
         return self.aggregates or not aggregated
 
 

@@ -19,7 +19,7 @@ from benchmarks.quality.blind.scenarios import Scenario
 from benchmarks.quality.blind.shown import against, tables
 from benchmarks.quality.blind.windows import Window
 
-QUICK, FULL = Effort(configurations=5, schedules=32), Effort(configurations=10, schedules=80)
+QUICK, FULL = Effort(configurations=5, schedules=32), Effort(configurations=10, schedules=60)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -15,7 +15,7 @@ STARTUPS_S = (30.0, 120.0, 300.0)
 MODES = (False, False, True)
 """One window of three is aggregated, as fewer profiles have the steps for it."""
 
-MOST_REQUESTS = 4e6
+MOST_REQUESTS = 3e6
 """More in a window would take minutes a run: short prompts on fast engines come with small fleets."""
 
 SWAPS = 20_000
@@ -87,7 +87,5 @@ def _fault(row: Sequence[Any], seconds: float, least_s: float, most_requests: fl
 def _window(row: Sequence[Any], seconds: float, where: float, group: str) -> Window:
     source, engine, need, startup_s, aggregated = row
     at_s = 3600.0 * np.floor(where * (source.duration_s - seconds) / 3600)
-    return Window(
-        source.path, engine.path, engine.targets, source.long_prompt, float(at_s), seconds, need, startup_s,
-        aggregated, group,
-    )  # fmt: skip
+    window: Window = engine.window(source, float(at_s), seconds, need, startup_s, aggregated=aggregated, group=group)
+    return window

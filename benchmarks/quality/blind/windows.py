@@ -43,11 +43,36 @@ class Engine:
         self._prefill, self._decode = profile.prefill, profile.decode
 
     def requests_per_s(self, source: Source, replicas: float) -> float:
-        """About the rate that keeps so many replicas busy: prompts one at a time, and decode in full batches."""
-        prompt_s = float(self._prefill.ttft_ms(source.isl)) / 1000
+        """About the rate that keeps so many replicas busy, with full chunks of prompts and full batches of decode."""
+        prompt_s = source.isl * float(self._prefill.ttft_ms(PREFILL_CHUNK)) / PREFILL_CHUNK / 1000
         context = source.isl + source.osl / 2
         token_s = 1 / max(self._gpus * float(self._decode.best(self.targets.itl_ms, context).throughput), 1e-9)
         return replicas / (prompt_s + source.osl * token_s)
+
+    def window(
+        self,
+        source: Source,
+        at_s: float,
+        seconds: float,
+        mean: float,
+        startup_s: float,
+        *,
+        aggregated: bool,
+        group: str = "window",
+    ) -> Window:
+        """A window of a trace on this engine."""
+        return Window(
+            trace=source.path,
+            profile=self.path,
+            targets=self.targets,
+            long_prompt=source.long_prompt,
+            at_s=at_s,
+            seconds=seconds,
+            mean=mean,
+            startup_s=startup_s,
+            aggregated=aggregated,
+            group=group,
+        )
 
     def fits(self, source: Source, *, aggregated: bool) -> bool:
         """Whether the engine can serve a trace.
