@@ -14,6 +14,7 @@ from dynamo_planner.executors import ElectsLeader, Executor, PublishesMetrics, R
 from dynamo_planner.guards import Override
 from dynamo_planner.runtime.decision_log import Step
 from dynamo_planner.runtime.planner import Planner
+from dynamo_planner.runtime.service_manager import ServiceManager
 
 if TYPE_CHECKING:
     from dynamo_planner.runtime.status_page import Monitor
@@ -35,13 +36,16 @@ class Service:
 
     def run(self, between: Callable[[], None], reload: Callable[[], None]) -> None:
         """Step until a signal arrives; call ``between`` after each step, and ``reload`` after SIGHUP."""
+        manager = ServiceManager()
 
         def after(step: Step) -> None:
             if self.monitor is not None:
                 self.monitor.record(step)
+            manager.stepped(step)
             between()
 
-        self.planner.run(after=after, reload=reload)
+        self.planner.run(after=after, reload=manager.reloading(reload))
+        manager.stopping()
 
 
 @contextmanager
