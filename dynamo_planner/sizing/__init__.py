@@ -13,7 +13,8 @@ from dynamo_planner.sizing.classic import ClassicSizing, fit_budget
 from dynamo_planner.sizing.decode import DecodeStage
 from dynamo_planner.sizing.load import Lengths, Load
 from dynamo_planner.sizing.percentile import PercentileSizing
-from dynamo_planner.sizing.prefill import PrefillQueue, PrefillStage, Routing
+from dynamo_planner.sizing.prefill import PrefillStage
+from dynamo_planner.sizing.prompt_queue import PrefillQueue, Routing
 from dynamo_planner.sizing.result import DISAGGREGATED, Fact, Requirement
 
 __all__ = [

@@ -17,7 +17,8 @@ from dynamo_planner.sizing.decode import decode_stage
 from dynamo_planner.sizing.doubts import doubts_of
 from dynamo_planner.sizing.load import Lengths, Load
 from dynamo_planner.sizing.memo import Memo
-from dynamo_planner.sizing.prefill import PrefillStage, Routing
+from dynamo_planner.sizing.prefill import PrefillStage
+from dynamo_planner.sizing.prompt_queue import Routing
 from dynamo_planner.sizing.result import DISAGGREGATED, Fact, Requirement
 from dynamo_planner.sizing.stage import Stage
 from dynamo_planner.sizing.step_curves import DecodeCurves, MixedCurves
@@ -40,7 +41,7 @@ class PercentileSizing:
 
     Args:
         profile: the measured profile.
-        chunk_tokens: ``max_num_batched_tokens`` of aggregated engines, in tokens. Default 2048.
+        chunk_tokens: ``max_num_batched_tokens`` of prefill and of aggregated engines, in tokens. Default 2048.
         routing: which replica a request goes to. Default ``least_loaded``.
         max_num_seqs: the most requests at once on a replica. Default: as many as were measured.
 
@@ -132,7 +133,7 @@ class PercentileSizing:
 
     def _built(self, role: Role, load: Load, sla: Sla, factor: float) -> Stage:
         if role == "prefill":
-            return PrefillStage(self.profile.prefill, load, sla, factor, self.routing)
+            return PrefillStage(self.profile.prefill, load, sla, self.chunk_tokens, factor, self.routing)
         if role == "decode":
             levelled = self.routing == "least_loaded"
             return decode_stage(self._decode, load.isl, load.osl, sla.itl_ms, factor, levelled)
