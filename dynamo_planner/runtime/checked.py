@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from typing import Any
 
-from dynamo_planner.core.decision import Decision, Outcome
+from dynamo_planner.core.decision import Decision, Outcome, Reason
+from dynamo_planner.executors import ReportsTroubles
+
+logger = logging.getLogger(__name__)
 
 
 def checked_mapping(what: str, value: Any, *types: type) -> Any:
@@ -23,6 +27,16 @@ def checked_outcomes(value: Iterable[Any]) -> tuple[Outcome, ...]:
         if not isinstance(outcome, Outcome):
             raise TypeError(f"apply returned {outcome!r}, which is no Outcome")
     return outcomes
+
+
+def checked_troubles(executor: ReportsTroubles) -> tuple[Reason, ...]:
+    """What an executor reports to last, also where it could not be read; nothing where even that fails."""
+    try:
+        troubles = tuple(executor.troubles)
+    except Exception:
+        logger.exception("the executor could not report its troubles")
+        return ()
+    return tuple(trouble for trouble in troubles if isinstance(trouble, Reason))
 
 
 def checked_decision(value: Any) -> Decision:

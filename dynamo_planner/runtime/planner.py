@@ -41,7 +41,7 @@ from dynamo_planner.executors import (
     ReportsTroubles,
     ReportsUnknown,
 )
-from dynamo_planner.runtime.checked import checked_decision, checked_mapping, checked_outcomes
+from dynamo_planner.runtime.checked import checked_decision, checked_mapping, checked_outcomes, checked_troubles
 from dynamo_planner.runtime.decision_log import DecisionLog, Step
 from dynamo_planner.runtime.files import PlannerFiles
 from dynamo_planner.runtime.hold_watch import HoldWatch
@@ -228,10 +228,10 @@ class Planner:
                 unknown = checked_mapping("unknown", self._reports_unknown.unknown, str)
             if self._reports_knobs is not None:
                 knobs = self._reports_knobs.knobs
-            if self._reports_troubles is not None:
-                self._pending_reasons.extend(self._reports_troubles.troubles)
         except Exception as error:
             failures.append(self._failure("ExecutorFailed", "the executor could not be read", error))
+        if self._reports_troubles is not None:
+            self._pending_reasons.extend(checked_troubles(self._reports_troubles))
         try:
             snapshot = merge(at_s, specs, replicas, self.source.observe(at_s), unknown, knobs)
         except Exception as error:

@@ -111,13 +111,25 @@ def read_component(graph: Mapping[str, Any], component: GraphComponent, target: 
     counts = _counts(status, component.name)
     wanted = component.target if target is None else target
     ready = counts.get("availableReplicas", counts.get("readyReplicas")) if counts else None
-    report = ReplicaReport(target=wanted, ready=ready, rollout=_given_up(graph))
+    report = ReplicaReport(target=wanted, ready=ready, blocked=_blocked(graph), rollout=_given_up(graph))
     if report.rollout is None:
         _check_no_rollout(graph, report, counts)
     replicas = counts.get("replicas")
     if target is None and component.spec.get("replicas") is None and replicas not in {None, wanted}:
         raise ReplicasUnknownError(f"spec.replicas is left out, which means {wanted}, and there are {replicas}: set it")
     return report
+
+
+def _blocked(graph: Mapping[str, Any]) -> Trouble | None:
+    """Why the operator cannot create what the graph requests, where it says that it failed."""
+    if graph["status"].get("state") != "failed":
+        return None
+    ready = condition(graph, "Ready")
+    since = ready.get("lastTransitionTime") or graph["metadata"]["creationTimestamp"]
+    said = ": ".join(part for part in (ready.get("reason"), ready.get("message")) if part)
+    return Trouble(
+        "OperatorFailed", f"its operator reports that it failed: {said or 'no reason given'}", seconds(since)
+    )
 
 
 def _given_up(graph: Mapping[str, Any]) -> Trouble | None:

@@ -198,7 +198,10 @@ class ManagedPool:
     def _lasts(self, error: Exception, why: str, at_s: float) -> None:
         """Report why the replicas are unknown under a code of its own, once that has lasted for a while."""
         code, since_s = getattr(error, "code", "ReplicasUnknown"), getattr(error, "since_s", None)
-        first_s = self._since.first(f"unknown: {code}", at_s)
+        condition = f"unknown: {code}"
+        if self._since.get(condition) is None:
+            self._since.end("unknown")
+        first_s = self._since.first(condition, at_s)
         problem = Trouble(code, why, first_s if since_s is None else since_s)
         of_pods = [group.trouble for group in self._groups if group.trouble is not None and not group.terminating]
         self.troubles = reasons_of(self.name, of_pods, at_s)

@@ -13,6 +13,7 @@ NotReady            a pod was ready and is not any more
 TerminationStuck    a pod is still there although its grace period is over
 PodsNotCreated      the controller cannot create pods (``ReplicaFailure``: a quota, an admission webhook)
 RolloutInProgress   a rollout is waited for
+OperatorFailed      Dynamo's operator failed to create what the graph requests (state ``failed``)
 RolloutStuck        a rollout makes no progress, and is not waited for any more
 RolloutFailed       the operator gave a rollout up
 RolloutPaused       a person or an operator paused it

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from typing import Any
+
 import pytest
 
 from dynamo_planner import Planner
@@ -25,13 +28,18 @@ def test_it_waits_for_server_rights_graph_and_status(kubernetes: Place, proxy: P
     election = Election(api_of(kubernetes, url=proxy.url), kubernetes.namespace, "planner", lease_s=3)
     pools = {"decode": scaled(name="llama")}
     proxy.rule = lambda method, path: Fault(503)
-    with executor_of(kubernetes, pools, url=proxy.url, election=election, waits=True) as executor:
+    ago = [0.0]
+    given: dict[str, Any] = {"election": election, "waits": True, "clock": lambda: time.time() - ago[0]}
+    with executor_of(kubernetes, pools, url=proxy.url, **given) as executor:
         planner = Planner(lambda snapshot: {"decode": 2}, Busy(), executor)
 
         def told() -> str:
             return "\n".join(str(reason) for reason in planner.step().decision.reasons)
 
+        ago[0] = 100.0
         assert "503" in told()
+        ago[0] = 0.0
+        assert "ApiServerFailed: for 10" in told(), "after a minute, also where nothing at all could be read"
         proxy.rule = lambda method, path: Fault(403) if "dynamographdeployments" in path else None
         assert "403" in told()
         proxy.rule = lambda method, path: None

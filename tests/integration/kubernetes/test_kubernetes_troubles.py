@@ -100,6 +100,19 @@ def test_a_rolling_update_of_a_graph_holds_for_a_limited_time(
     assert len(executor.endpoints()["decode"]) == 2, "old and new pods are observed all the time"
 
 
+def test_an_operator_that_failed_is_reported_in_its_own_words(kubernetes: Place) -> None:
+    ready = {"type": "Ready", "status": "False", "reason": "failed_to_reconcile_the_resources"}
+    ready |= {"message": "exceeded quota: gpus", "lastTransitionTime": timestamp(time.time() - 700)}
+    kubernetes.create(graph(Decode=2))
+    kubernetes.create(pod_of("Decode", 0))
+    settle(kubernetes, Decode=1, more={"state": "failed", "conditions": [ready]})
+    executor = executor_of(kubernetes, {"decode": scaled(name="llama")})
+    assert executor.observe() == {"decode": Replicas(ready=1, failed=1, starting_since_s=())}
+    (reason,) = executor.troubles
+    assert reason.code == "OperatorFailed"
+    assert reason.message.endswith("failed_to_reconcile_the_resources: exceeded quota: gpus")
+
+
 def test_pods_that_nothing_schedules_are_reported_at_once_and_fail_in_the_end(kubernetes: Place) -> None:
     kubernetes.create(graph(Decode=2))
     settle(kubernetes, more={"components": {"Decode": {"replicas": 2, "readyReplicas": 1}}})
