@@ -56,7 +56,7 @@ def check_capacity(capacity: Capacity, profile: Profile | None = None) -> None:
     profile = profile or Profile.bundled("llama31-8b_h100_vllm_tp1")
     roles: tuple[Role, ...] = ("prefill", "decode")
     for role in roles:
-        start = capacity.estimate(None, _evidence(role, profile, Truth(1.0, 5.0), 0).tick, profile)
+        start = capacity.estimate(None, _evidence(role, profile, Truth(1.0, 5.0), 0).tick, 0.0, profile)
         if start.slowness != 1:
             raise ConformanceError("unlearned", capacity, f"{role} is {start.slowness:g} times slower, out of nothing")
         for slowness in SLOWNESS:
@@ -77,11 +77,11 @@ def _check_learned(capacity: Capacity, role: Role, profile: Profile, truth: Trut
     adapter = TypeAdapter[Any](capacity.state_type)
     tick = _evidence(role, profile, truth, TICKS).tick
     read = adapter.validate_python(json.loads(adapter.dump_json(state)))
-    if capacity.estimate(read, tick, profile)[:2] != found[:2]:
+    if capacity.estimate(read, tick, 0.0, profile)[:2] != found[:2]:
         raise ConformanceError("state-json", capacity, f"{about}: it is forgotten on a trip through JSON")
     points = profile.prefill_points
     slower = points.replace(ttft_ms=tuple([2 * value for value in points.ttft_ms]))
-    if capacity.estimate(read, tick, profile.replace(prefill_points=slower)).slowness != 1:
+    if capacity.estimate(read, tick, 0.0, profile.replace(prefill_points=slower)).slowness != 1:
         raise ConformanceError("other-profile", capacity, f"{about}: it is kept when the profile is another one")
 
 
@@ -91,7 +91,7 @@ def _learned(capacity: Capacity, role: Role, profile: Profile, truth: Truth) -> 
     for number in range(TICKS):
         evidence = _evidence(role, profile, truth, number)
         state = capacity.learn(state, evidence)
-    return state, capacity.estimate(state, evidence.tick, profile)
+    return state, capacity.estimate(state, evidence.tick, evidence.queued, profile)
 
 
 def _evidence(role: Role, profile: Profile, truth: Truth, number: int) -> EngineEvidence:

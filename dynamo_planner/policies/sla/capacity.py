@@ -12,7 +12,7 @@ from pydantic import Field, SerializeAsAny
 from dynamo_planner.core.component import Kinds
 from dynamo_planner.core.decision import Reason
 from dynamo_planner.core.metrics import Dist
-from dynamo_planner.policies.sla.arrivals import ArrivalWindow
+from dynamo_planner.policies.sla.arrivals import DEFAULT_WINDOW_S, ArrivalWindow
 from dynamo_planner.policies.sla.correction import (
     MAX_BACKLOG_SHARE,
     MAX_UTILISATION,
@@ -23,6 +23,7 @@ from dynamo_planner.policies.sla.correction import (
 )
 from dynamo_planner.policies.sla.lengths import rounded
 from dynamo_planner.policies.sla.part import Part
+from dynamo_planner.policies.sla.saturation import Crowd, crowd_of, saturated, with_crowd
 from dynamo_planner.policies.sla.tick import REPORTED_CHANGE, Tick, reason
 from dynamo_planner.profiles import Profile
 from dynamo_planner.sizing import Load
@@ -59,11 +60,13 @@ class EngineEstimate(NamedTuple):
     Args:
         slowness: How much longer the work takes than profiled. Default 1.
         offset_ms: Milliseconds between the end of a prompt and its first token. Default 0.
+        at_least: Replicas that measured saturation asks for, whatever the model says. Default 0.
         reasons: What differs from the profile. Default none.
     """
 
     slowness: float = 1.0
     offset_ms: float = 0.0
+    at_least: int = 0
     reasons: tuple[Reason, ...] = ()
 
 
@@ -89,8 +92,9 @@ class Capacity(Part):
     """How fast the engines of a pool really are. What is learned belongs to one profile."""
 
     @abstractmethod
-    def estimate(self, state: Any, tick: Tick, profile: Profile) -> EngineEstimate:
-        """What was learned by the tick before, so that the latencies of this one cannot lower its own target."""
+    def estimate(self, state: Any, tick: Tick, queued: float | None, profile: Profile) -> EngineEstimate:
+        """What was learned by the tick before, so that the latencies of this one cannot lower its own target, and what
+        saturation asks for now; ``queued`` requests wait for the pool, ``None`` where that is unknown."""
 
     @abstractmethod
     def learn(self, state: Any, evidence: EngineEvidence) -> Any:
@@ -108,6 +112,7 @@ class EngineMemory(NamedTuple):
         offset: Milliseconds between the end of a prompt and its first token, by stage times.
         left_ms: Milliseconds that the TTFT leaves for it with engines as fast as profiled.
         itl_ms: The ITL that was observed.
+        crowds: The requests in the pool at the last ticks.
     """
 
     profile: str
@@ -117,6 +122,7 @@ class EngineMemory(NamedTuple):
     offset: Mean = Mean()
     left_ms: Mean = Mean()
     itl_ms: Mean = Mean()
+    crowds: tuple[Crowd, ...] = ()
 
 
 class LearnedCapacity(Capacity, kind="learned"):
@@ -143,7 +149,9 @@ class LearnedCapacity(Capacity, kind="learned"):
 
     state_type: ClassVar[Any] = EngineMemory
 
-    def estimate(self, state: EngineMemory | None, tick: Tick, profile: Profile) -> EngineEstimate:
+    def estimate(
+        self, state: EngineMemory | None, tick: Tick, queued: float | None, profile: Profile
+    ) -> EngineEstimate:
         own = _of_profile(state, profile)
         factor = own.speed.factor(self.max_correction)
         reasons = []
@@ -159,11 +167,18 @@ class LearnedCapacity(Capacity, kind="learned"):
             )
         elif tick.pool.spec.role == "aggregated":
             offset_ms = self.offset_ms or 0.0
-        return EngineEstimate(rounded(factor, CORRECTION_STEP), rounded(offset_ms, OFFSET_STEP), tuple(reasons))
+        window_s = tick.snapshot.traffic.window_s or DEFAULT_WINDOW_S
+        full = saturated(tick, own.crowds, crowd_of(tick, queued), window_s)
+        if full is not None:
+            reasons.append(reason("Saturated", tick.name, full.message, replicas=full.replicas))
+        slowness, offset_ms = rounded(factor, CORRECTION_STEP), rounded(offset_ms, OFFSET_STEP)
+        return EngineEstimate(slowness, offset_ms, full.replicas if full else 0, tuple(reasons))
 
     def learn(self, state: EngineMemory | None, evidence: EngineEvidence) -> EngineMemory:
         tick, profile, arrivals = evidence.tick, evidence.profile, evidence.arrivals
         own, replicas, itl = _of_profile(state, profile), tick.replicas, tick.snapshot.traffic.itl_ms
+        crowds = with_crowd(own.crowds, crowd_of(tick, evidence.queued), arrivals.window_s)
+        own = own._replace(crowds=crowds)
         overloaded = (tick.pool.kv_usage or 0.0) > MAX_KV_USAGE or (evidence.queued or 0.0) > replicas.ready
         if replicas.ready != own.ready or replicas.starting or overloaded:
             return own._replace(ready=replicas.ready, since_s=tick.snapshot.at_s)

@@ -29,6 +29,16 @@ MAX_CV2 = 4.0
 MEAN_STEP, QUANTILE_STEP, CV2_STEP = 0.02, 0.1, 0.2
 """Means, quantiles and spreads are rounded in steps of these shares, so that one sizing serves for many ticks."""
 
+GROWN_Z = 5.0
+"""Standard deviations of a mean between what requests were and what they are from which on the latter counts at once:
+answers that get longer fill the KV cache in minutes."""
+
+MIN_GROWTH = 0.5
+"""And at least by this share: a smaller growth need not be known at once."""
+
+GROWN_WEIGHT = 0.25
+"""What was before then weighs at most this many times as much as the window."""
+
 MAX_INTERVAL_CV2 = 20.0
 """The means of two intervals count as at most this far apart, as a squared coefficient of variation."""
 
@@ -106,7 +116,10 @@ def learned(
     quantiles = tuple(sorted(observed.quantiles.items()))
     if lengths is None:
         return ObservedLengths(count, observed.mean, observed.cv2, quantiles, last_mean=observed.mean, last_count=count)
-    weight = 0.5 ** min(elapsed_s / LENGTHS_HALF_LIFE_S, count / LENGTHS_HALF_LIFE_REQUESTS) * lengths.weight + count
+    kept = 0.5 ** min(elapsed_s / LENGTHS_HALF_LIFE_S, count / LENGTHS_HALF_LIFE_REQUESTS) * lengths.weight
+    if _grown(lengths, observed.mean, count):
+        kept = min(kept, GROWN_WEIGHT * count)
+    weight = kept + count
     part = count / weight
     intervals = lengths.intervals + 1
     apart = (observed.mean - lengths.last_mean) ** 2 / (1 / count + 1 / lengths.last_count)
@@ -121,6 +134,16 @@ def learned(
         last_mean=observed.mean,
         last_count=count,
     )
+
+
+def _grown(lengths: ObservedLengths, mean: float, count: float) -> bool:
+    """Whether requests are much longer now than their spread explains, by half at least: after a mean of 200 with a
+    squared coefficient of variation of 1, 100 requests are from ``200 (1 + 5 / sqrt(100)) = 300`` on. So must those
+    of the window before be, by half: a single request of a heavy tail can make a window of a few."""
+    spread = lengths.cv2 if lengths.cv2 is not None else lengths.estimated_cv2()
+    chance = GROWN_Z * math.sqrt(max(PRIOR_CV2, spread or 0.0) / count)
+    least = lengths.mean * (1 + MIN_GROWTH)
+    return min(mean, lengths.last_mean) > least and mean > lengths.mean * (1 + chance)
 
 
 def _moved(before: float | None, observed: float | None, part: float) -> float | None:

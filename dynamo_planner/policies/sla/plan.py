@@ -41,6 +41,7 @@ class PlanInputs(NamedTuple):
         size: The requirement at an arrival rate; ``None`` where no lengths were ever observed. The second argument is
             the count around which to search.
         sla: The targets.
+        at_least: Replicas that measured saturation asks for. Default 0.
     """
 
     tick: Tick
@@ -48,6 +49,7 @@ class PlanInputs(NamedTuple):
     queue: Queue
     size: Callable[[float, int], Requirement] | None
     sla: Sla
+    at_least: int = 0
 
 
 class Planned(NamedTuple):
@@ -93,7 +95,7 @@ class SkiRental(Plan, kind="ski_rental"):
     state_type: ClassVar[Any] = tuple[tuple[float, float], ...]
 
     def plan(self, state: SlidingMaximum | None, inputs: PlanInputs) -> Planned:
-        tick, outlook, queue, size, _ = inputs
+        tick, outlook, queue, size, *_ = inputs
         at_s, arrivals = tick.snapshot.at_s, outlook.arrivals
         requirements = state or ((at_s, float(tick.replicas.target)),)
         ahead = outlook.demand(tick.lead_s, self.quantile).times(tick.share)
@@ -113,7 +115,7 @@ class SkiRental(Plan, kind="ski_rental"):
         demand: Demand,
     ) -> Planned:
         """The target of a pool that has requests."""
-        tick, outlook, queue, _, sla = inputs
+        tick, outlook, queue, _, sla, at_least = inputs
         name, near = tick.name, int(requirements[-1][1])
         sized = size(demand.then, near)
         reasons = [
@@ -129,7 +131,7 @@ class SkiRental(Plan, kind="ski_rental"):
             )
         ]
         reasons.extend([reason(code, name, message, **values) for code, message, values in sized.facts])
-        wanted = max(sized.replicas, 1)
+        wanted = max(sized.replicas, at_least, 1)
         if queue.requests:
             waits_s = WAIT_SHARES[tick.pool.spec.role] * sla.ttft_ms / 1000
             etas_s, _ = coming(tick.replicas, tick.snapshot.at_s, demand.lead_s)

@@ -187,11 +187,11 @@ class SlaPolicy(Policy, kind="sla"):
         """The target of a pool, its memory, and the reasons."""
         tick, queue, _ = activity
         engines = recall(self.capacity, own.capacity, tick.name)
-        estimate = self.capacity.estimate(engines, tick, self.profile)
+        estimate = self.capacity.estimate(engines, tick, queue.requests, self.profile)
         load = outlook.load(outlook.arrivals.requests_per_s)
         size = None if load is None else partial(self._required, tick, estimate, asked, outlook)
         try:
-            inputs = PlanInputs(tick, outlook, queue, size, self.sla)
+            inputs = PlanInputs(tick, outlook, queue, size, self.sla, estimate.at_least)
             want, plan, reasons, last = self.plan.plan(recall(self.plan, own.plan, tick.name), inputs)
         except CannotSizeError as error:
             return Hold(str(error), "CannotSize"), own, []

@@ -70,13 +70,17 @@ def test_a_wrong_forecaster_is_found_out(law: str, forecaster: RateForecaster) -
 
 
 class NoOffset(LearnedCapacity):
-    def estimate(self, state: EngineMemory | None, tick: Tick, profile: Profile) -> EngineEstimate:
-        return super().estimate(state, tick, profile)._replace(offset_ms=5.0)
+    def estimate(
+        self, state: EngineMemory | None, tick: Tick, queued: float | None, profile: Profile
+    ) -> EngineEstimate:
+        return super().estimate(state, tick, queued, profile)._replace(offset_ms=5.0)
 
 
 class AnyProfile(LearnedCapacity):
-    def estimate(self, state: EngineMemory | None, tick: Tick, profile: Profile) -> EngineEstimate:
-        return super().estimate(state and state._replace(profile=profile.digest), tick, profile)
+    def estimate(
+        self, state: EngineMemory | None, tick: Tick, queued: float | None, profile: Profile
+    ) -> EngineEstimate:
+        return super().estimate(state and state._replace(profile=profile.digest), tick, queued, profile)
 
 
 class LearnsOfQueues(LearnedCapacity):

@@ -66,7 +66,7 @@ def learned_of(servers: int, load: float, slower: float, offset_ms: float = 0.0,
         work = Load.of(rate, Dist(mean=1000, cv2=1), 200)
         arrivals = ArrivalWindow(at_s, rate, WINDOW_S, WINDOW_S)
         state = capacity.learn(state, EngineEvidence(tick, queued, arrivals, work, LINEAR))
-    return capacity.estimate(state, tick, LINEAR)
+    return capacity.estimate(state, tick, 0.0, LINEAR)
 
 
 @pytest.mark.parametrize("servers", [1, 4, 16])

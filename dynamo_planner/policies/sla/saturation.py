@@ -1,0 +1,107 @@
+"""Saturation: replicas by what a full pool does, whatever the model says of it.
+
+A pool is saturated where its KV cache is full and requests wait or are preempted, or where a queue grows. What it then
+shows needs no profile: the requests that a replica holds when full, and the rate at which it completes them::
+
+    g        = (N - N_before) / span                      requests that come beyond those that leave, per second
+    x        = (rate - g) / ready                         completions per second and replica
+    hold     = ready (N + g lead_s) / running             all that are there, and come until a start is ready, at once
+    keep up  = (rate + queued / CLEAR_S) / x              as many as come, and what waits in a minute
+
+======  ===========================================================================================================
+N       requests in the pool, running and queued; before: at the start of the window that ``rate`` is the mean of
+``x``   is little while requests that stay for long are still young, which is why the smaller of both counts, where
+        the KV cache is full; elsewhere replicas could hold more than they do, and only ``keep up`` counts
+======  ===========================================================================================================
+
+One replica with 230 running and 80 queued, to which 8 requests/s come and in which 16 were 30 s ago: ``g = 9.8``, more
+than come, so nothing leaves and only ``hold`` counts. With a start of 90 s that is ``(310 + 90 * 8) / 230 = 4.5``, for
+no more than come can stay: 5 replicas.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from dynamo_planner.policies.sla.tick import Tick
+
+FULL_KV_USAGE = 0.95
+"""A KV cache with this share in use is full."""
+
+CLEAR_S = 60.0
+"""Seconds within which what waits is to be gone."""
+
+GROWTH_Z = 3.0
+"""Standard deviations of arrivals by which a pool has to have filled, so that a queue counts as growing."""
+
+MAX_RISE = 8.0
+"""At most this many times the ready replicas are asked for at once."""
+
+MAX_CROWDS = 24
+"""Counts of requests that are kept."""
+
+
+class Crowd(NamedTuple):
+    """The requests in a pool of so many ready replicas at a time, in Unix seconds; ``queued`` of them wait."""
+
+    at_s: float
+    ready: int
+    requests: float
+    queued: float
+
+
+class Saturated(NamedTuple):
+    """The replicas that a saturated pool needs by what it shows, and why."""
+
+    replicas: int
+    message: str
+
+
+def crowd_of(tick: Tick, queued: float | None) -> Crowd | None:
+    """The requests in a pool; ``None`` where they are unknown."""
+    pool = tick.pool
+    if pool.running is None or queued is None:
+        return None
+    running = pool.running / (pool.coverage or 1.0)
+    return Crowd(tick.snapshot.at_s, tick.replicas.ready, running + queued, queued)
+
+
+def with_crowd(crowds: tuple[Crowd, ...], new: Crowd | None, window_s: float) -> tuple[Crowd, ...]:
+    """The counts with one more, and without those that are older than the window needs."""
+    if new is None:
+        return ()
+    apart_s = window_s / MAX_CROWDS * 2
+    kept = [crowd for crowd in crowds if new.at_s - crowd.at_s <= 2 * window_s or crowd is crowds[-1]]
+    if len(kept) > 1 and kept[-1].at_s - kept[-2].at_s < apart_s:
+        kept.pop()
+    return (*kept[-MAX_CROWDS:], new)
+
+
+def saturated(tick: Tick, crowds: tuple[Crowd, ...], now: Crowd | None, window_s: float) -> Saturated | None:
+    """What a saturated pool needs; ``None`` where it is none, or where that does not show."""
+    traffic, ready = tick.snapshot.traffic, tick.replicas.ready
+    before = [crowd for crowd in crowds if now and crowd.at_s < now.at_s]
+    if now is None or not ready or not before or traffic.requests_per_s is None:
+        return None
+    rate = tick.share * traffic.requests_per_s
+    then = min(before, key=lambda crowd: abs(now.at_s - window_s - crowd.at_s))
+    if then.ready != ready:
+        return None
+    span_s = now.at_s - then.at_s
+    growth = max(now.requests - then.requests, 0.0) / span_s
+    full = (tick.pool.kv_usage or 0.0) >= FULL_KV_USAGE and (now.queued > 0 or bool(traffic.preemptions_per_s))
+    waits = min(now.queued, then.queued) > ready and growth * span_s > GROWTH_Z * math.sqrt(rate * span_s)
+    if not full and not waits:
+        return None
+    running, leaves = now.requests - now.queued, max(rate - growth, 0.0) / ready
+    keep_up = (rate + now.queued / CLEAR_S) / leaves if leaves else math.inf
+    hold = math.inf
+    if full and running:
+        hold = ready * (now.requests + min(growth, rate) * tick.lead_s) / running
+    replicas = min(hold, keep_up, MAX_RISE * ready)
+    if not math.isfinite(min(hold, keep_up)) or replicas <= ready:
+        return None
+    what = f"KV usage is {tick.pool.kv_usage:.0%}" if full else "the queue grows"
+    message = f"{what}, with {now.queued:.0f} of {now.requests:.0f} requests waiting, {growth:.2g} more each second"
+    return Saturated(math.ceil(replicas), message)
