@@ -13,8 +13,9 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.quality.blind.contest import Effort, compete, matches
+from benchmarks.quality.blind.picture import draw_rows
 from benchmarks.quality.blind.plan import planned
-from benchmarks.quality.blind.results import WindowResult
+from benchmarks.quality.blind.results import WindowResult, rows
 from benchmarks.quality.blind.scenarios import Scenario
 from benchmarks.quality.blind.shown import against, tables
 from benchmarks.quality.blind.windows import Window
@@ -43,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"{tables(results)}\n\n{len(results)} windows, {took_s / 60:.1f} min, {cpu_s / 60:.1f} min of CPU time")
     if given.markdown:
         given.markdown.write_text(tables(results) + "\n", encoding="utf-8")
+    if given.picture:
+        draw_rows(rows([result for result in results if result.group != "apart"]), given.picture)
     if given.against:
         print(against(results, list(_read(given.against).values())))
     return 0
@@ -63,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--search", action="store_true", help="look for better schedules than those taken over")
     parser.add_argument("--against", type=Path, metavar="FILE", help="compare with an earlier run")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw cost against promises kept")
     parser.add_argument("--traces", type=Path, metavar="DIR", help="draw windows from these traces instead")
     parser.add_argument("--profiles", type=Path, metavar="DIR", help="draw windows with these profiles instead")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)

@@ -27,6 +27,9 @@ HOUR_S, FIVE_MIN_S, BIN_S = 3600.0, 300.0, 60.0
 LEAST_CONSTANT, MOST_CONSTANT = 1.0, MOST_REPLICAS
 """Constants are looked for between these multiples of the mean need."""
 
+BEATEN = 0.02
+"""A best schedule that a policy beats by more than this is searched for again."""
+
 CONSTANTS = 10
 """The most constants that are tried."""
 
@@ -124,8 +127,9 @@ def compete(
 ) -> WindowResult:
     """Run the policies whose names match the patterns on a window, and look for its best schedule.
 
-    From an earlier result come the best schedule and all other policies; with ``resume`` also those that match. With
-    ``search`` a better schedule is looked for, from the best that is known on.
+    From an earlier result come the best schedule and all other policies; with ``resume`` also those that match. A
+    better schedule is looked for, from the best that is known on, with ``search`` or where a policy was cheaper than
+    the best schedule by more than 2 %.
     """
     began = time.process_time()
     cell, stage = piece.stage()
@@ -137,7 +141,7 @@ def compete(
     for name, job in _jobs(contest, effort).items():
         if matches(name, policies) and not (resume and name in outcomes):
             outcomes[name] = job()
-    best = _best(contest, earlier.best if earlier else None, effort if search or earlier is None else None)
+    best = _best(contest, earlier.best if earlier else None, effort, anew=search or earlier is None)
     return WindowResult(
         name=piece.name,
         group=piece.group,
@@ -173,10 +177,11 @@ def _jobs(contest: Contest, effort: Effort) -> dict[str, Callable[[], Outcome]]:
     }
 
 
-def _best(contest: Contest, known: Best | None, effort: Effort | None) -> Best | None:
+def _best(contest: Contest, known: Best | None, effort: Effort, *, anew: bool) -> Best | None:
     """The cheapest of what is known, what policies did, and what a search finds that starts from there."""
     best = min((each for each in (contest.cheapest, known) if each), key=lambda each: each.gpu_hours, default=None)
-    if effort is None:
+    beaten = best is not None and (known is None or best.gpu_hours < (1 - BEATEN) * known.gpu_hours)
+    if not (anew or beaten):
         return best
     stage, sla = contest.stage, contest.cell.sla
     starts = [best.targets] if best else []
