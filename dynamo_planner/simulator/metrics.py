@@ -181,12 +181,19 @@ class SimulatedMetrics:
                 old.ttft_counts,
                 new.ttft_counts,
             ),
+            "itl_ms": self._latency(
+                now.itls - then.itls,
+                now.itl_s - then.itl_s,
+                now.itl_s2 - then.itl_s2,
+                old.itl_counts,
+                new.itl_counts,
+            ),
             "request_duration_s": _dist(finished, now.duration_s - then.duration_s, now.duration_s2 - then.duration_s2),
         }
         if prompt_tokens > 0:
             known["prefix_hit_rate"] = (now.hit_tokens - then.hit_tokens) / prompt_tokens
         if tokens > 0 and token_time_s > 0:
-            known["itl_ms"] = self._latency(tokens, token_time_s, None, old.itl_counts, new.itl_counts)
+            known["token_gap_ms"] = _dist(tokens, token_time_s * 1e3, None)
         sla, ended = self._setup.metrics.sla, finished + now.dropped - then.dropped
         if sla is not None and ended > 0:
             share = (now.in_time - then.in_time) / ended

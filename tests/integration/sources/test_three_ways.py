@@ -116,12 +116,25 @@ def test_means_and_quantiles_agree(seen: Seen) -> None:
         assert traffic.isl.mean == pytest.approx(PROMPT_TOKENS)
         assert traffic.osl is not None
         assert traffic.osl.mean == pytest.approx(OUTPUT_TOKENS)
-        for name in ("ttft_ms", "itl_ms", "request_duration_s"):
+        for name in ("ttft_ms", "itl_ms", "token_gap_ms", "request_duration_s"):
             dist, others = getattr(traffic, name), [getattr(other, name) for other in around]
             assert dist.mean == pytest.approx(sum(other.mean for other in others) / len(others), rel=0.15)
             for share, value in dist.quantiles.items():
                 at_least, at_most = (limit(other.quantiles[share] for other in others) for limit in (min, max))
                 assert 0.85 * at_least <= value <= 1.15 * at_most
+
+
+def test_stage_times_agree(seen: Seen) -> None:
+    for at_s, observation in [*seen.through_prometheus.items(), *seen.history]:
+        around = [each.pools["workers"] for time_s, each in seen.scraped.items() if abs(time_s - at_s) <= INTERVAL_S]
+        stages = observation.pools["workers"].stages
+        assert (stages.transfer_ms, stages.first_token_ms) == (None, None)
+        for name in ("queue_ms", "prefill_ms", "decode_ms"):
+            others = [getattr(other.stages, name).mean for other in around]
+            assert getattr(stages, name).mean == pytest.approx(sum(others) / len(others), rel=0.15, abs=3), name
+        assert observation.pools["workers"].traffic is not None
+        assert observation.pools["workers"].traffic.preemptions_per_s == 0
+        assert observation.pools["workers"].asleep == 0
 
 
 def test_shares_within_a_target_agree(seen: Seen) -> None:
@@ -146,6 +159,7 @@ def test_gauges_are_those_of_the_last_scrape(seen: Seen) -> None:
         assert (pool.coverage, pool.kv_capacity_tokens) == (1, 4000)
         assert pool.observed_at_s is not None
         assert at_s - 2 * INTERVAL_S <= pool.observed_at_s <= at_s
+        assert pool.kv_usage_max == max(worker.kv_usage or 0 for worker in pool.workers)
         for name in ("running", "queued", "kv_usage"):
             near = [
                 {worker.name: getattr(worker, name) for worker in scraped.pools["workers"].workers}

@@ -325,7 +325,9 @@ def test_metrics_are_those_of_the_window() -> None:
     assert traffic.isl is not None and (traffic.isl.mean, traffic.isl.count, traffic.isl.cv2) == (300, 40, 0)
     assert traffic.osl is not None and traffic.osl.mean == 21
     assert traffic.ttft_ms is not None and traffic.ttft_ms.mean == pytest.approx(50)
-    assert traffic.itl_ms is not None and traffic.itl_ms.mean == pytest.approx(10)
+    assert traffic.itl_ms is not None and (traffic.itl_ms.mean, traffic.itl_ms.count) == pytest.approx((10, 40))
+    assert traffic.token_gap_ms is not None and traffic.token_gap_ms.mean == pytest.approx(10)
+    assert traffic.token_gap_ms.count == pytest.approx(40 * 21)
     assert traffic.ttft_ms.quantiles[0.99] == pytest.approx(50, rel=0.25)
     assert traffic.request_duration_s is not None and traffic.request_duration_s.mean == pytest.approx(0.25)
     assert traffic.arrival_dispersion == 0
