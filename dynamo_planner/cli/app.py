@@ -25,7 +25,7 @@ from dynamo_planner.cli.queries import queries
 from dynamo_planner.cli.shadow import shadow
 from dynamo_planner.config.files import read_data
 from dynamo_planner.config.policies import load_policy, policy_schema
-from dynamo_planner.config.problems import ConfigError, validated
+from dynamo_planner.config.problems import ConfigError, unknown_pools, validated
 from dynamo_planner.config.run import config_schema, load_config
 from dynamo_planner.core.snapshot import Snapshot
 from dynamo_planner.executors import ExecutorError
@@ -92,6 +92,8 @@ def decide(
     with reported_errors():
         built = load_policy(policy, allow_custom=allow_custom_kinds)
         observed = validated(Snapshot, _read_json(snapshot), "snapshot")
+        for problem in unknown_pools({"policy": built}, None, observed.pools) if observed.pools else ():
+            typer.echo(f"warning: {problem}", err=True)
         decision = built.decide(observed, read_data(state) if state else None)
     typer.echo(decision.explain() if explain else decision.model_dump_json(indent=2))
 
@@ -160,7 +162,7 @@ def run(
     from dynamo_planner.runtime.signals import exit_on_signals  # noqa: PLC0415
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    with exit_on_signals() as end_begun, reported_errors():
+    with exit_on_signals() as around, reported_errors():
         running = load_config(config)
         with running_service(running) as service:
             service.planner.advisory = advisory or running.advisory
@@ -168,8 +170,10 @@ def run(
                 typer.echo(service.planner.step().decision.explain())
             else:
                 reloader = Reloader(config, running, service, always_advisory=advisory)
+                if around.hung_up:
+                    reloader.reload()
                 service.run(between=reloader.poll, reload=reloader.reload)
-            end_begun()
+            around.end_begun()
 
 
 @app.command()

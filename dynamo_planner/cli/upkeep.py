@@ -17,7 +17,7 @@ from dynamo_planner.executors import ExecutorError
 from dynamo_planner.executors.circus import CircusExecutor
 from dynamo_planner.executors.circus.inspection import NamespaceStatus, inspect, namespaces
 from dynamo_planner.executors.circus.processes import alive, send
-from dynamo_planner.executors.circus.state_dir import is_temporary
+from dynamo_planner.executors.circus.state_dir import abandoned_directories, is_temporary
 
 
 def show_all(namespace: str | None, state_dir: Path | None, *, as_json: bool) -> bool:
@@ -97,6 +97,10 @@ def mend_all(namespace: str | None, state_dir: Path | None, *, yes: bool) -> Non
             typer.echo(f"{name}: nothing to mend")
         else:
             _mend(status, directory, yes)
+    for directory in abandoned_directories() if not (namespace or state_dir) else ():
+        if yes or typer.confirm(f"remove {directory}, which a demo left?"):
+            shutil.rmtree(directory, ignore_errors=True)
+            typer.echo(f"{directory}: removed")
 
 
 def _mend_damaged(status: NamespaceStatus, yes: bool) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import subprocess
 import tempfile
 import time
@@ -28,6 +29,7 @@ from dynamo_planner.demo.stage import AGGREGATED, DemoStage, pool
 from dynamo_planner.engines.llamacpp import LLAMACPP_SPLIT
 from dynamo_planner.executors import ExecutorError
 from dynamo_planner.executors.circus.ports import free_port
+from dynamo_planner.executors.circus.state_dir import TEMPORARY
 from dynamo_planner.mock_workers.llamacpp import LlamaOptions
 from dynamo_planner.mock_workers.random_gguf import RandomModel
 
@@ -59,7 +61,7 @@ def llamacpp_stage(requests: Sequence[TraceRequest], max_workers: int) -> Iterat
 
     Raises :class:`ExecutorError` where such a worker does not start.
     """
-    with tempfile.TemporaryDirectory(prefix="dynamo-planner-llamacpp-") as directory:
+    with tempfile.TemporaryDirectory(prefix=f"{TEMPORARY}llamacpp-{os.getpid()}-") as directory:
         model = Path(directory) / "random.gguf"
         RandomModel().write(model)
         speed = measured(model)

@@ -73,25 +73,41 @@ def stop_signals(reload: Callable[[], None] | None = None) -> Iterator[Callable[
             signal.signal(number, handler)
 
 
-@contextmanager
-def exit_on_signals() -> Iterator[Callable[[], None]]:
-    """Let SIGTERM and SIGHUP raise :class:`SystemExit`, so that what was started is ended as after Ctrl-C.
+class Around:
+    """What happens around a loop, while it is set up and while what it started is ended.
 
-    Gives a function to call once the end has begun: a terminal that is closed from then on does not cut it short.
+    Attributes:
+        hung_up: whether SIGHUP came while it was set up: the files are to be read again.
     """
-    before = _handlers(signal.SIGTERM, *_HANGUP)
 
-    def leave(number: int, frame: FrameType | None) -> NoReturn:
+    def __init__(self) -> None:
+        self.hung_up = False
+        self._had_terminal = has_terminal()
+        self.handlers = {signal.SIGTERM: self._leave, **dict.fromkeys(_HANGUP, self._hang_up)}
+
+    def _leave(self, number: int, frame: FrameType | None) -> NoReturn:
         sys.exit(SIGNALLED + number)
 
-    def end_begun() -> None:
-        for number in before.keys() & {*_HANGUP}:
+    def _hang_up(self, number: int, frame: FrameType | None) -> None:
+        if self._had_terminal and not has_terminal():
+            self._leave(number, frame)
+        self.hung_up = True
+
+    def end_begun(self) -> None:
+        """Let a terminal that is closed from now on not cut the end short."""
+        for number in _handlers(*_HANGUP):
             signal.signal(number, signal.SIG_IGN)
 
+
+@contextmanager
+def exit_on_signals() -> Iterator[Around]:
+    """Let SIGTERM and a closed terminal raise :class:`SystemExit`, so that what was started is ended as at Ctrl-C."""
+    around = Around()
+    before = _handlers(*around.handlers)
     for number in before:
-        signal.signal(number, leave)
+        signal.signal(number, around.handlers[number])
     try:
-        yield end_begun
+        yield around
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -127,6 +127,7 @@ def test_what_a_killed_demo_left_is_found_by_doctor(tmp_path: Path) -> None:
         until(lambda: any("mock_workers" in line for line in left()), "a worker")
         demo.kill()
         demo.wait()
+        (tmp / f"dynamo-planner-llamacpp-{demo.pid}-model").mkdir()  # as that of real llama.cpp servers
         done = subprocess.run(
             [*command, "doctor", "--yes"], env=environment, capture_output=True, text=True, check=False
         )

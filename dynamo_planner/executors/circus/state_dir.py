@@ -27,6 +27,15 @@ def temporary_state_dirs(pattern: str) -> Iterator[Path]:
             yield from directory.glob(pattern)
 
 
+def abandoned_directories() -> Iterator[Path]:
+    """The temporary directories of this user whose name has the pid of a demo that has ended, without state files."""
+    for directory in Path(tempfile.gettempdir()).glob(f"{TEMPORARY}*-*-*"):
+        pid = directory.name.removeprefix(TEMPORARY).split("-")[1]
+        ended = pid.isdecimal() and not Path("/proc", pid).exists()
+        if ended and directory.stat().st_uid == os.geteuid() and not any(directory.glob("*.json")):
+            yield directory
+
+
 def is_temporary(directory: Path) -> bool:
     """Whether a state directory is for a while only."""
     return directory.name.startswith(TEMPORARY) and directory.parent == Path(tempfile.gettempdir())

@@ -65,6 +65,7 @@ class Supervisor:
         staying = (worker for worker in self.workers if worker.phase != "draining" or worker.comes_back)
         self._drain([worker for worker in staying if worker.pool not in self._pools])
         self._store.keep_notes(self.workers)
+        self._ledger.note([worker.replace(unanswered_since_s=None) for worker in self.workers])  # no one looked since
         self._starter.find_stale()
         self.reconcile()
 
