@@ -142,7 +142,7 @@ class SlaPolicy(Policy, kind="sla"):
             if pool.replicas is not None:
                 own = own or PoolMemory()
                 starts = recall(self.startup, own.startup, name)
-                starts = self.startup.watch(starts, pool.replicas, snapshot.at_s)
+                starts = self.startup.watch(starts, pool.replicas, snapshot.at_s, pool.spec.startup_s)
                 lead_s = self.startup.planned_s(starts, pool.spec.startup_s)
                 own = own.replace(startup=self.startup.remember(starts))
                 own_engine = engine.of(pool, self.profile.max_batch)
