@@ -30,7 +30,7 @@ class KubernetesConfig(ExecutorConfig, kind="kubernetes"):
     Credentials are those of ``kubeconfig`` and its ``context``, else of the pod that the planner runs in, else of the
     default kubeconfig; ``namespace`` left out is the one that they name. A planner that starts before its targets, its
     rights or its API server waits for them, unless ``waits`` is false. An object is not written again to lower replicas
-    within ``spacing_s`` of the last write (30). With ``deletion_costs`` the least busy pods end first, where a
+    within ``spacing_s`` of the last write (0). With ``deletion_costs`` the least busy pods end first, where a
     ReplicaSet ends them; it needs the right ``patch`` on pods.
     """
 
@@ -45,7 +45,7 @@ class KubernetesConfig(ExecutorConfig, kind="kubernetes"):
     dry_run: bool = False
     events: bool = False
     waits: bool = True
-    spacing_s: float = Field(default=30.0, ge=0)
+    spacing_s: float = Field(default=0.0, ge=0)
     deletion_costs: bool = False
     lease: LeaseConfig | None = None
 
