@@ -177,6 +177,12 @@ def test_vllm_workers_scale_by_kv_usage_and_queue(dynamo: Service, tmp_path: Pat
     assert seen.ready("workers")[-1] == 1
     usage = [status.kv_usage for snapshot in seen.snapshots() if (status := snapshot.pools["workers"]).kv_usage]
     assert max(usage) > 0.5
+    busy = [pool for snapshot in seen.snapshots() if (pool := snapshot.pools["workers"]).kv_usage]
+    assert all((pool.kv_usage_max or 0) >= (pool.kv_usage or 0) for pool in busy)
+    assert any(
+        pool.traffic and pool.traffic.token_gap_ms and pool.traffic.preemptions_per_s is not None for pool in busy
+    )
+    assert {pool.stages.queue_ms for pool in busy} == {None}, "the mocker does not observe it"
 
 
 def test_sglang_workers_scale_by_the_requests_in_them(dynamo: Service, tmp_path: Path) -> None:

@@ -78,7 +78,15 @@ def test_what_is_scraped_is_what_the_clients_saw(ports: list[int]) -> None:
     assert traffic.request_duration_s.mean == pytest.approx(seen_by_clients_s, rel=0.2, abs=0.2)
     from_parts_ms = traffic.ttft_ms.mean + (OUTPUT_TOKENS - 1) * traffic.itl_ms.mean
     assert from_parts_ms == pytest.approx(1000 * traffic.request_duration_s.mean, rel=0.01)
-    assert set(done.missing) <= {"traffic.queued", "traffic.arrival_dispersion"} | {
+    stages = done.pools["workers"].stages
+    parts = [stage for stage in (stages.queue_ms, stages.prefill_ms, stages.decode_ms) if stage]
+    assert [stage.count for stage in parts] == [24] * 3
+    assert sum(stage.mean for stage in parts) == pytest.approx(1000 * traffic.request_duration_s.mean)
+    assert traffic.token_gap_ms is not None
+    assert traffic.token_gap_ms.count == 24 * (OUTPUT_TOKENS - 1)
+    of_frontends = {f"traffic.{field}" for field in ("queued", "queued_tokens", "prefill_tokens", "arrival_dispersion")}
+    of_pool = {f"pools.workers.{field}" for field in ("queued_tokens", "stages.transfer_ms", "stages.first_token_ms")}
+    assert set(done.missing) - of_frontends - of_pool <= {
         f"{of}traffic.{field}" for of in ("", "pools.workers.") for field in ("prefix_hit_rate", "aborted_per_s")
     }
 
