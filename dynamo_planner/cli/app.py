@@ -118,12 +118,15 @@ def validate(config: Annotated[Path, typer.Argument(help="A configuration of `ru
     """
     from dynamo_planner.config.effective import effective_config  # noqa: PLC0415
     from dynamo_planner.config.overrides import load_overrides  # noqa: PLC0415
+    from dynamo_planner.config.remarks import remarks  # noqa: PLC0415
 
     with reported_errors():
         loaded = load_config(config)
         if loaded.overrides is not None:
             load_overrides(loaded.overrides, loaded.executor.specs)
         shown = effective_config(config)
+    for remark in remarks(loaded):
+        typer.echo(f"warning: {config}: {remark}", err=True)
     typer.echo(f"{shown}# {config}: ok")
 
 

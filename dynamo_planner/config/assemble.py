@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from dynamo_planner.config.overrides import load_overrides, with_overrides
 from dynamo_planner.config.problems import problems_at
+from dynamo_planner.config.remarks import remarks
 from dynamo_planner.config.run import MonitoringConfig, RunConfig
 from dynamo_planner.executors import ElectsLeader, Executor, PublishesMetrics, ReportsEndpoints
 from dynamo_planner.guards import Override
@@ -18,6 +20,8 @@ from dynamo_planner.runtime.service_manager import ServiceManager
 
 if TYPE_CHECKING:
     from dynamo_planner.runtime.status_page import Monitor
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,8 @@ def running_service(config: RunConfig) -> Iterator[Service]:
 
     Raises :class:`ConfigError` where its parts do not fit together.
     """
+    for remark in remarks(config):
+        logger.warning("%s", remark)
     with ExitStack() as started:
         with problems_at("executor"):
             executor: Executor = config.executor.build()

@@ -8,6 +8,7 @@ import pytest
 
 from dynamo_planner import ConfigError
 from dynamo_planner.config.effective import effective_config
+from dynamo_planner.config.remarks import remarks
 from dynamo_planner.config.run import load_config
 
 CONFIG = """\
@@ -57,6 +58,15 @@ def test_a_repeated_key_is_refused_and_a_merged_one_may_be_overridden(tmp_path: 
     (tmp_path / "planner.json").write_text('{"policy": {"kind": "load"}, "policy": {"kind": "static"}}')
     with pytest.raises(ConfigError, match="the key 'policy' is given 2 times"):
         load_config(tmp_path / "planner.json")
+
+
+def test_a_budget_below_the_minimums_is_worth_a_remark(tmp_path: Path) -> None:
+    """A minimum of 2 replicas of 4 GPUs each needs 8."""
+    text = CONFIG.replace("decode: {role: decode}", "decode: {role: decode, gpus: 4, min_replicas: 2}")
+    path = written(tmp_path, text.replace("executor:", "  - {kind: gpu_budget, max_gpus: 7}\nexecutor:"))
+    (remark,) = remarks(load_config(path))
+    assert "need 8 GPUs, and 'gpu_budget' allows 7" in remark
+    assert not list(remarks(load_config(written(tmp_path, path.read_text().replace("max_gpus: 7", "max_gpus: 8")))))
 
 
 def test_the_effective_configuration_reads_back_and_says_where_each_value_comes_from(tmp_path: Path) -> None:
