@@ -5,7 +5,7 @@ In the order in which a turn goes through them:
 - ``config`` -- the source as data, which builds it.
 - ``source`` -- ``PrometheusSource``: the scrape targets of each pool, a turn, and the past.
 - ``scope`` -- the label matchers of a pool, and the PromQL selectors that they make.
-- ``promql`` -- an engine's vocabulary as PromQL queries. ``query_keys`` -- what each of them gives.
+- ``promql`` -- an engine's vocabulary as PromQL queries, made of ``expressions``. ``query_keys`` -- what each gives.
 - ``api`` -- the HTTP API: instant and range queries, errors and warnings.
 - ``detection`` -- which engine the targets of a pool are of.
 - ``copies`` -- the same process scraped several times. ``instead`` -- what there is where nothing is picked.

@@ -7,22 +7,41 @@ start time of the process: it has to lie within the window, and never goes back.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dynamo_planner.engines.vocabulary import Quantity, Vocabulary
 from dynamo_planner.sources.aggregation.arrivals import Flow, UncountedError, add_up
-from dynamo_planner.sources.aggregation.process import ANOTHER_PROCESS, CLOCK_SKEW_S, PERHAPS_ANOTHER
+from dynamo_planner.sources.aggregation.process import (
+    ANOTHER_PROCESS,
+    CLOCK_SKEW_S,
+    MANY_REQUESTS,
+    PERHAPS_ANOTHER,
+    REQUESTS,
+    SURGE,
+)
 from dynamo_planner.sources.aggregation.selection import is_plausible
 from dynamo_planner.sources.aggregation.window import arrivals_of_each
 from dynamo_planner.sources.prometheus.query_keys import (
+    ANSWERED,
     FELL,
+    FELL_LATELY,
     FIRST_VALUE,
+    HALF,
+    INSIDE_BEFORE,
     INSIDE_CHANGE,
     INSIDE_PEAK,
     KNOWN_BEFORE,
+    KNOWN_EARLIER,
+    OBSERVED_AT,
     OLDEST_START,
+    SAMPLED_BEFORE,
     START_FELL,
     STARTED,
+    TOTAL,
+    TOTAL_BEFORE,
+    UP,
+    USUAL,
+    WAITING_BEFORE,
     WAITING_CHANGE,
     WITNESSES,
     QueryKey,
@@ -71,10 +90,24 @@ class WorkerAnswers:
                 and (worker in fell or oldest_s.get(worker, newest) != newest)
             ):
                 doubts[worker] = ANOTHER_PROCESS
-        return {worker: why for worker, why in doubts.items() if why == ANOTHER_PROCESS or worker in fell}
+        doubts = {worker: why for worker, why in doubts.items() if why == ANOTHER_PROCESS or worker in fell}
+        return doubts | {worker: PERHAPS_ANOTHER for worker in self._in_turn() if worker not in newest_s}
+
+    def _in_turn(self) -> Iterator[str]:
+        """Workers whose counters fall again and again, or grow beyond belief, as those of two processes in turn do."""
+        yield from (worker for worker, count in self.by_worker(QueryKey(FELL_LATELY)).items() if count > 1)
+        for quantity in REQUESTS:
+            usual, halves = (self.by_worker(QueryKey(each, quantity)) for each in (USUAL, HALF))
+            for worker, grown in self.by_worker(QueryKey(quantity)).items() if usual or halves else ():
+                half = halves.get(worker, 0.0)
+                least = min(usual.get(worker, 0.0), half, grown - half)
+                if grown > max(MANY_REQUESTS, SURGE * least):
+                    yield worker
 
     def increase(self, quantity: Quantity, worker: str) -> float | None:
         """How much a counter of one worker grew; 0 before the first request."""
+        if self._is_gone(quantity, worker):
+            return None
         grown = self.by_worker(QueryKey(quantity)).get(worker)
         first = self.by_worker(QueryKey(FIRST_VALUE, quantity)).get(worker)
         if first is not None and self.by_worker(QueryKey(KNOWN_BEFORE)).get(worker):
@@ -82,6 +115,12 @@ class WorkerAnswers:
         if grown is not None:
             return grown if is_plausible(grown) else None
         return 0.0 if self.is_before_the_first_request(quantity, worker) else None
+
+    def _is_gone(self, quantity: Quantity, worker: str) -> bool:
+        """Whether a worker that is there has a counter no more, so that what it grew is of a part of the window."""
+        there = self.present.get(worker) if worker in self.sampled else None
+        grown = self.by_worker(QueryKey(quantity)).get(worker)
+        return bool(there) and grown is not None and set(there or ()).isdisjoint(self._names(quantity))
 
     def is_before_the_first_request(self, quantity: Quantity, worker: str) -> bool:
         """Whether a worker lacks a metric because it appears with the first request, and there was none.
@@ -119,17 +158,69 @@ class WorkerAnswers:
         return lacking
 
     def _flow(self, worker: str) -> Flow:
-        running = self.by_worker(QueryKey("running")).get(worker, 0.0)
-        return Flow(
+        running = self._value("running", worker) or 0.0
+        flow = Flow(
             arrived=self.increase("arrivals", worker),
             ended=self.increase("completions", worker),
             aborted=self.increase("aborts", worker) or 0.0,
-            inside=self.by_worker(QueryKey(INSIDE_CHANGE)).get(worker),
+            inside=self._change(INSIDE_CHANGE, worker),
             first_tokens=self.increase("first_tokens", worker),
-            waiting=self.by_worker(QueryKey(WAITING_CHANGE)).get(worker),
+            waiting=self._change(WAITING_CHANGE, worker),
             preemptions=self.increase("preemptions", worker),
             running=running if is_plausible(running) else 0.0,
         )
+        answered = self._value(ANSWERED, worker)
+        return flow if answered is None or answered >= 1 else self._of_seen_span(flow, worker)
+
+    def _of_seen_span(self, flow: Flow, worker: str) -> Flow:
+        """The flow from the values at both ends: what grew between some of the samples is of a part of the window.
+
+        It is as it was where one of them is not there, or a counter fell; unknown of a worker of before that did not
+        answer at the beginning of the window, or does not now.
+        """
+        to_s, from_s = (self._value(each, worker) for each in (OBSERVED_AT, SAMPLED_BEFORE))
+        if to_s is None and self._value(UP, worker) == 0:
+            return Flow(why=f"Prometheus cannot scrape {worker} (up is 0), and what came to it since is unknown")
+        if to_s is not None and from_s is None and self._value(KNOWN_EARLIER, worker):
+            return Flow(why=f"Prometheus could not scrape {worker} at the beginning of the window")
+        if to_s is None or from_s is None or to_s <= from_s or self._fell(worker):
+            return flow
+        scale = self.window_s / (to_s - from_s)
+        inside = self._value("inside", worker)
+        if inside is None:
+            inside = add_up(self._value(each, worker) for each in ("running", "waiting"))
+
+        def changed(now: float | None, then: float | None, otherwise: float | None) -> float | None:
+            return otherwise if now is None or then is None or otherwise is None else scale * (now - then)
+
+        def grown(quantity: Quantity, otherwise: float | None) -> float | None:
+            now, then = (self.by_worker(QueryKey(each, quantity)).get(worker) for each in (TOTAL, TOTAL_BEFORE))
+            return changed(now, then, otherwise)
+
+        return replace(
+            flow,
+            arrived=grown("arrivals", flow.arrived),
+            ended=grown("completions", flow.ended),
+            aborted=grown("aborts", flow.aborted) or 0.0,
+            inside=changed(inside, self._value(INSIDE_BEFORE, worker), flow.inside),
+            first_tokens=grown("first_tokens", flow.first_tokens),
+            waiting=changed(self._value("waiting", worker), self._value(WAITING_BEFORE, worker), flow.waiting),
+        )
+
+    def _fell(self, worker: str) -> bool:
+        return any(self.by_worker(QueryKey(FELL, part)).get(worker, 0.0) > 0 for part in WITNESSES)
+
+    def _change(self, key: str, worker: str) -> float | None:
+        """The change of a queue; unknown of a worker that is there and has its gauge no more."""
+        there = self.present.get(worker) if worker in self.sampled else None
+        of: tuple[Quantity, ...] = ("waiting",) if key == WAITING_CHANGE else ("inside", "running", "waiting")
+        for each in of if there else ():
+            if each in self.vocabulary.quantities and set(there or ()).isdisjoint(self._names(each)):
+                return None
+        return self._value(key, worker)
+
+    def _value(self, quantity: str, worker: str) -> float | None:
+        return self.by_worker(QueryKey(quantity)).get(worker)
 
     def _flows(self) -> dict[str, Flow]:
         """The flow of each worker, with those that have gone since."""
@@ -139,7 +230,7 @@ class WorkerAnswers:
 
     def _is_partial(self, worker: str, flow: Flow) -> bool:
         """Whether a worker came or went within the window, and has too few samples for a rate."""
-        if flow.arrived is not None or (flow.ended is not None and flow.inside is not None):
+        if flow.why or flow.arrived is not None or (flow.ended is not None and flow.inside is not None):
             return False
         return worker not in self.sampled or not self.by_worker(QueryKey(KNOWN_BEFORE)).get(worker)
 

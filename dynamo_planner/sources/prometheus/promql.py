@@ -18,28 +18,47 @@ sum by (pod) (increase(mine:done_total{job="mine",pod=~"mine-.*"}[60s]))
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-
-from dynamo_planner.engines.metric_kinds import Counter, Gauge, Histogram, Info, Mean, Metric, Product, Ratio
-from dynamo_planner.engines.vocabulary import COUNTERS, GAUGES, Quantity, Vocabulary
+from dynamo_planner.engines.metric_kinds import Gauge, Info
+from dynamo_planner.engines.vocabulary import COUNTERS, GAUGES, Vocabulary
+from dynamo_planner.sources.prometheus.expressions import (
+    Wrap,
+    by_worker,
+    distribution_parts,
+    first_of,
+    gauge_by_worker,
+    gauges_of,
+    inside_of,
+    newest,
+    over_time,
+)
 from dynamo_planner.sources.prometheus.query_keys import (
     ADDRESSES,
+    ANSWERED,
     COPIES,
     COUNTED,
     FELL,
+    FELL_LATELY,
     FIRST_VALUE,
+    HALF,
+    INSIDE_BEFORE,
     INSIDE_CHANGE,
     INSIDE_PEAK,
     KNOWN_BEFORE,
+    KNOWN_EARLIER,
     LABELS,
     NAMES,
     OBSERVED_AT,
     OLDEST_START,
+    SAMPLED_BEFORE,
     START_FELL,
     STARTED,
     STARTS,
     TARGETS,
+    TOTAL,
+    TOTAL_BEFORE,
     UP,
+    USUAL,
+    WAITING_BEFORE,
     WAITING_CHANGE,
     WITNESSES,
     QueryKey,
@@ -48,6 +67,9 @@ from dynamo_planner.sources.prometheus.query_keys import (
     scrapable_metrics,
 )
 from dynamo_planner.sources.prometheus.scope import Scope
+
+LATELY_WINDOWS = 10
+"""Over how many windows falls are counted of workers without a start time."""
 
 LOST_FOR = "10m"
 """For how long a worker that cannot be scraped any more still counts. One that never could be is starting."""
@@ -59,12 +81,14 @@ def queries_of(vocabulary: Vocabulary, scope: Scope) -> dict[QueryKey, str]:
     for quantity in vocabulary.quantities:
         metrics = scrapable_metrics(vocabulary, quantity)
         if quantity in GAUGES:
-            queries[QueryKey(quantity)] = _gauge(metrics, scope)
+            queries[QueryKey(quantity)] = gauge_by_worker(metrics, scope)
         elif quantity in COUNTERS:
-            queries[QueryKey(quantity)] = _any(_by_worker(metric, scope, scope.increase) for metric in metrics)
+            queries[QueryKey(quantity)] = first_of(by_worker(metric, scope, scope.increase) for metric in metrics)
         else:
-            queries[QueryKey(quantity)] = _gauge([metric for metric in metrics if isinstance(metric, Gauge)], scope)
-            queries |= {QueryKey(quantity, part): query for part, query in _distribution(metrics, scope).items()}
+            queries[QueryKey(quantity)] = gauge_by_worker(
+                [metric for metric in metrics if isinstance(metric, Gauge)], scope
+            )
+            queries |= {QueryKey(quantity, part): query for part, query in distribution_parts(metrics, scope).items()}
         picked = [metric for metric in metrics if getattr(metric, "where", None)]
         if picked:
             every = scope.any_of(name for metric in picked for name in presence_names_of(metric))
@@ -75,23 +99,19 @@ def queries_of(vocabulary: Vocabulary, scope: Scope) -> dict[QueryKey, str]:
     names = scope.any_of(sorted(presence_names(vocabulary).union(vocabulary.repeated_by)))
     queries |= {
         QueryKey(UP): _up(vocabulary, scope),
-        QueryKey(OBSERVED_AT): _any(
+        QueryKey(OBSERVED_AT): first_of(
             f"max by ({scope.worker_label}) (timestamp({scope.selector(name)}))" for name in _sampled(vocabulary)
         ),
         QueryKey(NAMES): f"count by (__name__, {scope.worker_label}) ({names})",
         QueryKey(KNOWN_BEFORE): f"count by ({scope.worker_label}) ({names} offset {scope.duration()})",
-        QueryKey(INSIDE_CHANGE): _inside(vocabulary, scope, change),
-        QueryKey(WAITING_CHANGE): _gauges(vocabulary, "waiting", scope, change),
+        QueryKey(INSIDE_CHANGE): inside_of(vocabulary, scope, change),
+        QueryKey(WAITING_CHANGE): gauges_of(vocabulary, "waiting", scope, change),
     }
     if any(vocabulary.switches.get(quantity) for quantity in vocabulary.with_first_request):
-        queries[QueryKey(INSIDE_PEAK)] = _inside(vocabulary, scope, lambda series: _over_time("max", series, scope))
-    queries |= _of_processes(vocabulary, scope) | _of_copies(vocabulary, scope)
+        queries[QueryKey(INSIDE_PEAK)] = inside_of(vocabulary, scope, lambda series: over_time("max", series, scope))
+    queries |= _of_processes(vocabulary, scope) | _of_missed_scrapes(vocabulary, scope)
+    queries |= _of_copies(vocabulary, scope)
     return {key: query for key, query in queries.items() if query}
-
-
-def _any(queries: Iterable[str]) -> str:
-    """For each worker the result of the first of these queries that has one."""
-    return " or ".join(queries)
 
 
 def _sampled(vocabulary: Vocabulary) -> list[str]:
@@ -133,110 +153,6 @@ def _up(vocabulary: Vocabulary, scope: Scope) -> str:
     return f"min by ({scope.worker_label}) ({scope.up()}) and count by ({scope.worker_label}) ({lately})"
 
 
-Wrap = Callable[[str], str]
-"""A function applied to the series of one name before they are summed."""
-
-
-def _as_it_is(selector: str) -> str:
-    return selector
-
-
-def _gauge(metrics: Iterable[Gauge | Ratio | Product | Info], scope: Scope) -> str:
-    """A gauge of each worker; of an ``Info`` how many series have which labels."""
-    alternatives = []
-    for metric in metrics:
-        if isinstance(metric, Info):
-            alternatives.append(_newest(metric.names, scope, keep=metric.labels))
-        elif isinstance(metric, Ratio):
-            alternatives.append(f"({_by_worker(metric.part, scope)}) / ({_by_worker(metric.whole, scope)})")
-        elif isinstance(metric, Product):
-            alternatives.append(" * ".join(f"({_by_worker(factor, scope)})" for factor in metric.factors))
-        else:
-            alternatives.append(_by_worker(metric, scope))
-    return _any(alternatives)
-
-
-def _distribution(metrics: Iterable[Metric], scope: Scope) -> dict[str, str]:
-    """The count, the sum and, where there are any, the buckets of what was observed in the pool over the window.
-
-    The sum is in the quantity's unit, the bounds of buckets in the metric's own.
-    """
-    counts, sums, buckets = [], [], []
-    for metric in metrics:
-        if isinstance(metric, Histogram):
-            counts.append(_of_histogram(metric, "_count", scope))
-            sums.append(_scaled(_of_histogram(metric, "_sum", scope), metric.scale))
-            buckets.append(_of_histogram(metric, "_bucket", scope, keep=("le",)))
-        elif isinstance(metric, Mean):
-            counts.append(_by_worker(metric.count, scope, scope.increase))
-            sums.append(_scaled(_by_worker(metric.total, scope, scope.increase), metric.scale))
-    queries = {"count": f"sum({_any(counts)})", "sum": f"sum({_any(sums)})"} if counts else {}
-    return {**queries, "bucket": f"sum by (le) ({_any(buckets)})"} if buckets else queries
-
-
-def _of_histogram(metric: Histogram, suffix: str, scope: Scope, keep: tuple[str, ...] = ()) -> str:
-    names = [name + suffix for name in metric.names]
-    query = _newest(names, scope, scope.increase, where=metric.where, copies=metric.copies, keep=keep)
-    if metric.unless:
-        return f"({query}) unless on ({scope.worker_label}) {scope.any_of(metric.unless)}"
-    return query
-
-
-def _by_worker(metric: Gauge | Counter, scope: Scope, wrap: Wrap = _as_it_is) -> str:
-    """A gauge or counter of each worker, in the quantity's unit."""
-    across = "avg" if isinstance(metric, Gauge) and metric.across == "mean" else "sum"
-    terms = [
-        _newest(names, scope, wrap, across=across, where=metric.where, copies=metric.copies)
-        for names in (metric.names, *metric.plus)
-    ]
-    query = _scaled(
-        " + ".join(f"({term})" for term in terms) if len(terms) > 1 else terms[0], getattr(metric, "scale", 1)
-    )
-    if isinstance(metric, Counter):
-        if metric.rare:  # none of what it picks, but others with these labels
-            query = f"{query} or {_newest(metric.names, scope, wrap, having=metric.where)} * 0"
-        if metric.unless:
-            return f"({query}) unless on ({scope.worker_label}) {scope.any_of(metric.unless)}"
-    return query
-
-
-def _scaled(query: str, scale: float) -> str:
-    return query if scale == 1 else f"({query}) * {scale:.15g}"
-
-
-def _newest(
-    names: Iterable[str],
-    scope: Scope,
-    wrap: Wrap = _as_it_is,
-    *,
-    across: str = "sum",
-    where: Mapping[str, Iterable[str]] | None = None,
-    having: Iterable[str] = (),
-    copies: Sequence[str] = (),
-    keep: Sequence[str] = (),
-) -> str:
-    """The series of a metric, of each worker those of the newest name that it has, aggregated by worker."""
-    labels = ", ".join((scope.worker_label, *keep))
-    alternatives = []
-    for name in names:
-        series = wrap(scope.selector(name, where, having))
-        if every := dict.fromkeys((*copies, *scope.copies)):
-            series = f"max without ({', '.join(every)}) ({series})"
-        alternatives.append(f"{across} by ({labels}) ({series})")
-    return _any(alternatives)
-
-
-def _inside(vocabulary: Vocabulary, scope: Scope, wrap: Wrap) -> str:
-    """A function of the requests in a worker over the window; empty where the engine does not report them."""
-    inside, running, waiting = (_gauges(vocabulary, each, scope, wrap) for each in ("inside", "running", "waiting"))
-    return inside or (f"({running}) + ({waiting})" if running and waiting else "")
-
-
-def _gauges(vocabulary: Vocabulary, quantity: Quantity, scope: Scope, wrap: Wrap) -> str:
-    gauges = [metric for metric in scrapable_metrics(vocabulary, quantity) if isinstance(metric, Gauge)]
-    return _any(_by_worker(metric, scope, wrap) for metric in gauges)
-
-
 def _change(vocabulary: Vocabulary, scope: Scope) -> Wrap:
     """The change of gauges over the window, whose series may come while their worker lives: they began at zero."""
     counted = (metric for quantity in COUNTED for metric in scrapable_metrics(vocabulary, quantity))
@@ -250,25 +166,62 @@ def _change(vocabulary: Vocabulary, scope: Scope) -> Wrap:
 def _of_processes(vocabulary: Vocabulary, scope: Scope) -> dict[QueryKey, str]:
     """What tells a restart from another process, and what counters have that came within the window."""
     starts = {
-        STARTED: lambda series: _over_time("max", series, scope),
-        OLDEST_START: lambda series: _over_time("min", series, scope),
+        STARTED: lambda series: over_time("max", series, scope),
+        OLDEST_START: lambda series: over_time("min", series, scope),
         START_FELL: lambda series: f"resets({series}[{scope.duration()}])",
     }
-    queries = {QueryKey(key): _newest(vocabulary.started_at, scope, wrap, across="max") for key, wrap in starts.items()}
+    queries = {QueryKey(key): newest(vocabulary.started_at, scope, wrap, across="max") for key, wrap in starts.items()}
     for quantity in dict.fromkeys((*WITNESSES, *COUNTED)):
         counters = scrapable_metrics(vocabulary, quantity)
         if quantity in WITNESSES:
-            queries[QueryKey(FELL, quantity)] = _any(_by_worker(each, scope, starts[START_FELL]) for each in counters)
-        if quantity in COUNTED:
-            queries[QueryKey(FIRST_VALUE, quantity)] = _any(
-                _by_worker(each, scope, lambda series: f"({_first_value(series, scope)})") for each in counters
+            queries[QueryKey(FELL, quantity)] = first_of(
+                by_worker(each, scope, starts[START_FELL]) for each in counters
             )
+        if quantity in COUNTED:
+            queries[QueryKey(FIRST_VALUE, quantity)] = first_of(
+                by_worker(each, scope, lambda series: f"({_first_value(series, scope)})") for each in counters
+            )
+    counting = next((each for each in WITNESSES if each in COUNTED and scrapable_metrics(vocabulary, each)), None)
+    if counting is not None:
+        metrics = scrapable_metrics(vocabulary, counting)
+        lately, before = scope.longer(LATELY_WINDOWS), f"offset {scope.duration()}"
+        names = dict.fromkeys(name for metric in metrics for name in metric.names)
+        half = scope.longer(0.5)
+        queries[QueryKey(HALF, counting)] = first_of(by_worker(each, half, half.increase) for each in metrics)
+        queries[QueryKey(FELL_LATELY)] = newest(names, lately, _resets_of(lately), across="max")
+        queries[QueryKey(USUAL, counting)] = first_of(
+            by_worker(each, scope, lambda series: f"increase({series}[{scope.duration()}] {before})")
+            for each in metrics
+        )
+    return queries
+
+
+def _resets_of(scope: Scope) -> Wrap:
+    return lambda series: f"resets({series}[{scope.duration()}])"
+
+
+def _of_missed_scrapes(vocabulary: Vocabulary, scope: Scope) -> dict[QueryKey, str]:
+    """What tells how much of the window a worker was seen in, and its values at both ends of that."""
+    before, sampled = f"offset {scope.duration()}", scope.any_of(_sampled(vocabulary))
+
+    def then(series: str) -> str:
+        return f"{series} {before}"
+
+    queries = {
+        QueryKey(ANSWERED): f"min by ({scope.worker_label}) (avg_over_time({scope.up()}[{scope.duration()}]))",
+        QueryKey(SAMPLED_BEFORE): first_of(
+            f"max by ({scope.worker_label}) (timestamp({then(scope.selector(name))}))" for name in _sampled(vocabulary)
+        ),
+        QueryKey(KNOWN_EARLIER): f"count by ({scope.worker_label}) (last_over_time({sampled}[{LOST_FOR}] {before}))",
+        QueryKey(INSIDE_BEFORE): inside_of(vocabulary, scope, then),
+        QueryKey(WAITING_BEFORE): gauges_of(vocabulary, "waiting", scope, then),
+    }
+    for quantity in COUNTED:
+        counters = scrapable_metrics(vocabulary, quantity)
+        queries[QueryKey(TOTAL, quantity)] = first_of(by_worker(each, scope) for each in counters)
+        queries[QueryKey(TOTAL_BEFORE, quantity)] = first_of(by_worker(each, scope, then) for each in counters)
     return queries
 
 
 def _first_value(series: str, scope: Scope) -> str:
-    return f"{_over_time('min', series, scope)} unless {series} offset {scope.duration()}"
-
-
-def _over_time(function: str, series: str, scope: Scope) -> str:
-    return f"{function}_over_time({series}[{scope.duration()}])"
+    return f"{over_time('min', series, scope)} unless {series} offset {scope.duration()}"

@@ -22,6 +22,16 @@ STARTED, OLDEST_START, START_FELL = "started", "oldest_start", "start_fell"
 """How often a counter fell, the first value of one that came within the window, the newest and the oldest start time
 of the process in the window, and how often it went back."""
 
+FELL_LATELY, USUAL, HALF = "fell_lately", "usual", "half"
+"""How often a counter fell over the last windows, and how much it grew in the window before and in the last half of
+this one: for workers that have no start time."""
+
+ANSWERED, SAMPLED_BEFORE, KNOWN_EARLIER = "answered", "sampled_before", "known_earlier"
+TOTAL, TOTAL_BEFORE, INSIDE_BEFORE, WAITING_BEFORE = "total", "total_before", "inside_before", "waiting_before"
+"""The share of scrapes in the window that a worker answered; and where it missed some, what its counters and queues
+were at the last sample and at the one at the beginning of the window, when that one was, and whether there were any
+within ten minutes before."""
+
 TARGETS, STARTS, ADDRESSES, COPIES = "targets", "starts", "addresses", "copies"
 """With all of their labels: the targets, and the start times of processes; at which addresses each worker has metrics,
 and with which labels."""
@@ -38,8 +48,8 @@ class QueryKey(NamedTuple):
 
     Args:
         quantity: of the vocabulary, or one of those beside (``UP`` and the like).
-        part: ``count``, ``sum`` or ``bucket`` of a distribution, the quantity for ``LABELS``, ``FELL`` and
-            ``FIRST_VALUE``.
+        part: ``count``, ``sum`` or ``bucket`` of a distribution; for ``LABELS``, ``FELL``, ``TOTAL`` and the like the
+            quantity.
     """
 
     quantity: str

@@ -84,6 +84,10 @@ class Scope(Frozen):
         """The change of gauges over the window."""
         return f"delta({selector}[{self.duration()}])"
 
+    def longer(self, times: float) -> Scope:
+        """The same series over so many windows."""
+        return self.replace(window_s=times * self.window_s)
+
     def duration(self) -> str:
         """The window as a PromQL duration."""
         whole = self.window_s == int(self.window_s)

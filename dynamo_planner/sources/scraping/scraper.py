@@ -26,6 +26,10 @@ WANTS_MODEL = 400
 """The status with which a server of several models answers where it is not said which one is meant."""
 
 
+ROUNDS = 3
+"""How often pages are fetched in a turn, each time those that only the ones before showed."""
+
+
 class ScrapeTarget(NamedTuple):
     """A worker of a pool, or a frontend.
 
@@ -147,15 +151,15 @@ class Scraper:
         return self._engines[target].engine if target in self._engines else None
 
     def _fetch_all(self, listed: Sequence[ScrapeTarget]) -> dict[ScrapeTarget, _Pages]:
-        """Fetch every page of every target; in a second round those whose engine only the first page showed."""
+        """Fetch every page of every target: the first, the same where it wants the model, and those of its engine."""
         due_s = time.monotonic() + self._deadline_s
         fetched = {target: _Pages() for target in listed}
-        self._fetch(fetched, self._deadline_s)
-        for target, pages in fetched.items():
-            engine = self._detect(pages.page, self._engines.get(target))
-            if engine is not None:
-                self._engines[target] = engine
-        self._fetch(fetched, due_s - time.monotonic())
+        for _ in range(ROUNDS):
+            self._fetch(fetched, due_s - time.monotonic())
+            for target, pages in fetched.items():
+                engine = self._detect(pages.page, self._engines.get(target))
+                if engine is not None:
+                    self._engines[target] = engine
         return fetched
 
     @property

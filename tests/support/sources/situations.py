@@ -17,6 +17,8 @@ BEGIN_S, EVERY_S, TURNS, WINDOW_S = 1_000_000.0, 10.0, 10, 30.0
 FIRST_JUDGED = 4
 """Before that turn a window is not full."""
 
+QUANTITIES = ("requests_per_s", "isl", "ttft_ms", "running", "queued", "kv_usage")
+EVERYTHING = frozenset(QUANTITIES)
 END_S = BEGIN_S + EVERY_S * TURNS
 LONG_AGO_S = BEGIN_S - 90_000
 
@@ -43,6 +45,14 @@ class Situation:
     vocabulary: Vocabulary = VLLM
     alternatives: list[dict[str, list[Process]]] = field(default_factory=list)
     """Sets of processes, of which one may be told of as well as all: behind one address nobody sees the others."""
+    touches: frozenset[str] = frozenset()
+    """The quantities that the fault touches: the others have to be known."""
+    until_s: float = math.inf
+    """When what is touched was last to be seen."""
+    jobs: tuple[str, ...] = ("llm",)
+    """By which jobs each worker is scraped: more than one makes copies."""
+    partial: float = 0.0
+    """The share of answers that lack a worker, and say so."""
 
 
 def plain(draw: random.Random, *, nameless: bool = False, sglang: bool = False) -> Worker:
@@ -80,7 +90,7 @@ def restart(draw: random.Random) -> Situation:
     def page(at_s: float) -> Page | None:
         return vllm_page(kept, at_s) if at_s < died_s else vllm_page(second, at_s) if at_s >= began_s else None
 
-    return Situation({"w0": Worker(page, [kept, second], (died_s,)), "w1": plain(draw)})
+    return Situation({"w0": Worker(page, [kept, second], (died_s,)), "w1": plain(draw)}, touches=EVERYTHING)
 
 
 def two_processes(draw: random.Random) -> Situation:
@@ -90,12 +100,12 @@ def two_processes(draw: random.Random) -> Situation:
     if nameless:  # without a start time, counters that are alike cannot be told apart
         both = [replace(process, before=before) for process, before in zip(both, (500, 80_000), strict=True)]
     sticks = draw.choice([0.0, 0.5, 0.9])
-    who, choices = 0, {}
-    for turn in range(TURNS + 1):
+    who, choices = 0, []
+    for _ in range(TURNS + 1):
         who = who if draw.random() < sticks else 1 - who
-        choices[BEGIN_S + EVERY_S * turn] = both[who]
-    worker = Worker(lambda at_s: vllm_page(choices[at_s], at_s), both)
-    return Situation({"w0": worker}, alternatives=[{"w0": [both[0]]}, {"w0": [both[1]]}])
+        choices.append(both[who])
+    worker = Worker(lambda at_s: vllm_page(choices[turn_of(at_s)], at_s), both)
+    return Situation({"w0": worker}, alternatives=[{"w0": [both[0]]}, {"w0": [both[1]]}], touches=EVERYTHING)
 
 
 def given_up(draw: random.Random) -> Situation:
@@ -112,7 +122,7 @@ def given_up(draw: random.Random) -> Situation:
     )
     process = Process(BEGIN_S - 20, requests)
     worker = Worker(lambda at_s: (sglang_page if sglang else vllm_page)(process, at_s), [process])
-    return Situation({"w0": worker}, SGLANG if sglang else VLLM)
+    return Situation({"w0": worker}, SGLANG if sglang else VLLM, touches=frozenset({"requests_per_s", "isl"}))
 
 
 def skips_prefill(draw: random.Random) -> Situation:
@@ -125,16 +135,18 @@ def skips_prefill(draw: random.Random) -> Situation:
         {
             "p": Worker(lambda at_s: vllm_page(prefill, at_s), [prefill], pool="prefill", counts=False),
             "d": Worker(lambda at_s: vllm_page(decode, at_s), [decode], pool="decode"),
-        }
+        },
+        touches=frozenset({"requests_per_s", "isl", "ttft_ms"}),
     )
 
 
 def does_not_answer(draw: random.Random) -> Situation:
     """A worker misses scrapes."""
-    worker, silent = plain(draw), {BEGIN_S + EVERY_S * draw.randint(1, TURNS) for _ in range(2)}
+    worker, silent = plain(draw), {draw.randint(1, TURNS) for _ in range(2)}
     show = worker.page
-    worker.page = lambda at_s: None if at_s in silent else show(at_s)
-    return Situation({"w0": worker, "w1": plain(draw)})
+    worker.page = lambda at_s: None if turn_of(at_s) in silent else show(at_s)
+    touches = frozenset({"requests_per_s", "running", "queued", "kv_usage"})
+    return Situation({"w0": worker, "w1": plain(draw)}, touches=touches)
 
 
 def sleeps(draw: random.Random) -> Situation:
@@ -145,6 +157,55 @@ def sleeps(draw: random.Random) -> Situation:
     )
 
 
+RENAMED: Mapping[str, frozenset[str]] = {
+    "vllm:request_success_total": frozenset({"requests_per_s"}),
+    "vllm:num_requests_running": frozenset({"requests_per_s", "running"}),
+    "vllm:num_requests_waiting": frozenset({"requests_per_s", "queued"}),
+    "vllm:kv_cache_usage_perc": frozenset({"kv_usage"}),
+    "vllm:request_prompt_tokens": frozenset({"isl"}),
+    "vllm:time_to_first_token_seconds": frozenset({"ttft_ms"}),
+    "vllm:num_preemptions_total": frozenset(),
+    "vllm:engine_sleep_state": frozenset(),
+}
+"""What each metric of a page is needed for."""
+
+
+def renamed(draw: random.Random) -> Situation:
+    """A release calls a metric something else: all along, or from a moment on, when all workers are upgraded."""
+    name, touches = draw.choice(list(RENAMED.items()))
+    since_s = draw.choice([-math.inf, BEGIN_S + draw.uniform(30, END_S - BEGIN_S)])
+    situation = Situation({f"w{n}": plain(draw) for n in range(draw.randint(1, 3))}, touches=touches, until_s=since_s)
+
+    def upgraded(show: Callable[[float], Page | None]) -> Callable[[float], Page | None]:
+        def page(at_s: float) -> Page | None:
+            then = show(at_s)
+            if then is None or at_s < since_s:
+                return then
+            return {
+                each.replace(name, f"{name}_v2") if each.startswith(name) else each: of for each, of in then.items()
+            }
+
+        return page
+
+    for worker in situation.workers.values():
+        worker.page = upgraded(worker.page)
+    return situation
+
+
+def copies(draw: random.Random) -> Situation:
+    """Each worker is scraped twice, by two jobs."""
+    return replace(no_fault(draw), jobs=("llm", "pods"))
+
+
+def partial_answers(draw: random.Random) -> Situation:
+    """A part of the storage does not answer, so that some answers lack a worker, and say that they are partial."""
+    return replace(no_fault(draw), partial=draw.choice([0.05, 0.3, 1.0]), touches=EVERYTHING)
+
+
+def turn_of(at_s: float) -> int:
+    return int((at_s - BEGIN_S) / EVERY_S)
+
+
 KINDS: Mapping[str, Callable[[random.Random], Situation]] = {
     "no fault": no_fault,
     "restart": restart,
@@ -153,4 +214,10 @@ KINDS: Mapping[str, Callable[[random.Random], Situation]] = {
     "skips prefill": skips_prefill,
     "does not answer": does_not_answer,
     "sleeps": sleeps,
+    "renamed": renamed,
+}
+THROUGH_PROMETHEUS: Mapping[str, Callable[[random.Random], Situation]] = {
+    **KINDS,
+    "copies": copies,
+    "partial answers": partial_answers,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from dynamo_planner.sources.series import Page
@@ -25,6 +25,10 @@ class Request:
     left_s: float
     isl: int
     given_up: bool = False
+
+    @property
+    def ttft_s(self) -> float:
+        return self.first_s - self.arrived_s
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,9 @@ class Process:
 
     def left(self, from_s: float, to_s: float) -> list[Request]:
         return [each for each in self.requests if from_s < each.left_s <= to_s]
+
+    def first_tokens(self, from_s: float, to_s: float) -> list[Request]:
+        return [each for each in self.requests if from_s < each.first_s <= to_s]
 
 
 def serve(
@@ -127,10 +134,4 @@ def sglang_page(process: Process, at_s: float) -> Page:
 
 
 def _ttft(process: Process, at_s: float) -> float:
-    return sum(each.first_s - each.arrived_s for each in process.requests if each.first_s <= at_s)
-
-
-def mean_isl(requests: Iterable[Request]) -> float | None:
-    """The mean prompt length of those that ended."""
-    lengths = [each.isl for each in requests]
-    return sum(lengths) / len(lengths) if lengths else None
+    return sum(each.ttft_s for each in process.requests if each.first_s <= at_s)
