@@ -149,7 +149,9 @@ def test_a_server_of_several_models_is_asked_for_the_one(server: Server) -> None
     )
     source = ScrapeSource({"pool": {"w": server.url}}, ROLES, model="qwen")
     assert running(source) == running(source) == 2
-    assert server.paths == ["/metrics", "/metrics?model=qwen", "/metrics?model=qwen", "/slots?model=qwen"]
+    both = ["/metrics?model=qwen", "/slots?model=qwen"]
+    assert server.paths[:3] == ["/metrics", *both], "the slots in the first turn"
+    assert sorted(server.paths[3:]) == both
     assert "'model name is missing from the request'; does it want a parameter (access.parameters)?" in refusal(server)
 
 
