@@ -24,6 +24,9 @@ MARGIN_S = 120.0
 BEGINNING_S = 120.0
 """A part begins with what is needed for so long, or on average where that is more: it is a piece of a longer day."""
 
+MORE_AT_FIRST = 1.4
+"""A whole window starts with so many times the replicas that a part of a cell does."""
+
 MOST_REPLICAS = 8.0
 """The most replicas of a pool, over the mean need: what an operator would allow."""
 
@@ -80,15 +83,19 @@ def stages(cell: Cell, train_s: float, test_s: float) -> tuple[Stage, Stage]:
 
 
 def whole(cell: Cell, seconds: float) -> Stage:
-    """A cell of so many seconds, with the load scaled so that all of it has the mean need."""
+    """A cell of so many seconds, with the load scaled so that all of it has the mean need.
+
+    It starts with more replicas than parts do, so that the start-up time at the beginning, in which no policy can do
+    anything, does not decide.
+    """
     rate = cell.mean / sum(_need(cell, cell.load(0.0, seconds, 1.0, 1)).values())
-    return _stage(cell, cell.load(0.0, seconds, rate, 2), None)
+    return _stage(cell, cell.load(0.0, seconds, rate, 2), None, MORE_AT_FIRST)
 
 
-def _stage(cell: Cell, trace: Trace, need: dict[str, float] | None) -> Stage:
+def _stage(cell: Cell, trace: Trace, need: dict[str, float] | None, more: float = 1.0) -> Stage:
     need = need or _need(cell, trace)
     begins = _need(cell, trace.between(0.0, min(BEGINNING_S, trace.duration_s)))
-    at_first = {name: max(need[name], begins[name]) for name in need}
+    at_first = {name: more * max(need[name], begins[name]) for name in need}
     return Stage(trace, _cluster(cell, need, at_first), need)
 
 

@@ -18,6 +18,12 @@ MODES = (False, False, True)
 MOST_REQUESTS = 3e6
 """More in a window would take minutes a run: short prompts on fast engines come with small fleets."""
 
+LEAST_STARTUPS = 8.0
+"""A window is at least this many start-up times long."""
+
+PAST_HOUR = 0.5
+"""Windows begin this long past an hour: clients of some traces all come anew with the hour."""
+
 SWAPS = 20_000
 
 
@@ -78,14 +84,16 @@ def _seconds(row: Sequence[Any], seconds: float, least_s: float, most_requests: 
 
 def _fault(row: Sequence[Any], seconds: float, least_s: float, most_requests: float) -> int:
     """How many reasons there are against a window."""
-    source, engine, need, _, aggregated = row
+    source, engine, need, startup_s, aggregated = row
     length_s = _seconds(row, seconds, least_s, most_requests)
     many = engine.requests_per_s(source, need) * (length_s - 600) > most_requests
-    return int(many) + (not engine.fits(source, aggregated=aggregated))
+    short = length_s < LEAST_STARTUPS * startup_s
+    return int(many) + int(short) + (not engine.fits(source, aggregated=aggregated))
 
 
 def _window(row: Sequence[Any], seconds: float, where: float, group: str) -> Window:
     source, engine, need, startup_s, aggregated = row
-    at_s = 3600.0 * np.floor(where * (source.duration_s - seconds) / 3600)
+    whole_hours = np.floor(where * (source.duration_s - seconds) / 3600)
+    at_s = max(min(3600.0 * (whole_hours + PAST_HOUR), source.duration_s - seconds), 0.0)
     window: Window = engine.window(source, float(at_s), seconds, need, startup_s, aggregated=aggregated, group=group)
     return window

@@ -117,7 +117,7 @@ class Window:
     @cached_property
     def name(self) -> str:
         mode = "agg" if self.aggregated else "disagg"
-        hours = f"{self.seconds / 3600:.3g}h at {self.at_s / 3600:.0f}h"
+        hours = f"{self.seconds / 3600:.3g}h at {self.at_s / 3600:g}h"
         return f"{self.trace.stem} {hours}, {self.profile.name}, {mode}, n={self.mean:g}, L={self.startup_s:g}"
 
     def cell(self) -> Cell:
