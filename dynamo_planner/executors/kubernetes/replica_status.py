@@ -11,6 +11,9 @@ from dynamo_planner.executors.kubernetes.pod_conditions import seconds
 from dynamo_planner.executors.kubernetes.pods import PodGroup
 from dynamo_planner.executors.kubernetes.troubles import Trouble
 
+LATE_AFTER_S = 60.0
+"""A pod that is still there this long after its grace period is reported (seconds)."""
+
 
 @dataclass(frozen=True)
 class ReplicaReport:
@@ -130,7 +133,8 @@ def count_replicas(
     failed = max(0, min(len(failing) + (uncreated if gives_up else 0), report.target - ready))
     starting = max(0, report.target - ready - failed)
     surplus = max(0, len(here) - max(report.target, ready))
-    troubles = [group.trouble for group in (*here, *overdue) if group.trouble is not None]
+    late = [group for group in leaving if group.overdue(at_s, min(failed_after_s, LATE_AFTER_S))]
+    troubles = [group.trouble for group in (*here, *late) if group.trouble is not None]
     if blocked is not None:
         troubles += [blocked] * max(1, uncreated)
     return CountedReplicas(

@@ -48,6 +48,9 @@ from dynamo_planner.executors.kubernetes.pod_conditions import (
 PASSING = ("NotReady",)
 """Codes of what may pass by itself: such a replica still counts as starting, however long it takes."""
 
+OF_THE_WHOLE = ("OperatorFailed", "RolloutStuck", "RolloutFailed", "RolloutPaused")
+"""Codes of what is about the object, and not about a number of its replicas."""
+
 CRASHES_ENOUGH = 3
 """Restarts of a container that runs for a moment between two crashes, from which on it counts as crashing."""
 
@@ -170,5 +173,8 @@ def reasons_of(pool: str, troubles: Iterable[Trouble], at_s: float) -> tuple[Rea
     by_code: dict[str, list[Trouble]] = {}
     for trouble in troubles:
         by_code.setdefault(trouble.code, []).append(trouble)
-    firsts = [(min(same, key=lambda trouble: trouble.since_s), len(same)) for same in by_code.values()]
+    firsts = [
+        (min(same, key=lambda trouble: trouble.since_s), None if code in OF_THE_WHOLE else len(same))
+        for code, same in by_code.items()
+    ]
     return tuple(first.as_reason(pool, at_s, count) for first, count in firsts)
