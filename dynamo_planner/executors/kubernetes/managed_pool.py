@@ -139,7 +139,7 @@ class ManagedPool:
         report = self._report(listed, at_s)
         self.claim.observe(report.target, listed.scaled["metadata"]["uid"], at_s, lambda: changed_by(listed.scaled))
         counted = count_replicas(
-            report,
+            self._as_it_is(report, at_s),
             there,
             at_s=at_s,
             failed_after_s=self.config.failed_after_s,
@@ -176,6 +176,20 @@ class ManagedPool:
             return 0.0
         return self._since.first("missing", at_s)
 
+    def _as_it_is(self, report: ReplicaReport, at_s: float) -> ReplicaReport:
+        """The report; with more replicas ready than requested for a while, what is there is the target.
+
+        Someone scales what the object manages, and its operator lets them. A policy would take the difference for a
+        movement that never ends.
+        """
+        if report.ready is None or report.ready <= report.target or report.rollout is not None:
+            self._since.end("more")
+        elif at_s - self._since.first("more", at_s) >= REPORTED_AFTER_S:
+            self.claim.reported = (report.ready, report.target)
+            return replace(report, target=report.ready)
+        self.claim.reported = None
+        return report
+
     def _of_counts(self, report: ReplicaReport, at_s: float) -> tuple[Reason, ...]:
         """What lasts of the numbers of replicas, and of other writers of them."""
         found = [self.claim.rival(at_s)]
@@ -183,11 +197,10 @@ class ManagedPool:
         if missing_s is not None and report.blocked is None:
             said = f"fewer than the {report.target} requested replicas have pods: nothing creates them"
             found.append(Trouble("PodsMissing", said, missing_s))
-        if report.ready is not None and report.ready > report.target and report.rollout is None:
+        more_s = self._since.get("more")
+        if more_s is not None:
             said = f"{report.ready} replicas are ready and {report.target} requested: someone scales what it manages"
-            found.append(Trouble("MoreThanRequested", said, self._since.first("more", at_s)))
-        else:
-            self._since.end("more")
+            found.append(Trouble("MoreThanRequested", said, more_s))
         at_once = ("AnotherPlanner", "ChangedByOther")
         return tuple(
             each.as_reason(self.name, at_s)

@@ -45,6 +45,8 @@ class ReplicaClaim:
         self._yields_until_s = 0.0
         self._why = ""
         self._rival: Trouble | None = None
+        self.reported: tuple[int, int] | None = None
+        """The target that was reported last and that of the object, where someone scales below it."""
         self.target_since_s = 0.0
         """When the present target was first observed (Unix seconds)."""
 
@@ -86,6 +88,10 @@ class ReplicaClaim:
         rival = self._rival
         return rival if rival is not None and at_s - rival.since_s <= 2 * self._yield_s else None
 
+    def reports(self, expected: int | None, replicas: int) -> bool:
+        """Whether ``expected`` was reported for an object with this number, since more are there than it requests."""
+        return self.reported == (expected, replicas)
+
     def is_same(self, uid: str) -> bool:
         """Whether this is the object that was last observed."""
         return self._uid in {None, uid}
@@ -101,6 +107,7 @@ class ReplicaClaim:
     def wrote(self, replicas: int, at_s: float) -> None:
         """Take in that the server accepted this number."""
         self._observed, self._own, self._pending, self.target_since_s = replicas, replicas, None, at_s
+        self.reported = None
 
     def yields(self, at_s: float) -> str | None:
         """Why the pool is left alone now, or ``None``."""

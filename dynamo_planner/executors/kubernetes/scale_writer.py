@@ -139,7 +139,7 @@ class ScaleWriter:
         yields = claim.yields(self.clock())
         if yields:
             raise RefusedError(yields)
-        if action.expected is not None and action.expected != fetched.replicas:
+        if action.expected not in {None, fetched.replicas} and not claim.reports(action.expected, fetched.replicas):
             found = f"{action.pool} has a target of {fetched.replicas}"
             raise RefusedError(f"{found} and not of {action.expected}, which this was decided for")
         owner = autoscaler_of(target, self.cluster) if self.check_autoscalers else None

@@ -71,5 +71,11 @@ def test_more_or_fewer_than_requested_for_a_while_is_reported(kubernetes: Place,
     executor.observe()
     assert list(executor.troubles) == []
     clock[0] += 70.0
-    executor.observe()
+    decode = executor.observe()["decode"]
+    assert decode is not None
     assert [reason.code for reason in executor.troubles] == [code]
+    assert decode.target == max(there, 2), "more are there, so that no policy waits for a movement"
+    (outcome,) = executor.apply([ScaleTo(pool="decode", replicas=4, expected=decode.target)])
+    assert outcome.status == "applied"
+    (outcome,) = executor.apply([ScaleTo(pool="decode", replicas=5, expected=decode.target)])
+    assert outcome.status == "refused"
