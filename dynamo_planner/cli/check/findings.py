@@ -106,6 +106,8 @@ def _show_pool(console: Console, findings: Findings, name: str, pool: PoolMetric
         console.print(table)
     if pool.traffic is not None:
         console.print(f"  {_traffic_line(pool.traffic)}")
+    if load := _load_line(pool):
+        console.print(f"  {load}")
     remarks = dict(_remarks(findings, name))
     for of, remark in remarks.items():
         console.print(f"  {of}: {remark}", markup=False)
@@ -163,6 +165,16 @@ def _traffic_line(traffic: Traffic) -> str:
             texts.append(f"{field} {_number(value.mean if isinstance(value, Dist) else value)}")
     over = f" (over {traffic.window_s:.0f} s)" if traffic.window_s is not None and texts else ""
     return ", ".join(texts) + over
+
+
+def _load_line(pool: PoolMetrics) -> str:
+    """What else shows how loaded a pool is: its backlog, its fullest worker, and where requests spend their time."""
+    values = {"queued_tokens": pool.queued_tokens, "asleep": pool.asleep or None}
+    texts = [f"{name} {_number(value)}" for name, value in values.items() if value is not None]
+    if pool.kv_usage_max is not None and len(pool.workers) > 1:
+        texts.append(f"kv_usage_max {_percent(pool.kv_usage_max)}")
+    texts += [f"{stage} {_number(dist.mean)}" for stage, dist in pool.stages if dist is not None]
+    return ", ".join(texts)
 
 
 def _number(value: float | None) -> str:

@@ -201,11 +201,15 @@ def test_a_frontend_tells_what_clients_saw(served: Served) -> None:
         *line("dynamo_frontend_stage_requests", {**front, "stage": "dispatch"}, always(9)),
         *line("dynamo_frontend_time_to_first_token_seconds_count", front, growing(5)),
         *line("dynamo_frontend_time_to_first_token_seconds_sum", front, growing(2)),
+        *line("dynamo_frontend_router_queue_pending_isl_tokens", {**front, "worker_type": "decode"}, always(900)),
+        *line("dynamo_frontend_worker_active_prefill_tokens", {**front, "worker_id": "1"}, always(500)),
+        *line("dynamo_frontend_worker_active_prefill_tokens", {**front, "worker_id": "2"}, always(200)),
     ]
     url = served(vllm(target("w", app="worker")), iter(at_front))
     seen = source(url, pools={"workers": {"app": "worker"}}, frontend={"app": "frontend"}).observe(AT)
     assert seen.traffic.requests_per_s == pytest.approx(5)
     assert seen.traffic.queued == 3
+    assert (seen.traffic.queued_tokens, seen.pools["workers"].queued_tokens) == (900, 700)
     assert seen.traffic.ttft_ms is not None
     assert seen.traffic.ttft_ms.mean == pytest.approx(400)
     assert seen.traffic.osl is not None

@@ -7,7 +7,7 @@ from io import StringIO
 from rich.console import Console
 
 from dynamo_planner.cli.check.findings import Findings, show
-from dynamo_planner.core.metrics import PoolMetrics, WorkerStatus
+from dynamo_planner.core.metrics import PoolMetrics, StageTimes, WorkerStatus
 from dynamo_planner.core.snapshot import Observation
 
 
@@ -27,3 +27,12 @@ def test_copies_and_clocks_are_named() -> None:
     assert "a: its series come twice" in lines
     assert "unknown: b: it could not be scraped" in lines
     assert "clocks: 90 s ahead" in lines
+
+
+def test_backlog_and_stages_are_told_as_far_as_they_are_known() -> None:
+    workers = (WorkerStatus(name="a", observed_at_s=95), WorkerStatus(name="b", observed_at_s=95))
+    stages = StageTimes(queue_ms=40, decode_ms=2500)
+    pool = PoolMetrics(coverage=1, workers=workers, queued_tokens=1800, kv_usage_max=0.97, asleep=0, stages=stages)
+    text = StringIO()
+    show(Console(file=text, width=200), Findings(100, Observation(pools={"decode": pool}), {}), {})
+    assert "  queued_tokens 1,800, kv_usage_max 97%, queue_ms 40, decode_ms 2,500\n" in text.getvalue()
