@@ -23,6 +23,7 @@ from dynamo_planner import Observation, Planner, Snapshot, Traffic
 from dynamo_planner.executors.circus import CircusExecutor
 from dynamo_planner.executors.circus.store import Store
 from dynamo_planner.sources import SourceError
+from tests.support.circus.client import Client
 from tests.support.circus.place import Place
 
 GPUS = list(range(8))
@@ -50,6 +51,8 @@ class Service:
 
     def __post_init__(self) -> None:
         self.start()
+        self.client = Client(self.endpoints)
+        self.client.start()
 
     def start(self) -> None:
         """A planner, the first one or the next after a kill."""
@@ -58,6 +61,10 @@ class Service:
         pools = {"decode": self.place.pool(gpus=2, **own), "prefill": self.place.pool(gpus=1, **own)}
         self.executor: CircusExecutor = self.place.executor(pools=pools, gpus=GPUS, clock=self.clock).start()
         self.planner = Planner(self.policy, self, self.executor, clock=self.clock)
+
+    def endpoints(self) -> dict[str, dict[str, str]]:
+        """Those of the executor of now."""
+        return self.executor.endpoints()
 
     def clock(self) -> float:
         return time.time() + self.stepped_s
@@ -92,10 +99,12 @@ class Service:
 
 
 def _worker_killed(service: Service) -> None:
-    pids = service.place.worker_pids()
-    if pids:
+    infos = [info for info in service.executor.workers() if info.pid]
+    if infos:
+        info = service.chance.choice(infos)
+        service.client.hit.append((info.name, time.monotonic()))
         with suppress(ProcessLookupError):
-            os.kill(service.chance.choice(pids), signal.SIGKILL)
+            os.kill(info.pid or 0, signal.SIGKILL)
 
 
 def _arbiter_killed(service: Service) -> None:
@@ -111,8 +120,10 @@ def _planner_killed(service: Service) -> None:
 def _ill(service: Service, how: str) -> None:
     infos = service.executor.workers()
     if infos:
-        file = service.place.tmp / f"ill-{service.chance.choice(infos).name}"
+        name = service.chance.choice(infos).name
+        file = service.place.tmp / f"ill-{name}"
         file.write_text(how)
+        service.client.hit.append((name, time.monotonic()))
         service.later(lambda: file.unlink(missing_ok=True))
 
 
@@ -179,6 +190,9 @@ def campaign(place: Place, seed: int) -> tuple[list[str], float]:
             service.step()
             time.sleep(STEP_S)
         took_s = time.monotonic() - ended_s
+        service.client.stop()
+        assert service.client.sent > 20, plan
+        assert service.client.unexcused() == [], f"requests were lost that could have been kept: {plan}"
         service.executor.close()
     assert place.processes() == {}, plan
     assert not place.file.exists()
