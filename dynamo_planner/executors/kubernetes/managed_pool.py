@@ -99,8 +99,11 @@ class ManagedPool:
         except (ReplicasUnknownError, UnsupportedManifestError, *MALFORMED) as error:
             raise ExecutorError(f"{where}: {error}") from error
         if not self._knows_gpus:
-            kind = ExecutorError if listed.obj.get("status") else NotYetError
-            raise kind(f"pools.{self.name}.spec.gpus: {self.config.target} {GPUS_UNKNOWN}")
+            is_graph = isinstance(self.config.target, GraphTarget)
+            may_pass = is_graph and (listed.obj.get("status") or {}).get("state") != "successful"
+            raise (NotYetError if may_pass else ExecutorError)(
+                f"pools.{self.name}.spec.gpus: {self.config.target} {GPUS_UNKNOWN}"
+            )
 
     @property
     def _knows_gpus(self) -> bool:

@@ -175,20 +175,39 @@ def test_a_metric_that_is_gone_is_unknown_and_named_and_nothing_else_is(
             assert "w0" in observation.missing[key], key
 
 
-def test_older_names(farm: Farm) -> None:
-    def older(page: str) -> str:
-        for new, old in (
-            ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"),
-            ("vllm:prefix_cache_", "vllm:gpu_prefix_cache_"),
-            ("vllm:inter_token_latency_seconds", "vllm:time_per_output_token_seconds"),
-        ):
-            page = page.replace(new, old)
-        return page
+def older(page: str) -> str:
+    """A page as vLLM of an older release has it."""
+    for new, old in (
+        ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"),
+        ("vllm:prefix_cache_", "vllm:gpu_prefix_cache_"),
+        ("vllm:inter_token_latency_seconds", "vllm:time_per_output_token_seconds"),
+    ):
+        page = page.replace(new, old)
+    return page
 
+
+def test_older_names(farm: Farm) -> None:
     newer = observe_two(farm, IDLE.page(), BUSY.page())
     assert observe_two(farm, older(IDLE.page()), older(BUSY.page())) == newer
     both = observe_two(farm, IDLE.page() + older(IDLE.page()), BUSY.page() + older(BUSY.page()))
     assert both == newer, "where an engine gives both names, the newer one is read"
+
+
+def test_two_versions_in_one_pool_while_an_upgrade_rolls(farm: Farm) -> None:
+    """The old worker gives 30 tokens 20 ms apart, the new one 10 of 40 ms: 25 ms on average."""
+    source = ScrapeSource({"workers": farm.urls("w0", "w1")}, {"workers": "aggregated"})
+    farm.pages = {"w0": older(IDLE.page()), "w1": IDLE.page()}
+    source.observe(1000)
+    old, new = (
+        IDLE.but(kv=0.2, itl_s=(*IDLE.itl_s, *(0.02,) * 30)),
+        IDLE.but(kv=0.6, itl_s=(*IDLE.itl_s, *(0.04,) * 10)),
+    )
+    farm.pages = {"w0": older(old.page()), "w1": new.page()}
+    pool = source.observe(1010).pools["workers"]
+    assert pool.traffic is not None
+    assert pool.traffic.itl_ms is not None
+    assert pool.traffic.itl_ms.mean == pytest.approx(25)
+    assert pool.kv_usage == pytest.approx(0.4)
 
 
 def test_several_label_sets_are_summed_before_dividing(farm: Farm) -> None:
