@@ -69,8 +69,9 @@ def pool_metrics(workers: Sequence[WorkerHistory], at_s: float) -> tuple[PoolMet
     usages = [usage for worker in observed if _awake(worker) > 0 and (usage := _gauge(worker, "kv_usage")) is not None]
     if not usages:
         missing[("kv_usage_max",)] = missing[("kv_usage",)]
-    asleep = [1.0 - worker.last.gauges["awake"] for worker in observed if worker.last and "awake" in worker.last.gauges]
-    if not asleep:
+    awake = [worker.last.gauges.get("awake") for worker in observed if worker.last]
+    asleep = sum(1.0 - share for share in awake if share is not None) if None not in awake else None
+    if asleep is None:
         missing[("asleep",)] = why_unknown("awake", observed) or ALL_ASLEEP
     for worker in observed:
         if worker.doubt or _awake(worker) == 0:
@@ -78,7 +79,7 @@ def pool_metrics(workers: Sequence[WorkerHistory], at_s: float) -> tuple[PoolMet
     metrics = PoolMetrics(
         observed_at_s=at_s,
         coverage=sum(map(_awake, observed)) / len(listed),
-        asleep=sum(asleep) if asleep else None,
+        asleep=asleep,
         kv_usage_max=max(usages, default=None),
         stages=stages,
         traffic=traffic.as_traffic(at_s),

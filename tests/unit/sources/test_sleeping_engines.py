@@ -23,6 +23,14 @@ def test_a_worker_that_sleeps_lowers_the_coverage_and_no_mean(farm: Farm) -> Non
     assert "pools.chat.workers.a" not in missing
 
 
+def test_workers_that_say_nothing_of_sleep_leave_the_number_unknown(farm: Farm) -> None:
+    other = "sglang:num_running_reqs 1\nsglang:num_queue_reqs 0\n"
+    farm.pages = {"a": Vllm(awake=0).page(), "b": other}
+    observation = ScrapeSource({"chat": farm.urls("a", "b")}, {"chat": "aggregated"}).observe(1000)
+    assert (observation.pools["chat"].coverage, observation.pools["chat"].asleep) == (0.5, None)
+    assert "SGLang has no metric of an engine that sleeps" in observation.missing["pools.chat.asleep"]
+
+
 def test_a_pool_that_sleeps_is_no_empty_one(farm: Farm) -> None:
     pool, missing = observe(farm, a=Vllm(kv=0, awake=0))
     assert (pool.coverage, pool.asleep) == (0, 1)
