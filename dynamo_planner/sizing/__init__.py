@@ -14,8 +14,9 @@ from dynamo_planner.sizing.decode import DecodeStage
 from dynamo_planner.sizing.load import Lengths, Load
 from dynamo_planner.sizing.percentile import PercentileSizing
 from dynamo_planner.sizing.prefill import PrefillStage
-from dynamo_planner.sizing.prompt_queue import PrefillQueue, Routing
+from dynamo_planner.sizing.prompt_queue import PrefillQueue
 from dynamo_planner.sizing.result import DISAGGREGATED, Fact, Requirement
+from dynamo_planner.sizing.waiting import Routing
 
 __all__ = [
     "DISAGGREGATED",

@@ -2,8 +2,8 @@
 
 In a steady state a replica computes ``p`` prompt tokens for each token that it makes, so that a step takes::
 
-    S(b) = T(b) + b p d(b)                                     ms, on average
-    P(wait > t) = rho exp(-2 (1 - rho) t / (s (I + c**2)))     Allen & Cunneen with one server
+    S(b) = T(b) + b p d(b)                     ms, on average
+    P(late) = (1 - w) P1 + w Pn                w = b**2 / (1 + b**2)
 
 ======  ==================================================================================================
 symbol  meaning
@@ -12,13 +12,13 @@ b       requests in flight on a replica
 p       prompt tokens computed for each token made, ``isl (1 - hit rate) / osl``
 T(b)    ms of a step that only decodes
 d(b)    ms that a prompt token lengthens a step by
-s       seconds that a prompt's chunks take, one after the other; ``c**2`` is their squared variation
-rho     share of the time that a replica works on chunks, at the rates of the arrivals' path over a TTFT
-I       dispersion of the arrivals beyond their path; of one replica of n, ``1 + (I - 1) / n``
+P1      share of late prompts in one queue for all replicas: hardly any has a request, and those are not chosen
+Pn      share of late prompts in a queue of their own for each replica: all have as many requests, some with prompts
 ======  ==================================================================================================
 
-ITL is sized as for decode (:mod:`dynamo_planner.sizing.decode`) with the steps ``S(b)``; that prompts come in bursts is
-a variance of its own.
+Both queues have the chunks of a prompt in steps beside ``b`` requests as service, one prompt at a time and with
+batching (:mod:`dynamo_planner.sizing.waiting`). ITL is sized as for decode (:mod:`dynamo_planner.sizing.decode`) with
+the steps ``S(b)``; that prompts come in bursts is a variance of its own.
 """
 
 from __future__ import annotations
@@ -27,22 +27,25 @@ import numpy as np
 
 from dynamo_planner.core.snapshot import Sla
 from dynamo_planner.sizing.arrays import Floats
-from dynamo_planner.sizing.arrivals import MIN_DISPERSION, Arrivals
-from dynamo_planner.sizing.concurrency import CLASSES, ResidenceTimes
+from dynamo_planner.sizing.arrivals import Arrivals
+from dynamo_planner.sizing.batching import Batching, PromptService, in_chunks_s
 from dynamo_planner.sizing.decode import DecodeStage, context_in_flight
 from dynamo_planner.sizing.load import Lengths, Load
-from dynamo_planner.sizing.queueing import MAX_EXPONENT
 from dynamo_planner.sizing.stage import BatchStage
 from dynamo_planner.sizing.step_curves import MIN_PROMPT_TOKENS, DecodeCurves, MixedCurves
+from dynamo_planner.sizing.waiting import NO_OVERHANGS, Service, late_share
 
 AGGREGATED_MISS_FACTOR = 1.1
 """The share of late requests over what the formula says; fitted once to simulations."""
 
-MIN_CHUNK_MS = 0.1
-"""A chunk takes at least this long beside what its tokens take."""
+BATCH_LEVELS = 5
+"""Requests in flight on a replica for which the queue of prompts is worked out; between them it is interpolated."""
 
-WAIT_BUDGETS = 12
-"""Size of the sample of times that prompts may wait, about."""
+STEP_NODES = 16
+"""Nodes of the curve of step times over their prompt tokens."""
+
+PROMPT_LENGTHS = 128
+"""Prompt lengths in the sample."""
 
 
 class AggregatedStage(BatchStage):
@@ -91,23 +94,24 @@ class AggregatedStage(BatchStage):
         self.decode = DecodeStage(steps, curves.max_kv_tokens, isl, osl, sla.itl_ms, burst_ms, immediate, max_batch)
         self.osl = osl
 
-        # A prompt alone in the queue: its chunks, after the step that is under way.
-        batch = self.decode.batch
-        left = max(chunk_tokens - batch, 1.0)
-        full_ms = float(mixed.step_ms(max(left, MIN_PROMPT_TOKENS), np.array([batch]), context)[0]) * factor
-        own_ms = float(np.interp(batch, steps.batches, each_ms))
-        pure_ms = max(full_ms - own_ms * left, MIN_CHUNK_MS)
-        chunks = np.ceil(np.maximum(prompts.values, 1.0) / left)
-        self._service_ms = prompts.values / left * full_ms
-        alone_ms = chunks * pure_ms + own_ms * prompts.values
-        slack_ms = sla.ttft_ms - load.kv_transfer_ms - alone_ms
-        attainable = slack_ms > 0
+        # The queue of prompts, beside few or many requests that decode.
+        tokens, within_s = np.maximum(prompts.finer(PROMPT_LENGTHS), 1.0), (sla.ttft_ms - load.kv_transfer_ms) / 1000
+        self._levels = np.append(0.0, np.geomspace(1.0, max(self.decode.batch, 1.01), BATCH_LEVELS - 1))
+        most = np.maximum(chunk_tokens - np.maximum(self._levels, 1.0), 2 * MIN_PROMPT_TOKENS)
+        step_tokens = np.geomspace(MIN_PROMPT_TOKENS, most[0], STEP_NODES)
+        step_s = mixed.step_ms(step_tokens, self._levels, context) * (factor / 1000)
+        self._services = []
+        for level, most_tokens in enumerate(most):
+            reachable = np.append(step_tokens[step_tokens < most_tokens], most_tokens)
+            of_level_s = np.interp(reachable, step_tokens, step_s[:, level])
+            alone_s = in_chunks_s(tokens, reachable, of_level_s)
+            if not level:
+                attainable = alone_s <= within_s
+            batching = Batching(tokens, alone_s, reachable, of_level_s, within_s)
+            slack_s = (within_s - alone_s)[attainable] if attainable.any() else within_s - alone_s
+            under_way_s = float(of_level_s[0]) * min(self._levels[level], 1.0)
+            self._services.append(PromptService(alone_s, slack_s, batching, under_way_s))
         self.unattainable = 1 - (1 - self.decode.unattainable) * float(attainable.mean())
-        under_way_ms = float(np.interp(batch, steps.batches, steps.step_ms)) / 2
-        budgets_s = np.maximum(slack_ms[attainable] - under_way_ms, 0.0) / 1000
-        self._budgets_s = budgets_s[:: max(1, len(budgets_s) // WAIT_BUDGETS)]
-        over_s = max(float(self._budgets_s.mean()), 1e-3) if attainable.any() else 1.0
-        self._recent = ResidenceTimes(np.full(CLASSES, over_s), 1.0)
         self.extrapolated = self.decode.extrapolated or chunk_tokens > mixed.most_prompt_tokens
 
     @property
@@ -122,15 +126,20 @@ class AggregatedStage(BatchStage):
 
     def _late(self, arrivals: Arrivals, counts: Floats) -> Floats:
         """Shape (counts,): the share of prompts that wait for longer than they may."""
-        rate = arrivals.requests_per_s / np.maximum(counts, 1e-9)
-        if not self.load(arrivals) or not self._budgets_s.size:
-            return np.full(len(counts), float(not self._budgets_s.size))
-        flight = self._recent.in_flight(arrivals)
-        mean_s = max(float(self._service_ms.mean()) / 1000, 1e-9)
-        variation = float(self._service_ms.var()) / 1e6 / mean_s**2
-        busy = rate[:, None] * flight.now * mean_s  # (counts, levels)
-        fresh = max(arrivals.dispersion, MIN_DISPERSION) * (1 - flight.captured)
-        dispersion = 1 + (fresh - 1) / np.maximum(counts, 1.0)
-        pace = 2 * np.maximum(1 - busy, 0.0) / (mean_s * (dispersion + variation))[:, None]
-        tail = np.minimum(busy, 1.0)[..., None] * np.exp(-np.minimum(pace[..., None] * self._budgets_s, MAX_EXPONENT))
-        return np.asarray((tail.mean(axis=2) * flight.now_shares).sum(axis=1))
+        if not self.load(arrivals):
+            return np.zeros(len(counts))
+        rates = arrivals.requests_per_s / np.maximum(counts, 1e-9)
+        batch = self.decode.batch_at(rates)
+        level = np.interp(batch, self._levels, np.arange(BATCH_LEVELS))
+        low = np.tile(np.minimum(level.astype(np.intp), BATCH_LEVELS - 2), 2)
+        share, place = np.tile(level, 2) - low, np.arange(2 * len(counts))
+        of_levels = [np.stack(fields) for fields in zip(*[each.at(rates) for each in self._services], strict=True)]
+        service = Service(
+            *[(field[low, place].T * (1 - share) + field[low + 1, place].T * share).T for field in of_levels]
+        )
+        late = [
+            late_share(arrivals, np.tile(counts, 2), service, way, NO_OVERHANGS).reshape(2, -1).min(axis=0)
+            for way in ("least_loaded", "fewest_requests")
+        ]
+        beside = batch**2 / (1 + batch**2)
+        return np.asarray((1 - beside) * late[0] + beside * late[1])

@@ -23,12 +23,13 @@ A prompt that finds its replica at work waits for the step under way, and then f
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from functools import cached_property
 
 import numpy as np
 
 from dynamo_planner.profiles import PrefillCurve
 from dynamo_planner.sizing.arrays import Floats
+from dynamo_planner.sizing.waiting import LAG_LEVELS, Overhangs, Service, sampled
 
 STEP_GROWTH = 3.0
 """How many times as many tokens as in a steady state steps compute while prompts wait. Fitted once to simulations."""
@@ -43,24 +44,11 @@ STEPS_PER_PROMPT = 2.0
 STEP_NODES = 32
 """Nodes of the curve of step times."""
 
+MIN_STEP_S = 1e-9
+"""Length of a step where no steps are shared, in seconds: a prompt is late as soon as nothing is left."""
+
 MIN_STEP_TOKENS = 16.0
 """The fewest tokens of a step on the curve."""
-
-
-class Service(NamedTuple):
-    """The service of prompts for several replica counts; each field has shape (counts,).
-
-    Attributes:
-        mean_s: mean seconds of a replica that a prompt takes.
-        variation: squared coefficient of variation of that.
-        ahead_s: seconds that go before a prompt beyond its own service, whatever the queue.
-        step_s: seconds that a step takes on average.
-    """
-
-    mean_s: Floats
-    variation: Floats
-    ahead_s: Floats
-    step_s: Floats
 
 
 class Batching:
@@ -88,7 +76,7 @@ class Batching:
         self.least_s = float(self._mean_s[max(fullest, 0)])
         """Mean seconds of a replica that a prompt takes where steps are as full as the target allows."""
 
-    def at(self, prompts_per_s: Floats) -> Service:
+    def at(self, prompts_per_s: Floats, budgets_s: Floats) -> Service:
         """The service where prompts arrive at a replica at these rates, which may be more than it can do."""
         tokens = np.interp(prompts_per_s * self._mean_tokens, self._tokens_per_s, self._step_tokens)
         step_s = np.interp(tokens, self._step_tokens, self._step_s)
@@ -96,7 +84,43 @@ class Batching:
         mean_s = np.interp(grown, self._step_tokens, self._mean_s)
         spread_s = self.least_s * np.sqrt(2 * prompts_per_s * step_s * (self._cv2 + 0.5))
         ahead_s = STEPS_PER_PROMPT * np.maximum(step_s, self._alone_s) + STEP_SPREADS * spread_s - self._alone_s
-        return Service(mean_s, np.interp(grown, self._step_tokens, self._variation), ahead_s, step_s)
+        variation = np.interp(grown, self._step_tokens, self._variation)
+        return Service(mean_s, variation, step_s, budgets_s - ahead_s[:, None])
+
+
+class PromptService:
+    """What prompts take of a replica and leave of their target, one at a time and with batching.
+
+    Args:
+        service_s: seconds that equally likely prompts take with no other.
+        slack_s: seconds that those of them that count may wait.
+        batching: steps that several prompts share. Default None.
+        step_s: seconds of a step that is always under way. Default 0.
+    """
+
+    def __init__(
+        self, service_s: Floats, slack_s: Floats, batching: Batching | None = None, step_s: float = 0.0
+    ) -> None:
+        self.mean_s = float(service_s.mean())
+        self.variation = float(service_s.var()) / self.mean_s**2
+        self._service_s, self._budgets_s = service_s, sampled(np.sort(slack_s))
+        self._batching, self._step_s = batching, step_s
+
+    def at(self, prompts_per_s: Floats) -> Service:
+        """The service where prompts arrive at a replica at these rates: one at a time, and then with batching."""
+        ones = np.ones(len(prompts_per_s))
+        left_s = (self._budgets_s - self._step_s) * ones[:, None]
+        alone = Service(self.mean_s * ones, self.variation * ones, max(self._step_s, MIN_STEP_S) * ones, left_s)
+        if self._batching is None:
+            return alone
+        shared = self._batching.at(prompts_per_s, self._budgets_s)
+        return Service(*[np.concatenate(pair) for pair in zip(alone, shared, strict=True)])
+
+    @cached_property
+    def overhangs(self) -> Overhangs:
+        """Times up to the longest service, and by how much the service exceeds each on average."""
+        times = np.linspace(0.0, float(self._service_s.max()), LAG_LEVELS)
+        return times, np.maximum(self._service_s - times[:, None], 0.0).mean(axis=1)
 
 
 def prompts_of(
@@ -110,7 +134,11 @@ def prompts_of(
     step_tokens = np.geomspace(MIN_STEP_TOKENS, chunk, STEP_NODES)
     step_s = curve.ttft_ms(step_tokens) * (factor / 1000)
     tokens = np.maximum(tokens, 1.0)
-    whole, last = np.divmod(tokens, chunk)
-    in_chunks_s = whole * step_s[-1] + np.where(last > 0, np.interp(last, step_tokens, step_s), 0.0)
-    alone_s = np.maximum(curve.ttft_ms(tokens) * (factor / 1000), in_chunks_s)
+    alone_s = np.maximum(curve.ttft_ms(tokens) * (factor / 1000), in_chunks_s(tokens, step_tokens, step_s))
     return alone_s, Batching(tokens, alone_s, step_tokens, step_s, within_s)
+
+
+def in_chunks_s(tokens: Floats, step_tokens: Floats, step_s: Floats) -> Floats:
+    """The seconds that prompts take alone in steps of at most the last of ``step_tokens``."""
+    whole, last = np.divmod(tokens, step_tokens[-1])
+    return np.asarray(whole * step_s[-1] + np.where(last > 0, np.interp(last, step_tokens, step_s), 0.0))

@@ -174,6 +174,10 @@ class DecodeStage(BatchStage):
     def limit_names(self) -> tuple[str, ...]:
         return tuple([limit.name for limit in self.limits])
 
+    def batch_at(self, requests_per_s: Floats) -> Floats:
+        """Requests in flight on a replica on average, at these arrival rates."""
+        return np.asarray(np.interp(requests_per_s * self.osl.mean / 1000, self._rates, self._batches))
+
     def load(self, arrivals: Arrivals) -> float:
         return arrivals.requests_per_s * self.osl.mean / (1000 * self.rate)
 
@@ -210,7 +214,7 @@ class DecodeStage(BatchStage):
             variance = variance + (bursts * self._burst**2 * (1 + self._burst_cv2))[..., None]
             third = third + (bursts * self._burst**3 * (1 + self._burst_cv2) ** 3)[..., None]
         over = (_gamma_tail(mean, variance, third, most[:, None]) * shares).sum(axis=2).mean(axis=1)
-        if self._levelled and not self._burst[0] and (batch < 1).any():
+        if self._levelled and (batch < 1).any():
             over = np.minimum(over, self._not_alone(batch, pool, levels, shares))
         return np.where(rate < limit.rate, over, 1.0)
 

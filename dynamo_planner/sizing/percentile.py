@@ -18,10 +18,10 @@ from dynamo_planner.sizing.doubts import doubts_of
 from dynamo_planner.sizing.load import Lengths, Load
 from dynamo_planner.sizing.memo import Memo
 from dynamo_planner.sizing.prefill import PrefillStage
-from dynamo_planner.sizing.prompt_queue import Routing
 from dynamo_planner.sizing.result import DISAGGREGATED, Fact, Requirement
 from dynamo_planner.sizing.stage import Stage
 from dynamo_planner.sizing.step_curves import DecodeCurves, MixedCurves
+from dynamo_planner.sizing.waiting import Routing
 
 CHUNK_TOKENS = 2048
 """Default of ``max_num_batched_tokens``: vLLM's for chunked prefill in serving."""
@@ -150,11 +150,18 @@ def _sized(
 ) -> Requirement:
     """The smallest replica count of a role with which this share is in time, and how it came to be."""
     arrivals = load.arrivals
-    replicas, attained = stage.replicas_for(arrivals, share, near)
+    replicas, attained, reachable = stage.replicas_for(arrivals, share, near)
     busy = stage.load(arrivals)
     limit = "stability" if replicas <= math.floor(busy) + 1 else stage.binding(arrivals, replicas)
-    facts = (*_facts(role, load, stage, replicas, attained, busy), *doubts)
-    return Requirement(role, busy, replicas, attained, stage.unattainable, limit, stage.extrapolated, facts)
+    facts = [*_facts(role, load, stage, replicas, attained, busy), *doubts]
+    unattainable = stage.unattainable
+    if reachable < share:
+        unattainable = 1 - (1 - unattainable) * reachable
+        message = (
+            f"{1 - reachable:.2%} of the requests miss a target however many replicas there are; sized for the rest"
+        )
+        facts.append(Fact("Unattainable", message, {"unattainable": unattainable}))
+    return Requirement(role, busy, replicas, attained, unattainable, limit, stage.extrapolated, tuple(facts))
 
 
 def _lengths(role: Role, load: Load) -> dict[str, Lengths]:

@@ -13,8 +13,9 @@ from dynamo_planner.sizing.arrays import Floats
 from dynamo_planner.sizing.arrivals import Arrivals
 from dynamo_planner.sizing.batching import prompts_of
 from dynamo_planner.sizing.load import Load
-from dynamo_planner.sizing.prompt_queue import PrefillQueue, Routing
+from dynamo_planner.sizing.prompt_queue import PrefillQueue
 from dynamo_planner.sizing.stage import Stage
+from dynamo_planner.sizing.waiting import Routing
 
 MIN_TARGET_S = 1e-6
 """Shortest target, in seconds, where the KV transfer takes all of it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -13,8 +14,8 @@ from dynamo_planner.sizing.arrays import Floats
 MAX_EXPONENT = 700.0
 """Larger exponents of a decaying exponential count as this: double precision holds no smaller one."""
 
-MAX_REPLICAS = 100_000
-"""No sizing asks for more replicas."""
+MAX_LOADS, MAX_IDLE_REPLICAS = 32, 32
+"""What this many times the load and this many replicas more do not attain, no number of replicas does."""
 
 COUNTS_AT_ONCE = 8
 """Counts that one vectorised evaluation takes, which costs about as much for eight as for one."""
@@ -57,28 +58,46 @@ def erlang_c(servers: npt.ArrayLike, load: npt.ArrayLike) -> Floats:
     return np.where(stable, np.clip(waits, 0, 1), np.where(load > 0, 1.0, 0.0))
 
 
+def most_replicas(load: float) -> int:
+    """The replica count that attains all that can be had, for a load in busy replicas.
+
+    >>> most_replicas(0.0), most_replicas(2.5)
+    (32, 112)
+    """
+    return math.ceil(MAX_LOADS * load) + MAX_IDLE_REPLICAS
+
+
 def smallest_count(
     attained: Callable[[npt.NDArray[np.int64]], Floats],
     attainment: float,
     least: int,
     near: int | None = None,
-    most: int = MAX_REPLICAS,
-) -> tuple[int, float]:
-    """The smallest replica count that meets a target, and the share that it attains; ``most`` where none does.
+    most: int = 1000,
+) -> tuple[int, float, float]:
+    """The smallest replica count that meets a target, the share that it attains, and the share that can be had.
 
-    Vectorised bracketing and bisection from ``least`` on, beginning around ``near`` where that is given. The attained
-    share must not fall as the count rises.
+    That is what ``most`` replicas attain, and the target is this share of it: where it falls, the count neither jumps
+    nor is ever ``most``. Vectorised bracketing and bisection from ``least`` on, beginning around ``near`` where that is
+    given. The attained share must not fall as the count rises.
 
-    >>> smallest_count(lambda counts: counts / 2000, 0.617, 1), smallest_count(lambda counts: counts / 20, 0.6, 1, 12)
-    ((1234, 0.617), (12, 0.6))
+    >>> smallest_count(lambda counts: np.minimum(counts / 200, 1), 0.615, 1)
+    (123, 0.615, 1.0)
+    >>> smallest_count(lambda counts: np.minimum(counts / 20, 0.8), 0.9, 1, near=12)  # .9 of .8 is .72
+    (15, 0.75, 0.8)
     """
     low, high, share = least - 1, most, None
     step = max(1, least // STEP_SHARE)
     tried = least + step * np.arange(COUNTS_AT_ONCE) if near is None else max(near, least) + np.arange(-1, 2)
-    while high - low > 1:
+    reachable: float | None = None
+    while reachable is None or high - low > 1:
         tried = np.unique(tried[(tried > low) & (tried < high)])
-        shares = attained(tried)
-        meets = shares >= attainment
+        if reachable is None:
+            shares = attained(np.append(tried, most))
+            reachable, shares = float(shares[-1]), shares[:-1]
+            share = reachable
+        else:
+            shares = attained(tried)
+        meets = shares >= attainment * reachable
         if meets.any():
             first = int(np.argmax(meets))
             high, share = int(tried[first]), float(shares[first])
@@ -88,4 +107,4 @@ def smallest_count(
             step *= STEP_GROWTH
         else:
             tried = np.linspace(low, high, min(COUNTS_AT_ONCE + 2, high - low + 1)).astype(np.int64)
-    return high, float(attained(np.array([high]))[0]) if share is None else share
+    return high, float(share or 0.0), reachable

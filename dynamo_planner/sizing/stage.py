@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from dynamo_planner.sizing.arrays import Floats
 from dynamo_planner.sizing.arrivals import Arrivals
-from dynamo_planner.sizing.queueing import MAX_REPLICAS, smallest_count
+from dynamo_planner.sizing.queueing import most_replicas, smallest_count
 
 
 class Stage(ABC):
@@ -39,18 +39,19 @@ class Stage(ABC):
         """The limit that most of the requests that miss one exceed: ``waiting``, ``itl`` or ``kv``."""
 
     def most_replicas(self, arrivals: Arrivals) -> int:
-        """The upper limit of the search, however few requests meet the targets there."""
-        return MAX_REPLICAS
+        """The replica count that attains all that can be had."""
+        return most_replicas(self.load(arrivals))
 
-    def replicas_for(self, arrivals: Arrivals, attainment: float, near: int | None = None) -> tuple[int, float]:
-        """The smallest replica count that meets the attainment, and the share that it attains.
+    def replicas_for(self, arrivals: Arrivals, attainment: float, near: int | None = None) -> tuple[int, float, float]:
+        """The smallest replica count that meets the attainment, the share that it attains, and the share that any count
+        does (:func:`~dynamo_planner.sizing.queueing.smallest_count`).
 
         The search begins around ``near``. Where every request is unattainable, the count that keeps up.
         """
         busy = self.load(arrivals)
         least = math.floor(busy) + 1 if busy else 0
         if not least or self.unattainable == 1:
-            return least, 1.0 - self.unattainable
+            return least, 1.0 - self.unattainable, 1.0
         return smallest_count(partial(self.attainable, arrivals), attainment, least, near, self.most_replicas(arrivals))
 
 

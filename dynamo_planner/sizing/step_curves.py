@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from dynamo_planner.profiles import DecodePoints, MixedSteps, Profile
 from dynamo_planner.sizing.arrays import Floats
@@ -93,21 +94,27 @@ class MixedCurves:
         self.most_prompt_tokens = float(self.prompts[-1])
         self._step_ms = mixed.step_ms(prompts, batches, contexts)
 
-    def step_ms(self, prompt_tokens: float, batches: Floats, context: float) -> Floats:
-        """The time of a step with ``prompt_tokens`` of prompts beside each of ``batches``; beyond the most that was
-        measured it grows on along the last slope."""
+    def step_ms(self, prompt_tokens: npt.ArrayLike, batches: Floats, context: float) -> Floats:
+        """The time of a step with each of ``prompt_tokens`` of prompts (rows) beside each of ``batches`` (columns), one
+        row for a single number; beyond the most that was measured it grows on along the last slope."""
         cell, share = _place(self.contexts, context)
-        row, part = _place(self.prompts, prompt_tokens, within=False)
-        plane = self._step_ms[row : row + 2, :, cell] * (1 - share) + self._step_ms[row : row + 2, :, cell + 1] * share
-        return np.asarray(np.interp(batches, self.batches, plane[0] * (1 - part) + plane[1] * part))
+        plane = self._step_ms[:, :, cell] * (1 - share) + self._step_ms[:, :, cell + 1] * share
+        tokens = np.asarray(prompt_tokens, float)
+        row = np.clip(np.searchsorted(self.prompts, tokens) - 1, 0, PROMPTS - 2)
+        part = np.maximum((tokens - self.prompts[row]) / (self.prompts[row + 1] - self.prompts[row]), 0.0)[..., None]
+        rows = plane[row] * (1 - part) + plane[row + 1] * part
+        column = np.clip(np.searchsorted(self.batches, batches) - 1, 0, MIXED_BATCHES - 2)
+        across = (batches - self.batches[column]) / (self.batches[column + 1] - self.batches[column])
+        across = np.clip(across, 0.0, 1.0)
+        return np.asarray(rows[..., column] * (1 - across) + rows[..., column + 1] * across)
 
 
 def _contexts(points: DecodePoints, count: int) -> Floats:
     return np.geomspace(MIN_CONTEXT, CONTEXT_RANGE * max(points.context), count)
 
 
-def _place(axis: Floats, value: float, within: bool = True) -> tuple[int, float]:
-    """The cell that a value is in, and how far into it (0 to 1, or above where it may lie beyond the axis)."""
+def _place(axis: Floats, value: float) -> tuple[int, float]:
+    """The cell that a value is in, and how far into it (0 to 1)."""
     cell = min(max(int(np.searchsorted(axis, value)) - 1, 0), len(axis) - 2)
     share = (value - axis[cell]) / (axis[cell + 1] - axis[cell])
-    return cell, float(min(max(share, 0.0), 1.0) if within else max(share, 0.0))
+    return cell, float(min(max(share, 0.0), 1.0))

@@ -35,7 +35,7 @@ from dynamo_planner.policies.sla.workload import AnyWorkload, RecentWorkload
 from dynamo_planner.profiles import NamedProfile
 from dynamo_planner.sizing import Requirement
 from dynamo_planner.sizing.percentile import CHUNK_TOKENS
-from dynamo_planner.sizing.prompt_queue import Routing
+from dynamo_planner.sizing.waiting import Routing
 
 
 class SlaPolicy(Policy, kind="sla"):

@@ -9,7 +9,7 @@ from dynamo_planner.core.snapshot import PoolStatus, Replicas, Snapshot
 from dynamo_planner.core.values import FrozenMap, KnobValue
 from dynamo_planner.engines.standard_knobs import CHUNK, SEQUENCES
 from dynamo_planner.sizing.percentile import CHUNK_TOKENS
-from dynamo_planner.sizing.prompt_queue import Routing
+from dynamo_planner.sizing.waiting import Routing
 
 LARGEST_KNOB = 1e9
 """Knob values from here on are taken for "no limit"."""

@@ -1,0 +1,169 @@
+"""How long prompts wait in front of replicas, in one queue or in one for each: P(TTFT > target).
+
+::
+
+    P(late)     = E[P(W > left) + (-left / S)+]             left = budget - ahead - behind, at most 1
+    P(W > t)    = C exp(-(m t + (m - a) u)**2 / (2 l u s**2 (I + c**2)))      u = m t / (m - a), at most a slot
+    C           = ErlangC(m / z, a / z)                                       z = 1 + (I - 1) / 2, at least 0.3
+
+======  ==================================================================================================
+symbol  meaning
+======  ==================================================================================================
+W       waiting time before prefill, in s; ``budget`` is what a prompt's own service leaves of the target
+ahead   seconds that go before a prompt whatever the queue, where steps are shared
+S       seconds that a step takes: what is left of the one under way when a prompt comes is anything from 0 to this
+behind  seconds by which replicas lag, by the arrivals' path over its slots (Lindley's recursion for a fluid)
+m       replicas
+l       arrivals per second
+s       mean service time in s; ``c**2`` its squared coefficient of variation
+a       load in busy replicas, ``l s``
+I       dispersion of the arrivals (variance over mean of their counts), at least 0.05
+C       share of prompts that wait at all: Erlang C for peaked traffic by Hayward's approximation (Fredericks 1980)
+z       peakedness; 0.3 stands for regular arrivals, for which the approximation fails
+======  ==================================================================================================
+
+The exponent is the tail of the G/G/m queue in large-deviation form (Choe and Shroff 1998). Near full utilisation, with
+slots of any length, it is Allen and Cunneen's ``exp(-2 m (1 - rho) t / (s (I + c**2)))``.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, TypeAlias
+
+import numpy as np
+
+from dynamo_planner.sizing.arrays import Floats
+from dynamo_planner.sizing.arrivals import MIN_DISPERSION, Arrivals
+from dynamo_planner.sizing.queueing import MAX_EXPONENT, erlang_c
+
+OWN_QUEUE_MISS_FACTOR = 4.0
+"""The share of late requests over what the formula says, where each replica has a queue of its own. Fitted once."""
+
+Routing = Literal["least_loaded", "round_robin", "random"]
+"""Which replica a request goes to. With ``least_loaded`` none waits while another is idle, nearly, so that there is one
+queue; with the others each replica has a queue of its own, and a long prompt holds up those behind it."""
+
+Discipline: TypeAlias = Routing | Literal["fewest_requests"]
+"""``fewest_requests``: each replica has a queue of its own, and a prompt goes to the one with the fewest requests."""
+
+FEWEST_DISPERSION = 2.0
+"""Dispersion of the prompts that come to one replica where each goes to the one with the fewest requests in flight:
+they follow the answers that end there. Fitted once to simulations."""
+
+Overhangs: TypeAlias = tuple[Floats, Floats]
+"""Times, and by how much the service exceeds each on average; in seconds."""
+
+NO_OVERHANGS: Overhangs = (np.zeros(1), np.zeros(1))
+
+MIN_PEAKEDNESS = 0.3
+"""Peakedness below which Hayward's approximation is not used."""
+
+MIN_IDLE_SHARE = 1e-3
+"""Share of a replica's time that is free, at least, where waiting behind long prompts is divided by it."""
+
+_EDGES = np.array([0, 0.005, 0.015, 0.03, 0.06, 0.1, 0.16, 0.24, 0.34, 0.46, 0.62, 0.8, 1])
+_SHARES, _PLACES = np.diff(_EDGES), (_EDGES[1:] + _EDGES[:-1]) / 2
+
+LAG_LEVELS = 32
+"""Bins of how far replicas lag."""
+
+
+class Service(NamedTuple):
+    """The service of prompts for several replica counts, an entry for each.
+
+    Attributes:
+        mean_s: mean seconds of a replica that a prompt takes.
+        variation: squared coefficient of variation of that.
+        step_s: seconds that a step takes: of the one under way, anything from 0 to this is left when a prompt comes.
+        left_s: seconds that prompts may wait, by :func:`sampled`; shape (counts, sample).
+    """
+
+    mean_s: Floats
+    variation: Floats
+    step_s: Floats
+    left_s: Floats
+
+
+def sampled(slack_s: Floats) -> Floats:
+    """A sample of ascending values, finer where they are small, of which each stands for its own share of them."""
+    return np.asarray(slack_s[(_PLACES * len(slack_s)).astype(np.intp)])
+
+
+def late_share(
+    arrivals: Arrivals, replicas: Floats, service: Service, routing: Discipline, overhangs: Overhangs
+) -> Floats:
+    """Shape (counts,): the share of prompts that are late under this service; all where replicas do not keep up."""
+    late = np.ones(len(replicas))
+    keep_up = replicas > arrivals.requests_per_s * service.mean_s
+    if keep_up.any():
+        kept = Service(*[entries[keep_up] for entries in service])
+        late[keep_up] = _late(arrivals, replicas[keep_up], kept, routing, overhangs)
+    return late
+
+
+def _late(arrivals: Arrivals, replicas: Floats, service: Service, routing: Discipline, overhangs: Overhangs) -> Floats:
+    behind, weight = _behind(arrivals, replicas, service)
+    left = service.left_s[:, None, :] - behind[:, None]
+    late = _waits_longer(arrivals, replicas, service, np.maximum(left, 0), routing, overhangs)
+    late = np.minimum(late + np.maximum(-left / service.step_s[:, None, None], 0.0), 1.0)
+    factor = 1.0 if routing in ("least_loaded", "fewest_requests") else OWN_QUEUE_MISS_FACTOR
+    return np.asarray(np.minimum(1.0, factor * ((late @ _SHARES) * weight).sum(axis=1)))
+
+
+def _behind(arrivals: Arrivals, replicas: Floats, service: Service) -> tuple[Floats, Floats]:
+    """By how many seconds the replicas may lag, shape (levels,), and at the ends of the slots of the path the
+    shares of requests that find that, shape (counts, levels).
+
+    The path carries the arrivals' variation but not that of the service, which widens it.
+    """
+    if not arrivals.path.size:
+        return np.zeros(1), np.ones((len(replicas), 1))
+    dispersion = max(arrivals.path_dispersion(), MIN_DISPERSION)
+    widened = np.sqrt(1 + service.variation / dispersion)[:, None]
+    work = (arrivals.requests_per_s * service.mean_s)[:, None] * (1 + widened * (arrivals.path - 1))
+    level = np.zeros((len(replicas), arrivals.path.size + 1))
+    np.cumsum((work - replicas[:, None]) * arrivals.slot_s, axis=1, out=level[:, 1:])
+    backlog = (level - np.minimum.accumulate(level, axis=1)) / replicas[:, None]
+    step = max(float(service.left_s.max()), 1e-9) / LAG_LEVELS
+    bins = np.minimum(backlog / step + 0.5, LAG_LEVELS + 1).astype(np.intp)
+    bins += np.arange(len(replicas))[:, None] * (LAG_LEVELS + 2)
+    shape, size = (len(replicas), LAG_LEVELS + 2), len(replicas) * (LAG_LEVELS + 2)
+    path = np.broadcast_to(arrivals.path, work.shape).ravel()
+    weight = np.bincount(bins[:, :-1].ravel(), path, size) + np.bincount(bins[:, 1:].ravel(), path, size)
+    levels: Floats = step * np.arange(LAG_LEVELS + 2.0)
+    return levels, weight.reshape(shape) / weight.sum() * len(replicas)
+
+
+def _waits_longer(
+    arrivals: Arrivals, replicas: Floats, service: Service, than_s: Floats, routing: Discipline, overhangs: Overhangs
+) -> Floats:
+    """Shape (counts, levels, budgets): the share of prompts that wait for longer than this."""
+    replicas = replicas[:, None, None]
+    mean_s, variation = service.mean_s[:, None, None], service.variation[:, None, None]
+    dispersion: float | Floats = max(arrivals.dispersion, MIN_DISPERSION)
+    queues: float | Floats = 1.0
+    if routing == "round_robin":  # every n-th request
+        queues, dispersion = replicas, np.maximum(dispersion / replicas, MIN_DISPERSION)
+    elif routing == "random":
+        queues, dispersion = replicas, 1 + (dispersion - 1) / replicas
+    elif routing == "fewest_requests":
+        queues, dispersion = replicas, FEWEST_DISPERSION + dispersion / replicas
+    rate = arrivals.requests_per_s / queues
+    servers, load = replicas / queues, rate * mean_s
+    peakedness = np.maximum(1 + (dispersion - 1) / 2, MIN_PEAKEDNESS)
+    waits = erlang_c(servers / peakedness, load / peakedness)
+    spare = servers - load
+    over_s = np.minimum(servers * than_s / np.maximum(spare, 1e-12), 1e9)
+    if arrivals.path.size and routing == "least_loaded":
+        # Longer stretches are in the path. Of replicas with queues of their own, the prompts of each are not: they
+        # vary by themselves.
+        over_s = np.minimum(over_s, arrivals.slot_s)
+    over_s = over_s + 1e-12
+    variance = rate * over_s * mean_s**2 * (dispersion + variation)
+    exponent = (servers * than_s + spare * over_s) ** 2 / (2 * variance)
+    waits = waits * np.exp(-np.minimum(exponent, MAX_EXPONENT))
+    if routing in ("round_robin", "random"):
+        # A single long prompt makes those behind it late by itself.
+        overhang_s = np.interp(than_s, *overhangs)
+        waits = np.minimum(waits + rate * overhang_s / np.maximum(1 - load, MIN_IDLE_SHARE), 1.0)
+    return np.asarray(waits)
