@@ -9,7 +9,8 @@
   generated ones) and may hold (``n_ctx``). What an idle slot holds is cache, which gives way.
 - Started without ``--parallel``, four slots share one cache, and each may hold all of it: ``n_ctx`` is the size of the
   cache (since the end of 2025, change 16736). With ``--parallel N`` and no ``--kv-unified`` each slot has its own, and
-  the size is their sum. No page tells which it is: ``llamacpp`` is the former, ``llamacpp_split`` the latter.
+  the size is their sum. No page tells which it is: ``llamacpp`` is the former, ``llamacpp_split`` the latter. Slots
+  that hold more together, with what idle ones keep, than one may hold do not share.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ TOKENS = "llamacpp:tokens_predicted_total"
 SECONDS = "llamacpp:tokens_predicted_seconds_total"
 FROM_CACHE = "llamacpp:prompt_tokens_cached_total"
 COMPUTED = "llamacpp:prompt_tokens_total"
-SHARED_SIZE, SUM_OF_SIZES = Gauge(names="/slots:n_ctx", across="mean"), Gauge(names="/slots:n_ctx")
+SEPARATE = "its slots do not share one KV cache, so name the engine llamacpp_split"
+SHARED_SIZE = Gauge(names="/slots:n_ctx", across="mean", holds="/slots:n_prompt_tokens", too_much=SEPARATE)
+SUM_OF_SIZES = Gauge(names="/slots:n_ctx")
 HELD = Gauge(names="/slots:n_prompt_tokens", where={"is_processing": "true"})
 
 OF_NO_KNOWN_NUMBER = (
@@ -40,7 +43,7 @@ LLAMACPP = Vocabulary(
             Ratio(
                 part=HELD,
                 whole=SHARED_SIZE,
-                above_one="its slots do not share one KV cache, so name the engine llamacpp_split",
+                above_one=SEPARATE,
             ),
         ),
         "kv_capacity_tokens": (SHARED_SIZE,),

@@ -67,18 +67,25 @@ class Gauge(_Sum):
         across: what several label sets (say, one for each engine of a worker) make together: their ``sum``, their
             ``mean``, or, for items of a JSON list, the ``last`` one.
         scale: what the value is multiplied by, by default 1.
+        holds: the name of a metric whose sum fits into it; where it does not, by more than a few moments' difference,
+            the value is not what it says, and unknown. By default there is none.
+        too_much: what it means where it does not fit, for the message; nothing by default.
     """
 
     kind: Literal["gauge"] = "gauge"
     minus: tuple[Names, ...] = ()
     across: Literal["sum", "mean", "last"] = "sum"
     scale: Scale = 1.0
+    holds: str | None = None
+    too_much: str = ""
 
     def samples(self) -> Iterator[str]:
         """The names of the samples that it consists of."""
         yield from super().samples()
         for names in self.minus:
             yield from names
+        if self.holds is not None:
+            yield self.holds
 
 
 class Counter(_Sum):

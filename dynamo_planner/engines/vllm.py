@@ -58,6 +58,7 @@ VLLM = Vocabulary(
         ),
         "isl": (Histogram(names="vllm:request_prompt_tokens"),),
         "osl": (Histogram(names="vllm:request_generation_tokens"),),
+        "choices": (Histogram(names="vllm:request_params_n"),),
         "request_duration_s": (Histogram(names="vllm:e2e_request_latency_seconds"),),
         "queue_ms": (mean_of(("vllm:request_queue_time_seconds",), scale=1000),),
         "prefill_ms": (mean_of(("vllm:request_prefill_time_seconds",), scale=1000),),

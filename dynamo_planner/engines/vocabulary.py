@@ -34,7 +34,8 @@ LeavingName = Literal["completions", "aborts", "cancellations", "rejections", "p
 CounterName = Literal["arrivals", "first_tokens", LeavingName, "prefix_hits", "prefix_queries"]
 StageName = Literal["queue_ms", "prefill_ms", "transfer_ms", "first_token_ms", "decode_ms"]
 LatencyName = Literal["ttft_ms", "itl_ms", "token_gap_ms"]
-DistributionName = Literal[LatencyName, "isl", "osl", "request_duration_s", "prefix_hit_rate", StageName]
+LengthName = Literal["isl", "osl", "choices"]
+DistributionName = Literal[LatencyName, LengthName, "request_duration_s", "prefix_hit_rate", StageName]
 
 Quantity = GaugeName | CounterName | DistributionName
 """A quantity that a worker or a frontend may report.
@@ -59,6 +60,7 @@ Quantity = GaugeName | CounterName | DistributionName
 ``prefix_queries``        prompt tokens that were looked up in the prefix cache
 ``prefix_hits``           those of them that were found
 ``prefix_hit_rate``       the share of them, where an engine observes the share itself
+``choices``               answers that a request asks for (``n``), each of which the engine counts as a request
 ========================  ==============================================================================================
 
 The others are as in :class:`dynamo_planner.Traffic`, and those of stages as in
@@ -79,6 +81,9 @@ NOT_OF_WORKERS: Mapping[Quantity, str] = {
     "cancellations": "only a frontend counts them among those that ended",
 }
 """What no engine's workers report, and why."""
+
+EXPLAINING: frozenset[Quantity] = frozenset({"choices"})
+"""Quantities that only explain others: an engine need not say why it has none."""
 
 NO_MODEL = ("undefined", "unknown", "none", "null")
 """What engines write as the name of the model where they do not know it, in lower case."""

@@ -25,6 +25,7 @@ MADE_UP_FOR = {
     "awake": (),
     "aborts": ("completions",),
     "cancellations": (),
+    "choices": (),
     "first_tokens": (),
     "waiting_tokens": (),
     "queued_tokens": (),

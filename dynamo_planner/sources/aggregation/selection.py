@@ -14,6 +14,9 @@ MAX_PLAUSIBLE = 1e18
 MAX_VALUES, MAX_VALUE_CHARS = 5, 80
 """How many values of a label a message has, and how long they are at most."""
 
+HELD_TOLERANCE = 0.02
+"""By how much what is held may exceed the size that holds it: both are of slightly different moments."""
+
 Where = Mapping[str, tuple[str, ...]]
 
 
@@ -57,15 +60,17 @@ def gauge_value(page: Page, metric: Gauge | Ratio | Product | Info) -> float:
     if isinstance(metric, Info):
         name, series = _series(page, metric.names, {})
         return require_plausible(name, sum(_product(name, labels, metric.labels) for labels in series))
-    return require_plausible(
-        metric.names[0],
-        metric.scale
-        * (
-            _across_series(page, metric, metric.names)
-            + sum(_across_series(page, metric, names) for names in metric.plus)
-            - sum(_across_series(page, metric, names) for names in metric.minus)
-        ),
+    value = metric.scale * (
+        _across_series(page, metric, metric.names)
+        + sum(_across_series(page, metric, names) for names in metric.plus)
+        - sum(_across_series(page, metric, names) for names in metric.minus)
     )
+    held = metric.scale * math.fsum(page.get(metric.holds, {}).values()) if metric.holds else 0.0
+    if held > value * (1 + HELD_TOLERANCE):
+        raise UnknownQuantityError(
+            f"{metric.names[0]} is {value:g}, and {metric.holds} sum up to {held:g}: {metric.too_much}"
+        )
+    return require_plausible(metric.names[0], value)
 
 
 def _across_series(page: Page, metric: Gauge, names: tuple[str, ...]) -> float:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dynamo_planner.core.metrics import Traffic
+from dynamo_planner.core.metrics import Dist, Traffic
 from dynamo_planner.core.snapshot import Role
 from dynamo_planner.engines.vocabulary import NOT_OF_WORKERS, Quantity
 from dynamo_planner.sources.aggregation.window import WindowTotals, WorkerHistory, to_dist, window_totals
@@ -55,15 +55,28 @@ class PartialTraffic:
         window_s: the length of the window, in seconds.
         known: the values of the known fields.
         missing: for each of the others, why it is unknown.
+        choices: how many answers a request asks for in the mean, each of which counts as one; 1 where it is not told.
     """
 
     window_s: float | None = None
     known: dict[str, Any] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
+    choices: float = 1.0
 
     def as_traffic(self, observed_at_s: float | None) -> Traffic:
         """The traffic as a policy sees it."""
         return Traffic(window_s=self.window_s, observed_at_s=observed_at_s, **self.known)
+
+    def as_requests(self, observed_at_s: float | None) -> Traffic:
+        """The traffic beside a frontend: of requests, where the workers count the answers that each asks for."""
+        traffic = self.as_traffic(observed_at_s)
+        if self.choices <= 1:
+            return traffic
+        rate, osl = traffic.requests_per_s, traffic.osl
+        return traffic.replace(
+            requests_per_s=None if rate is None else rate / self.choices,
+            osl=None if osl is None else Dist(mean=osl.mean * self.choices, count=osl.count),
+        )
 
 
 def pool_traffic(workers: Sequence[WorkerHistory], at_s: float) -> PartialTraffic:
@@ -78,7 +91,8 @@ def traffic_in(window: WindowTotals | None, workers: Sequence[WorkerHistory]) ->
     if not observed or window is None:
         why = FIRST_SCRAPE if observed else why_unobserved(workers)
         return PartialTraffic(missing=dict.fromkeys(fields, why))
-    traffic = PartialTraffic(window_s=window.span_s)
+    choices = to_dist(window.histograms["choices"]) if "choices" in window.histograms else None
+    traffic = PartialTraffic(window_s=window.span_s, choices=choices.mean if choices else 1.0)
     for name in fields:
         value, why = _value_of(name, window, observed)
         if value is None:
@@ -117,7 +131,8 @@ def service_traffic(
     """
     prompts = pool_traffic(_with_roles(pools, roles, "prefill", "aggregated"), at_s)
     tokens = pool_traffic(_with_roles(pools, roles, "decode", "aggregated"), at_s)
-    traffic = PartialTraffic(window_s=prompts.window_s if prompts.window_s is not None else tokens.window_s)
+    window_s = prompts.window_s if prompts.window_s is not None else tokens.window_s
+    traffic = PartialTraffic(window_s=window_s, choices=tokens.choices)
     for fields, side in ((FROM_PREFILL, prompts), (FROM_DECODE, tokens), (FROM_AGGREGATED, prompts)):
         traffic.known.update({name: side.known[name] for name in fields if name in side.known})
         traffic.missing.update({name: side.missing[name] for name in fields if name in side.missing})

@@ -90,7 +90,7 @@ def beyond_frontends(frontends: Traffic, workers: Traffic) -> str:
         return ""
     return (
         f"the frontends count {frontends.requests_per_s:.3g} requests/s and the workers {workers.requests_per_s:.3g}: "
-        "some come another way, or not all frontends are listed"
+        "some come another way, not all frontends are listed, or requests ask for several answers (n)"
     )
 
 

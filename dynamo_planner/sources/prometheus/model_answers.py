@@ -92,12 +92,13 @@ class ModelAnswers:
                 partial.missing[field] = self.missing.get(f"pools.{name}", UNREAD)
         missing = dict(partial.missing)
         times = [self.by_name[name].observed_at_s for name in roles if name in self.by_name]
-        traffic = partial.as_traffic(min((time for time in times if time is not None), default=None))
+        observed_at_s = min((time for time in times if time is not None), default=None)
         frontend = self.by_name.get(FRONTEND)
         if frontend is None or not frontend.observed:
             if frontend is not None:
                 missing["queued"] = "Prometheus has no recent sample of a frontend: what clients saw is the workers'"
-            return traffic, missing
+            return partial.as_traffic(observed_at_s), missing
+        traffic = partial.as_requests(observed_at_s)
         at_front = frontend_traffic(frontend.workers, at_s)
         known = {**at_front.known, "window_s": at_front.window_s, "observed_at_s": frontend.observed_at_s}
         why = beyond_frontends(at_front.as_traffic(frontend.observed_at_s), traffic)

@@ -134,7 +134,8 @@ class ScrapeSource:
             by_pool[target.pool].append(history)
         partial = service_traffic(by_pool, self._roles, at_s)
         observed = any(history.observed for history in self._scraper.histories.values())
-        traffic = partial.as_traffic(at_s if observed else None)
+        reported = partial.as_traffic if frontend is None else partial.as_requests
+        traffic = reported(at_s if observed else None)
         if frontend is not None:
             why = beyond_frontends(frontend, traffic)
             traffic = traffic.replace(**{field: value for field, value in frontend if value is not None})

@@ -153,7 +153,7 @@ def slots(*held: int | None) -> str:
                 "id": place,
                 "n_ctx": 4096,
                 "is_processing": tokens is not None,
-                "n_prompt_tokens": 1000 if tokens is None else tokens,
+                "n_prompt_tokens": 40 if tokens is None else tokens,
                 "next_token": [{"n_decoded": 5}],
             }
             for place, tokens in enumerate(held)

@@ -9,7 +9,7 @@ import pytest
 
 from dynamo_planner import engines
 from dynamo_planner.engines import ENGINES, EngineSpec
-from dynamo_planner.engines.vocabulary import QUANTITIES
+from dynamo_planner.engines.vocabulary import EXPLAINING, QUANTITIES
 
 MODULES = {
     each.name: import_module(f"{engines.__name__}.{each.name}") for each in pkgutil.iter_modules(engines.__path__)
@@ -27,5 +27,5 @@ def test_an_engine_reports_metrics_and_survives_json(name: str) -> None:
     vocabularies = [*engine.frontends.values(), *([engine.workers] if engine.workers else [])]
     assert vocabularies
     for vocabulary in vocabularies:
-        assert set(vocabulary.quantities) | set(vocabulary.cannot_tell) == set(QUANTITIES)
+        assert {*vocabulary.quantities, *vocabulary.cannot_tell, *EXPLAINING} == set(QUANTITIES)
     assert EngineSpec.model_validate_json(engine.model_dump_json()) == engine

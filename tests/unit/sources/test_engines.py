@@ -288,6 +288,7 @@ def test_slots_of_llamacpp_share_one_cache_or_have_one_each(farm: Farm) -> None:
     observation = observe_two(farm, LLAMACPP, turn, turn)
     assert observation.pools["workers"].kv_usage is None
     assert "name the engine llamacpp_split" in observation.missing["pools.workers.kv_usage"]
+    assert "name the engine llamacpp_split" in observation.missing["pools.workers.kv_capacity_tokens"]
 
 
 def observed_as(engine: str, farm: Farm) -> Observation:

@@ -10,7 +10,7 @@ import pytest
 from dynamo_planner.core.metrics import Dist
 from dynamo_planner.core.snapshot import Observation
 from dynamo_planner.engines.registry import detect, frontend_vocabularies, worker_vocabularies
-from dynamo_planner.engines.vocabulary import QUANTITIES, Vocabulary
+from dynamo_planner.engines.vocabulary import EXPLAINING, QUANTITIES, Vocabulary
 from dynamo_planner.sources import FrontendSource, ScrapeSource, SourceError
 from dynamo_planner.sources.scraping.exposition import parse_page
 from tests.support.paths import DATA
@@ -193,6 +193,26 @@ def test_workers_that_count_more_than_the_frontends(farm: Farm) -> None:
     assert "the frontends count 9 requests/s and the workers 24" in observation.missing["traffic.requests_per_s"]
 
 
+def test_requests_that_ask_for_several_answers(farm: Farm) -> None:
+    """90 requests with 4 answers of 25 tokens each: vLLM counts 360, and the frontend's 9 requests/s agree with it."""
+    frontend = FrontendSource([farm.url("front")], model="tiny", timeout_s=10)
+    source = ScrapeSource({"workers": farm.urls("w0")}, {"workers": "aggregated"}, frontend=frontend, timeout_s=10)
+
+    def page(asked: int, answers: int) -> str:
+        labels = 'model_name="tiny",engine="0"'
+        name = "vllm:request_params_n"
+        return Vllm(done=answers).page() + f"{name}_count{{{labels}}} {asked}\n{name}_sum{{{labels}}} {answers}\n"
+
+    farm.pages = {"front": BEFORE, "w0": page(0, 0)}
+    source.observe(1000.0)
+    farm.pages = {"front": AFTER, "w0": page(90, 360)}
+    observation = source.observe(1000.0 + SECONDS)
+    assert observation.traffic.requests_per_s == pytest.approx(9)
+    pool = observation.pools["workers"].traffic
+    assert pool is not None
+    assert pool.requests_per_s == pytest.approx(36), "of answers, which is the load of the pool"
+
+
 def test_wrong_urls_are_refused_before_anything_is_asked() -> None:
     for urls, message in (
         ([], "no frontend"),
@@ -250,7 +270,7 @@ def test_captured_pages_of_workers_behind_it(name: str, engine: str, unknown: se
 
 @pytest.mark.parametrize("vocabulary", EVERY_VOCABULARY, ids=lambda each: str(each.engine))
 def test_every_quantity_is_told_or_it_is_said_why_not(vocabulary: Vocabulary) -> None:
-    assert set(vocabulary.quantities) | set(vocabulary.cannot_tell) == set(QUANTITIES)
+    assert {*vocabulary.quantities, *vocabulary.cannot_tell, *EXPLAINING} == set(QUANTITIES)
     assert not set(vocabulary.quantities) & set(vocabulary.cannot_tell)
     assert Vocabulary.model_validate_json(vocabulary.model_dump_json()) == vocabulary
 

@@ -77,6 +77,7 @@ ROWS: dict[str, tuple[str, ...]] = {
     "ITL, gap between tokens": ("itl_ms", "token_gap_ms"),
     "ISL": ("isl",),
     "OSL": ("osl",),
+    "answers a request": ("choices",),
     "duration": ("request_duration_s",),
     "time in queue": ("queue_ms",),
     "time in prefill": ("prefill_ms",),

@@ -134,7 +134,7 @@ def test_captured_pages_of_ray_serve(farm: Farm) -> None:
     traffic = observe(farm, before, after).traffic
     assert traffic.requests_per_s == pytest.approx(70 / SECONDS)
     assert traffic.queued == 58
-    assert traffic.rejected_per_s == 0
+    assert (traffic.rejected_per_s, traffic.aborted_per_s) == (0, 0)
     assert traffic.request_duration_s is not None
     assert traffic.request_duration_s.count == 8
     assert traffic.request_duration_s.mean == pytest.approx(7.5)
