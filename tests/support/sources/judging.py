@@ -120,7 +120,8 @@ def _is_young(
     for process in processes:
         before = _observed(situation, [process], process.began_s, from_s, quantity)
         usual = 900 if quantity == "isl" else 200
-        if min(len(before) + process.before - len(seen), sum(before) + usual * process.before - sum(seen)) < 0:
+        counted, summed = len(before) + process.before, sum(before) + usual * process.before
+        if counted < 1.2 * len(seen) or summed < 1.2 * sum(seen):
             return True
     return False
 
