@@ -50,6 +50,9 @@ Floats = NDArray[np.float64]
 GRID = 16
 """Steps are compared on a grid of this many values each of prompt tokens, requests and context."""
 
+CELL_TOKENS = 64
+"""Prompt tokens between two points of a step time, as in the simulator's tables."""
+
 TRIALS = 500
 """Steps drawn at random to see that what holds on the grid holds between its points."""
 
@@ -181,15 +184,19 @@ def _least_ms(
 
 
 def unattainable(trace: Trace, cluster: ClusterSetup, sla: Sla) -> NDArray[np.bool_]:
-    """Which requests miss the TTFT target even on an idle cluster, because their prompt alone takes longer."""
+    """Which requests miss the TTFT target even on an idle cluster, because their prompt alone takes longer.
+
+    A step of up to ``CELL_TOKENS`` is as it is measured; between multiples of that, as in the simulator's tables, step
+    times are straight lines.
+    """
     pool = next(pool for pool in cluster.pools.values() if pool.spec.role != "decode")
     budget = pool.limits.max_num_batched_tokens
     cached = 0 if trace.prefix_hit is None else trace.prefix_hit
     lengths, which = np.unique(np.maximum(trace.isl - cached, 1), return_inverse=True)
     full, rest = np.divmod(lengths, budget)
-    longest_ms = pool.timing.line(budget, 0, 0).ms
-    rests = {int(tokens): pool.timing.line(int(tokens), 0, 0).ms if tokens else 0.0 for tokens in np.unique(rest)}
-    alone_ms = full * longest_ms + np.array([rests[int(tokens)] for tokens in rest])
+    corners = np.unique([*np.arange(1, min(CELL_TOKENS, budget)), *np.arange(CELL_TOKENS, budget, CELL_TOKENS), budget])
+    corners_ms = [pool.timing.line(int(tokens), 0, 0).ms for tokens in corners]
+    alone_ms = full * corners_ms[-1] + np.where(rest > 0, np.interp(rest, corners, corners_ms), 0.0)
     if pool.spec.role == "prefill":
         transfer_s = cluster.kv_transfer_s + cluster.kv_transfer_s_per_token * lengths
         alone_ms = alone_ms + 1000 * transfer_s
