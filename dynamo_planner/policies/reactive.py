@@ -25,13 +25,17 @@ from pydantic import Field, model_validator
 from dynamo_planner.core.decision import Hold, Proposal, Reason, Want
 from dynamo_planner.core.policy import Policy
 from dynamo_planner.core.snapshot import STUCK_AFTER_STARTUPS, PoolStatus, Replicas, Role, Sla, Snapshot
-from dynamo_planner.core.values import Count
+from dynamo_planner.core.values import Count, FrozenMap
 from dynamo_planner.policies.reactive_memory import rose
 from dynamo_planner.policies.reactive_samples import Interval, LoadSample, PoolSamples, read, unknown_metric
 from dynamo_planner.policies.reactive_verdict import Thresholds, verdict
 
 CLOCK_S = 1e-3
 """Unix seconds as floats are exact to less than this; an interval that ends sooner ends now."""
+
+URGENT_AFTER_S, URGENT_TIMES = 30.0, 5.0
+"""With an SLA a rise waits for no more than this many seconds of samples where five times as many requests are late as
+may be."""
 
 
 class LoadPolicy(Policy, kind="load"):
@@ -132,8 +136,10 @@ class LoadPolicy(Policy, kind="load"):
         left_s = interval.started_s + self.adjustment_interval_s - at_s
         if waits:
             proposal = Proposal.hold(pools, f"the interval starts anew: {moving}", "ReplicasMoving")
+            proposal, interval = self._urgent(snapshot, pools, readings, interval, proposal)
         elif left_s > CLOCK_S:
             proposal = Proposal.hold(pools, f"the next adjustment is in {left_s:.0f} s", "Collecting")
+            proposal, interval = self._urgent(snapshot, pools, readings, interval, proposal)
         else:
             proposal, samples = self._adjusted(snapshot, pools, readings, samples)
             if moving is not None:
@@ -161,7 +167,9 @@ class LoadPolicy(Policy, kind="load"):
         anew: bool,
     ) -> dict[str, PoolSamples]:
         """The memory of each pool with the sample of this tick; samples before a gap are dropped."""
-        drop = anew or snapshot.at_s - last.tick_s > self.adjustment_interval_s
+        gap = snapshot.at_s - last.tick_s > self.adjustment_interval_s
+        moved = last.started_s == last.tick_s > last.completed_s
+        drop = gap or (anew if self.sla is None else moved and not anew)
         protected = self.decode_grace_intervals if anew else self.decode_grace_intervals + 1  # this one is not full
         sampled = {}
         for name, pool in pools.items():
@@ -176,6 +184,7 @@ class LoadPolicy(Policy, kind="load"):
             elif ready != own.ready:
                 new = ready > own.ready and pool.spec.role != "prefill"
                 own = own.replace(ready=ready, grace=protected if new else own.grace)
+                own = own.cleared(grace=own.grace) if anew else own
             own = own.cleared(grace=own.grace) if drop else own
             sampled[name] = own.plus(readings[name], snapshot.at_s)
         return sampled
@@ -186,8 +195,11 @@ class LoadPolicy(Policy, kind="load"):
         pools: Mapping[str, PoolStatus],
         readings: Mapping[str, LoadSample],
         samples: Mapping[str, PoolSamples],
+        *,
+        urgent: float = 1.0,
     ) -> tuple[Proposal, dict[str, PoolSamples]]:
-        """The adjustment of each pool at the end of an interval, and what is learned from it."""
+        """The adjustment of each pool by its samples, and what is learned from it; where it is ``urgent``, only so many
+        times as many late requests as may be count."""
         learned = dict(samples)
         entries: dict[str, Want | Hold] = {}
         reasons: list[Reason] = []
@@ -203,11 +215,36 @@ class LoadPolicy(Policy, kind="load"):
                 entries[name] = Hold(unknown or "nothing new was observed of it in this interval", "MetricUnknown")
                 continue
             limits = self._thresholds(pool.spec.role)
+            limits = limits._replace(missed=None if limits.missed is None else urgent * limits.missed)
             entries[name], reason = verdict(snapshot.at_s, pool, pool.replicas, own, limits, unknown)
             learned[name] = _learned(own, entries[name], pool.replicas, snapshot.at_s)
             if reason is not None:
                 reasons.append(reason.replace(pool=name))
         return Proposal(pools=entries, reasons=tuple(reasons)), learned
+
+    def _urgent(
+        self,
+        snapshot: Snapshot,
+        pools: Mapping[str, PoolStatus],
+        readings: Mapping[str, LoadSample],
+        interval: Interval,
+        proposal: Proposal,
+    ) -> tuple[Proposal, Interval]:
+        """The proposal with the rises that do not wait for the end of the interval."""
+        if self.sla is None:
+            return proposal, interval
+        adjusted, learned = self._adjusted(snapshot, pools, readings, interval.pools, urgent=URGENT_TIMES)
+        rises = {
+            name: entry
+            for name, entry in adjusted.pools.items()
+            if isinstance(entry, Want)
+            and (replicas := pools[name].replicas)
+            and entry.replicas > replicas.target
+            and snapshot.at_s - interval.pools[name].began_s >= URGENT_AFTER_S
+        }
+        reasons = [reason for reason in adjusted.reasons if reason.pool in rises]
+        kept = {name: learned[name] if name in rises else own for name, own in interval.pools.items()}
+        return proposal.with_pools(rises, reasons), interval.replace(pools=FrozenMap(kept))
 
     def _thresholds(self, role: Role) -> Thresholds:
         """The thresholds of a pool; where two roles share the requests that may miss, each may miss half."""

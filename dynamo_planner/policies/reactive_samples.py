@@ -118,6 +118,7 @@ class PoolSamples(Frozen):
         grace: Full intervals for which it is not scaled down.
         seen_s: When the last sample was observed, in Unix seconds.
         samples: How many samples there are.
+        began_s: When the first of them was taken, in Unix seconds.
         load: The sum of their loads.
         busy: The sum of their requests waiting and running per replica.
         first: The load of the first.
@@ -135,6 +136,7 @@ class PoolSamples(Frozen):
     grace: Count = 0
     seen_s: float | None = None
     samples: Count = 0
+    began_s: float = 0.0
     load: float = 0.0
     busy: float = 0.0
     first: float = 0.0
@@ -160,6 +162,7 @@ class PoolSamples(Frozen):
         return self.replace(
             seen_s=self.seen_s if reading.seen_s is None else min(reading.seen_s, at_s),
             samples=self.samples + 1,
+            began_s=self.began_s if self.samples else at_s,
             load=self.load + reading.load,
             busy=self.busy + reading.busy,
             first=self.first if self.samples else reading.load,
