@@ -24,11 +24,10 @@ from pydantic import Field, model_validator
 
 from dynamo_planner.core.decision import Hold, Proposal, Reason, Want
 from dynamo_planner.core.policy import Policy
-from dynamo_planner.core.snapshot import STUCK_AFTER_STARTUPS, PoolStatus, Replicas, Role, Sla, Snapshot
+from dynamo_planner.core.snapshot import STUCK_AFTER_STARTUPS, PoolStatus, Role, Sla, Snapshot
 from dynamo_planner.core.values import Count, FrozenMap
-from dynamo_planner.policies.reactive_memory import rose
 from dynamo_planner.policies.reactive_samples import Interval, LoadSample, PoolSamples, read, unknown_metric
-from dynamo_planner.policies.reactive_verdict import Thresholds, verdict
+from dynamo_planner.policies.reactive_verdict import Thresholds, learned_from, verdict
 
 CLOCK_S = 1e-3
 """Unix seconds as floats are exact to less than this; an interval that ends sooner ends now."""
@@ -66,8 +65,7 @@ class LoadPolicy(Policy, kind="load"):
 
     - The interval starts anew while a pool starts or drains replicas, and when the number of ready ones changes. A
       start older than three start-up times is not waited for, and nothing is for longer than that and two intervals.
-    - There is no scale-up for a load that is under the threshold within ``prefill_trend_intervals`` at the trend of
-      this one: last sample + that many times (last - first).
+    - There is no scale-up for a load that will be under the threshold within ``prefill_trend_intervals``, at this trend.
     - There is no scale-down of a decode or aggregated pool for ``decode_grace_intervals`` full intervals after it got
       a new ready replica. The original counts the interval that sets the grace, and protects one less than it says.
 
@@ -75,17 +73,13 @@ class LoadPolicy(Policy, kind="load"):
 
     - Flapping between flat thresholds. A pool is scaled down only if its load on the replicas that remain, ``load * n /
       (n - 1)``, stays under the up-threshold. A queue does not show how busy the replicas are, so a prefill pool
-      must also have fewer requests waiting and running than replicas that remain: a busy replica has at least one, so
-      that many can carry the work. (Where KV usage grows faster than in proportion to the load per replica, because
-      ITL rises steeply with the batch, leave more headroom: a lower ``decode_kv_down``.)
+      must also have fewer requests waiting and running than replicas that remain.
     - Unknown metrics. A metric that is unknown, or older than the interval, holds its pool. Scaling up needs only the
-      pool's own metric; scaling down also what could speak against it, ``queued`` of decode and ``running`` of
-      prefill.
+      pool's own metric; scaling down also ``queued`` of decode and ``running`` of prefill.
     - Idling. A service with no requests per second, freshly observed, and none known to be queued or running, has no
       load, also when its workers no longer report one. The last replica goes only after an idle interval, and where
       ``min_replicas`` is 0. A pool without capacity wakes up at once when requests arrive or wait at the frontend.
     - Ticks further apart than the interval: each decides by its own sample.
-
     With ``state=None`` an interval begins, and nothing but a pool without capacity changes.
 
     Args:
@@ -218,7 +212,7 @@ class LoadPolicy(Policy, kind="load"):
             limits = self._thresholds(pool.spec.role)
             limits = limits._replace(missed=None if limits.missed is None else urgent * limits.missed)
             entries[name], reason = verdict(snapshot.at_s, pool, pool.replicas, own, limits, unknown)
-            learned[name] = _learned(own, entries[name], pool.replicas, snapshot.at_s)
+            learned[name] = learned_from(own, entries[name], pool.replicas, snapshot.at_s)
             if reason is not None:
                 reasons.append(reason.replace(pool=name))
         return Proposal(pools=entries, reasons=tuple(reasons)), learned
@@ -285,15 +279,6 @@ class LoadPolicy(Policy, kind="load"):
         if traffic.requests_per_s is None and traffic.queued is None:
             return None
         return bool(traffic.requests_per_s or traffic.queued or pool.queued)
-
-
-def _learned(own: PoolSamples, entry: Want | Hold, replicas: Replicas, at_s: float) -> PoolSamples:
-    """The memory after a verdict: a rise says that the ready replicas did not do. Further rises in a row say nothing,
-    since what waited meanwhile asks for more than the demand does."""
-    rising = isinstance(entry, Want) and entry.replicas > replicas.target
-    if not rising or own.rising:
-        return own.replace(rising=rising)
-    return own.replace(rising=True, shortfalls=rose(own.shortfalls, own.ready, own.demand or 0.0, at_s))
 
 
 def _moving(snapshot: Snapshot, pools: Mapping[str, PoolStatus], state: Interval | None) -> str | None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from dynamo_planner.core.decision import Hold, Reason, Want
 from dynamo_planner.core.snapshot import PoolStatus, Replicas
-from dynamo_planner.policies.reactive_memory import refused
+from dynamo_planner.policies.reactive_memory import refused, rose
 from dynamo_planner.policies.reactive_samples import PoolSamples
 
 MOST_MISSED = 0.5
@@ -100,3 +100,12 @@ def _more(own: PoolSamples, required: float, prefill: bool, missed: float | None
     by_load = 0 if prefill else math.ceil(required) - own.ready
     by_lateness = math.ceil(own.ready / 2) if missed is not None and missed > MOST_MISSED else 0
     return min(max(by_load, by_lateness), own.ready)
+
+
+def learned_from(own: PoolSamples, entry: Want | Hold, replicas: Replicas, at_s: float) -> PoolSamples:
+    """The memory after a verdict: a rise says that the ready replicas did not do. Further rises in a row say nothing,
+    since what waited meanwhile asks for more than the demand does."""
+    rising = isinstance(entry, Want) and entry.replicas > replicas.target
+    if not rising or own.rising:
+        return own.replace(rising=rising)
+    return own.replace(rising=True, shortfalls=rose(own.shortfalls, own.ready, own.demand or 0.0, at_s))
