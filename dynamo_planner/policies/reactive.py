@@ -65,7 +65,7 @@ class LoadPolicy(Policy, kind="load"):
 
     - The interval starts anew while a pool starts or drains replicas, and when the number of ready ones changes. A
       start older than three start-up times is not waited for, and nothing is for longer than that and two intervals.
-    - There is no scale-up for a load that will be under the threshold within ``prefill_trend_intervals``, at this trend.
+    - There is no scale-up for a load that this trend takes under the threshold within ``prefill_trend_intervals``.
     - There is no scale-down of a decode or aggregated pool for ``decode_grace_intervals`` full intervals after it got
       a new ready replica. The original counts the interval that sets the grace, and protects one less than it says.
 
