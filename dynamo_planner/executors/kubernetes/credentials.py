@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 from dynamo_planner.core.extras import needs_extra
@@ -16,25 +17,49 @@ with needs_extra("kubernetes"):
 
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
+GIVEN_WITHIN_S = 30.0
+"""Seconds that an exec plugin may take: the official client would wait for ever."""
+
 
 def load_client(kubeconfig: Path | str | None, context: str | None) -> tuple[ApiClient, str]:
-    """A client with credentials as they are now, and the namespace that they name. Raises :class:`ExecutorError`."""
-    configuration = Configuration()
+    """A client with credentials as they are now, and the namespace that they name.
+
+    Raises :class:`ExecutorError`, also where an exec plugin does not answer within :data:`GIVEN_WITHIN_S`.
+    """
     inside = kubeconfig is None and context is None and "KUBERNETES_SERVICE_HOST" in os.environ
-    try:
-        if inside:
-            credentials.load_incluster_config(client_configuration=configuration)
-            namespace = NAMESPACE_FILE.read_text().strip()
-        else:
-            file = str(kubeconfig) if kubeconfig is not None else None
-            credentials.load_kube_config(file, context=context, client_configuration=configuration)
-            contexts, current = credentials.list_kube_config_contexts(file)
-            chosen = next((entry for entry in contexts if entry["name"] == context), current)
-            namespace = chosen["context"].get("namespace") or "default"
-    except (ConfigException, OSError) as error:
-        where = "this pod's service account" if inside else f"the kubeconfig {kubeconfig or '(default)'}"
-        raise ExecutorError(f"no credentials for Kubernetes in {where}: {error}") from error
-    return ApiClient(configuration), namespace
+    where = "this pod's service account" if inside else f"the kubeconfig {kubeconfig or '(default)'}"
+    loaded: list[tuple[ApiClient, str]] = []
+    failed: list[BaseException] = []
+
+    def load() -> None:
+        try:
+            loaded.append(_of_pod() if inside else _of_kubeconfig(kubeconfig, context))
+        except Exception as error:  # raised again below, in the thread that waits
+            failed.append(error)
+
+    loading = threading.Thread(target=load, name="dynamo-planner credentials", daemon=True)
+    loading.start()
+    loading.join(GIVEN_WITHIN_S)
+    if failed and not isinstance(failed[0], ConfigException | OSError):
+        raise failed[0]
+    if not loaded:
+        why = failed[0] if failed else f"an exec plugin did not answer within {GIVEN_WITHIN_S:g} s"
+        raise ExecutorError(f"no credentials for Kubernetes in {where}: {why}") from (failed[0] if failed else None)
+    return loaded[0]
+
+
+def _of_pod() -> tuple[ApiClient, str]:
+    configuration = Configuration()
+    credentials.load_incluster_config(client_configuration=configuration)
+    return ApiClient(configuration), NAMESPACE_FILE.read_text().strip()
+
+
+def _of_kubeconfig(kubeconfig: Path | str | None, context: str | None) -> tuple[ApiClient, str]:
+    configuration, file = Configuration(), str(kubeconfig) if kubeconfig is not None else None
+    credentials.load_kube_config(file, context=context, client_configuration=configuration)
+    contexts, current = credentials.list_kube_config_contexts(file)
+    chosen = next((entry for entry in contexts if entry["name"] == context), current)
+    return ApiClient(configuration), chosen["context"].get("namespace") or "default"
 
 
 def has_credentials(client: ApiClient) -> bool:

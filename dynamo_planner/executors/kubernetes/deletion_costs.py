@@ -13,6 +13,7 @@ from dynamo_planner.executors.kubernetes.api import Api
 from dynamo_planner.executors.kubernetes.api_error import ApiError
 from dynamo_planner.executors.kubernetes.cluster import KubeObject
 from dynamo_planner.executors.kubernetes.pod_conditions import is_ready
+from dynamo_planner.executors.kubernetes.pods import is_member
 from dynamo_planner.executors.kubernetes.resources import PODS
 
 logger = logging.getLogger(__name__)
@@ -39,12 +40,13 @@ class DeletionCosts:
         self._requests = requests
 
     def set(self, pool: str, pods: Sequence[KubeObject]) -> None:
-        """Annotate the ready pods of a pool, before its replicas are lowered.
+        """Annotate the ready pods of a pool that are in no group, before its replicas are lowered.
 
         A pod of which nothing is known costs as much as the busiest, since without the annotation it would cost 0.
         """
         known = self._requests.get(pool) or {}
-        costs = {pod["metadata"]["name"]: known.get(pod["metadata"]["name"]) for pod in pods if is_ready(pod)}
+        alone = [pod for pod in pods if is_ready(pod) and not is_member(pod)]
+        costs = {pod["metadata"]["name"]: known.get(pod["metadata"]["name"]) for pod in alone}
         most = max((cost for cost in costs.values() if cost is not None), default=None)
         if most is None:
             return

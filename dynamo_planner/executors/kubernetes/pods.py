@@ -26,6 +26,7 @@ INDEX_LABELS = {
 
 LEADER_LABEL = "leaderworkerset.sigs.k8s.io/worker-index"
 SIZE_ANNOTATION = "leaderworkerset.sigs.k8s.io/size"
+STATEFUL_LABEL = "statefulset.kubernetes.io/pod-name"
 PORT_ANNOTATION = "prometheus.io/port"
 
 LEADER_FIRST_S = 60.0
@@ -123,6 +124,12 @@ def _starting_since_s(pods: list[Pod]) -> float:
         return min(map(created_s, pods))
     first_s = min(changed_s(pod) if was_ready(pod) else created_s(pod) for pod in waiting)
     return min([first_s, *(created_s(pod) for pod in ready if 0 <= first_s - changed_s(pod) <= LEADER_FIRST_S)])
+
+
+def is_member(pod: Pod) -> bool:
+    """Whether a pod is one of a group, or of a StatefulSet, which end by their index."""
+    labels = pod["metadata"].get("labels") or {}
+    return STATEFUL_LABEL in labels or any(label in labels for label in INDEX_LABELS)
 
 
 def is_group_leader(pod: Pod) -> bool:

@@ -130,6 +130,15 @@ class TestRenewal:
         (tmp_path / "token").write_text(ADMIN)
         assert api.items(PODS, kubernetes.namespace) == []
 
+    def test_a_plugin_that_hangs_is_not_waited_for(
+        self, kubernetes: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(credentials, "GIVEN_WITHIN_S", 0.2)
+        user = self.plugin(tmp_path, "")
+        (tmp_path / "plugin").write_text("#!/bin/sh\nexec sleep 3\n")
+        with pytest.raises(ExecutorError, match=r"an exec plugin did not answer within 0\.2 s"):
+            self.connect(kubernetes, user)
+
     def test_a_certificate_that_was_replaced(self, kubernetes: Place, tmp_path: Path) -> None:
         """The first one is of an authority that the server does not know."""
         certificate, key = kubernetes.server.client_certificate(tmp_path, known=False)
