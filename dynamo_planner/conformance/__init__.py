@@ -32,7 +32,8 @@ state-size            at most 64 KiB as JSON, however long it ran, and no longer
 monotone              of two constant loads, each run until it settles, the higher never has fewer replicas
 ===================== ================================================================================================
 
-The parts of ``SlaPolicy`` have laws of their own: :func:`check_forecaster` and :func:`check_capacity`.
+The parts of ``SlaPolicy`` have laws of their own: :func:`check_forecaster`, :func:`check_capacity` and
+:func:`check_sizing`.
 """
 
 from dynamo_planner.conformance.capacities import check_capacity
@@ -40,6 +41,16 @@ from dynamo_planner.conformance.check import check_policy
 from dynamo_planner.conformance.forecasters import check_forecaster
 from dynamo_planner.conformance.laws import ConformanceError
 from dynamo_planner.conformance.plant import Plant
+from dynamo_planner.conformance.sizings import check_sizing
 from dynamo_planner.conformance.strategies import snapshots, timelines
 
-__all__ = ["ConformanceError", "Plant", "check_capacity", "check_forecaster", "check_policy", "snapshots", "timelines"]
+__all__ = [
+    "ConformanceError",
+    "Plant",
+    "check_capacity",
+    "check_forecaster",
+    "check_policy",
+    "check_sizing",
+    "snapshots",
+    "timelines",
+]

@@ -38,6 +38,9 @@ from dynamo_planner.sizing.waiting import NO_OVERHANGS, Service, late_share
 AGGREGATED_MISS_FACTOR = 1.1
 """The share of late requests over what the formula says; fitted once to simulations."""
 
+IDLE_BATCH = 0.5
+"""With at most as many requests in flight on a replica on average, a prompt finds an idle one."""
+
 BATCH_LEVELS = 5
 """Requests in flight on a replica for which the queue of prompts is worked out; between them it is interpolated."""
 
@@ -96,7 +99,7 @@ class AggregatedStage(BatchStage):
 
         # The queue of prompts, beside few or many requests that decode.
         tokens, within_s = np.maximum(prompts.finer(PROMPT_LENGTHS), 1.0), (sla.ttft_ms - load.kv_transfer_ms) / 1000
-        self._levels = np.append(0.0, np.geomspace(1.0, max(self.decode.batch, 1.01), BATCH_LEVELS - 1))
+        self._levels = np.append(IDLE_BATCH, np.geomspace(1.0, max(self.decode.batch, 1.01), BATCH_LEVELS - 1))
         most = np.maximum(chunk_tokens - np.maximum(self._levels, 1.0), 2 * MIN_PROMPT_TOKENS)
         step_tokens = np.geomspace(MIN_PROMPT_TOKENS, most[0], STEP_NODES)
         step_s = mixed.step_ms(step_tokens, self._levels, context) * (factor / 1000)
@@ -109,7 +112,7 @@ class AggregatedStage(BatchStage):
                 attainable = alone_s <= within_s
             batching = Batching(tokens, alone_s, reachable, of_level_s, within_s)
             slack_s = (within_s - alone_s)[attainable] if attainable.any() else within_s - alone_s
-            under_way_s = float(of_level_s[0]) * min(self._levels[level], 1.0)
+            under_way_s = float(of_level_s[0]) if level else 0.0
             self._services.append(PromptService(alone_s, slack_s, batching, under_way_s))
         self.unattainable = 1 - (1 - self.decode.unattainable) * float(attainable.mean())
         self.extrapolated = self.decode.extrapolated or chunk_tokens > mixed.most_prompt_tokens

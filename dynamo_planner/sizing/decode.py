@@ -138,6 +138,8 @@ class DecodeStage(BatchStage):
         kv = _Limit("kv", kv_batch, self._rate_at(kv_batch), spread, lasting=False)
         near = (kv_batch - self.batch) ** 2 < KV_REACH**2 * self.batch * (1 + spread)
         self.limits = [itl, kv] if near else [itl]
+        if kv_batch <= batch and prefill_burst is None:  # a full cache makes no step too long
+            self.limits = [kv]
         self.extrapolated = bool(np.interp(self.batch, steps.batches, steps.extrapolated) > 0.5)
 
         mean_batch = float(np.interp(NOMINAL_UTILISATION * self.rate, self._rates, self._batches))
@@ -215,7 +217,8 @@ class DecodeStage(BatchStage):
             third = third + (bursts * self._burst**3 * (1 + self._burst_cv2) ** 3)[..., None]
         over = (_gamma_tail(mean, variance, third, most[:, None]) * shares).sum(axis=2).mean(axis=1)
         if self._levelled and (batch < 1).any():
-            over = np.minimum(over, self._not_alone(batch, pool, levels, shares))
+            # Steps hardly depend on a batch of one, so the number in flight returns to its mean at once.
+            over = np.minimum(over, self._not_alone(batch, pool / self.residence.slowness, levels, shares))
         return np.where(rate < limit.rate, over, 1.0)
 
     def _not_alone(self, batch: Floats, pool: Floats, levels: Floats, shares: Floats) -> Floats:
