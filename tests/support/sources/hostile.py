@@ -20,7 +20,8 @@ from tests.support.sources.farm import Vllm
 NEED_NO_REASON = (
     *("observed_at_s", "coverage", "window_s"),
     "in_time",  # which no page has
-    *("pools.w.traffic.queued", "pools.w.traffic.arrival_dispersion"),  # of no pool anything is known of these
+    # of no pool anything is known of these
+    *(f"pools.w.traffic.{field}" for field in ("queued", "queued_tokens", "prefill_tokens", "arrival_dispersion")),
 )
 
 PAGES = (
@@ -73,7 +74,7 @@ def check(observation: Observation) -> None:
         else:
             assert math.isfinite(value), path
             assert value >= 0, path
-            if path.endswith(("kv_usage", "prefix_hit_rate", "coverage")):
+            if path.endswith(("kv_usage", "kv_usage_max", "prefix_hit_rate", "coverage")):
                 assert value <= 1, path
     again = Observation.model_validate_json(observation.model_dump_json())
     assert again == observation
