@@ -39,12 +39,19 @@ def draw(
 ) -> list[Window]:
     """So many windows. Each list is dealt out evenly, shuffled, and pairs are swapped until every window can be run.
 
-    A window of more than ``most_requests`` is cut down to as few as ``least_hours``.
+    A window of more than ``most_requests`` is cut down to as few as ``least_hours``. Of few and short traces there may be
+    fewer windows, as each is only once among them.
 
-    Raises ``ValueError`` where traces and profiles do not go together.
+    Raises ``ValueError`` where traces and profiles do not go together, or the traces are too short.
     """
+    if max(source.duration_s for source in sources) < LEAST_STARTUPS * STARTUPS_S[0]:
+        raise ValueError(
+            f"the traces are too short: give one of {LEAST_STARTUPS * STARTUPS_S[0] / 60:g} minutes or more"
+        )
     random = np.random.default_rng(SEED)
-    columns = [_dealt(values, count, random) for values in (sources, engines, NEEDS, STARTUPS_S, MODES)]
+    longest_s = min(max(source.duration_s for source in sources), 3600 * hours)
+    startups_s = [startup_s for startup_s in STARTUPS_S if LEAST_STARTUPS * startup_s <= longest_s]
+    columns = [_dealt(values, count, random) for values in (sources, engines, NEEDS, startups_s, MODES)]
     least_s = 3600 * (hours if least_hours is None else least_hours)
 
     def fault(row: Sequence[Any]) -> int:
@@ -67,7 +74,8 @@ def draw(
             "no draw in which every trace fits its profile: give more profiles, or traces with less in them"
         )
     rows = zip(*columns, strict=True)
-    return [_window(row, _seconds(row, hours * 3600, least_s, most_requests), random.random(), group) for row in rows]
+    drawn = [_window(row, _seconds(row, hours * 3600, least_s, most_requests), random.random(), group) for row in rows]
+    return list({window.name: window for window in drawn}.values())
 
 
 def _dealt(values: Sequence[Any], count: int, random: np.random.Generator) -> list[Any]:

@@ -24,8 +24,8 @@ class Source:
     """A trace file and what the draw of windows has to know of it."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.name = path, Trace.load(path).name
         trace = Trace.load(path)
+        self.path = path
         self.duration_s = trace.duration_s
         self.isl, self.osl = float(trace.isl.mean()), float(trace.osl.mean())
         self.long_prompt = float(np.quantile(trace.isl, LONG_PROMPT))
@@ -35,7 +35,7 @@ class Engine:
     """A profile and what the draw of windows has to know of it."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.name = path, path.name
+        self.path = path
         profile = Profile.load(path)
         self.targets = TABLE[path.name] if path.name in TABLE else by_rule(profile)
         self.kv_tokens = profile.decode.max_kv_tokens
