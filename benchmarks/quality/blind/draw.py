@@ -39,7 +39,7 @@ def draw(
 ) -> list[Window]:
     """So many windows. Each list is dealt out evenly, shuffled, and pairs are swapped until every window can be run.
 
-    A window of more than ``most_requests`` is cut down to as few as ``least_hours``. Of few and short traces there may be
+    A window of more than ``most_requests`` is cut down to as few as ``least_hours``. Of few and short traces there are
     fewer windows, as each is only once among them.
 
     Raises ``ValueError`` where traces and profiles do not go together, or the traces are too short.
