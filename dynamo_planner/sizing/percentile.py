@@ -115,10 +115,8 @@ class PercentileSizing:
         """The requirement of a role, which does not depend on ``near`` since more replicas never attain less."""
         key = self._key(role, load, sla, factors)
         stage = partial(self._stage, role, load, sla, factors)
-        sized = partial(_sized, role, load, share=share, near=near)
-        return self._requirements.get(
-            (key, load.arrivals, share), lambda: sized(stage(), doubts=doubts_of(self.profile, role))
-        )
+        sized = partial(_sized, role, load, share=share, near=near, doubts=doubts_of(self.profile, role))
+        return self._requirements.get((key, load.arrivals, share), lambda: sized(stage()))
 
     def _stage(self, role: Role, load: Load, sla: Sla, factors: Mapping[Role, float] | None) -> Stage:
         """The stage of a role for these lengths and targets, which several horizons share."""

@@ -11,6 +11,7 @@ from pydantic import SerializeAsAny
 from dynamo_planner.core.component import Kinds
 from dynamo_planner.core.decision import Reason
 from dynamo_planner.core.snapshot import Role, Sla, Snapshot
+from dynamo_planner.core.values import FrozenMap
 from dynamo_planner.policies.sla.arrivals import ArrivalWindow
 from dynamo_planner.policies.sla.part import Part
 from dynamo_planner.policies.sla.state import LastPlan
@@ -53,10 +54,12 @@ class AskedShares(NamedTuple):
     Args:
         by_role: The share, by role; every role has one.
         reasons: How they came to be. Default none.
+        caution: By how much more careful each role has to be than the promise says, in log-odds. Default 0.
     """
 
     by_role: Mapping[Role, float]
     reasons: tuple[Reason, ...] = ()
+    caution: Mapping[Role, float] = FrozenMap()
 
 
 class Attainment(Part):
@@ -81,8 +84,11 @@ ATTAINMENTS = Kinds(
     "attainment",
     Attainment,
     "dynamo_planner.sla.attainment",
-    {"even_split": "dynamo_planner.policies.sla.attainment:EvenSplit"},
-    default="even_split",
+    {
+        "kept_promise": "dynamo_planner.policies.sla.promise:KeptPromise",
+        "even_split": "dynamo_planner.policies.sla.attainment:EvenSplit",
+    },
+    default="kept_promise",
 )
 
 AnyAttainment = Annotated[SerializeAsAny[Attainment], ATTAINMENTS.validator()]

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, NamedTuple
 
-from pydantic import Field, SerializeAsAny
+from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from dynamo_planner.core.component import Kinds
 from dynamo_planner.core.decision import Hold, Reason, Want
@@ -20,8 +20,21 @@ from dynamo_planner.policies.sla.state import LastPlan
 from dynamo_planner.policies.sla.tick import Queue, Tick, reason, why_unknown
 from dynamo_planner.sizing import Requirement
 
-MIN_EXPECTED_REQUESTS = 0.5
-"""With fewer requests than this expected within ``level_s``, and none present, a pool may go to zero."""
+MEDIAN = 0.5
+"""The lowest quantile of the forecast that is planned for."""
+
+RATE_PER_CAUTION = 0.15
+"""The share by which the planned rate grows with each log-odd of caution: with the most, 4.5, by two thirds."""
+
+COST_PER_CAUTION = 0.5
+"""The share by which the price of a restart grows with each log-odd of caution."""
+
+PLANNED_COST = 2.0
+"""Start-up times after which a replica goes that was planned for, but that the expected demand did not use."""
+
+MAX_UTILISATION = 0.9
+"""With less caution than the promise asks for, at least so many replicas are required that the expected demand keeps
+them busy for this share of the time. A sizing alone would go up to 1, where queues have no end."""
 
 MAX_REPLACED_SHARE = 0.25
 """At most this share of the required replicas is added for replicas that failed or do not start, so that what cannot
@@ -42,6 +55,7 @@ class PlanInputs(NamedTuple):
             the count around which to search.
         sla: The targets.
         at_least: Replicas that measured saturation asks for. Default 0.
+        caution: By how much more careful to be than the promise says, in log-odds. Default 0.
     """
 
     tick: Tick
@@ -50,6 +64,7 @@ class PlanInputs(NamedTuple):
     size: Callable[[float, int], Requirement] | None
     sla: Sla
     at_least: int = 0
+    caution: float = 0.0
 
 
 class Planned(NamedTuple):
@@ -72,15 +87,38 @@ class Plan(Part):
         """
 
 
+def _of_0_2(value: Any) -> Any:
+    """Read a state of 0.2 and before, which had the requirements alone."""
+    pairs = isinstance(value, list | tuple) and all(isinstance(each, list | tuple) and len(each) == 2 for each in value)
+    return (value, ()) if pairs and value and not isinstance(value[0][0], list | tuple) else value
+
+
+class PlanMemory(NamedTuple):
+    """What the plan remembers of one pool.
+
+    Args:
+        used: The replicas that the expected demand required lately.
+        planned: The replicas that were required lately, with the margin for what may come.
+    """
+
+    used: SlidingMaximum = ()
+    planned: SlidingMaximum = ()
+
+
 class SkiRental(Plan, kind="ski_rental"):
     """Replicas for a quantile of the demand when a start would be ready, kept until keeping costs more than starting.
 
-    1. The requirement is that of the ``quantile`` of the forecast for when a start would be ready.
+    1. The requirement is that of the ``quantile`` of the forecast for when a start would be ready. With less caution
+       than the promise says, the quantile is lower, in log-odds and down to the median, and what keeps up is required;
+       with more, the rate grows by :data:`RATE_PER_CAUTION`.
     2. What waits now and will still wait then, with what is ready and starting at work, is drained in ``drain_s``.
-    3. A replica goes once nothing required it for ``restart_cost`` start-up times: the deterministic rule of ski
-       rental (Karlin et al. 1988; Lin, Wierman and Andrew 2011), which never costs more than twice what foresight
-       would. 1 is the GPU time of a start alone; the rest is the price of the requests that are late until a replica
-       is back.
+    3. A replica that the expected demand used goes once nothing did for ``restart_cost`` start-up times: the
+       deterministic rule of ski rental (Karlin et al. 1988; Lin, Wierman and Andrew 2011), which never costs more than
+       twice what foresight would. 1 is the GPU time of a start alone; the rest is the price of the requests that are
+       late until a replica is back, and so it grows with the caution: where coming down was paid for with missed
+       requests, replicas stay longer. One that was only planned for, for what might have come, goes after
+       :data:`PLANNED_COST` start-up times.
+    4. A pool without requests goes to zero by the same rule. While requests run and none come, nothing goes.
 
     Args:
         quantile: The quantile of the forecast to plan for. Default 0.9.
@@ -92,31 +130,55 @@ class SkiRental(Plan, kind="ski_rental"):
     drain_s: float = Field(default=60.0, gt=0)
     restart_cost: float = Field(default=4.0, ge=0)
 
-    state_type: ClassVar[Any] = tuple[tuple[float, float], ...]
+    state_type: ClassVar[Any] = Annotated[PlanMemory, BeforeValidator(_of_0_2)]
 
-    def plan(self, state: SlidingMaximum | None, inputs: PlanInputs) -> Planned:
-        tick, outlook, queue, size, *_ = inputs
+    def plan(self, state: PlanMemory | None, inputs: PlanInputs) -> Planned:
+        tick, outlook, queue, size = inputs.tick, inputs.outlook, inputs.queue, inputs.size
         at_s, arrivals = tick.snapshot.at_s, outlook.arrivals
-        requirements = state or ((at_s, float(tick.replicas.target)),)
-        ahead = outlook.demand(tick.lead_s, self.quantile).times(tick.share)
-        if not arrivals.requests_per_s and not queue.requests and ahead.then * outlook.level_s < MIN_EXPECTED_REQUESTS:
-            want, requirements, reasons = self._patient(tick, requirements, 0, 0, outlook.level_s)
-            idle = reason("Idle", tick.name, "no requests come, and none are expected")
-            return Planned(want, requirements, [idle, *reasons])
+        memory = state or PlanMemory()
+        if not memory.used:
+            memory = memory._replace(used=((at_s, float(tick.replicas.target)),))
+        if not arrivals.requests_per_s and not queue.requests:
+            running = any(pool.running for pool in tick.snapshot.pools.values())
+            return self._running(memory, inputs) if running else self._idle(memory, inputs)
         if size is None:
-            return Planned(_without_lengths(tick, arrivals.requests_per_s), requirements, [])
-        return self._sized(requirements, inputs, size, ahead)
+            return Planned(_without_lengths(tick, arrivals.requests_per_s), memory, [])
+        return self._sized(memory, inputs, size)
 
-    def _sized(
-        self,
-        requirements: SlidingMaximum,
-        inputs: PlanInputs,
-        size: Callable[[float, int], Requirement],
-        demand: Demand,
-    ) -> Planned:
+    def _running(self, memory: PlanMemory, inputs: PlanInputs) -> Planned:
+        """The present target, since requests run although none come."""
+        tick = inputs.tick
+        target = tick.replicas.target
+        want, memory, reasons = self._patient(inputs, memory, target, target, target)
+        message = "no requests come, but some run: nothing goes"
+        return Planned(want, memory, [reason("RequestsRun", tick.name, message, running=tick.pool.running), *reasons])
+
+    def _idle(self, memory: PlanMemory, inputs: PlanInputs) -> Planned:
+        """The target of a pool without requests: it goes to zero, with caution later."""
+        want, memory, reasons = self._patient(inputs, memory, 0, 0, 0)
+        return Planned(want, memory, [reason("Idle", inputs.tick.name, "no requests come, and none run"), *reasons])
+
+    def _hold_s(self, inputs: PlanInputs) -> float:
+        """Seconds for which replicas that were used are kept: with caution longer, and with less of it for a start-up
+        time at least. With 4 of 60 s, 240 s; with a caution of 2, 480 s; of -2, 60 s."""
+        lead_s, caution = inputs.tick.lead_s, inputs.caution
+        factor = 1 + COST_PER_CAUTION * caution if caution > 0 else math.exp(caution)
+        return max(self.restart_cost * factor * lead_s, min(self.restart_cost, 1.0) * lead_s, inputs.outlook.level_s)
+
+    def _demand(self, inputs: PlanInputs) -> Demand:
+        """The demand that is planned for, with caution."""
+        tick, caution = inputs.tick, inputs.caution
+        odds = self.quantile / (1 - self.quantile) * math.exp(min(caution, 0.0))
+        quantile = max(odds / (1 + odds), min(self.quantile, MEDIAN))
+        demand = inputs.outlook.demand(tick.lead_s, quantile).times(tick.share)
+        more = 1 + RATE_PER_CAUTION * max(caution, 0.0)
+        return demand._replace(now=more * demand.now, then=more * demand.then)
+
+    def _sized(self, memory: PlanMemory, inputs: PlanInputs, size: Callable[[float, int], Requirement]) -> Planned:
         """The target of a pool that has requests."""
-        tick, outlook, queue, _, sla, at_least = inputs
-        name, near = tick.name, int(requirements[-1][1])
+        tick, queue, sla = inputs.tick, inputs.queue, inputs.sla
+        name, near = tick.name, int((memory.planned or memory.used)[-1][1])
+        demand = self._demand(inputs)
         sized = size(demand.then, near)
         reasons = [
             reason(
@@ -131,11 +193,13 @@ class SkiRental(Plan, kind="ski_rental"):
             )
         ]
         reasons.extend([reason(code, name, message, **values) for code, message, values in sized.facts])
-        wanted = max(sized.replicas, at_least, 1)
+        work_s = sized.load / demand.then if demand.then else 0.0
+        wanted = max(sized.replicas, inputs.at_least, 1)
+        if inputs.caution < 0:
+            wanted = max(wanted, math.ceil(demand.expected * work_s / MAX_UTILISATION))
         if queue.requests:
             waits_s = WAIT_SHARES[tick.pool.spec.role] * sla.ttft_ms / 1000
             etas_s, _ = coming(tick.replicas, tick.snapshot.at_s, demand.lead_s)
-            work_s = sized.load / demand.then if demand.then else 0.0
             left_s = backlog_left(queue.requests, work_s, demand, tick.replicas.ready, etas_s, waits_s)
             draining = math.ceil(demand.expected * work_s + left_s / self.drain_s)
             if left_s and draining > wanted:
@@ -143,7 +207,8 @@ class SkiRental(Plan, kind="ski_rental"):
                 message = f"what waits is to be done within {self.drain_s:.0f} s of when a start would be ready"
                 reasons.append(reason("BacklogDrained", name, message, queued=queue.requests, replicas=wanted))
         now = size(demand.now, near).replicas if demand.now > demand.then else 0
-        want, requirements, more = self._patient(tick, requirements, wanted, max(wanted, now), outlook.level_s)
+        used = max(min(size(demand.expected, near).replicas, wanted), inputs.at_least)
+        want, memory, more = self._patient(inputs, memory, wanted, max(wanted, now), used)
         unknown = _what_is_unknown(inputs)
         if want.replicas < tick.replicas.target and unknown is not None:
             more.append(reason("MetricUnknown", name, f"not lowered: {unknown}", wanted=want.replicas))
@@ -155,17 +220,21 @@ class SkiRental(Plan, kind="ski_rental"):
             attained=sized.attained,
             unattainable=sized.unattainable,
         )
-        return Planned(want, requirements, reasons + more, last)
+        return Planned(want, memory, reasons + more, last)
 
     def _patient(
-        self, tick: Tick, requirements: SlidingMaximum, wanted: int, required: int, level_s: float
-    ) -> tuple[Want, SlidingMaximum, list[Reason]]:
-        """``wanted`` replicas, and of the present ones as many as were ``required`` within the hold."""
-        name, replicas, reasons = tick.name, tick.replicas, list[Reason]()
-        hold_s = max(self.restart_cost * tick.lead_s, level_s)
-        requirements = with_requirement(requirements, tick.snapshot.at_s, float(required), hold_s)
-        kept = math.ceil(largest(requirements))
-        _, stuck = coming(replicas, tick.snapshot.at_s, tick.lead_s)
+        self, inputs: PlanInputs, memory: PlanMemory, wanted: int, planned: int, used: int
+    ) -> tuple[Want, PlanMemory, list[Reason]]:
+        """``wanted`` replicas, and of the present ones as many as were ``used`` or ``planned`` within their holds."""
+        tick, reasons = inputs.tick, list[Reason]()
+        name, replicas, at_s = tick.name, tick.replicas, tick.snapshot.at_s
+        hold_s, margin_s = self._hold_s(inputs), max(PLANNED_COST * tick.lead_s, inputs.outlook.level_s)
+        memory = PlanMemory(
+            with_requirement(memory.used, at_s, float(used), hold_s),
+            with_requirement(memory.planned, at_s, float(planned), margin_s),
+        )
+        kept = math.ceil(max(largest(memory.used), largest(memory.planned)))
+        _, stuck = coming(replicas, at_s, tick.lead_s)
         lost = min(stuck + replicas.failed, math.ceil(MAX_REPLACED_SHARE * wanted))
         if stuck or replicas.failed:
             message = f"{stuck} starts take too long and {replicas.failed} replicas failed; {lost} more are requested"
@@ -174,7 +243,7 @@ class SkiRental(Plan, kind="ski_rental"):
         if target > wanted + lost:
             message = f"{kept} were required within the last {hold_s:.0f} s, and to start them again would cost more"
             reasons.append(reason("ScaleDownWaits", name, message, needed=kept, now=wanted))
-        return Want(target, load=float(wanted)), requirements, reasons
+        return Want(target, load=float(wanted)), memory, reasons
 
 
 def _what_is_unknown(inputs: PlanInputs) -> str | None:

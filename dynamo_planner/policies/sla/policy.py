@@ -18,16 +18,15 @@ from dynamo_planner.policies.sla.arrivals import ArrivalWindow, arrivals_in
 from dynamo_planner.policies.sla.attainment import (
     AnyAttainment,
     AskedShares,
-    EvenSplit,
     PoolActivity,
     PromiseEvidence,
 )
-from dynamo_planner.policies.sla.capacity import AnyCapacity, EngineEstimate, EngineEvidence
+from dynamo_planner.policies.sla.capacity import AnyCapacity, EngineEstimate, EngineEvidence, LearnedCapacity
 from dynamo_planner.policies.sla.demand import Outlook, shares
-from dynamo_planner.policies.sla.learned_capacity import LearnedCapacity
 from dynamo_planner.policies.sla.moved import with_parts
 from dynamo_planner.policies.sla.part import Recalled
 from dynamo_planner.policies.sla.plan import AnyPlan, PlanInputs, SkiRental
+from dynamo_planner.policies.sla.promise import KeptPromise
 from dynamo_planner.policies.sla.sizing import AnySizing, CannotSizeError, Percentile, SizingRequest
 from dynamo_planner.policies.sla.startup import AnyStartup, ObservedStartup, startup_reasons
 from dynamo_planner.policies.sla.state import PoolMemory, ServiceMemory
@@ -73,7 +72,7 @@ class SlaPolicy(Policy, kind="sla"):
         capacity: How fast engines are. Default ``learned``.
         sizing: ``percentile``, or ``classic``: the sizing of Dynamo 0.5.1 under the same forecasts. Default
             ``percentile``.
-        attainment: The share to ask of each role. Default ``even_split``.
+        attainment: The share to ask of each role. Default ``kept_promise``.
         plan: The target over the start-up time. Default ``ski_rental``.
         level_s: Seconds over which the rate is a mean; shorter bursts are sized for. Default 60.
         max_age_s: The age of traffic in seconds from which on it is unknown. Default 90.
@@ -98,7 +97,7 @@ class SlaPolicy(Policy, kind="sla"):
     startup: AnyStartup = ObservedStartup()
     capacity: AnyCapacity = LearnedCapacity()
     sizing: AnySizing = Percentile()
-    attainment: AnyAttainment = EvenSplit()
+    attainment: AnyAttainment = KeptPromise()
     plan: AnyPlan = SkiRental()
     level_s: float = Field(default=60.0, gt=0)
     max_age_s: float = Field(default=90.0, gt=0)
@@ -192,16 +191,15 @@ class SlaPolicy(Policy, kind="sla"):
         load = outlook.load(outlook.arrivals.requests_per_s)
         size = None if load is None else partial(self._required, tick, estimate, asked, outlook)
         try:
-            inputs = PlanInputs(tick, outlook, queue, size, self.sla, estimate.at_least)
+            caution = asked.caution.get(tick.pool.spec.role, 0.0)
+            inputs = PlanInputs(tick, outlook, queue, size, self.sla, estimate.at_least, caution)
             want, plan, reasons, last = self.plan.plan(recall(self.plan, own.plan, tick.name), inputs)
         except CannotSizeError as error:
             return Hold(str(error), "CannotSize"), own, []
         if last is not None:
             reasons += [*estimate.reasons, *startup_reasons(tick), *outlook.reasons(tick.name)]
         if load is not None:
-            arrivals = outlook.arrivals.times(tick.share)
-            work_s = partial(self._work_s, tick, estimate, asked, outlook) if last is not None else None
-            evidence = EngineEvidence(tick, queue.requests, arrivals, load, self.profile, work_s)
+            evidence = EngineEvidence(tick, queue.requests, outlook.arrivals.times(tick.share), load, self.profile)
             engines = self.capacity.learn(engines, evidence)
         memory = PoolMemory.unchecked(
             startup=own.startup,
@@ -211,13 +209,6 @@ class SlaPolicy(Policy, kind="sla"):
             last=last,
         )
         return want, memory, reasons
-
-    def _work_s(
-        self, tick: Tick, estimate: EngineEstimate, asked: AskedShares, outlook: Outlook
-    ) -> tuple[float, float]:
-        """Replica-seconds of work for each request where replicas are full, and the slowness that is in them."""
-        rate = max(outlook.arrivals.requests_per_s * tick.share, 1.0)
-        return self._required(tick, estimate, asked, outlook, rate, 1).load / rate, estimate.slowness
 
     def _required(
         self, tick: Tick, estimate: EngineEstimate, asked: AskedShares, outlook: Outlook, rate: float, near: int
