@@ -191,9 +191,9 @@ def campaign(place: Place, seed: int) -> tuple[list[str], float]:
             time.sleep(STEP_S)
         took_s = time.monotonic() - ended_s
         service.client.stop()
-        assert service.client.sent > 20, plan
+        assert service.client.sent > 5, f"{service.client.sent} requests: {plan}"
         assert service.client.unexcused() == [], f"requests were lost that could have been kept: {plan}"
         service.executor.close()
-    assert place.processes() == {}, plan
+    assert place.processes() == {}, f"left: {place.processes()}: {plan}"
     assert not place.file.exists()
     return [f"{name} at {at_s:.1f} s" for at_s, name in plan], took_s
