@@ -71,6 +71,7 @@ class Planner:
       metrics. The policy's state stays as it was.
     - ``PolicyFailed``: the policy or a guard raised. No action is taken.
     - ``StateReset``: the state file was damaged (it is set aside under another name), or the clock was set back.
+    - ``ClockSetBack``: by less than a minute; time stands still until that is made up for.
     - ``UnknownPool``: the policy or a guard names a pool that the executor does not have.
     - ``HoldLasts``: a pool has been held for a quarter of an hour, by what is in the message.
     - ``StateFileFailed``, ``LogFailed``: the policy's state could not be written in this step, or the decision log in
@@ -204,14 +205,15 @@ class Planner:
         if last_s is None or now_s >= last_s:
             return now_s
         back = f"the clock was set back by {last_s - now_s:.3f} s"
-        if last_s - now_s <= CLOCK_BACK_S:
-            logger.warning("%s: %s: time stands still until that is made up for", self.name, back)
-            return last_s
-        reason = Reason(code="StateReset", message=f"{back}: the policy's state is of the future; it starts anew")
+        if stands_still := last_s - now_s <= CLOCK_BACK_S:
+            message = f"{back}: time stands still, and the decision stays, until that is made up for"
+            reason = Reason(code="ClockSetBack", message=message)
+        else:
+            reason = Reason(code="StateReset", message=f"{back}: the policy's state is of the future; it starts anew")
+            self._state = None
         logger.warning("%s: %s", self.name, reason)
         self._pending_reasons.append(reason)
-        self._state = None
-        return now_s
+        return last_s if stands_still else now_s
 
     def _observe(self, at_s: float) -> tuple[Snapshot, tuple[Reason, ...]]:
         """The snapshot, and the failures. The source is observed even if the executor failed, so that its windows have

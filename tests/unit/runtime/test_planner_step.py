@@ -221,6 +221,7 @@ def test_time_stands_still_while_a_small_step_back_is_made_up_for(
         clock.now_s = now_s
         step = planner.step()
         assert (step.decision.targets["workers"], step.at_s) == (wanted, at_s)
+        assert ("ClockSetBack" in codes(step.decision)) == (now_s < 1000.0)
     assert "set back by 25.000 s" in caplog.text
 
 
