@@ -37,6 +37,7 @@ def effective_config(path: Path) -> str:
     """The configuration in a file with all defaults, as YAML that :func:`load_config` reads to the same configuration.
 
     A comment at each value says where it comes from: the line of the file, an environment variable, or the default.
+    What the environment says stands there as a value.
     Raises :class:`ConfigError`.
     """
     config = load_config(path)
