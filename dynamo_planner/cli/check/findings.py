@@ -12,6 +12,7 @@ from rich.table import Table
 from dynamo_planner.core.metrics import Dist, PoolMetrics, Traffic, WorkerStatus
 from dynamo_planner.core.snapshot import Observation
 from dynamo_planner.sources.aggregation.pools import WorkerNotes
+from dynamo_planner.sources.aggregation.traffic import AT_LEAST
 
 TRAFFIC = ("requests_per_s", "isl", "osl", "ttft_ms", "itl_ms", "request_duration_s", "prefix_hit_rate")
 
@@ -82,6 +83,9 @@ def show(console: Console, findings: Findings, notes: Mapping[str, str]) -> None
         console.print(f"[bold]clocks[/bold]: {findings.observation.missing['clock']}")
     own = _traffic_line(findings.observation.traffic)
     console.print(f"[bold]as clients saw it[/bold]: {own or 'nothing is known'}")
+    for field, why in findings.observation.missing.items():
+        if field.endswith(f".traffic.{AT_LEAST}"):
+            console.print(f"  requests_per_s is at least that: {why}; a frontend counts all", markup=False)
     _show_missing(console, _of_service(findings))
     for worker, note in notes.items():
         console.print(f"{worker}: {note}", markup=False)

@@ -127,6 +127,21 @@ def needs_first_tokens(flow: Flow) -> bool:
     return proven > most + _tolerance(max(most, proven), flow.running)
 
 
+def lower_bound(flows: Iterable[Flow]) -> str:
+    """Why more requests may have come than are counted, where first tokens show that clients give up; else empty.
+
+    >>> lower_bound([Flow(ended=0, inside=0, first_tokens=300, waiting=0, preemptions=0)])
+    'clients give up (300 first tokens, 0 requests ended), and those that do before a first token are not counted'
+    """
+    flow = total_flow(flows)
+    if not needs_first_tokens(flow):
+        return ""
+    return (
+        f"clients give up ({flow.first_tokens:.0f} first tokens, {flow.ended:.0f} requests ended), and those that do "
+        "before a first token are not counted"
+    )
+
+
 def _proven(flow: Flow) -> float:
     """The arrivals that first tokens prove; none where they are unknown."""
     if flow.first_tokens is None or flow.waiting is None:

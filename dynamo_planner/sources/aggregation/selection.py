@@ -103,7 +103,9 @@ def histogram_series(page: Page, metric: Histogram) -> tuple[str, dict[str, Seri
             if any(samples.values()) if samples_needed else samples:
                 for other in metric.unless:
                     if page.get(other):
-                        raise UnknownQuantityError(f"beside {other}, {name} is of several tokens at once")
+                        raise UnknownQuantityError(
+                            f"beside {other}, {name} is of several tokens at once; newer releases observe each request"
+                        )
                 return name, {suffix: _picked(name + suffix, each, metric.where) for suffix, each in samples.items()}
     raise AbsentError(metric.names)
 

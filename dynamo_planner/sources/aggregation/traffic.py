@@ -20,6 +20,9 @@ FIRST_SCRAPE = "rates and means need two scrapes of a worker, and there was one"
 NO_WORKERS = "there are no workers to scrape"
 NO_DISPERSION = "counters do not show when in the window requests came"
 
+AT_LEAST = "requests_per_s.at_least"
+"""The field of what is said where arrivals are known and there may have been more."""
+
 ARRIVALS_NEED: tuple[str, ...] = ("completions", "running", "waiting")
 PREFIX_HITS_NEED: tuple[str, ...] = ("prefix_hits", "prefix_queries")
 
@@ -99,6 +102,8 @@ def traffic_in(window: WindowTotals | None, workers: Sequence[WorkerHistory]) ->
             traffic.missing[name] = why
         else:
             traffic.known[name] = value
+    if window.at_least and "requests_per_s" in traffic.known:
+        traffic.missing[AT_LEAST] = window.at_least
     return traffic
 
 
@@ -135,7 +140,7 @@ def service_traffic(
     traffic = PartialTraffic(window_s=window_s, choices=tokens.choices)
     for fields, side in ((FROM_PREFILL, prompts), (FROM_DECODE, tokens), (FROM_AGGREGATED, prompts)):
         traffic.known.update({name: side.known[name] for name in fields if name in side.known})
-        traffic.missing.update({name: side.missing[name] for name in fields if name in side.missing})
+        traffic.missing.update({name: side.missing[name] for name in (*fields, AT_LEAST) if name in side.missing})
     if set(roles.values()) - {"aggregated"}:
         _forget(traffic, "request_duration_s", "where prefill and decode are apart, no worker sees a whole request")
         _compare_pools(traffic, tokens, pools, roles, at_s)

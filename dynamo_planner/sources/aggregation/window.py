@@ -19,6 +19,7 @@ from dynamo_planner.sources.aggregation.arrivals import (
     UncountedError,
     add_up,
     arrivals_of,
+    lower_bound,
     needs_first_tokens,
     sum_flows,
     total_flow,
@@ -146,6 +147,7 @@ class WindowTotals:
         histograms: what was observed, by quantity.
         doubt: why the counters of a worker are not believed; empty where all are.
         uncounted: which requests of the pool are not counted; empty where all are.
+        at_least: why there may have been more arrivals; empty where that is not so.
     """
 
     span_s: float
@@ -154,6 +156,7 @@ class WindowTotals:
     histograms: Mapping[str, HistogramData]
     doubt: str = ""
     uncounted: str = ""
+    at_least: str = ""
 
 
 def window_totals(workers: Iterable[WorkerHistory], at_s: float) -> WindowTotals | None:
@@ -191,7 +194,15 @@ def window_totals(workers: Iterable[WorkerHistory], at_s: float) -> WindowTotals
         if parts:
             histograms[histogram] = sum_histograms(parts)
     doubts = (_named(interval.doubt, worker.name) for worker, own in recent for interval in own if interval.doubt)
-    return WindowTotals(at_s - start_s, rates, counters, histograms, doubt=next(doubts, ""), uncounted=uncounted)
+    return WindowTotals(
+        at_s - start_s,
+        rates,
+        counters,
+        histograms,
+        doubt=next(doubts, ""),
+        uncounted=uncounted,
+        at_least=lower_bound(flows),
+    )
 
 
 def arrivals_of_each(names: Sequence[str], flows: Sequence[Flow]) -> list[float | None]:

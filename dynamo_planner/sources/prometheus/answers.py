@@ -31,6 +31,7 @@ from dynamo_planner.sources.aggregation.sample import (
     start_hint,
 )
 from dynamo_planner.sources.aggregation.selection import is_plausible
+from dynamo_planner.sources.aggregation.traffic import AT_LEAST
 from dynamo_planner.sources.aggregation.window import WorkerHistory
 from dynamo_planner.sources.prometheus.api import QueryError, Vector
 from dynamo_planner.sources.prometheus.buckets import cumulative_buckets
@@ -118,7 +119,8 @@ class _PoolReader:
             raise UnreadableError(
                 f"its series have no label {self._scope.worker_label!r} to distinguish workers by (worker_label)"
             )
-        routers = {worker: why for worker in sampled_s if (why := self._why_router(worker))}
+        names_of = self._present.get
+        routers = {each: why for each in sampled_s if (why := page_of_router(names_of(each, ()), [self._vocabulary]))}
         sampled_s = {worker: time_s for worker, time_s in sampled_s.items() if worker not in routers}
         self._workers = WorkerAnswers(
             self._by_worker, self._present, sampled_s.keys(), self._vocabulary, self._scope.window_s, self._at_s
@@ -151,9 +153,6 @@ class _PoolReader:
         self._remarks |= {("workers", worker): remark for worker, remark in copied.items()}
         if why := self._failed([TARGETS, COPIES]):
             self._remarks["workers",] = f"whether workers are scraped several times is unknown: {why}"
-
-    def _why_router(self, worker: str) -> str:
-        return page_of_router(self._present.get(worker, ()), [self._vocabulary])
 
     def _why_unobserved(self, up: float) -> str:
         if up != 1:
@@ -253,6 +252,8 @@ class _PoolReader:
         """Arrivals; where they are unknown, which workers do not report what they take."""
         why = self._failed(OF_ARRIVALS)
         flow = Flow(why=why) if why else self._workers.flow()
+        if flow.arrived is not None and (more := self._workers.at_least()):
+            self._remarks["traffic", AT_LEAST] = more
         if flow.arrived is None and not flow.why:
             for quantity, worker in self._workers.lacking().items():
                 self._unknown.setdefault(quantity, f"not all workers report it: {self._why_not(quantity)} ({worker})")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from dynamo_planner.engines.vocabulary import Quantity, Vocabulary
-from dynamo_planner.sources.aggregation.arrivals import Flow, UncountedError, add_up
+from dynamo_planner.sources.aggregation.arrivals import Flow, UncountedError, add_up, lower_bound
 from dynamo_planner.sources.aggregation.process import (
     ANOTHER_PROCESS,
     CLOCK_SKEW_S,
@@ -145,6 +145,10 @@ class WorkerAnswers:
         if arrivals is None:
             return Flow()
         return Flow(arrived=max(0.0, arrivals))
+
+    def at_least(self) -> str:
+        """Why more requests may have come than are counted; empty where that is not so."""
+        return lower_bound(self._flows().values())
 
     def lacking(self) -> dict[Quantity, str]:
         """The quantities that arrivals take and some workers do not report, with such a worker."""

@@ -105,4 +105,4 @@ class ModelAnswers:
         traffic, missing = traffic.replace(**known), {**missing, **at_front.missing}
         if why:
             traffic, missing["requests_per_s"] = traffic.replace(requests_per_s=None), why
-        return traffic, {field: why for field, why in missing.items() if getattr(traffic, field) is None}
+        return traffic, {field: why for field, why in missing.items() if getattr(traffic, field, None) is None}

@@ -24,6 +24,8 @@ HINTS = {
     401: "it wants credentials (access.bearer_token_file, access.basic_auth or access.headers)",
     403: "these credentials may not read it (access)",
     404: "is the page at another path (path)?",
+    503: "it is starting, or has too much to do",
+    **dict.fromkeys((301, 302, 303, 307, 308), "redirects are not followed: list the address that serves the page"),
 }
 """What to look at, by the status that was answered."""
 
@@ -33,9 +35,9 @@ _QUERY = re.compile(r"\?\S*")
 
 def describe_failure(error: FetchError) -> str:
     """Why a page could not be fetched, with the words of the server and what to look at."""
-    words = described_body(error.body)
-    parts = (str(error), repr(words) if words else "", HINTS.get(error.status, ""))
-    return "; ".join(filter(None, parts))
+    words, said = described_body(error.body), str(error)
+    hint = "is it running, and is this its address?" if "refused" in said and not error.status else ""
+    return "; ".join(filter(None, (said, repr(words) if words else "", HINTS.get(error.status, hint))))
 
 
 def described_body(body: str) -> str:

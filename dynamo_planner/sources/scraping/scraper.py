@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import NamedTuple, get_args
 
 from dynamo_planner.core.snapshot import Role
 from dynamo_planner.engines.prefixed import with_prefix
+from dynamo_planner.engines.registry import detect, frontend_vocabularies, worker_vocabularies
 from dynamo_planner.engines.vocabulary import Vocabulary, describe_engines, page_of_router
 from dynamo_planner.sources.aggregation.sample import WorkerSample, read_page, select_model
 from dynamo_planner.sources.aggregation.window import WorkerHistory
 from dynamo_planner.sources.fetch import FetchError, PageText, fetch_all
 from dynamo_planner.sources.scraping.arrived import describe_failure, describe_page, unpacked
+from dynamo_planner.sources.scraping.exposition import names_on
 from dynamo_planner.sources.scraping.json_page import looks_like_json, parse_json
 from dynamo_planner.sources.scraping.request import DEFAULT_PAGE, PageRequest
 from dynamo_planner.sources.scraping.spelled_page import SpelledPages
@@ -220,8 +222,9 @@ class Scraper:
         if refused:
             most = self._request.max_series
             why.append(f"there are more than {most} series of {' and of '.join(sorted(refused))} (max_series)")
-        is_known = not page.keys().isdisjoint(self._every_own_name)
-        return _ParsedPage(page, "; ".join(why), "" if is_known else describe_page(text, content_type))
+        if not page.keys().isdisjoint(self._every_own_name):
+            return _ParsedPage(page, "; ".join(why))
+        return _ParsedPage(page, "; ".join(why), describe_page(text, content_type) + _whose(names_on(text)))
 
     def _shorten(self, lines: bytes) -> bytes:
         """The lines of gauges."""
@@ -273,3 +276,11 @@ class Scraper:
             if page.keys() & self._own_names[each.engine] and page.keys().isdisjoint(each.repeated_by):
                 return each
         return None
+
+
+def _whose(names: Set[str]) -> str:
+    """Whose page it is instead, and where to list it; empty where that is not known."""
+    worker, frontend = (detect(names, each().values()) for each in (worker_vocabularies, frontend_vocabularies))
+    if worker is not None:
+        return f"; it is {worker.engine}'s: list it among the workers"
+    return "" if frontend is None else f"; it is that of {frontend.engine}: list it under source.frontend"

@@ -164,7 +164,9 @@ def test_a_restart_that_can_have_been_counts(url: str) -> None:
 
 
 def test_requests_that_are_given_up_have_had_a_first_token(url: str) -> None:
-    assert both(url, "given-up").traffic.requests_per_s == pytest.approx(6)
+    seen = both(url, "given-up")
+    assert seen.traffic.requests_per_s == pytest.approx(6)
+    assert "clients give up" in seen.missing["pools.chat.traffic.requests_per_s.at_least"]
 
 
 def test_a_queue_that_is_given_up_makes_arrivals_unknown(url: str) -> None:

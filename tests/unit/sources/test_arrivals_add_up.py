@@ -25,7 +25,9 @@ def test_requests_that_clients_of_vllm_give_up_have_had_a_first_token(farm: Farm
         Vllm(done=int(200 * turn * (1 - given_up)), ttft_s=(0.3,) * 200 * turn, running=30, waiting=5).page()
         for turn in range(4)
     ]
-    assert observe(farm, *pages).traffic.requests_per_s == pytest.approx(20, rel=0.02)
+    observation = observe(farm, *pages)
+    assert observation.traffic.requests_per_s == pytest.approx(20, rel=0.02)
+    assert "before a first token are not counted" in observation.missing["traffic.requests_per_s.at_least"]
 
 
 def test_without_aborts_completions_and_what_is_inside_count(farm: Farm) -> None:

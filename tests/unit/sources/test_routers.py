@@ -9,7 +9,7 @@ import pytest
 from dynamo_planner.core.snapshot import Observation
 from dynamo_planner.sources import FrontendSource, ScrapeSource, SourceError
 from tests.support.paths import DATA
-from tests.support.sources.farm import Farm
+from tests.support.sources.farm import Farm, Vllm
 
 CAPTURED = DATA / "metrics"
 SECONDS = 10.0
@@ -185,3 +185,12 @@ def test_a_router_is_no_worker(farm: Farm) -> None:
     farm.pages = {"router": ROUTER.format(1, 1, 1)}
     with pytest.raises(SourceError, match=r"num_incoming_requests_total.*List it under source\.frontend"):
         source.observe(0.0)
+
+
+def test_a_page_that_is_listed_in_the_wrong_place_says_where_it_belongs(farm: Farm) -> None:
+    source = ScrapeSource({"workers": farm.urls("front")}, {"workers": "aggregated"}, timeout_s=10)
+    farm.pages = {"front": picker(3)}
+    with pytest.raises(SourceError, match=r"it is that of llm-d endpoint picker: list it under source\.frontend"):
+        source.observe(0.0)
+    with pytest.raises(SourceError, match=r"it is vLLM's: list it among the workers"):
+        observe(farm, Vllm().page())
