@@ -156,8 +156,8 @@ class Scraper:
         """Fetch every page of every target: the first, the same where it wants the model, and those of its engine."""
         due_s = time.monotonic() + self._deadline_s
         fetched = {target: _Pages() for target in listed}
-        for _ in range(ROUNDS):
-            self._fetch(fetched, due_s - time.monotonic())
+        for number in range(ROUNDS):
+            self._fetch(fetched, due_s - time.monotonic() if number else self._deadline_s)
             for target, pages in fetched.items():
                 engine = self._detect(pages.page, self._engines.get(target))
                 if engine is not None:
