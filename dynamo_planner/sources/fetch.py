@@ -95,6 +95,18 @@ def checked_url(url: str) -> str:
     return url.rstrip("/")
 
 
+def same_place(url: str) -> str:
+    """What is the same for all ways to write the address of a page: with a default port, in capitals, as ``localhost``.
+
+    >>> same_place("http://LOCALHOST/a") == same_place("http://127.0.0.1:80/a")
+    True
+    """
+    parts = parse_url(url)
+    host = (parts.host or "").lower().rstrip(".")
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return f"{parts.scheme}://{'127.0.0.1' if host in {'localhost', '[::1]'} else host}:{port}{parts.path or ''}"
+
+
 def fetch_all(
     urls: Mapping[K, str],
     read: Callable[[K, str], T],

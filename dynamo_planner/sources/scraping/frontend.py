@@ -10,7 +10,7 @@ from dynamo_planner.core.snapshot import Observation
 from dynamo_planner.engines.registry import frontend_vocabularies
 from dynamo_planner.engines.vocabulary import Vocabulary
 from dynamo_planner.sources.aggregation.traffic import frontend_traffic
-from dynamo_planner.sources.fetch import checked_url
+from dynamo_planner.sources.fetch import checked_url, same_place
 from dynamo_planner.sources.scraping.request import PageRequest, RequestOptions
 from dynamo_planner.sources.scraping.scraper import ScrapeLimits, Scraper, ScrapeTarget
 from dynamo_planner.sources.source import SourceError
@@ -77,7 +77,7 @@ def _listed(urls: Urls) -> list[ScrapeTarget]:
     named = urls if isinstance(urls, Mapping) else {url: url for url in urls}
     if not named:
         raise ValueError("urls has no frontend")
-    by_url: dict[str, str] = {}
-    for name, url in named.items():
-        by_url.setdefault(checked_url(url), name)  # an address counts once
-    return [ScrapeTarget("frontend", name, url) for url, name in by_url.items()]
+    by_place: dict[str, ScrapeTarget] = {}
+    for name, url in named.items():  # an address counts once
+        by_place.setdefault(same_place(checked_url(url)), ScrapeTarget("frontend", name, checked_url(url)))
+    return list(by_place.values())

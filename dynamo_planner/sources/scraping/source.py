@@ -14,7 +14,7 @@ from dynamo_planner.sources.aggregation.pools import WorkerNotes, notes_of, pool
 from dynamo_planner.sources.aggregation.traffic import service_traffic
 from dynamo_planner.sources.aggregation.window import WorkerHistory
 from dynamo_planner.sources.aggregation.witnesses import beyond_frontends
-from dynamo_planner.sources.fetch import checked_url
+from dynamo_planner.sources.fetch import checked_url, same_place
 from dynamo_planner.sources.scraping.request import PageRequest, RequestOptions
 from dynamo_planner.sources.scraping.scraper import ScrapeLimits, Scraper, ScrapeTarget
 from dynamo_planner.sources.source import Source, SourceError
@@ -161,7 +161,7 @@ def _without_copies(listed: list[ScrapeTarget]) -> tuple[list[ScrapeTarget], dic
     by_url: dict[str, ScrapeTarget] = {}
     copies = {}
     for target in listed:
-        first = by_url.setdefault(target.url, target)
+        first = by_url.setdefault(same_place(target.url), target)
         if first is not target:
             copies[target] = f"{target.url} is the address of {first.pool}.{first.name}, too: it is counted once"
     return list(by_url.values()), copies

@@ -225,8 +225,10 @@ def test_options_that_cannot_be_are_refused(field: dict[str, Any]) -> None:
 
 def test_an_address_that_is_listed_twice_counts_once(server: Server) -> None:
     server.says(200, LLAMACPP)
-    endpoints = {"pool": {"w": server.url, "again": f"{server.url}/"}}
+    other = server.url.replace("127.0.0.1", "LOCALHOST")
+    endpoints = {"pool": {"w": server.url, "again": f"{server.url}/", "third": other}}
     observation = ScrapeSource(endpoints, ROLES).observe(0)
     assert observation.pools["pool"].running == 2
     why = observation.missing["pools.pool.workers.again"]
     assert why == f"{server.url} is the address of pool.w, too: it is counted once"
+    assert "is the address of pool.w, too" in observation.missing["pools.pool.workers.third"]

@@ -43,7 +43,7 @@ def _arrivals(situation: Situation, view: View) -> str:
         least = most = 0.0
         for name, processes in option.items():
             bounds = [
-                _bounds_of_rate(situation.workers[name], processes, span, view.every_s, split=split)
+                _bounds_of_rate(situation, name, processes, span, view.every_s, split=split)
                 for span in (view.spans[name], *view.other_spans.get(name, ()))
             ]
             least, most = least + min(low for low, _ in bounds), most + max(high for _, high in bounds)
@@ -53,13 +53,21 @@ def _arrivals(situation: Situation, view: View) -> str:
 
 
 def _bounds_of_rate(
-    worker: Worker, processes: Sequence[Process], span: tuple[float, float], every_s: float, *, split: bool
+    situation: Situation,
+    name: str,
+    processes: Sequence[Process],
+    span: tuple[float, float],
+    every_s: float,
+    *,
+    split: bool,
 ) -> tuple[float, float]:
     from_s, to_s = span
     true = sum(process.arrived(from_s, to_s) for process in processes)
     running = sum(process.running(to_s) + process.running(from_s) for process in processes)
     error = 6 + 0.1 * true + 0.2 * running + (3 * math.sqrt(true) if split else 0)
-    lost = _lost(worker, from_s, every_s)
+    if len(situation.jobs) > 1:  # what ended is of one copy and what is inside of another, at another moment
+        error += sum(process.arrived(to_s - every_s, to_s) for process in processes)
+    lost = _lost(situation.workers[name], from_s, every_s)
     return (true - error - lost) / (to_s - from_s), (true + error) / (to_s - from_s)
 
 
