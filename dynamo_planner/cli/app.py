@@ -165,9 +165,9 @@ def run(
     from dynamo_planner.runtime.signals import exit_on_signals  # noqa: PLC0415
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    with exit_on_signals() as around, reported_errors():
+    with reported_errors():
         running = load_config(config)
-        with running_service(running) as service:
+        with exit_on_signals() as around, running_service(running) as service:
             service.planner.advisory = advisory or running.advisory
             if once:
                 typer.echo(service.planner.step().decision.explain())
