@@ -43,11 +43,11 @@ QUICK = (
     ("azure2024_conv_tue_x0.2_recon", 17, 80, "llama31-70b_h100_vllm_tp4", 8, 300, True),
     ("mooncake_conversation", 0, 59, "llama31-8b_l40s_trtllm_tp1", 16, 30, False),
     ("azure2024_conv_tue_x0.2_recon", 12, 80, "llama31-8b_a100_vllm_tp1", 8, 120, True),
-    ("servegen_msmall_day1_x0.008", 7, 70, "deepseek-v3_h200_trtllm_tp8", 4, 120, True),
+    ("servegen_msmall_day1_x0.008", 7.5, 80, "MEASURED_bloom-176b_h100_splitwise_tp8", 4, 120, False),
     ("mooncake_synthetic", 0, 59, "qwen3-32b_h100_vllm_tp2", 16, 30, False),
     ("servegen_mlarge_day0_x0.03", 8, 180, "MEASURED_llama2-70b_a100_splitwise_tp4", 4, 30, False),
     ("azure2024_conv_week_x0.04_recon", 145, 70, "MEASURED_llama31-8b-fp8_h200_dynamo_tp1", 4, 120, False),
-    ("servegen_mlarge_wk1_x0.008", 151.5, 100, "MEASURED_bloom-176b_h100_splitwise_tp8", 16, 30, False),
+    ("servegen_mlarge_wk1_x0.008", 151.5, 100, "deepseek-v3_h200_trtllm_tp8", 4, 30, True),
     ("azure2024_conv_week_x0.04_recon", 58, 180, "MEASURED_bloom-176b_h100_splitwise_tp8", 8, 300, False),
 )
 """Windows of some 300,000 requests at most: trace, from which hour, minutes, profile, need, start-up, aggregated."""
