@@ -25,7 +25,7 @@ from dynamo_planner.executors.kubernetes.replica_status import (
     count_replicas,
 )
 from dynamo_planner.executors.kubernetes.scale_writer import ScaleWriter
-from dynamo_planner.executors.kubernetes.targets import ListedTarget, ScaleTarget, changed_by
+from dynamo_planner.executors.kubernetes.targets import ListedTarget, ScaleTarget, latest_writer
 from dynamo_planner.executors.kubernetes.troubles import PASSING, Since, Trouble, reasons_of
 
 logger = logging.getLogger(__name__)
@@ -140,7 +140,7 @@ class ManagedPool:
         there = None if pods is None else groups(pods)
         self._groups = there or []
         report = self._report(listed, at_s)
-        self.claim.observe(report.target, listed.scaled["metadata"]["uid"], at_s, lambda: changed_by(listed.scaled))
+        self.claim.observe(report.target, listed.scaled["metadata"]["uid"], at_s, latest_writer(listed.scaled))
         counted = count_replicas(
             self._as_it_is(report, at_s),
             there,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from dynamo_planner.executors.kubernetes.api import FIELD_MANAGER
@@ -11,12 +11,15 @@ from dynamo_planner.executors.kubernetes.api_error import ApiError
 from dynamo_planner.executors.kubernetes.cluster import Cluster
 from dynamo_planner.executors.kubernetes.replica_status import condition
 from dynamo_planner.executors.kubernetes.resources import AUTOSCALERS, SCALED_OBJECTS
-from dynamo_planner.executors.kubernetes.targets import Reference, ScaleTarget
+from dynamo_planner.executors.kubernetes.targets import Reference, ScaleTarget, Writer
 from dynamo_planner.executors.kubernetes.troubles import Trouble
 
 logger = logging.getLogger(__name__)
 
 WhenChanged = Literal["yield", "retake"]
+
+RETAKES = 2
+"""How often replicas are taken back within ``yield_s``, before the pool is left alone all the same."""
 
 _KINDS = ((SCALED_OBJECTS, "ScaledObject"), (AUTOSCALERS, "HorizontalPodAutoscaler"))
 """ScaledObjects first: KEDA makes an HPA for each, and the ScaledObject is what a person has written."""
@@ -27,8 +30,9 @@ class ReplicaClaim:
 
     A change by another writer shows as a count that differs from the one last observed or written. With ``yield`` the
     planner then leaves the pool alone for ``yield_s``, or until the count is what it wrote itself; with ``retake`` it
-    goes on from the new count at once, but for a change by another planner: two that retake would never end. The claim
-    is kept in memory: a planner that starts claims nothing.
+    goes on from the new count at once, but not after a change by another planner, nor after :data:`RETAKES` changes
+    within ``yield_s``: two that retake would never end. The claim is kept in memory: a planner that starts claims
+    nothing.
 
     Args:
         pool: Name of the pool, for messages.
@@ -45,6 +49,8 @@ class ReplicaClaim:
         self._yields_until_s = 0.0
         self._why = ""
         self._rival: Trouble | None = None
+        self._changes_s: list[float] = []
+        self._writer: Writer | None = None
         self.reported: tuple[int, int] | None = None
         """The target that was reported last and that of the object, where someone scales below it."""
         self.target_since_s = 0.0
@@ -54,10 +60,13 @@ class ReplicaClaim:
         """Drop what was observed and written, because the writer may have changed: nothing is compared with it."""
         self._observed = self._pending = self._own = self._uid = None
         self._yields_until_s = 0.0
-        self._rival = None
+        self._rival = self._writer = None
 
-    def observe(self, replicas: int, uid: str, at_s: float, by: Callable[[], str | None]) -> None:
-        """Take in a target that was read, and notice a change by another writer; ``by`` names it."""
+    def observe(self, replicas: int, uid: str, at_s: float, writer: Writer | None) -> None:
+        """Take in a target that was read, and notice a change by another writer.
+
+        ``writer`` is the latest that the server kept account of; where it is the one of before, who it was is unknown.
+        """
         if uid != self._uid:
             self.forget()
         if replicas != self._observed:
@@ -65,19 +74,29 @@ class ReplicaClaim:
         if replicas == self._pending:
             self._own = replicas
         elif self._observed not in {None, replicas}:
-            self._changed(replicas, at_s, by() or "another writer")
+            self._changed(replicas, at_s, self._name_of(writer))
         if replicas == self._own:
             self._yields_until_s = 0.0
             if self._rival is not None and self._rival.code != "AnotherPlanner":
                 self._rival = None
-        self._observed, self._pending, self._uid = replicas, None, uid
+        self._observed, self._pending, self._uid, self._writer = replicas, None, uid, writer or self._writer
+
+    def _name_of(self, writer: Writer | None) -> str:
+        """Who changed the replicas: the latest writer, unless the server kept account of it before the change.
+
+        That account has whole seconds, so that the writes of two planners may look like one.
+        """
+        if writer is None or (writer == self._writer and writer[0] != FIELD_MANAGER):
+            return "another writer"
+        return writer[0]
 
     def _changed(self, replicas: int, at_s: float, by: str) -> None:
         is_planner = by == FIELD_MANAGER
         who = "another dynamo-planner, with which this one shares no lease," if is_planner else by
         self._why = f"{who} changed the replicas from {self._observed} to {replicas}"
         self._rival = Trouble("AnotherPlanner" if is_planner else "ChangedByOther", self._why, at_s)
-        yields = is_planner or self._when_changed == "yield"
+        self._changes_s = [changed_s for changed_s in self._changes_s if at_s - changed_s <= self._yield_s] + [at_s]
+        yields = is_planner or self._when_changed == "yield" or len(self._changes_s) > RETAKES
         if yields:
             self._yields_until_s = at_s + self._yield_s
         then = f"left alone for {self._yield_s:g} s" if yields else "taken back if need be"

@@ -14,7 +14,7 @@ from dynamo_planner.executors.kubernetes.api_error import ApiError
 from dynamo_planner.executors.kubernetes.cluster import Cluster
 from dynamo_planner.executors.kubernetes.ownership import ReplicaClaim, autoscaler_of
 from dynamo_planner.executors.kubernetes.replica_status import MALFORMED, ReplicasUnknownError
-from dynamo_planner.executors.kubernetes.targets import FetchedTarget, ScaleTarget, changed_by
+from dynamo_planner.executors.kubernetes.targets import FetchedTarget, ScaleTarget, latest_writer
 
 logger = logging.getLogger(__name__)
 
@@ -131,7 +131,7 @@ class ScaleWriter:
         if "deletionTimestamp" in fetched.obj["metadata"]:
             raise RefusedError(f"{fetched.name} is being deleted, and left alone")
         answer_was_lost = claim.is_pending_write(action.replicas)
-        claim.observe(fetched.replicas, fetched.uid, self.clock(), lambda: changed_by(fetched.obj))
+        claim.observe(fetched.replicas, fetched.uid, self.clock(), latest_writer(fetched.obj))
         if fetched.replicas == action.replicas:
             message = f"{action.pool} has {fetched.replicas} replicas"
             status: Literal["applied", "unchanged"] = "applied" if answer_was_lost else "unchanged"

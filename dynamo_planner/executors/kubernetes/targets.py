@@ -269,12 +269,19 @@ def _by_scale(obj: KubeObject, replicas: int, resource: Resource) -> FetchedTarg
     return FetchedTarget(obj, replicas, resource, "scale", patch)
 
 
-def changed_by(obj: Mapping[str, Any]) -> str | None:
-    """Who last wrote the replicas of an object, as far as the server kept account of it."""
+Writer = tuple[str, str]
+"""The manager of a field, and when it wrote it last."""
+
+
+def latest_writer(obj: Mapping[str, Any]) -> Writer | None:
+    """Who last wrote the replicas of an object, as far as the server kept account of it.
+
+    Before Kubernetes 1.22 a server keeps none of writes to a scale, and the latest entry is of an older write.
+    """
     entries = [
         entry
         for entry in obj["metadata"].get("managedFields") or ()
         if '"f:replicas"' in json.dumps(entry.get("fieldsV1", {}).get("f:spec"))
     ]
     latest = max(entries, key=lambda entry: entry.get("time", ""), default=None)
-    return str(latest["manager"]) if latest else None
+    return (str(latest["manager"]), str(latest.get("time", ""))) if latest else None
