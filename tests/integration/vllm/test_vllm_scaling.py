@@ -93,7 +93,17 @@ def test_vllm_scales_up_and_down_and_loses_nothing(pool: CircusPool, tmp_path: P
     assert {round(seen.isl.mean or 0) for seen in traffic if seen.isl} == {ISL}
     rates = [step.snapshot.traffic.requests_per_s or 0 for step in steps]
     assert max(rates) == pytest.approx(BURST_PER_S, rel=0.3)
-    own = {f"pools.workers.{field}" for field in ("running", "queued", "kv_usage", "kv_capacity_tokens")}
+    staged = [status for status in pools if status.stages.decode_ms and status.traffic]
+    assert staged
+    for status in staged:
+        stages = (status.stages.queue_ms, status.stages.prefill_ms, status.stages.decode_ms)
+        duration_s = status.traffic.request_duration_s if status.traffic else None
+        assert duration_s is not None
+        assert [stage.count for stage in stages if stage] == [duration_s.count] * 3
+        assert 0.5 <= sum(stage.mean for stage in stages if stage) / (1000 * duration_s.mean) <= 1.05
+    assert max(status.stages.queue_ms.mean for status in staged if status.stages.queue_ms) > 1000
+    assert any(status.traffic and status.traffic.token_gap_ms for status in staged)
+    own = {f"pools.workers.{field}" for field in ("running", "queued", "kv_usage", "kv_capacity_tokens", "asleep")}
     assert not [field for step in steps for field in step.snapshot.missing if field in own]
 
 
