@@ -103,7 +103,9 @@ def test_samples_from_before_the_window_are_of_no_worker_that_is_seen(served: Se
     [
         ("num_requests_running", {"running", "traffic.requests_per_s"}),
         ("num_requests_waiting", {"queued", "traffic.requests_per_s"}),
-        ("kv_cache_usage_perc", {"kv_usage"}),
+        ("kv_cache_usage_perc", {"kv_usage", "kv_usage_max"}),
+        ("engine_sleep_state", {"asleep"}),
+        ("request_queue_time_seconds", {"stages.queue_ms"}),
         ("cache_config_info", {"kv_capacity_tokens"}),
         ("request_success_total", {"traffic.requests_per_s"}),
         ("num_preemptions_total", {"traffic.preemptions_per_s"}),
@@ -118,9 +120,10 @@ def test_a_metric_that_is_gone_blinds_nothing_else(served: Served, gone: str, fi
     own = {
         field: why.removeprefix("pools.workers.") for field, why in seen.missing.items() if field.startswith("pools.")
     }
-    always_unknown = {"isl", "itl_ms", "request_duration_s", "queued", "arrival_dispersion", "aborted_per_s"}
-    unknown = {each for field in own if not (each := field.removeprefix("pools.workers.")).startswith("stages.")}
-    assert unknown - {f"traffic.{field}" for field in always_unknown} == fields
+    untold = {"isl", "itl_ms", "token_gap_ms", "request_duration_s", "queued", "arrival_dispersion", "aborted_per_s"}
+    stages = {f"stages.{stage}_ms" for stage in ("prefill", "transfer", "first_token", "decode")}
+    always_unknown = {*(f"traffic.{field}" for field in untold), *stages, "queued_tokens"}
+    assert {field.removeprefix("pools.workers.") for field in own} - always_unknown == fields
     for field in fields:
         assert f"vllm:{gone}" in own[f"pools.workers.{field}"]
 

@@ -51,6 +51,9 @@ def vllm(
     yield from of("num_requests_waiting", always(waiting, start, end))
     if kv is not None:
         yield from of("gpu_cache_usage_perc" if old else "kv_cache_usage_perc", always(kv, start, end))
+    yield from of("engine_sleep_state", always(1, start, end), sleep_state="awake")
+    for part, value in (("count", 1.0), ("sum", 0.05)):
+        yield from of(f"request_queue_time_seconds_{part}", growing(value * done_per_s, start, end))
     if "cache_config_info" not in without:  # which has no name of a model
         cache = {**target, "num_gpu_blocks": "500", "block_size": "16", "engine": "0"}
         yield from line("vllm:cache_config_info", cache, always(1, start, end))
