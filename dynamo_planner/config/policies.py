@@ -7,7 +7,7 @@
 Traceback (most recent call last):
 ...
 dynamo_planner.config.problems.ConfigError: policy[1].max_gpus: Field required
-policy[1].max_gpu: unknown field, did you mean 'max_gpus'? allowed: max_gpus, name
+policy[1].max_gpu: unknown field, did you mean 'max_gpus'? allowed: max_gpus, min_gpus, name
 """
 
 from __future__ import annotations
