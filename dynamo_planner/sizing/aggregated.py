@@ -33,7 +33,7 @@ from dynamo_planner.sizing.decode import DecodeStage, context_in_flight
 from dynamo_planner.sizing.load import Lengths, Load
 from dynamo_planner.sizing.stage import BatchStage
 from dynamo_planner.sizing.step_curves import MIN_PROMPT_TOKENS, DecodeCurves, MixedCurves
-from dynamo_planner.sizing.waiting import NO_OVERHANGS, Service, late_share
+from dynamo_planner.sizing.waiting import NO_OVERHANGS, Service, late_shares
 
 AGGREGATED_MISS_FACTOR = 1.1
 """The share of late requests over what the formula says; fitted once to simulations."""
@@ -136,13 +136,14 @@ class AggregatedStage(BatchStage):
         level = np.interp(batch, self._levels, np.arange(BATCH_LEVELS))
         low = np.tile(np.minimum(level.astype(np.intp), BATCH_LEVELS - 2), 2)
         share, place = np.tile(level, 2) - low, np.arange(2 * len(counts))
-        of_levels = [np.stack(fields) for fields in zip(*[each.at(rates) for each in self._services], strict=True)]
+        used = np.unique(np.append(low, low + 1))
+        of_levels = zip(*[self._services[each].at(rates) for each in used], strict=True)
+        row = np.searchsorted(used, low)
+        fields = [np.stack(values) for values in of_levels]
         service = Service(
-            *[(field[low, place].T * (1 - share) + field[low + 1, place].T * share).T for field in of_levels]
+            *[(field[row, place].T * (1 - share) + field[row + 1, place].T * share).T for field in fields]
         )
-        late = [
-            late_share(arrivals, np.tile(counts, 2), service, way, NO_OVERHANGS).reshape(2, -1).min(axis=0)
-            for way in ("least_loaded", "fewest_requests")
-        ]
+        both = late_shares(arrivals, np.tile(counts, 2), service, ("least_loaded", "fewest_requests"), NO_OVERHANGS)
+        late = both.reshape(2, 2, -1).min(axis=1)
         beside = batch**2 / (1 + batch**2)
         return np.asarray((1 - beside) * late[0] + beside * late[1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Mapping
 from functools import partial
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -65,6 +66,7 @@ class PercentileSizing:
         self.profile, self.chunk_tokens, self.routing = profile, chunk_tokens, routing
         self._decode = DecodeCurves(profile, max_num_seqs)
         self._mixed = None if profile.mixed is None else MixedCurves(profile.decode_points, profile.mixed)
+        self._doubts = {role: doubts_of(profile, role) for role in get_args(Role)}
         self._stages = Memo[Stage](STAGES_KEPT)
         self._requirements = Memo[Requirement](REQUIREMENTS_KEPT)
 
@@ -115,7 +117,7 @@ class PercentileSizing:
         """The requirement of a role, which does not depend on ``near`` since more replicas never attain less."""
         key = self._key(role, load, sla, factors)
         stage = partial(self._stage, role, load, sla, factors)
-        sized = partial(_sized, role, load, share=share, near=near, doubts=doubts_of(self.profile, role))
+        sized = partial(_sized, role, load, share=share, near=near, doubts=self._doubts[role])
         return self._requirements.get((key, load.arrivals, share), lambda: sized(stage()))
 
     def _stage(self, role: Role, load: Load, sla: Sla, factors: Mapping[Role, float] | None) -> Stage:

@@ -54,16 +54,21 @@ class PrefillStage(Stage):
         self.unattainable = float(np.mean(service_s > within_s))
         self._queue = PrefillQueue(Arrivals(0.0), service_s, max(within_s, MIN_TARGET_S), routing, batching)
 
+    def _at(self, arrivals: Arrivals) -> PrefillQueue:
+        if self._queue.arrivals is not arrivals:
+            self._queue = self._queue.at(arrivals)
+        return self._queue
+
     def load(self, arrivals: Arrivals) -> float:
-        return self._queue.at(arrivals).load / self._ranks
+        return self._at(arrivals).load / self._ranks
 
     def attainable(self, arrivals: Arrivals, replicas: npt.ArrayLike) -> Floats:
         if self.unattainable == 1:
             return np.zeros(np.shape(replicas))
-        return self._queue.at(arrivals).attainable(np.asarray(replicas) * self._ranks)
+        return self._at(arrivals).attainable(np.asarray(replicas) * self._ranks)
 
     def binding(self, arrivals: Arrivals, replicas: int) -> str:
         return "waiting"
 
     def most_replicas(self, arrivals: Arrivals) -> int:
-        return math.ceil(self._queue.at(arrivals).most_replicas / self._ranks)
+        return math.ceil(self._at(arrivals).most_replicas / self._ranks)

@@ -18,7 +18,7 @@ from dynamo_planner.sizing.arrays import Floats
 from dynamo_planner.sizing.arrivals import Arrivals
 from dynamo_planner.sizing.batching import Batching, PromptService
 from dynamo_planner.sizing.queueing import most_replicas, smallest_count
-from dynamo_planner.sizing.waiting import Routing, late_share
+from dynamo_planner.sizing.waiting import Routing, late_shares
 
 MIN_SLACK_SHARE = 0.25
 """Where each replica has a queue of its own, prompts that leave less than this share of the time for waiting are not
@@ -117,5 +117,5 @@ class PrefillQueue:
         """Shape (counts,): the share of the attainable prompts that are late, where ``replicas`` keep up."""
         arrivals, ways = self.arrivals, self._served.at(self.arrivals.requests_per_s / replicas)
         twice = np.tile(replicas, len(ways.mean_s) // len(replicas))
-        late = late_share(arrivals, twice, ways, self.routing, self._served.overhangs)
+        late = late_shares(arrivals, twice, ways, (self.routing,), self._served.overhangs)
         return np.asarray(late.reshape(-1, len(replicas)).min(axis=0))

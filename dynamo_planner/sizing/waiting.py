@@ -28,6 +28,7 @@ slots of any length, it is Allen and Cunneen's ``exp(-2 m (1 - rho) t / (s (I + 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -61,6 +62,9 @@ MIN_PEAKEDNESS = 0.3
 MIN_IDLE_SHARE = 1e-3
 """Share of a replica's time that is free, at least, where waiting behind long prompts is divided by it."""
 
+MIN_VARIANCE = 1e-200
+"""Smallest variance, in seconds squared, that is divided by."""
+
 _EDGES = np.array([0, 0.005, 0.015, 0.03, 0.06, 0.1, 0.16, 0.24, 0.34, 0.46, 0.62, 0.8, 1])
 _SHARES, _PLACES = np.diff(_EDGES), (_EDGES[1:] + _EDGES[:-1]) / 2
 
@@ -89,49 +93,52 @@ def sampled(slack_s: Floats) -> Floats:
     return np.asarray(slack_s[(_PLACES * len(slack_s)).astype(np.intp)])
 
 
-def late_share(
-    arrivals: Arrivals, replicas: Floats, service: Service, routing: Discipline, overhangs: Overhangs
+def late_shares(
+    arrivals: Arrivals, replicas: Floats, service: Service, disciplines: Sequence[Discipline], overhangs: Overhangs
 ) -> Floats:
-    """Shape (counts,): the share of prompts that are late under this service; all where replicas do not keep up."""
-    late = np.ones(len(replicas))
+    """Shape (disciplines, counts): the share of prompts that are late under this service; all where replicas do not
+    keep up."""
+    late = np.ones((len(disciplines), len(replicas)))
     keep_up = replicas > arrivals.requests_per_s * service.mean_s
     if keep_up.any():
-        kept = Service(*[entries[keep_up] for entries in service])
-        late[keep_up] = _late(arrivals, replicas[keep_up], kept, routing, overhangs)
+        replicas, service = replicas[keep_up], Service(*[entries[keep_up] for entries in service])
+        behind, weight = _behind(arrivals, replicas, service)
+        left = service.left_s[:, None, :] - behind[..., None]
+        at_work = np.maximum(-left, 0.0) / service.step_s[:, None, None]
+        for row, discipline in enumerate(disciplines):
+            waits = _waits_longer(arrivals, replicas, service, np.maximum(left, 0.0), discipline, overhangs)
+            shares = (np.minimum(waits + at_work, 1.0) @ _SHARES * weight).sum(axis=1)
+            factor = OWN_QUEUE_MISS_FACTOR if discipline in ("round_robin", "random") else 1.0
+            late[row, keep_up] = np.minimum(1.0, factor * shares)
     return late
 
 
-def _late(arrivals: Arrivals, replicas: Floats, service: Service, routing: Discipline, overhangs: Overhangs) -> Floats:
-    behind, weight = _behind(arrivals, replicas, service)
-    left = service.left_s[:, None, :] - behind[:, None]
-    late = _waits_longer(arrivals, replicas, service, np.maximum(left, 0), routing, overhangs)
-    late = np.minimum(late + np.maximum(-left / service.step_s[:, None, None], 0.0), 1.0)
-    factor = 1.0 if routing in ("least_loaded", "fewest_requests") else OWN_QUEUE_MISS_FACTOR
-    return np.asarray(np.minimum(1.0, factor * ((late @ _SHARES) * weight).sum(axis=1)))
-
-
 def _behind(arrivals: Arrivals, replicas: Floats, service: Service) -> tuple[Floats, Floats]:
-    """By how many seconds the replicas may lag, shape (levels,), and at the ends of the slots of the path the
-    shares of requests that find that, shape (counts, levels).
+    """By how many seconds the replicas may lag, and at the ends of the slots of the path the shares of requests that
+    find that; both of shape (counts, levels).
 
     The path carries the arrivals' variation but not that of the service, which widens it.
     """
     if not arrivals.path.size:
-        return np.zeros(1), np.ones((len(replicas), 1))
-    dispersion = max(arrivals.path_dispersion(), MIN_DISPERSION)
-    widened = np.sqrt(1 + service.variation / dispersion)[:, None]
-    work = (arrivals.requests_per_s * service.mean_s)[:, None] * (1 + widened * (arrivals.path - 1))
-    level = np.zeros((len(replicas), arrivals.path.size + 1))
-    np.cumsum((work - replicas[:, None]) * arrivals.slot_s, axis=1, out=level[:, 1:])
-    backlog = (level - np.minimum.accumulate(level, axis=1)) / replicas[:, None]
-    step = max(float(service.left_s.max()), 1e-9) / LAG_LEVELS
-    bins = np.minimum(backlog / step + 0.5, LAG_LEVELS + 1).astype(np.intp)
-    bins += np.arange(len(replicas))[:, None] * (LAG_LEVELS + 2)
-    shape, size = (len(replicas), LAG_LEVELS + 2), len(replicas) * (LAG_LEVELS + 2)
-    path = np.broadcast_to(arrivals.path, work.shape).ravel()
+        return np.zeros((len(replicas), 1)), np.ones((len(replicas), 1))
+    counts, slots = len(replicas), arrivals.path.size
+    widened = np.sqrt(1 + service.variation / max(arrivals.path_dispersion(), MIN_DISPERSION))
+    load = arrivals.requests_per_s * service.mean_s
+    level_s = np.maximum(service.left_s.max(axis=1), 1e-9) / LAG_LEVELS
+    scale = (arrivals.slot_s / replicas / level_s)[:, None]  # of replica-seconds in a slot, to levels
+    lag = np.zeros((counts, slots + 1))
+    np.cumsum(
+        (load * widened)[:, None] * scale * (arrivals.path - 1) + (load - replicas)[:, None] * scale, 1, out=lag[:, 1:]
+    )
+    lag -= np.minimum.accumulate(lag, axis=1)
+    bins = np.minimum(lag + 0.5, LAG_LEVELS + 1.0).astype(np.intp)
+    bins += np.arange(counts)[:, None] * (LAG_LEVELS + 2)
+    size = counts * (LAG_LEVELS + 2)
+    path = np.broadcast_to(arrivals.path, (counts, slots)).ravel()
     weight = np.bincount(bins[:, :-1].ravel(), path, size) + np.bincount(bins[:, 1:].ravel(), path, size)
-    levels: Floats = step * np.arange(LAG_LEVELS + 2.0)
-    return levels, weight.reshape(shape) / weight.sum() * len(replicas)
+    weight = weight.reshape(counts, -1)
+    found = np.flatnonzero(weight.any(axis=0))
+    return level_s[:, None] * found, weight[:, found] / weight.sum(axis=1, keepdims=True)
 
 
 def _waits_longer(
@@ -160,7 +167,7 @@ def _waits_longer(
         over_s = np.minimum(over_s, arrivals.slot_s)
     over_s = over_s + 1e-12
     variance = rate * over_s * mean_s**2 * (dispersion + variation)
-    exponent = (servers * than_s + spare * over_s) ** 2 / (2 * variance)
+    exponent = (servers * than_s + spare * over_s) ** 2 / np.maximum(2 * variance, MIN_VARIANCE)
     waits = waits * np.exp(-np.minimum(exponent, MAX_EXPONENT))
     if routing in ("round_robin", "random"):
         # A single long prompt makes those behind it late by itself.
