@@ -115,6 +115,7 @@ class AggregatedStage(BatchStage):
             under_way_s = float(of_level_s[0]) if level else 0.0
             self._services.append(PromptService(alone_s, slack_s, batching, under_way_s))
         self.unattainable = 1 - (1 - self.decode.unattainable) * float(attainable.mean())
+        self.residence_s = self.decode.residence_s + self._services[-1].mean_s
         self.extrapolated = self.decode.extrapolated or chunk_tokens > mixed.most_prompt_tokens
 
     @property

@@ -145,6 +145,7 @@ class DecodeStage(BatchStage):
         mean_batch = float(np.interp(NOMINAL_UTILISATION * self.rate, self._rates, self._batches))
         slowness = max((self.batch - mean_batch) / ((1 - NOMINAL_UTILISATION) * self.batch), 1.0)
         self.residence = ResidenceTimes(osl.values * step_ms / 1000, slowness, immediate)
+        self.residence_s = self.residence.mean_s
         tokens = osl.values.reshape(CLASSES, -1).mean(axis=1)
         windows = self.residence.class_s / self.residence.mean_s / ((1 + osl.cv2) / 2)
         self._steady, self._pool_steady = averaging(windows), averaging(windows / slowness)

@@ -163,7 +163,9 @@ def _sized(
             f"{1 - reachable:.2%} of the requests miss a target however many replicas there are; sized for the rest"
         )
         facts.append(Fact("Unattainable", message, {"unattainable": unattainable}))
-    return Requirement(role, busy, replicas, attained, unattainable, limit, stage.extrapolated, tuple(facts))
+    return Requirement(
+        role, busy, replicas, attained, unattainable, limit, stage.extrapolated, tuple(facts), stage.residence_s
+    )
 
 
 def _lengths(role: Role, load: Load) -> dict[str, Lengths]:

@@ -52,6 +52,7 @@ class PrefillStage(Stage):
         self._ranks = curve.points.ranks  # each is a server of its own
         self.extrapolated = bool(curve.extrapolated(np.array([load.computed.mean]))[0])
         self.unattainable = float(np.mean(service_s > within_s))
+        self.residence_s = float(service_s.mean())
         self._queue = PrefillQueue(Arrivals(0.0), service_s, max(within_s, MIN_TARGET_S), routing, batching)
 
     def _at(self, arrivals: Arrivals) -> PrefillQueue:

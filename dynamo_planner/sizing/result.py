@@ -34,6 +34,10 @@ class Requirement:
             Default ``stability``.
         extrapolated: whether nothing was measured where the replicas are to work. Default false.
         facts: how the number came to be. Default none.
+        residence_s: mean seconds that a request stays on a replica as full as the targets allow. Default 0, unknown.
+            The number in flight is the arrivals of the last ``residence_s`` seconds, so where this is long, the rate
+            to size for is the mean over the time from ``residence_s`` before the horizon to the horizon, of what came
+            and what is forecast, rather than the rate at the horizon.
     """
 
     role: Role
@@ -44,3 +48,4 @@ class Requirement:
     limit: str = "stability"
     extrapolated: bool = False
     facts: tuple[Fact, ...] = ()
+    residence_s: float = 0.0

@@ -21,10 +21,12 @@ class Stage(ABC):
     Attributes:
         unattainable: share of requests (0 to 1) that miss a target with no other request beside them.
         extrapolated: whether nothing was measured where the replicas are to work.
+        residence_s: mean seconds that a request stays on a replica as full as the targets allow.
     """
 
     unattainable: float
     extrapolated: bool
+    residence_s: float
 
     @abstractmethod
     def load(self, arrivals: Arrivals) -> float:

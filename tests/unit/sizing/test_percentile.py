@@ -180,3 +180,18 @@ def test_equal_loads_are_sized_once_and_no_array_can_change_under_the_cache(h100
     assert lengths == Lengths(1.0, 0.0, np.ones(64))
     with pytest.raises(ValueError, match="read-only"):
         lengths.values[0] = 2.0
+
+
+def test_how_long_requests_stay_is_told() -> None:
+    profile = Profile.from_points(
+        isl=[100, 10_000],
+        ttft_ms=[10, 1000],
+        max_kv_tokens=1e7,
+        batch=[1, 10, 100, 1, 10, 100],
+        context=[100, 100, 100, 10_000, 10_000, 10_000],
+        itl_ms=[10, 20, 110] * 2,
+    )
+    load = Load.of(1, Dist(mean=1000, cv2=0), Dist(mean=3000, cv2=0))
+    needs = PercentileSizing(profile).replicas_for(load, Sla(ttft_ms=1000, itl_ms=20))
+    assert needs["decode"].residence_s == pytest.approx(3000 * 0.020, rel=0.02)
+    assert needs["prefill"].residence_s == pytest.approx(0.1, rel=0.02)
