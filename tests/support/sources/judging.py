@@ -78,7 +78,15 @@ def _lost(worker: Worker, from_s: float, every_s: float) -> int:
         for process in worker.processes
         for died_s in worker.loses_s
         if died_s > from_s - every_s and process.began_s < died_s
-    )
+    ) + _overtaken(worker)
+
+
+def _overtaken(worker: Worker) -> int:
+    """What a process had counted that died, where the next one counts more and no start time tells the two apart."""
+    if not worker.loses_s or worker.processes[0].shows_start:
+        return 0
+    old, new = (process.before + len(process.requests) for process in worker.processes)
+    return old if old <= new else 0
 
 
 def _mean(situation: Situation, view: View, told: Dist | None, quantity: str) -> str:
