@@ -24,14 +24,17 @@ from pydantic import Field, model_validator
 
 from dynamo_planner.core.decision import Hold, Proposal, Reason, Want
 from dynamo_planner.core.policy import Policy
-from dynamo_planner.core.snapshot import STUCK_AFTER_STARTUPS, PoolStatus, Replicas, Role, Sla, Snapshot
-from dynamo_planner.core.values import Count
-from dynamo_planner.policies.reactive_memory import rose
+from dynamo_planner.core.snapshot import STUCK_AFTER_STARTUPS, PoolStatus, Role, Sla, Snapshot
+from dynamo_planner.core.values import Count, FrozenMap
 from dynamo_planner.policies.reactive_samples import Interval, LoadSample, PoolSamples, read, unknown_metric
-from dynamo_planner.policies.reactive_verdict import Thresholds, verdict
+from dynamo_planner.policies.reactive_verdict import Thresholds, learned_from, verdict
 
 CLOCK_S = 1e-3
 """Unix seconds as floats are exact to less than this; an interval that ends sooner ends now."""
+
+URGENT_AFTER_S, URGENT_TIMES = 30.0, 5.0
+"""With an SLA a rise waits for no more than this many seconds of samples where five times as many requests are late as
+may be."""
 
 
 class LoadPolicy(Policy, kind="load"):
@@ -53,7 +56,8 @@ class LoadPolicy(Policy, kind="load"):
 
     - With an ``sla`` a pool also rises where more requests missed its target than may, TTFT for prefill, ITL for
       decode, either for aggregated pools, while its replicas have something to do; and it falls only where at most
-      half as many did. Of two roles each may miss half.
+      half as many did. Of two roles each may miss half. Where five times as many are late as may be, a rise waits for
+      30 s of samples only, and not for replicas that are starting.
     - A rise says that so few replicas do not do at this demand. They are refused for four hours, twice as long each
       time, or until the demand is 15 % lower (:mod:`~dynamo_planner.policies.reactive_memory`); so a constant load
       settles.
@@ -61,8 +65,7 @@ class LoadPolicy(Policy, kind="load"):
 
     - The interval starts anew while a pool starts or drains replicas, and when the number of ready ones changes. A
       start older than three start-up times is not waited for, and nothing is for longer than that and two intervals.
-    - There is no scale-up for a load that is under the threshold within ``prefill_trend_intervals`` at the trend of
-      this one: last sample + that many times (last - first).
+    - There is no scale-up for a load that this trend takes under the threshold within ``prefill_trend_intervals``.
     - There is no scale-down of a decode or aggregated pool for ``decode_grace_intervals`` full intervals after it got
       a new ready replica. The original counts the interval that sets the grace, and protects one less than it says.
 
@@ -70,17 +73,13 @@ class LoadPolicy(Policy, kind="load"):
 
     - Flapping between flat thresholds. A pool is scaled down only if its load on the replicas that remain, ``load * n /
       (n - 1)``, stays under the up-threshold. A queue does not show how busy the replicas are, so a prefill pool
-      must also have fewer requests waiting and running than replicas that remain: a busy replica has at least one, so
-      that many can carry the work. (Where KV usage grows faster than in proportion to the load per replica, because
-      ITL rises steeply with the batch, leave more headroom: a lower ``decode_kv_down``.)
+      must also have fewer requests waiting and running than replicas that remain.
     - Unknown metrics. A metric that is unknown, or older than the interval, holds its pool. Scaling up needs only the
-      pool's own metric; scaling down also what could speak against it, ``queued`` of decode and ``running`` of
-      prefill.
+      pool's own metric; scaling down also ``queued`` of decode and ``running`` of prefill.
     - Idling. A service with no requests per second, freshly observed, and none known to be queued or running, has no
       load, also when its workers no longer report one. The last replica goes only after an idle interval, and where
       ``min_replicas`` is 0. A pool without capacity wakes up at once when requests arrive or wait at the frontend.
     - Ticks further apart than the interval: each decides by its own sample.
-
     With ``state=None`` an interval begins, and nothing but a pool without capacity changes.
 
     Args:
@@ -132,8 +131,10 @@ class LoadPolicy(Policy, kind="load"):
         left_s = interval.started_s + self.adjustment_interval_s - at_s
         if waits:
             proposal = Proposal.hold(pools, f"the interval starts anew: {moving}", "ReplicasMoving")
+            proposal, interval = self._urgent(snapshot, pools, readings, interval, proposal)
         elif left_s > CLOCK_S:
             proposal = Proposal.hold(pools, f"the next adjustment is in {left_s:.0f} s", "Collecting")
+            proposal, interval = self._urgent(snapshot, pools, readings, interval, proposal)
         else:
             proposal, samples = self._adjusted(snapshot, pools, readings, samples)
             if moving is not None:
@@ -161,7 +162,9 @@ class LoadPolicy(Policy, kind="load"):
         anew: bool,
     ) -> dict[str, PoolSamples]:
         """The memory of each pool with the sample of this tick; samples before a gap are dropped."""
-        drop = anew or snapshot.at_s - last.tick_s > self.adjustment_interval_s
+        gap = snapshot.at_s - last.tick_s > self.adjustment_interval_s
+        moved = last.started_s == last.tick_s > last.completed_s
+        drop = gap or (anew if self.sla is None else moved and not anew)
         protected = self.decode_grace_intervals if anew else self.decode_grace_intervals + 1  # this one is not full
         sampled = {}
         for name, pool in pools.items():
@@ -176,6 +179,7 @@ class LoadPolicy(Policy, kind="load"):
             elif ready != own.ready:
                 new = ready > own.ready and pool.spec.role != "prefill"
                 own = own.replace(ready=ready, grace=protected if new else own.grace)
+                own = own.cleared(grace=own.grace) if anew else own
             own = own.cleared(grace=own.grace) if drop else own
             sampled[name] = own.plus(readings[name], snapshot.at_s)
         return sampled
@@ -186,8 +190,11 @@ class LoadPolicy(Policy, kind="load"):
         pools: Mapping[str, PoolStatus],
         readings: Mapping[str, LoadSample],
         samples: Mapping[str, PoolSamples],
+        *,
+        urgent: float = 1.0,
     ) -> tuple[Proposal, dict[str, PoolSamples]]:
-        """The adjustment of each pool at the end of an interval, and what is learned from it."""
+        """The adjustment of each pool by its samples, and what is learned from it; where it is ``urgent``, only so many
+        times as many late requests as may be count."""
         learned = dict(samples)
         entries: dict[str, Want | Hold] = {}
         reasons: list[Reason] = []
@@ -203,11 +210,36 @@ class LoadPolicy(Policy, kind="load"):
                 entries[name] = Hold(unknown or "nothing new was observed of it in this interval", "MetricUnknown")
                 continue
             limits = self._thresholds(pool.spec.role)
+            limits = limits._replace(missed=None if limits.missed is None else urgent * limits.missed)
             entries[name], reason = verdict(snapshot.at_s, pool, pool.replicas, own, limits, unknown)
-            learned[name] = _learned(own, entries[name], pool.replicas, snapshot.at_s)
+            learned[name] = learned_from(own, entries[name], pool.replicas, snapshot.at_s)
             if reason is not None:
                 reasons.append(reason.replace(pool=name))
         return Proposal(pools=entries, reasons=tuple(reasons)), learned
+
+    def _urgent(
+        self,
+        snapshot: Snapshot,
+        pools: Mapping[str, PoolStatus],
+        readings: Mapping[str, LoadSample],
+        interval: Interval,
+        proposal: Proposal,
+    ) -> tuple[Proposal, Interval]:
+        """The proposal with the rises that do not wait for the end of the interval."""
+        if self.sla is None:
+            return proposal, interval
+        adjusted, learned = self._adjusted(snapshot, pools, readings, interval.pools, urgent=URGENT_TIMES)
+        rises = {
+            name: entry
+            for name, entry in adjusted.pools.items()
+            if isinstance(entry, Want)
+            and (replicas := pools[name].replicas)
+            and entry.replicas > replicas.target
+            and snapshot.at_s - interval.pools[name].began_s >= URGENT_AFTER_S
+        }
+        reasons = [reason for reason in adjusted.reasons if reason.pool in rises]
+        kept = {name: learned[name] if name in rises else own for name, own in interval.pools.items()}
+        return proposal.with_pools(rises, reasons), interval.replace(pools=FrozenMap(kept))
 
     def _thresholds(self, role: Role) -> Thresholds:
         """The thresholds of a pool; where two roles share the requests that may miss, each may miss half."""
@@ -247,15 +279,6 @@ class LoadPolicy(Policy, kind="load"):
         if traffic.requests_per_s is None and traffic.queued is None:
             return None
         return bool(traffic.requests_per_s or traffic.queued or pool.queued)
-
-
-def _learned(own: PoolSamples, entry: Want | Hold, replicas: Replicas, at_s: float) -> PoolSamples:
-    """The memory after a verdict: a rise says that the ready replicas did not do. Further rises in a row say nothing,
-    since what waited meanwhile asks for more than the demand does."""
-    rising = isinstance(entry, Want) and entry.replicas > replicas.target
-    if not rising or own.rising:
-        return own.replace(rising=rising)
-    return own.replace(rising=True, shortfalls=rose(own.shortfalls, own.ready, own.demand or 0.0, at_s))
 
 
 def _moving(snapshot: Snapshot, pools: Mapping[str, PoolStatus], state: Interval | None) -> str | None:

@@ -33,7 +33,7 @@ class Shortfall(Frozen):
 
     Args:
         replicas: The replicas.
-        demand: The usual demand then: requests per second, or requests in the pool where those are unknown.
+        demand: The usual demand then, in requests per second; 0 where it was unknown.
         until_s: Until when that many are refused at this demand, in Unix seconds.
         hold_s: For how long they were refused last time, in seconds.
     """
@@ -59,13 +59,15 @@ def rose(shortfalls: Shortfalls, replicas: int, demand: float, at_s: float) -> S
     return tuple(sorted([*others, new], key=lambda shortfall: shortfall.replicas)[-MAX_SHORTFALLS:])
 
 
-def refused(shortfalls: Shortfalls, replicas: int, demand: float, at_s: float) -> Shortfall | None:
-    """The shortfall that speaks against so few replicas at a usual demand."""
+def refused(shortfalls: Shortfalls, replicas: int, demand: float | None, at_s: float) -> Shortfall | None:
+    """The shortfall that speaks against so few replicas at a usual demand; one that is unknown may be any."""
     return next(
         (
             shortfall
             for shortfall in shortfalls
-            if replicas <= shortfall.replicas and at_s < shortfall.until_s and demand > LOWER_DEMAND * shortfall.demand
+            if replicas <= shortfall.replicas
+            and at_s < shortfall.until_s
+            and (demand is None or demand > LOWER_DEMAND * shortfall.demand)
         ),
         None,
     )

@@ -22,7 +22,7 @@ class LoadSample(NamedTuple):
         busy: Requests waiting and running per ready replica.
         idle: Nothing arrives, waits or runs.
         seen_s: When it was observed, in Unix seconds.
-        demand: Requests per second, or requests in the pool where those are unknown.
+        demand: Requests per second; ``None`` where they are unknown.
         missed: The share of requests that missed the target of the pool's role; ``None`` where it is unknown.
     """
 
@@ -30,7 +30,7 @@ class LoadSample(NamedTuple):
     busy: float
     idle: bool
     seen_s: float | None = None
-    demand: float = 0.0
+    demand: float | None = None
     missed: float | None = None
 
 
@@ -56,8 +56,7 @@ def read(
         return IDLE
     traffic = snapshot.traffic
     known = snapshot.age_s(traffic.observed_at_s) <= fresh_s
-    rate = traffic.requests_per_s if known else None
-    demand = (waiting + running) * (pool.replicas.ready if pool.replicas else 0) if rate is None else rate
+    demand = traffic.requests_per_s if known else None
     missed = _missed(traffic, pool.spec.role, sla) if known and sla is not None else None
     return LoadSample(load, waiting + running, idle=False, seen_s=pool.observed_at_s, demand=demand, missed=missed)
 
@@ -68,7 +67,7 @@ def _missed(traffic: Traffic, role: Role, sla: Sla) -> float | None:
     both = (*targets["prefill"], *targets["decode"])
     shares = [dist.share_within(target) for dist, target in targets.get(role, both) if dist is not None]
     known = [1 - share.estimate for share in shares if share is not None]
-    return max(known, default=None)
+    return max(known, default=0.0 if traffic.requests_per_s == 0 else None)
 
 
 def _per_worker(pool: PoolStatus, total: float | None) -> float:
@@ -118,6 +117,7 @@ class PoolSamples(Frozen):
         grace: Full intervals for which it is not scaled down.
         seen_s: When the last sample was observed, in Unix seconds.
         samples: How many samples there are.
+        began_s: When the first of them was taken, in Unix seconds.
         load: The sum of their loads.
         busy: The sum of their requests waiting and running per replica.
         first: The load of the first.
@@ -125,7 +125,8 @@ class PoolSamples(Frozen):
         active: Whether the pool was not idle in one of them.
         missed: The sum of their shares of requests that missed a target.
         judged: How many of them tell of such a share.
-        demand: The usual demand; ``None`` before the first sample.
+        rated: How many of them tell of the demand.
+        demand: The usual demand, in requests per second; ``None`` where it was never known.
         demand_s: When that was brought up to date, in Unix seconds.
         shortfalls: Replica counts that did not do.
         rising: Whether the last verdict was a rise.
@@ -135,6 +136,7 @@ class PoolSamples(Frozen):
     grace: Count = 0
     seen_s: float | None = None
     samples: Count = 0
+    began_s: float = 0.0
     load: float = 0.0
     busy: float = 0.0
     first: float = 0.0
@@ -142,6 +144,7 @@ class PoolSamples(Frozen):
     active: bool = False
     missed: float = 0.0
     judged: Count = 0
+    rated: Count = 0
     demand: float | None = None
     demand_s: float = 0.0
     shortfalls: tuple[Shortfall, ...] = ()
@@ -149,9 +152,8 @@ class PoolSamples(Frozen):
 
     def cleared(self, *, grace: int) -> PoolSamples:
         """The memory without samples, for an interval that starts."""
-        return self.replace(
-            grace=grace, samples=0, load=0.0, busy=0.0, first=0.0, last=0.0, active=False, missed=0.0, judged=0
-        )
+        none = {"load": 0.0, "busy": 0.0, "first": 0.0, "last": 0.0, "missed": 0.0}
+        return self.replace(grace=grace, samples=0, active=False, judged=0, rated=0, **none)
 
     def plus(self, reading: LoadSample, at_s: float) -> PoolSamples:
         """The memory with one sample more, unless its load is unknown or it was counted before."""
@@ -160,6 +162,7 @@ class PoolSamples(Frozen):
         return self.replace(
             seen_s=self.seen_s if reading.seen_s is None else min(reading.seen_s, at_s),
             samples=self.samples + 1,
+            began_s=self.began_s if self.samples else at_s,
             load=self.load + reading.load,
             busy=self.busy + reading.busy,
             first=self.first if self.samples else reading.load,
@@ -167,14 +170,15 @@ class PoolSamples(Frozen):
             active=self.active or not reading.idle,
             missed=self.missed + (reading.missed or 0.0),
             judged=self.judged + (reading.missed is not None),
+            rated=self.rated + (reading.demand is not None),
             demand=self._usual(reading.demand, at_s),
-            demand_s=at_s,
+            demand_s=self.demand_s if reading.demand is None else at_s,
         )
 
-    def _usual(self, demand: float, at_s: float) -> float:
+    def _usual(self, demand: float | None, at_s: float) -> float | None:
         """The usual demand with one observation more, an exponential mean over time."""
-        if self.demand is None:
-            return demand
+        if self.demand is None or demand is None:
+            return self.demand if demand is None else demand
         return demand + decayed(max(at_s - self.demand_s, 0.0), DEMAND_HALF_LIFE_S) * (self.demand - demand)
 
     def _counted(self, reading: LoadSample) -> bool:

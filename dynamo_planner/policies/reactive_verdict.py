@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from dynamo_planner.core.decision import Hold, Reason, Want
 from dynamo_planner.core.snapshot import PoolStatus, Replicas
-from dynamo_planner.policies.reactive_memory import refused
+from dynamo_planner.policies.reactive_memory import refused, rose
 from dynamo_planner.policies.reactive_samples import PoolSamples
 
 MOST_MISSED = 0.5
@@ -71,28 +71,51 @@ def verdict(
         return because(wanted - replicas.target, code, over)
     if load >= down:
         return because(0, "WithinThresholds", f"{metric} between the thresholds")
+    stays = _kept(at_s, pool, replicas, own, limits, unknown)
     low = f"{metric} under the threshold"
-    if replicas.target <= pool.spec.min_replicas:
-        return because(0, "AtMinimum", f"{low}, at min_replicas")
-    if unknown is not None:
-        return Hold(unknown, "MetricUnknown"), None
-    if own.grace:
-        return because(0, "GracePeriod", f"{low}, but a replica is new", intervals=own.grace)
-    remain = min(own.ready, replicas.target) - 1
-    if remain <= 0 and own.active:
-        return because(0, "NotIdle", f"{low}, but the last replica goes only after an idle interval")
-    if remain > 0 and (load * own.ready / remain >= up or (prefill and busy * own.ready >= remain)):
-        return because(0, "NoRoom", f"{low}, but too much for the replicas that remain", remain=remain, busy=busy)
-    if missed is not None and limits.missed is not None and missed > limits.missed / 2:
-        return because(0, "NoSlack", f"{low}, but as many requests are late as may be")
-    shortfall = refused(own.shortfalls, remain, own.demand or 0.0, at_s)
-    if shortfall is not None:
-        message = f"{low}, but {shortfall.replicas} replicas did not do at such a demand"
-        hours = (shortfall.until_s - at_s) / 3600
-        return because(
-            0, "FallFailedBefore", message, demand=own.demand or 0.0, failed_at=shortfall.demand, hours=hours
-        )
+    if isinstance(stays, Hold):
+        return stays, None
+    if stays is not None:
+        return because(0, stays.code, f"{low}, {stays.message}", **stays.values)
     return because(-1, "QueueLow" if prefill else "KvUsageLow", low)
+
+
+class _Kept(NamedTuple):
+    """Why a pool of little load is not lowered."""
+
+    code: str
+    message: str
+    values: dict[str, float]
+
+
+def _kept(
+    at_s: float, pool: PoolStatus, replicas: Replicas, own: PoolSamples, limits: Thresholds, unknown: str | None
+) -> _Kept | Hold | None:
+    """What speaks against one replica less; ``None`` where nothing does."""
+    load, busy, remain = own.load / own.samples, own.busy / own.samples, min(own.ready, replicas.target) - 1
+    if replicas.target <= pool.spec.min_replicas:
+        return _Kept("AtMinimum", "at min_replicas", {})
+    if unknown is not None:
+        return Hold(unknown, "MetricUnknown")
+    if own.grace:
+        return _Kept("GracePeriod", "but a replica is new", {"intervals": own.grace})
+    if remain <= 0 and own.active:
+        return _Kept("NotIdle", "but the last replica goes only after an idle interval", {})
+    too_busy = pool.spec.role == "prefill" and busy * own.ready >= remain
+    if remain > 0 and (load * own.ready / remain >= limits.up or too_busy):
+        return _Kept("NoRoom", "but too much for the replicas that remain", {"remain": remain, "busy": busy})
+    if limits.missed is not None and own.active:
+        if own.judged < own.samples:
+            return Hold("the share of requests that are late is unknown", "MetricUnknown")
+        if own.missed / own.judged > limits.missed / 2:
+            return _Kept("NoSlack", "but as many requests are late as may be", {})
+    shortfall = refused(own.shortfalls, remain, own.demand if own.rated == own.samples else None, at_s)
+    if shortfall is None:
+        return None
+    message = f"but {shortfall.replicas} replicas did not do at such a demand"
+    hours = (shortfall.until_s - at_s) / 3600
+    values = {"demand": own.demand or 0.0, "failed_at": shortfall.demand, "hours": hours}
+    return _Kept("FallFailedBefore", message, values)
 
 
 def _more(own: PoolSamples, required: float, prefill: bool, missed: float | None) -> int:
@@ -100,3 +123,12 @@ def _more(own: PoolSamples, required: float, prefill: bool, missed: float | None
     by_load = 0 if prefill else math.ceil(required) - own.ready
     by_lateness = math.ceil(own.ready / 2) if missed is not None and missed > MOST_MISSED else 0
     return min(max(by_load, by_lateness), own.ready)
+
+
+def learned_from(own: PoolSamples, entry: Want | Hold, replicas: Replicas, at_s: float) -> PoolSamples:
+    """The memory after a verdict: a rise says that the ready replicas did not do. Further rises in a row say nothing,
+    since what waited meanwhile asks for more than the demand does."""
+    rising = isinstance(entry, Want) and entry.replicas > replicas.target
+    if not rising or own.rising:
+        return own.replace(rising=rising)
+    return own.replace(rising=True, shortfalls=rose(own.shortfalls, own.ready, own.demand or 0.0, at_s))

@@ -2,7 +2,9 @@
 
 ====================  =========================================================================================
 SIGTERM, SIGINT       the loop ends after the step in progress; a second one has its usual effect
+SIGQUIT               the same
 SIGHUP                reloads, where there is something to reload; else it ends the loop as SIGTERM does
+SIGUSR1, SIGUSR2      the command ignores them: log files are opened for each line, so that nothing needs reopening
 a closed terminal     sends SIGHUP as well, and ends the loop: no one is left to read what it says
 ====================  =========================================================================================
 
@@ -23,7 +25,10 @@ from typing import NoReturn
 _LEFT_ALONE = (None, signal.SIG_IGN)
 """Handlers that stay: one that Python did not set and could not put back, and the one that ``nohup`` sets."""
 
-_HANGUP = (signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()  # Windows has none
+# Windows has none of these.
+_HANGUP = (signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()
+_QUIT = (signal.SIGQUIT,) if hasattr(signal, "SIGQUIT") else ()
+_REOPEN = (signal.SIGUSR1, signal.SIGUSR2) if hasattr(signal, "SIGUSR1") else ()
 
 SIGNALLED = 128
 """The exit status of a program that a signal ended is this and the signal's number, as shells have it."""
@@ -37,7 +42,7 @@ def stop_signals(reload: Callable[[], None] | None = None) -> Iterator[Callable[
     """
     came: list[int] = []
     hung_up: list[int] = []
-    before = _handlers(signal.SIGTERM, signal.SIGINT)
+    before = _handlers(signal.SIGTERM, signal.SIGINT, *_QUIT)
     hangup = _handlers(*_HANGUP)
     had_terminal = bool(hangup) and has_terminal()
 
@@ -83,7 +88,11 @@ class Around:
     def __init__(self) -> None:
         self.hung_up = False
         self._had_terminal = has_terminal()
-        self.handlers = {signal.SIGTERM: self._leave, **dict.fromkeys(_HANGUP, self._hang_up)}
+        self.handlers: dict[signal.Signals, Callable[[int, FrameType | None], None]] = {
+            **dict.fromkeys((signal.SIGTERM, *_QUIT), self._leave),
+            **dict.fromkeys(_HANGUP, self._hang_up),
+            **dict.fromkeys(_REOPEN, self._leave_alone),
+        }
 
     def _leave(self, number: int, frame: FrameType | None) -> NoReturn:
         sys.exit(SIGNALLED + number)
@@ -92,6 +101,9 @@ class Around:
         if self._had_terminal and not has_terminal():
             self._leave(number, frame)
         self.hung_up = True
+
+    def _leave_alone(self, number: int, frame: FrameType | None) -> None:
+        """Log files are opened for each line."""
 
     def end_begun(self) -> None:
         """Let a terminal that is closed from now on not cut the end short."""

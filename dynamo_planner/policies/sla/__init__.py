@@ -1,7 +1,8 @@
 """SLA-driven scaling from profiles and forecasts, for a share of requests that meet their targets."""
 
 from dynamo_planner.policies.sla.attainment import Attainment, EvenSplit
-from dynamo_planner.policies.sla.capacity import Capacity, LearnedCapacity
+from dynamo_planner.policies.sla.capacity import Capacity
+from dynamo_planner.policies.sla.learned_capacity import LearnedCapacity
 from dynamo_planner.policies.sla.plan import Plan, SkiRental
 from dynamo_planner.policies.sla.policy import SlaPolicy
 from dynamo_planner.policies.sla.promise import KeptPromise

@@ -16,9 +16,9 @@ PRIOR_REQUESTS = 50.0
 OUTLIER_RATIO = 4.0
 """A latency further from the profile than this many times is taken for a fault of the metrics, and counts as this."""
 
-IGNORED_LOG, FULL_LOG = 0.08, 0.16
-"""Engines within 8 % of the profile are taken for what it says, which is as exact as the comparison is; from 17 % on
-all of the difference counts, and in between a part of it."""
+IGNORED_LOG, FULL_LOG = 0.03, 0.08
+"""Engines within 3 % of the profile are taken for what it says, which is as exact as the comparison is; from 8 % on all
+of the difference counts, and in between a part of it."""
 
 QUEUE_SHARE = 0.7
 """A prompt that waits shares its step with those that waited beside it, which lengthens its step by this share of its
@@ -89,10 +89,10 @@ class Correction(NamedTuple):
         ======  =====================================================================================
         ratio   observed over profiled latency
         n       requests that were compared
-        w       0 within 8 % of the profile, 1 from 17 % on, on a straight line in ``ln(ratio)`` between
+        w       0 within 3 % of the profile, 1 from 8 % on, on a straight line in ``ln(ratio)`` between
         ======  =====================================================================================
 
-        100 requests at twice the profiled latency give ``2 ** (100 / 150) = 1.59``. At 1.05 times they give 1.
+        100 requests at twice the profiled latency give ``2 ** (100 / 150) = 1.59``. At 1.03 times they give 1.
         """
         if self.seen <= 0 or self.expected <= 0:
             return 1.0
@@ -101,9 +101,16 @@ class Correction(NamedTuple):
         trusted = self.requests / (self.requests + PRIOR_REQUESTS)
         return min(max(math.exp(trusted * counts * ratio), 1 / limit), limit)
 
-    def with_sample(self, observed: float, expected: float, requests: float, elapsed_s: float) -> Correction:
+    def with_sample(
+        self,
+        observed: float,
+        expected: float,
+        requests: float,
+        elapsed_s: float,
+        half_life_s: float = CORRECTION_HALF_LIFE_S,
+    ) -> Correction:
         """The correction with one comparison more, of the mean latencies of some requests."""
-        keep = decayed(elapsed_s, CORRECTION_HALF_LIFE_S)
+        keep = decayed(elapsed_s, half_life_s)
         return Correction(
             keep * self.requests + requests,
             keep * self.seen + observed * requests,

@@ -87,6 +87,7 @@ class Outlook:
         self.arrivals, self.level_s, self._facts = arrivals, level_s, facts
         self._forecast, self._load, self._recent = forecast, load, recent_per_s
         self._demands: dict[tuple[float, float], Demand] = {}
+        self._loads: dict[float, Load | None] = {}
 
     def demand(self, lead_s: float, quantile: float) -> Demand:
         """The demand on the service now, and by the time that a start would be ready."""
@@ -98,7 +99,9 @@ class Outlook:
 
     def load(self, requests_per_s: float) -> Load | None:
         """Requests like the recent ones at about this rate; ``None`` where no lengths were observed."""
-        return self._load(requests_per_s)
+        if requests_per_s not in self._loads:
+            self._loads[requests_per_s] = self._load(requests_per_s)
+        return self._loads[requests_per_s]
 
     def reasons(self, pool: str) -> list[Reason]:
         """What a reader of a pool's numbers has to know of the workload."""

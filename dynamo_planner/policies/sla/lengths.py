@@ -26,7 +26,7 @@ PRIOR_CV2, PRIOR_INTERVALS = 1.0, 20.0
 MAX_CV2 = 4.0
 """The largest squared coefficient of variation that is estimated."""
 
-MEAN_STEP, QUANTILE_STEP, CV2_STEP = 0.02, 0.1, 0.2
+MEAN_STEP, QUANTILE_STEP, CV2_STEP = 0.04, 0.1, 0.2
 """Means, quantiles and spreads are rounded in steps of these shares, so that one sizing serves for many ticks."""
 
 GROWN_Z = 5.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_origin
 
 from dynamo_planner.core.decision import Reason, State
 from dynamo_planner.core.node import Node
@@ -17,11 +17,13 @@ class Part(Node):
 
     def recall(self, state: State | None) -> tuple[Any, tuple[Reason, ...]]:
         """As of any node; a value that never left the process is not validated again."""
+        expected = get_origin(self.state_type) or self.state_type
         if (
             state is not None
             and (state.kind, state.version) == (self.kind, self.state_version)
-            and isinstance(self.state_type, type)
-            and isinstance(state.data, self.state_type)
+            and expected is not Any
+            and isinstance(expected, type)
+            and isinstance(state.data, expected)
         ):
             return state.data, ()
         return super().recall(state)

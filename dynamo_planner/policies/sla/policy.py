@@ -21,8 +21,9 @@ from dynamo_planner.policies.sla.attainment import (
     PoolActivity,
     PromiseEvidence,
 )
-from dynamo_planner.policies.sla.capacity import AnyCapacity, EngineEstimate, EngineEvidence, LearnedCapacity
+from dynamo_planner.policies.sla.capacity import AnyCapacity, EngineEstimate, EngineEvidence
 from dynamo_planner.policies.sla.demand import Outlook, shares
+from dynamo_planner.policies.sla.learned_capacity import LearnedCapacity
 from dynamo_planner.policies.sla.moved import with_parts
 from dynamo_planner.policies.sla.part import Recalled
 from dynamo_planner.policies.sla.plan import AnyPlan, PlanInputs, SkiRental
@@ -199,7 +200,9 @@ class SlaPolicy(Policy, kind="sla"):
         if last is not None:
             reasons += [*estimate.reasons, *startup_reasons(tick), *outlook.reasons(tick.name)]
         if load is not None:
-            evidence = EngineEvidence(tick, queue.requests, outlook.arrivals.times(tick.share), load, self.profile)
+            arrivals = outlook.arrivals.times(tick.share)
+            work_s = partial(self._work_s, tick, estimate, asked, outlook) if last is not None else None
+            evidence = EngineEvidence(tick, queue.requests, arrivals, load, self.profile, work_s)
             engines = self.capacity.learn(engines, evidence)
         memory = PoolMemory.unchecked(
             startup=own.startup,
@@ -209,6 +212,13 @@ class SlaPolicy(Policy, kind="sla"):
             last=last,
         )
         return want, memory, reasons
+
+    def _work_s(
+        self, tick: Tick, estimate: EngineEstimate, asked: AskedShares, outlook: Outlook
+    ) -> tuple[float, float]:
+        """Replica-seconds of work for each request where replicas are full, and the slowness that is in them."""
+        rate = max(outlook.arrivals.requests_per_s * tick.share, 1.0)
+        return self._required(tick, estimate, asked, outlook, rate, 1).load / rate, estimate.slowness
 
     def _required(
         self, tick: Tick, estimate: EngineEstimate, asked: AskedShares, outlook: Outlook, rate: float, near: int

@@ -38,6 +38,9 @@ GROWTH_Z = 3.0
 MAX_RISE = 8.0
 """At most this many times the ready replicas are asked for at once."""
 
+BUSY_QUEUE = 2.0
+"""With this many requests waiting for each replica at both ends of a window, none was idle in between."""
+
 MAX_CROWDS = 24
 """Counts of requests that are kept."""
 
@@ -78,16 +81,31 @@ def with_crowd(crowds: tuple[Crowd, ...], new: Crowd | None, window_s: float) ->
     return (*kept[-MAX_CROWDS:], new)
 
 
+def completed_per_s(tick: Tick, crowds: tuple[Crowd, ...], now: Crowd | None, window_s: float) -> float | None:
+    """Completions per second and replica of a pool that had something to do for all of the window, which says how fast
+    it is; ``None`` where it may have been idle, or has other replicas than then."""
+    rate, then = tick.snapshot.traffic.requests_per_s, _at_start(crowds, now, window_s)
+    if now is None or then is None or rate is None or then.ready != now.ready or not now.ready:
+        return None
+    if min(now.queued, then.queued) < BUSY_QUEUE * now.ready:
+        return None
+    left = tick.share * rate * (now.at_s - then.at_s) + then.requests - now.requests
+    return max(left, 0.0) / (now.at_s - then.at_s) / now.ready
+
+
+def _at_start(crowds: tuple[Crowd, ...], now: Crowd | None, window_s: float) -> Crowd | None:
+    """The count at about the start of the window."""
+    before = [crowd for crowd in crowds if now and crowd.at_s < now.at_s]
+    return min(before, key=lambda crowd: abs(now.at_s - window_s - crowd.at_s)) if now and before else None
+
+
 def saturated(tick: Tick, crowds: tuple[Crowd, ...], now: Crowd | None, window_s: float) -> Saturated | None:
     """What a saturated pool needs; ``None`` where it is none, or where that does not show."""
     traffic, ready = tick.snapshot.traffic, tick.replicas.ready
-    before = [crowd for crowd in crowds if now and crowd.at_s < now.at_s]
-    if now is None or not ready or not before or traffic.requests_per_s is None:
+    then = _at_start(crowds, now, window_s)
+    if now is None or then is None or not ready or then.ready != ready or traffic.requests_per_s is None:
         return None
     rate = tick.share * traffic.requests_per_s
-    then = min(before, key=lambda crowd: abs(now.at_s - window_s - crowd.at_s))
-    if then.ready != ready:
-        return None
     span_s = now.at_s - then.at_s
     growth = max(now.requests - then.requests, 0.0) / span_s
     full = (tick.pool.kv_usage or 0.0) >= FULL_KV_USAGE and (now.queued > 0 or bool(traffic.preemptions_per_s))

@@ -23,7 +23,7 @@ HIT_RATE_HALF_LIFE_S = 300.0
 HIT_RATE_DECIMALS = 2
 """Decimals of the prefix hit rate, so that one sizing serves for many ticks."""
 
-RATE_STEP = 0.02
+RATE_STEP = 0.04
 """Sizes are worked out for rates in steps of this share, so that one serves for many ticks."""
 
 REPORTED_DISPERSION = 1.5

@@ -37,6 +37,7 @@ def test_sighup_reloads_and_a_closed_terminal_ends_in_good_order(tmp_path: Path,
     os.close(theirs)
     try:
         until(lambda: last_step(tmp_path), "a first step")
+        process.send_signal(signal.SIGUSR1)
         process.send_signal(signal.SIGHUP)
         until(lambda: f"{path} is reloaded" in errors.read_text(), "reloaded, though it has not changed")
         assert process.poll() is None

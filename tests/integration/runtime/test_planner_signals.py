@@ -32,7 +32,7 @@ LOOP = textwrap.dedent("""
 """)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT], ids=lambda number: number.name)
 def test_a_signal_ends_a_process_after_its_step_and_a_restart_goes_on(number: signal.Signals, tmp_path: Path) -> None:
     log, state = tmp_path / "decisions.jsonl", tmp_path / "state.json"
     command = [sys.executable, "-c", LOOP, str(ROOT), str(log), str(state)]

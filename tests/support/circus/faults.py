@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from dynamo_planner import Observation, Planner, Snapshot, Traffic
+from dynamo_planner.executors import ExecutorError
 from dynamo_planner.executors.circus import CircusExecutor
 from dynamo_planner.executors.circus.store import Store
 from dynamo_planner.sources import SourceError
@@ -46,6 +47,7 @@ class Service:
     stepped_s: float = 0.0
     metrics: bool = True
     disk: bool = True
+    killed: bool = False
     told: list[str] = field(default_factory=list)
     mends: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
 
@@ -82,12 +84,19 @@ class Service:
         for due_s, mend in [each for each in self.mends if each[0] <= time.monotonic()]:
             mend()
             self.mends.remove((due_s, mend))
+        if self.killed:
+            with suppress(ExecutorError):  # the disk may be full; a service manager tries again
+                self.start()
+                self.killed = False
+            return
         self.planner.step()
         gpus = [gpu for info in self.executor.workers() for gpu in info.gpus]
         assert len(gpus) == len(set(gpus)), f"a GPU twice: {self.executor.workers()}"
 
     def is_whole(self) -> bool:
         """Whether the pools are as the policy wants, with no other process, and nothing is reported."""
+        if self.killed:
+            return False
         replicas = self.executor.observe()
         whole = all(replicas[name] == self.place.replicas(ready=count) for name, count in self.wanted.items())
         pids = sorted(info.pid or 0 for info in self.executor.workers())
@@ -114,7 +123,7 @@ def _arbiter_killed(service: Service) -> None:
 
 def _planner_killed(service: Service) -> None:
     service.executor.detach()
-    service.start()
+    service.killed = True
 
 
 def _ill(service: Service, how: str) -> None:
@@ -179,7 +188,7 @@ def campaign(place: Place, seed: int) -> tuple[list[str], float]:
         services.append(service)
         began_s = time.monotonic()
         todo = list(plan)
-        while todo or service.mends:
+        while todo or service.mends or service.killed:
             while todo and todo[0][0] <= time.monotonic() - began_s:
                 TROUBLES[todo.pop(0)[1]](service)
             service.step()

@@ -9,7 +9,8 @@ import pytest
 from dynamo_planner.conformance import ConformanceError, check_capacity, check_forecaster
 from dynamo_planner.forecasting import Forecaster, RateForecaster
 from dynamo_planner.policies.sla import LearnedCapacity
-from dynamo_planner.policies.sla.capacity import EngineEstimate, EngineEvidence, EngineMemory
+from dynamo_planner.policies.sla.capacity import EngineEstimate, EngineEvidence
+from dynamo_planner.policies.sla.learned_capacity import EngineMemory
 from dynamo_planner.policies.sla.tick import Tick
 from dynamo_planner.profiles import Profile
 

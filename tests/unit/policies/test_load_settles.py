@@ -99,6 +99,15 @@ def test_an_sla_is_kept_by_what_is_late(share: float, running: float, target: in
     assert timeline.decision.targets == {"decode": target}
 
 
+@pytest.mark.parametrize(("share", "first_s"), [(0.06, 30), (0.04, 180)])
+def test_far_too_many_late_requests_do_not_wait_for_the_interval(share: float, first_s: int) -> None:
+    """Of 0.01 that may be late, five times as many are 0.05."""
+    traffic, pool = late(share)
+    timeline = Timeline(LoadPolicy(sla=Sla(ttft_ms=500, itl_ms=25, attainment=0.98)), traffic)
+    rises = [at_s for at_s in range(0, 190, 10) if timeline.see(at_s, decode=pool).targets == {"decode": 5}]
+    assert rises[0] == first_s
+
+
 def test_what_is_stuck_is_requested_again_once() -> None:
     """Two ready replicas are too few, and none that is requested can start: 2 -> 3, one in its place, and no more."""
     timeline, target, targets = Timeline(LoadPolicy(adjustment_interval_s=60)), 2, []

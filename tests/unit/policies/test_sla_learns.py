@@ -102,11 +102,27 @@ def test_an_overload_teaches_nothing_wrong() -> None:
     assert learned_of(4, 2.0, slower=1.0).slowness == 1
 
 
-def test_engines_within_eight_percent_of_the_profile_are_taken_for_it() -> None:
-    """At 1.127 times, ``ln = 0.12`` is half the way from 0.08 to 0.16: half of it counts, and half of that is trusted
-    after 50 requests: ``exp(0.03)``."""
-    assert Correction(1e9, 1.08, 1.0).factor(4) == 1
-    assert Correction(50, 1.1275, 1.0).factor(4) == pytest.approx(1.0305, abs=1e-3)
+def test_an_overload_shows_what_full_replicas_do_and_no_more_than_half_as_slow() -> None:
+    """Two replicas complete 4 requests/s each where the sizing says 0.2 s of work for each, 5 a second: 1.25 times."""
+    capacity, state = LearnedCapacity(), None
+    for number in range(20):
+        pool = PoolStatus(spec=PoolSpec(role="prefill"), replicas=2, queued=100, running=10)
+        snapshot = Snapshot(at_s=30 * number, traffic=Traffic(requests_per_s=8, window_s=30), pools={"prefill": pool})
+        tick = Tick("prefill", pool, Replicas(ready=2), snapshot, 1.0, Engine(), 60.0)
+        arrivals, work = ArrivalWindow(30.0 * number, 8.0, 30.0, 30.0), Load.of(8, 1000, 200)
+        evidence = EngineEvidence(tick, 100.0, arrivals, work, LINEAR, lambda: (0.2, 1.0))
+        state = capacity.learn(state, evidence)
+    assert capacity.estimate(state, tick, 100.0, LINEAR).slowness == pytest.approx(1.25, rel=0.02)
+    assert state is not None
+    much = state._replace(busy=state.busy._replace(seen=3 * state.busy.expected))
+    assert capacity.estimate(much, tick, 100.0, LINEAR).slowness == pytest.approx(1.5, rel=0.02)
+
+
+def test_engines_within_three_percent_of_the_profile_are_taken_for_it() -> None:
+    """At 1.0565 times, ``ln = 0.055`` is half the way from 0.03 to 0.08: half of it counts, and half of that is trusted
+    after 50 requests: ``exp(0.01375)``."""
+    assert Correction(1e9, 1.03, 1.0).factor(4) == 1
+    assert Correction(50, 1.05654, 1.0).factor(4) == pytest.approx(1.01385, abs=1e-3)
     assert Correction(1e9, 1.3, 1.0).factor(4) == pytest.approx(1.3)
     assert Correction(1e9, 9.0, 1.0).factor(3) == 3
 

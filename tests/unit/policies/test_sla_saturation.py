@@ -8,7 +8,14 @@ import pytest
 
 from dynamo_planner import Dist, PoolSpec, PoolStatus, Replicas, Snapshot, Traffic
 from dynamo_planner.policies.sla.lengths import ObservedLengths, learned
-from dynamo_planner.policies.sla.saturation import Crowd, Saturated, crowd_of, saturated, with_crowd
+from dynamo_planner.policies.sla.saturation import (
+    Crowd,
+    Saturated,
+    completed_per_s,
+    crowd_of,
+    saturated,
+    with_crowd,
+)
 from dynamo_planner.policies.sla.tick import Engine, Tick
 from tests.support.sla_service import Service
 
@@ -54,6 +61,21 @@ def test_it_says_nothing_of_replicas_that_have_just_come() -> None:
     snapshot = Snapshot(at_s=30, traffic=Traffic(window_s=30, requests_per_s=8), pools={"decode": status})
     tick = Tick("decode", status, Replicas(ready=3), snapshot, 1.0, Engine(), 90.0)
     assert saturated(tick, (Crowd(0.0, 1, 10.0, 0.0),), crowd_of(tick, 80), 30.0) is None
+
+
+def test_a_pool_that_is_never_idle_shows_how_fast_it_is() -> None:
+    """8 requests/s for 30 s, and 60 fewer in the pool: 300 are done, by 2 replicas 5 a second each."""
+
+    def done(queued_then: float, queued: float, ready_then: int = 2) -> float | None:
+        status = PoolStatus(spec=PoolSpec(role="prefill"), replicas=2, queued=queued, running=10)
+        snapshot = Snapshot(at_s=30, traffic=Traffic(window_s=30, requests_per_s=8), pools={"prefill": status})
+        tick = Tick("prefill", status, Replicas(ready=2), snapshot, 1.0, Engine(), 90.0)
+        crowds = (Crowd(0.0, ready_then, queued_then + 10, queued_then),)
+        return completed_per_s(tick, crowds, crowd_of(tick, queued), 30.0)
+
+    assert done(100, 40) == 5
+    assert done(100, 3) is None  # one of them may have been idle
+    assert done(100, 40, ready_then=1) is None
 
 
 def test_counts_are_kept_for_a_window_and_stay_few() -> None:
