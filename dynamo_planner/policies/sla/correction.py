@@ -20,6 +20,10 @@ IGNORED_LOG, FULL_LOG = 0.03, 0.08
 """Engines within 3 % of the profile are taken for what it says, which is as exact as the comparison is; from 8 % on all
 of the difference counts, and in between a part of it."""
 
+MIXED_LOGS = (0.16, 0.3)
+"""The same for steps with prompts, 17 % and 35 %: prompts come in bursts, and the ITL of engines exactly as profiled is
+7 to 17 % longer than a step with their mean."""
+
 QUEUE_SHARE = 0.7
 """A prompt that waits shares its step with those that waited beside it, which lengthens its step by this share of its
 wait: in exact step simulations 0.6 to 0.8, for loads of 0.3 to 0.7 on 2 and on 6 workers."""
@@ -77,7 +81,7 @@ class Correction(NamedTuple):
     seen: float = 0.0
     expected: float = 0.0
 
-    def factor(self, limit: float) -> float:
+    def factor(self, limit: float, logs: tuple[float, float] = (IGNORED_LOG, FULL_LOG)) -> float:
         """The correction factor, between ``1 / limit`` and ``limit``: 2 where the work takes twice as long as profiled.
 
         ::
@@ -89,7 +93,7 @@ class Correction(NamedTuple):
         ======  =====================================================================================
         ratio   observed over profiled latency
         n       requests that were compared
-        w       0 within 3 % of the profile, 1 from 8 % on, on a straight line in ``ln(ratio)`` between
+        w       0 within 3 % of the profile, 1 from 8 % on (``logs``), on a line in ``ln(ratio)`` between
         ======  =====================================================================================
 
         100 requests at twice the profiled latency give ``2 ** (100 / 150) = 1.59``. At 1.03 times they give 1.
@@ -97,7 +101,8 @@ class Correction(NamedTuple):
         if self.seen <= 0 or self.expected <= 0:
             return 1.0
         ratio = math.log(min(max(self.seen / self.expected, 1 / OUTLIER_RATIO), OUTLIER_RATIO))
-        counts = min(max((abs(ratio) - IGNORED_LOG) / (FULL_LOG - IGNORED_LOG), 0.0), 1.0)
+        ignored, full = logs
+        counts = min(max((abs(ratio) - ignored) / (full - ignored), 0.0), 1.0)
         trusted = self.requests / (self.requests + PRIOR_REQUESTS)
         return min(max(math.exp(trusted * counts * ratio), 1 / limit), limit)
 

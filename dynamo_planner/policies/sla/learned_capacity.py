@@ -12,8 +12,11 @@ from dynamo_planner.core.metrics import Dist
 from dynamo_planner.policies.sla.arrivals import DEFAULT_WINDOW_S, ArrivalWindow
 from dynamo_planner.policies.sla.capacity import Capacity, EngineEstimate, EngineEvidence
 from dynamo_planner.policies.sla.correction import (
+    FULL_LOG,
+    IGNORED_LOG,
     MAX_BACKLOG_SHARE,
     MAX_UTILISATION,
+    MIXED_LOGS,
     Correction,
     Mean,
     PromptQueue,
@@ -47,6 +50,9 @@ many mean stays: 5 % of those of an exponential length are left."""
 MAX_BUSY_RATIO = 1.5
 """What an overload shows counts as at most this: counts at both ends of a window are coarse, and longer prompts may be
 what made the overload."""
+
+MIN_CALM_S = 60.0
+"""And it takes this long at least, in seconds: stays are longer in an overload than they look after it."""
 
 BUSY_HALF_LIFE_S = 6 * 3600.0
 """What an overload shows of the speed keeps half its weight over this time, in seconds: enough replicas leave nothing
@@ -114,7 +120,8 @@ class LearnedCapacity(Capacity, kind="learned"):
         self, state: EngineMemory | None, tick: Tick, queued: float | None, profile: Profile
     ) -> EngineEstimate:
         own = _of_profile(state, profile)
-        factor, busy = own.speed.factor(self.max_correction), own.busy.factor(self.max_correction)
+        logs = MIXED_LOGS if tick.pool.spec.role == "aggregated" else (IGNORED_LOG, FULL_LOG)
+        factor, busy = own.speed.factor(self.max_correction, logs), own.busy.factor(self.max_correction)
         if busy > 1:
             factor = max(factor, min(busy, MAX_BUSY_RATIO))
         reasons = []
@@ -148,7 +155,7 @@ class LearnedCapacity(Capacity, kind="learned"):
         if replicas.ready != own.ready or replicas.starting or overloaded:
             return own._replace(ready=replicas.ready, since_s=tick.snapshot.at_s)
         stay_s = 0.0 if itl is None else evidence.load.osl.mean * itl.mean / 1000
-        settled = arrivals.at_s - arrivals.window_s - MAX_STAYS * stay_s >= own.since_s
+        settled = arrivals.at_s - arrivals.window_s - max(MAX_STAYS * stay_s, MIN_CALM_S) >= own.since_s
         if not settled or not replicas.ready or not arrivals.elapsed_s or not arrivals.requests_per_s:
             return own
         if itl is not None and itl.mean > 0:

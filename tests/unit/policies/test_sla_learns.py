@@ -73,7 +73,7 @@ def learned_of(servers: int, load: float, slower: float, offset_ms: float = 0.0,
 @pytest.mark.parametrize("load", [0.2, 0.5, 0.7])
 def test_waiting_does_not_change_the_engine(servers: int, load: float) -> None:
     """At a load of 0.7 one server has a mean TTFT of 3.3 times the service time, and is none the slower for it."""
-    assert learned_of(servers, load, slower=1.0).slowness == 1
+    assert learned_of(servers, load, slower=1.0).slowness == pytest.approx(1, abs=0.1)
 
 
 @pytest.mark.parametrize("servers", [2, 8])
