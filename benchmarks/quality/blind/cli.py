@@ -29,16 +29,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     pieces = [piece for piece in planned(given.quick, given.traces, given.profiles) if matches(piece.name, given.cells)]
     if not pieces:
         raise SystemExit(f"--cells {given.cells!r} is the name of no window")
-    earlier = _read(given.json) if given.resume and given.json.exists() else {}
-    if given.onto:
-        earlier = {**_read(given.onto), **earlier}
-    job = partial(_job, QUICK if given.quick else FULL, given.policies, given.resume, given.search)
+    begun = _read(given.json) if given.resume and given.json.exists() else {}
+    earlier = {**(_read(given.onto) if given.onto else {}), **begun}
+    job = partial(_job, QUICK if given.quick else FULL, given.policies, set(begun), given.search)
     done: dict[str, WindowResult] = {}
     for result in _run([(piece, earlier.get(piece.name)) for piece in pieces], job, given.processes):
         done[result.name] = result
         print(f"{result.name}: {result.cpu_s:.0f} s of CPU time", file=sys.stderr, flush=True)
         if given.json:
-            _write(given.json, {**(earlier if given.resume else {}), **done})
+            _write(given.json, {**begun, **done})
     results = [done[piece.name] for piece in pieces]
     took_s, cpu_s = time.monotonic() - began, sum(result.cpu_s for result in results)
     print(f"{tables(results)}\n\n{len(results)} windows, {took_s / 60:.1f} min, {cpu_s / 60:.1f} min of CPU time")
@@ -74,9 +73,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _job(
-    effort: Effort, policies: str, resume: bool, search: bool, piece: Window | Scenario, earlier: WindowResult | None
+    effort: Effort, policies: str, begun: set[str], search: bool, piece: Window | Scenario, earlier: WindowResult | None
 ) -> WindowResult:
-    return compete(piece, effort, policies, earlier, resume=resume, search=search)
+    return compete(piece, effort, policies, earlier, resume=piece.name in begun, search=search)
 
 
 def _run(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from itertools import product
 
+import numpy as np
+
 from benchmarks.quality.cells import Cell, Stage
 from benchmarks.quality.contenders import Configurations
 from dynamo_planner import (
@@ -80,14 +82,18 @@ PROMPTS = (1.5, 0.7, 0.3)
 def _hpa(cell: Cell, stage: Stage) -> Configurations:
     batch = _batch(cell, stage)
     choices: Configurations = [("defaults", by_default(cell)["HPA"]())]
-    for share, prompts in product(BATCH_SHARES, PROMPTS):
-        law = HpaLaw(
-            prefill=(HpaMetric(name="requests", target=prompts),),
-            decode=(HpaMetric(name="requests", target=share * batch),),
-            aggregated=(HpaMetric(name="requests", target=share * prompts * batch),),
-        )
+    for share, prompts in _shares(cell, PROMPTS):
+        running = (HpaMetric(name="requests", target=share * batch),)
+        law = HpaLaw(prefill=(HpaMetric(name="requests", target=prompts),), decode=running, aggregated=running)
         choices.append((f"running {share * batch:.0f}, prompts {prompts:g}", law | Stabilization() | StepLimit()))
     return choices
+
+
+def _shares(cell: Cell, others: tuple[float, ...]) -> list[tuple[float, float]]:
+    """Shares of the batch, with the choices for prompts; of aggregated engines prompts take much of each step."""
+    if cell.aggregated:
+        return [(share, others[len(others) // 2]) for share in np.geomspace(0.6, 0.04, 9).tolist()]
+    return list(product(BATCH_SHARES, others))
 
 
 def _batch(cell: Cell, stage: Stage) -> float:
@@ -107,7 +113,7 @@ def _keda(cell: Cell) -> Configurations:
 def _queue(cell: Cell, stage: Stage) -> Configurations:
     batch = _batch(cell, stage)
     choices: Configurations = [("defaults", by_default(cell)["queue (llm-d)"]())]
-    for share, waiting in product(BATCH_SHARES, (4.0, 1.0, 0.3)):
+    for share, waiting in _shares(cell, (4.0, 1.0, 0.3)):
         law = LlmdQueueLaw(queue_target=waiting, running_target=share * batch)
         choices.append((f"waiting {waiting:g}, running {share * batch:.0f}", queue(law)))
     return choices
@@ -117,7 +123,7 @@ def _tokens(cell: Cell, stage: Stage) -> Configurations:
     """Besides the thresholds also how fast it may rise, which llm-d's guide leaves at one replica in three minutes."""
     usage = float(cell.profile().decode.best(cell.sla.itl_ms, float(stage.trace.isl.mean())).kv_usage)
     choices: Configurations = [("defaults", by_default(cell)["tokens (llm-d)"]())]
-    for share, of_target in product(BATCH_SHARES, (0.7, 0.35, 0.15)):
+    for share, of_target in _shares(cell, (0.7, 0.35, 0.15)):
         kv_target = min(max(share * usage, 0.01), 1.0)
         law = _token_law(cell).replace(kv_target=kv_target, backlog_s=of_target * cell.sla.ttft_ms / 1000)
         choices.append((f"backlog {law.backlog_s:.2g} s, KV {kv_target:.2f}", queue(law)))
