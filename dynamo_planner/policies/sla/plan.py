@@ -13,6 +13,7 @@ from dynamo_planner.core.component import Kinds
 from dynamo_planner.core.decision import Hold, Reason, Want
 from dynamo_planner.core.snapshot import Role, Sla
 from dynamo_planner.policies.sla.demand import Demand, Outlook, backlog_left
+from dynamo_planner.policies.sla.losses import Losses, spares, watched
 from dynamo_planner.policies.sla.part import Part
 from dynamo_planner.policies.sla.sliding_maximum import SlidingMaximum, largest, with_requirement
 from dynamo_planner.policies.sla.startup import coming
@@ -99,10 +100,12 @@ class PlanMemory(NamedTuple):
     Args:
         used: The replicas that the expected demand required lately.
         planned: The replicas that were required lately, with the margin for what may come.
+        losses: Replicas that were lost.
     """
 
     used: SlidingMaximum = ()
     planned: SlidingMaximum = ()
+    losses: Losses | None = None
 
 
 class SkiRental(Plan, kind="ski_rental"):
@@ -119,6 +122,7 @@ class SkiRental(Plan, kind="ski_rental"):
        requests, replicas stay longer. One that was only planned for, for what might have come, goes after
        :data:`PLANNED_COST` start-up times.
     4. A pool without requests goes to zero by the same rule. While requests run and none come, nothing goes.
+    5. Where replicas were lost, there are spares for those that will be (:mod:`~dynamo_planner.policies.sla.losses`).
 
     Args:
         quantile: The quantile of the forecast to plan for. Default 0.9.
@@ -148,15 +152,16 @@ class SkiRental(Plan, kind="ski_rental"):
     def _running(self, memory: PlanMemory, inputs: PlanInputs) -> Planned:
         """The present target, since requests run although none come."""
         tick = inputs.tick
-        target = tick.replicas.target
-        want, memory, reasons = self._patient(inputs, memory, target, target, target)
-        message = "no requests come, but some run: nothing goes"
-        return Planned(want, memory, [reason("RequestsRun", tick.name, message, running=tick.pool.running), *reasons])
+        want, memory, reasons = self._patient(inputs, memory, *[tick.replicas.target] * 3)
+        runs = reason(
+            "RequestsRun", tick.name, "no requests come, but some run: nothing goes", running=tick.pool.running
+        )
+        return Planned(want, memory, [runs, *reasons])
 
     def _idle(self, memory: PlanMemory, inputs: PlanInputs) -> Planned:
         """The target of a pool without requests: it goes to zero, with caution later."""
         want, memory, reasons = self._patient(inputs, memory, 0, 0, 0)
-        return Planned(want, memory, [reason("Idle", inputs.tick.name, "no requests come, and none run"), *reasons])
+        return Planned(want, memory, [reason("Idle", inputs.tick.name, "none come, and none run"), *reasons])
 
     def _hold_s(self, inputs: PlanInputs) -> float:
         """Seconds for which replicas that were used are kept: with caution longer, and with less of it for a start-up
@@ -207,7 +212,7 @@ class SkiRental(Plan, kind="ski_rental"):
                 message = f"what waits is to be done within {self.drain_s:.0f} s of when a start would be ready"
                 reasons.append(reason("BacklogDrained", name, message, queued=queue.requests, replicas=wanted))
         now = size(demand.now, near).replicas if demand.now > demand.then else 0
-        used = max(min(size(demand.expected, near).replicas, wanted), inputs.at_least)
+        used = max(min(_at_rate(sized, demand.expected / demand.then), wanted) if demand.then else 0, inputs.at_least)
         want, memory, more = self._patient(inputs, memory, wanted, max(wanted, now), used)
         unknown = _what_is_unknown(inputs)
         if want.replicas < tick.replicas.target and unknown is not None:
@@ -229,9 +234,11 @@ class SkiRental(Plan, kind="ski_rental"):
         tick, reasons = inputs.tick, list[Reason]()
         name, replicas, at_s = tick.name, tick.replicas, tick.snapshot.at_s
         hold_s, margin_s = self._hold_s(inputs), max(PLANNED_COST * tick.lead_s, inputs.outlook.level_s)
+        losses = watched(memory.losses, replicas, at_s)
         memory = PlanMemory(
             with_requirement(memory.used, at_s, float(used), hold_s),
             with_requirement(memory.planned, at_s, float(planned), margin_s),
+            losses,
         )
         kept = math.ceil(max(largest(memory.used), largest(memory.planned)))
         _, stuck = coming(replicas, at_s, tick.lead_s)
@@ -239,11 +246,25 @@ class SkiRental(Plan, kind="ski_rental"):
         if stuck or replicas.failed:
             message = f"{stuck} starts take too long and {replicas.failed} replicas failed; {lost} more are requested"
             reasons.append(reason("ReplicasLost", name, message))
+        spare = min(
+            spares(losses, wanted, tick.lead_s, (1 - inputs.sla.attainment) / 2),
+            math.ceil(MAX_REPLACED_SHARE * wanted),
+        )
+        if spare:
+            message = "replicas were lost lately, and are away for a start"
+            reasons.append(reason("SpareForLosses", name, message, spare=spare))
+        lost += spare
         target = max(wanted + lost, min(replicas.target, kept + lost))
         if target > wanted + lost:
             message = f"{kept} were required within the last {hold_s:.0f} s, and to start them again would cost more"
             reasons.append(reason("ScaleDownWaits", name, message, needed=kept, now=wanted))
         return Want(target, load=float(wanted)), memory, reasons
+
+
+def _at_rate(sized: Requirement, part: float) -> int:
+    """The replicas for a part of the rate that was sized for: the load goes with it, and what is kept free with its
+    root (square-root staffing). 10 for a load of 6 are ``ceil(6 / 4 + 4 / 2) = 4`` for a quarter of it."""
+    return math.ceil(sized.load * part + max(sized.replicas - sized.load, 0.0) * math.sqrt(part))
 
 
 def _what_is_unknown(inputs: PlanInputs) -> str | None:

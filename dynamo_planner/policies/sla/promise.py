@@ -34,8 +34,9 @@ targets counts twice, so the bound holds for both together.
 
 **What is not counted.** Requests that miss a target even when served alone: the share that the sizing says, and at most
 the least that was missed for :data:`RECENT_HALF_LIFE_S`. Windows in which a pool has fewer replicas than were proposed,
-as at ``max_replicas``: no share helps there. While replicas that are required start, misses count, but the caution does
-not rise above what it was: the start is the answer already.
+as at ``max_replicas``: no share helps there. While replicas that are required start, the start is the answer already:
+the caution does not rise above what it was, and misses count up to a debt of ``EXPLAINED_DEBT``, so that one step in
+load is no reason to be careful for hours, and bursts that recur are.
 """
 
 from __future__ import annotations
@@ -55,6 +56,9 @@ from dynamo_planner.policies.sla.misses import MissMemory, missed_by_role
 
 CREDIT, DEBT = 1.0, 1.5
 """The bounds of a balance, in promise windows."""
+
+EXPLAINED_DEBT = 0.5
+"""The debt, in promise windows, beyond which misses do not count while required replicas are starting."""
 
 EASE, TIGHTEN = 2.0, 3.0
 """Log-odds of caution per promise window of credit, and of debt."""
@@ -172,8 +176,9 @@ class KeptPromise(Attainment, kind="kept_promise"):
             late = _of_attainable(share, account, own)
             if own and not any(map(_kept_short, own)):
                 gain = (1 - late / _budget(memory, role, len(missed))) * part
+                least = min(account.balance, -EXPLAINED_DEBT) if _starting(role, evidence) else -DEBT
                 account = account._replace(
-                    balance=min(max((1 - leak) * account.balance + gain, -DEBT), CREDIT),
+                    balance=min(max((1 - leak) * account.balance + gain, least), CREDIT),
                     missed=account.missed + (1 - math.exp(-part)) * (late - account.missed),
                 )
             roles[role] = account

@@ -102,11 +102,13 @@ def test_what_a_bound_or_an_unattainable_prompt_explains_is_not_learned_from() -
 
 
 def test_while_starts_are_the_answer_already_the_caution_does_not_rise() -> None:
+    """Half of the requests of three windows, budget 0.5 %: 3 * 0.99 windows of debt, of which 0.5 count."""
     starting = evidence(late=0.5, replicas={"ready": 2, "starting": 2})
-    shares, state = asked(account(0.0, caution=0.0), starting)
+    shares, state = asked(account(0.0, caution=0.0, missed=0.005), *[starting] * 3)
     assert shares.caution["prefill"] == 0
-    assert state.roles["prefill"].balance < -0.4
-    assert asked(state, evidence())[0].caution["prefill"] > 0.5
+    assert state.roles["prefill"].balance == -0.5
+    assert asked(state, evidence())[0].caution["prefill"] == 1.5
+    assert asked(account(-1.0), starting)[1].roles["prefill"].balance == -1
 
 
 def test_another_sla_begins_anew_and_a_state_survives_json() -> None:
