@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dynamo_planner import Planner, Sla, SlaPolicy
+from dynamo_planner.policies.sla import EvenSplit
 from dynamo_planner.simulator import ClusterSetup, SimulatedCluster
 from dynamo_planner.sizing import Load, PercentileSizing
 from dynamo_planner.workloads import Trace
@@ -47,7 +48,8 @@ def test_a_fall_raises_nothing_in_windows_of_five_minutes() -> None:
 @pytest.mark.slow
 def test_a_step_in_a_cluster_is_answered_once() -> None:
     """From 2 to 40 requests/s for 15 minutes: the overload of the first minute is learned from in nothing, so that no
-    more than 1.3 times the count that keeps the share is asked for at any time."""
+    more than 1.3 times the count that keeps the share is asked for at any time, where what was missed is not made up
+    for."""
     rng = np.random.default_rng(3)
     spans = ((0, 300, 2), (300, 1200, 40))
     times = np.concatenate([np.sort(rng.uniform(a, b, rng.poisson(rate * (b - a)))) for a, b, rate in spans])
@@ -56,11 +58,11 @@ def test_a_step_in_a_cluster_is_answered_once() -> None:
     sla = Sla(ttft_ms=500, itl_ms=20)
     setup = ClusterSetup.aggregated(PROFILE, replicas=1, startup_s=60, max_replicas=64)
     cluster = SimulatedCluster(setup, Trace(times, isl, osl, name="step", duration_s=1200), seed=1, origin_s=1.8e9)
-    policy = SlaPolicy(sla=sla, profile=PROFILE)
+    policy = SlaPolicy(sla=sla, profile=PROFILE, attainment=EvenSplit())
     planner = Planner(policy, cluster.source, cluster.executor, clock=lambda: cluster.now_s)
     targets = []
     while cluster.elapsed_s < 1200:
         cluster.advance(10)
         targets.append(planner.step().decision.targets["workers"])
     assert max(targets) <= 1.3 * 5
-    assert targets[-1] == 5
+    assert 4 <= targets[-1] <= 5
