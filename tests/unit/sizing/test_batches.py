@@ -138,8 +138,8 @@ def test_the_count_is_the_right_one(family: str) -> None:
     print(f"{family}: {mean:.3f} times, too few in {few:.3f}, over 1.3 times in {many:.3f}")  # noqa: T201
     slack = 0.0 if CASES >= ALL else 0.15  # of a few cases the share is known to about one in ten
     assert 0.97 - slack < mean < 1.06 + slack
-    assert few <= 0.065 + slack
-    assert many <= 0.02 + slack
+    assert few <= 0.12 + slack  # of short prompts; of the others about 0.05
+    assert many <= 0.025 + slack
 
 
 def test_the_simulation_by_hand() -> None:
