@@ -51,6 +51,7 @@ ROOMS = {
     "dynamo_planner/sizing": "tests/unit/sizing",
     "dynamo_planner/forecasting": "tests/unit/forecasting",
     "dynamo_planner/guards": "tests/unit/guards",
+    "dynamo_planner/policies/reactive": "tests/unit/policies",
 }
 """Rooms that are mutated, and the directory of their unit tests."""
 
@@ -107,7 +108,7 @@ def drawn(count: int, seed: int) -> list[Mutant]:
     """Mutants drawn by operator, evenly over rooms and operators."""
     by_kind: dict[tuple[str, str], list[Mutant]] = {}
     for room in ROOMS:
-        for path in sorted((ROOT / room).glob("**/*.py")):
+        for path in sorted(ROOT.glob(f"{room}/**/*.py")):
             for operator, mutant in mutants_of(path.relative_to(ROOT).as_posix(), path.read_text()):
                 by_kind.setdefault((room, operator), []).append(mutant)
     chance = random.Random(seed)
