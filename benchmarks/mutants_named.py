@@ -51,7 +51,7 @@ NAMED: dict[str, tuple[str, str, str]] = {
     ),
     "measured saturation is not heard": (
         f"{SLA}/plan.py",
-        "wanted = max(sized.replicas, at_least, 1)",
+        "wanted = max(sized.replicas, inputs.at_least, 1)",
         "wanted = max(sized.replicas, 1)",
     ),
     "a count that did not do is refused for ever": (

@@ -55,9 +55,9 @@ class LoadPolicy(Policy, kind="load"):
     at the up-threshold.
 
     - With an ``sla`` a pool also rises where more requests missed its target than may, TTFT for prefill, ITL for
-      decode, either for aggregated pools, while its replicas have something to do; and it falls only where at most
-      half as many did. Of two roles each may miss half. Where five times as many are late as may be, a rise waits for
-      30 s of samples only, and not for replicas that are starting.
+      decode, either for aggregated pools, while its replicas have something to do. It falls only where no more would
+      with latencies ``1 + 0.5 / (n - 1)`` times as long. Of two roles each may miss half. Where five times as many are
+      late as may be, a rise waits for 30 s of samples only, and not for replicas that are starting.
     - A rise says that so few replicas do not do at this demand. They are refused for four hours, twice as long each
       time, or until the demand is 15 % lower (:mod:`~dynamo_planner.policies.reactive_memory`); so a constant load
       settles.

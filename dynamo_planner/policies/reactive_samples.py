@@ -13,6 +13,13 @@ from dynamo_planner.policies.reactive_memory import DEMAND_HALF_LIFE_S, Shortfal
 LARGEST_LOAD = 1e9
 """Loads per replica (requests, or KV usage) are cut off here, so that no sum of them overflows."""
 
+CLEARLY_LOWER = 2.0
+"""A demand of less than half of the usual one in an interval is not chance."""
+
+LATENCY_GROWTH = 0.5
+"""Latencies grow by this share of what the load per replica grows by, where a replica goes; the rest of a step is there
+whatever the batch."""
+
 
 class LoadSample(NamedTuple):
     """The load of one pool at one tick.
@@ -24,6 +31,7 @@ class LoadSample(NamedTuple):
         seen_s: When it was observed, in Unix seconds.
         demand: Requests per second; ``None`` where they are unknown.
         missed: The share of requests that missed the target of the pool's role; ``None`` where it is unknown.
+        missed_with_less: The share that would have missed it with one replica less.
     """
 
     load: float | None
@@ -32,6 +40,7 @@ class LoadSample(NamedTuple):
     seen_s: float | None = None
     demand: float | None = None
     missed: float | None = None
+    missed_with_less: float = 0.0
 
 
 IDLE = LoadSample(load=0.0, busy=0.0, idle=True)
@@ -57,15 +66,28 @@ def read(
     traffic = snapshot.traffic
     known = snapshot.age_s(traffic.observed_at_s) <= fresh_s
     demand = traffic.requests_per_s if known else None
-    missed = _missed(traffic, pool.spec.role, sla) if known and sla is not None else None
-    return LoadSample(load, waiting + running, idle=False, seen_s=pool.observed_at_s, demand=demand, missed=missed)
+    missed, less = None, None
+    if known and sla is not None:
+        remain = max((pool.replicas.ready if pool.replicas else 0) - 1, 1)
+        missed = _missed(traffic, pool.spec.role, sla, 1.0)
+        less = _missed(traffic, pool.spec.role, sla, 1 + LATENCY_GROWTH / remain)
+    return LoadSample(
+        load,
+        waiting + running,
+        idle=False,
+        seen_s=pool.observed_at_s,
+        demand=demand,
+        missed=missed,
+        missed_with_less=less or 0.0,
+    )
 
 
-def _missed(traffic: Traffic, role: Role, sla: Sla) -> float | None:
-    """The share of requests that missed the target of a role: TTFT for prefill, ITL for decode, the worse of both."""
+def _missed(traffic: Traffic, role: Role, sla: Sla, growth: float) -> float | None:
+    """The share of requests that would miss the target of a role with latencies ``growth`` times as long: TTFT for
+    prefill, ITL for decode, the worse of both for aggregated pools."""
     targets = {"prefill": ((traffic.ttft_ms, sla.ttft_ms),), "decode": ((traffic.itl_ms, sla.itl_ms),)}
     both = (*targets["prefill"], *targets["decode"])
-    shares = [dist.share_within(target) for dist, target in targets.get(role, both) if dist is not None]
+    shares = [dist.share_within(target / growth) for dist, target in targets.get(role, both) if dist is not None]
     known = [1 - share.estimate for share in shares if share is not None]
     return max(known, default=0.0 if traffic.requests_per_s == 0 else None)
 
@@ -124,8 +146,10 @@ class PoolSamples(Frozen):
         last: The load of the last.
         active: Whether the pool was not idle in one of them.
         missed: The sum of their shares of requests that missed a target.
+        missed_with_less: The sum of the shares that would have missed one with a replica less.
         judged: How many of them tell of such a share.
         rated: How many of them tell of the demand.
+        arrived: The sum of their demands, in requests per second.
         demand: The usual demand, in requests per second; ``None`` where it was never known.
         demand_s: When that was brought up to date, in Unix seconds.
         shortfalls: Replica counts that did not do.
@@ -143,8 +167,10 @@ class PoolSamples(Frozen):
     last: float = 0.0
     active: bool = False
     missed: float = 0.0
+    missed_with_less: float = 0.0
     judged: Count = 0
     rated: Count = 0
+    arrived: float = 0.0
     demand: float | None = None
     demand_s: float = 0.0
     shortfalls: tuple[Shortfall, ...] = ()
@@ -152,7 +178,7 @@ class PoolSamples(Frozen):
 
     def cleared(self, *, grace: int) -> PoolSamples:
         """The memory without samples, for an interval that starts."""
-        none = {"load": 0.0, "busy": 0.0, "first": 0.0, "last": 0.0, "missed": 0.0}
+        none = dict.fromkeys(("load", "busy", "first", "last", "missed", "missed_with_less", "arrived"), 0.0)
         return self.replace(grace=grace, samples=0, active=False, judged=0, rated=0, **none)
 
     def plus(self, reading: LoadSample, at_s: float) -> PoolSamples:
@@ -169,11 +195,21 @@ class PoolSamples(Frozen):
             last=reading.load,
             active=self.active or not reading.idle,
             missed=self.missed + (reading.missed or 0.0),
+            missed_with_less=self.missed_with_less + reading.missed_with_less,
             judged=self.judged + (reading.missed is not None),
             rated=self.rated + (reading.demand is not None),
+            arrived=self.arrived + (reading.demand or 0.0),
             demand=self._usual(reading.demand, at_s),
             demand_s=self.demand_s if reading.demand is None else at_s,
         )
+
+    @property
+    def present_demand(self) -> float | None:
+        """The usual demand, or where that has clearly fallen in this interval, twice its mean there; ``None`` where it
+        is unknown."""
+        if not self.samples or self.rated < self.samples or self.demand is None:
+            return None
+        return min(self.demand, CLEARLY_LOWER * self.arrived / self.rated)
 
     def _usual(self, demand: float | None, at_s: float) -> float | None:
         """The usual demand with one observation more, an exponential mean over time."""

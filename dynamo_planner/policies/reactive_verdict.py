@@ -10,14 +10,15 @@ from dynamo_planner.core.snapshot import PoolStatus, Replicas
 from dynamo_planner.policies.reactive_memory import refused, rose
 from dynamo_planner.policies.reactive_samples import PoolSamples
 
-MOST_MISSED = 0.5
-"""Where more than this share of the requests is late, half as many replicas again are requested, not one."""
+RISE_WHEN_LATE = 0.5
+"""This share of the ready replicas is added where all requests are late, and less in proportion where not all are."""
 
 BUSY_REQUESTS = 1.0
 """With fewer requests in a replica than this, it is not for load that requests are late: more replicas do not help."""
 
-FALLING = 0.9
-"""A load that is below this share of what it was when the interval began is on its way down."""
+FALLING, FALLING_WHEN_LATE = 0.9, 0.7
+"""A load that is below this share of what it was when the samples began is on its way down: one over the threshold, and
+one where requests are still late."""
 
 
 class Thresholds(NamedTuple):
@@ -60,7 +61,8 @@ def verdict(
     if load > up or late:
         over = f"{metric} over the threshold" if load > up else "more requests are late than may be"
         trend = own.last + limits.trend_intervals * (own.last - own.first)
-        if own.last < FALLING * own.first and trend <= up:
+        falling = FALLING if load > up else FALLING_WHEN_LATE
+        if own.last < falling * own.first and trend <= up:
             return because(0, "QueueFalling", f"{over}, but falling", trend=trend)
         lost = pool.stuck(at_s) + replicas.failed
         wanted = own.ready + max(_more(own, required, prefill, missed if late else None), 1) + min(lost, 1)
@@ -107,9 +109,10 @@ def _kept(
     if limits.missed is not None and own.active:
         if own.judged < own.samples:
             return Hold("the share of requests that are late is unknown", "MetricUnknown")
-        if own.missed / own.judged > limits.missed / 2:
-            return _Kept("NoSlack", "but as many requests are late as may be", {})
-    shortfall = refused(own.shortfalls, remain, own.demand if own.rated == own.samples else None, at_s)
+        late = own.missed_with_less / own.judged
+        if late > limits.missed:
+            return _Kept("NoSlack", "but too many requests would be late with one less", {"missed_with_less": late})
+    shortfall = refused(own.shortfalls, remain, own.present_demand, at_s)
     if shortfall is None:
         return None
     message = f"but {shortfall.replicas} replicas did not do at such a demand"
@@ -121,7 +124,7 @@ def _kept(
 def _more(own: PoolSamples, required: float, prefill: bool, missed: float | None) -> int:
     """How many replicas more than the ready ones; at most as many again. A queue for prefill does not say how many."""
     by_load = 0 if prefill else math.ceil(required) - own.ready
-    by_lateness = math.ceil(own.ready / 2) if missed is not None and missed > MOST_MISSED else 0
+    by_lateness = math.ceil(RISE_WHEN_LATE * (missed or 0.0) * own.ready)
     return min(max(by_load, by_lateness), own.ready)
 
 

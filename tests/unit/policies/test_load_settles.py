@@ -70,13 +70,14 @@ def test_a_count_that_did_not_do_is_refused_until_demand_is_lower_or_four_hours_
                 return at_s
         return -1
 
+    assert first_fall_s(1.0) == pytest.approx(60 + 60, abs=60)  # clearly lower: 2 * 1 is under 0.85 * 5 at once
     assert first_fall_s(4.0) == pytest.approx(60 + 1200, abs=60)
     assert first_fall_s(5.0) == pytest.approx(60 + 4 * 3600, abs=60)
 
 
 def late(share: float, replicas: int = 4, running: float = 40) -> tuple[Traffic, PoolStatus]:
-    """Traffic of which a share takes 100 ms a token, in a pool of little KV usage."""
-    traffic = Traffic(requests_per_s=5, itl_ms=Dist(mean=20, buckets={25: 1 - share, 100: 1.0}))
+    """Traffic of which a share takes 100 ms a token and a hundredth 24 ms, in a pool of little KV usage."""
+    traffic = Traffic(requests_per_s=5, itl_ms=Dist(mean=20, buckets={20: 0.99 - share, 25: 1 - share, 100: 1.0}))
     return traffic, decode(replicas, 0.2, running=running)
 
 
@@ -84,9 +85,9 @@ def late(share: float, replicas: int = 4, running: float = 40) -> tuple[Traffic,
     ("share", "running", "target", "code"),
     [
         (0.02, 40, 5, "RequestsLate"),  # more than (1 - 0.98) / 2 = 0.01
-        (0.6, 40, 6, "RequestsLate"),  # more than half: half as many replicas again
-        (0.008, 40, 4, "NoSlack"),  # more than half of 0.01
-        (0.004, 40, 3, "KvUsageLow"),
+        (0.6, 40, 6, "RequestsLate"),  # 0.5 * 0.6 * 4 = 1.2 more
+        (0.004, 40, 4, "NoSlack"),  # over 25 / (1 + 0.5 / 3) = 21.4 ms are 0.004 and 0.71 of a hundredth
+        (0.002, 40, 3, "KvUsageLow"),
         (0.02, 3, 4, "NoSlack"),  # fewer requests than replicas: it is not for load
     ],
 )
