@@ -14,7 +14,7 @@ from dynamo_planner.core.snapshot import PoolStatus, Sla, Snapshot
 from dynamo_planner.profiles import Profile
 from dynamo_planner.sizing import Load, PercentileSizing
 
-FLEET_FACTOR = 20.0
+FLEET_FACTOR = 200.0
 """Savings are worked out for a fleet this many times as large, so that whole replicas do not matter."""
 
 OUTLIER_RATIO = 2.0

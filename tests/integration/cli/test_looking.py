@@ -163,7 +163,7 @@ def test_a_source_that_does_not_fit_the_pools_is_wrong_input(tmp_path: Path) -> 
     source = {"kind": "prometheus", "url": "http://127.0.0.1:9", "pools": {"no-such": {"a": "b"}}}
     done = planner("run", written(tmp_path, source=source), "--once")
     assert done.returncode == 2
-    assert "source: pools: 'no-such' is in no role" in done.stderr
+    assert "source.pools: 'no-such' is not a pool; there are workers" in done.stderr
     access = {"bearer_token_file": "a", "parameters": {"query": "up"}}
     source = {"kind": "prometheus", "url": "http://127.0.0.1:9", "labels": {"a-b": "c"}, "access": access}
     done = planner("validate", written(tmp_path, source=source))

@@ -72,7 +72,7 @@ def test_files(tmp_path: Path, suffix: str) -> None:
         ({}, "policy.kind: None is no kind of policy"),
         ([3], "policy[0]: expected a mapping with a 'kind', got 3"),
         ([], "policy: an empty list"),
-        ([{"kind": "load"}, {"kind": "load"}], "policy[1].kind: 'load' is no kind of guard; allowed: bounds"),
+        ([{"kind": "load"}, {"kind": "load"}], "policy[1].kind: 'load' is no kind of guard; allowed: fallback"),
         (
             {"kind": "load", "decode_kv_upp": 0.8},
             "policy.decode_kv_upp: unknown field, did you mean 'decode_kv_up'? allow",
