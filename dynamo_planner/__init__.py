@@ -23,21 +23,7 @@ from dynamo_planner.core.metrics import Dist, PoolMetrics, Traffic, WorkerStatus
 from dynamo_planner.core.policy import Guard, Policy
 from dynamo_planner.core.share import Share
 from dynamo_planner.core.snapshot import Observation, PoolSpec, PoolStatus, Replicas, Role, Sla, Snapshot
-from dynamo_planner.guards import (
-    Bounds,
-    Calendar,
-    Fallback,
-    GpuBudget,
-    Multiples,
-    Override,
-    Pending,
-    Ratio,
-    Spare,
-    Stabilization,
-    Staleness,
-    StepLimit,
-    Tolerance,
-)
+from dynamo_planner.guards import Bounds, GpuBudget, Override, Pending, Stabilization, Staleness, StepLimit
 from dynamo_planner.guards import registry as _guards  # noqa: F401  # fields of any guard or policy know their kinds
 from dynamo_planner.policies import LoadPolicy
 from dynamo_planner.policies import registry as _policies  # noqa: F401
@@ -48,6 +34,7 @@ _moved.install()
 
 if TYPE_CHECKING:
     from dynamo_planner.config import ConfigError, load_policy, policy_schema
+    from dynamo_planner.guards import Calendar, Fallback, Multiples, Ratio, Spare, Tolerance
     from dynamo_planner.policies import (
         HpaLaw,
         KedaSloLaw,
@@ -67,6 +54,7 @@ if TYPE_CHECKING:
 __getattr__ = lazy_exports(
     __name__,
     {
+        "Calendar": "guards",
         "ConfigError": "config",
         "HpaLaw": "policies",
         "KedaSloLaw": "policies",

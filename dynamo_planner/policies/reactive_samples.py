@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from dynamo_planner.core.metrics import Traffic
 from dynamo_planner.core.snapshot import PoolStatus, Role, Sla, Snapshot
 from dynamo_planner.core.values import Count, Frozen, ReadOnly
-from dynamo_planner.forecasting.experts.base import decayed
 from dynamo_planner.policies.reactive_memory import DEMAND_HALF_LIFE_S, Shortfall
 
 LARGEST_LOAD = 1e9
@@ -215,7 +215,7 @@ class PoolSamples(Frozen):
         """The usual demand with one observation more, an exponential mean over time."""
         if self.demand is None or demand is None:
             return self.demand if demand is None else demand
-        return demand + decayed(max(at_s - self.demand_s, 0.0), DEMAND_HALF_LIFE_S) * (self.demand - demand)
+        return demand + math.exp2(-max(at_s - self.demand_s, 0.0) / DEMAND_HALF_LIFE_S) * (self.demand - demand)
 
     def _counted(self, reading: LoadSample) -> bool:
         return reading.seen_s is not None and self.seen_s is not None and reading.seen_s <= self.seen_s

@@ -34,9 +34,10 @@ targets counts twice, so the bound holds for both together.
 
 **What is not counted.** Requests that miss a target even when served alone: the share that the sizing says, and at most
 the least that was missed for :data:`RECENT_HALF_LIFE_S`. Windows in which a pool has fewer replicas than were proposed,
-as at ``max_replicas``: no share helps there. While replicas that are required start, the start is the answer already:
-the caution does not rise above what it was, and misses count up to a debt of ``EXPLAINED_DEBT``, so that one step in
-load is no reason to be careful for hours, and bursts that recur are.
+as at ``max_replicas``: no share helps there. While replicas that are required start, or what waited meanwhile is
+drained, the plan has answered already: the caution does not rise above what it was, and misses count up to a debt of
+``EXPLAINED_DEBT``, so that one step in load is no reason to be careful for hours, and bursts that recur are. That ends
+:data:`LATE_WINDOWS` windows of traffic later, since a latency is observed when the wait is over.
 """
 
 from __future__ import annotations
@@ -57,8 +58,11 @@ from dynamo_planner.policies.sla.misses import MissMemory, missed_by_role
 CREDIT, DEBT = 1.0, 1.5
 """The bounds of a balance, in promise windows."""
 
-EXPLAINED_DEBT = 0.5
+EXPLAINED_DEBT = 0.75
 """The debt, in promise windows, beyond which misses do not count while required replicas are starting."""
+
+LATE_WINDOWS = 2.0
+"""For so many windows of traffic after a start or a backlog what is late is still theirs."""
 
 EASE, TIGHTEN = 2.0, 3.0
 """Log-odds of caution per promise window of credit, and of debt."""
@@ -89,6 +93,7 @@ class RoleAccount(NamedTuple):
         recent: The share of all requests that it missed, the mean of some minutes; ``None`` before there were any.
         least: The least of that.
         caution: The caution at the tick before, in log-odds.
+        answered_s: When misses last had their answer in a start or a backlog, in Unix seconds; ``None`` for never.
     """
 
     balance: float = FIRST_BALANCE
@@ -96,6 +101,7 @@ class RoleAccount(NamedTuple):
     recent: float | None = None
     least: float = 1.0
     caution: float = -TIGHTEN * FIRST_BALANCE
+    answered_s: float | None = None
 
 
 class PromiseMemory(Frozen):
@@ -143,8 +149,8 @@ class KeptPromise(Attainment, kind="kept_promise"):
         shares: dict[Role, float] = {}
         cautions: dict[Role, float] = {}
         for role in present:
-            account = roles.get(role) or _fresh(memory.sla, len(present))
-            caution = _caution(account, starting=_starting(role, evidence)) if memory.judged_s else 0.0
+            account = _with_answers(roles.get(role) or _fresh(memory.sla, len(present)), role, evidence)
+            caution = _caution(account, answered=_is_answered(account, evidence)) if memory.judged_s else 0.0
             roles[role] = account._replace(caution=caution)
             cautions[role] = CAUTION_STEP * round(caution / CAUTION_STEP)
             budget = math.exp(BUDGET_STEP * round(math.log(_budget(memory, role, len(present))) / BUDGET_STEP))
@@ -172,11 +178,12 @@ class KeptPromise(Attainment, kind="kept_promise"):
         roles = dict(memory.roles)
         for role, share in missed.items():
             own = [pool for pool in pools if pool.tick.pool.spec.role == role]
-            account = _with_least(roles.get(role) or _fresh(memory.sla, len(missed)), share, arrivals.elapsed_s)
+            account = _with_answers(roles.get(role) or _fresh(memory.sla, len(missed)), role, evidence)
+            account = _with_least(account, share, arrivals.elapsed_s)
             late = _of_attainable(share, account, own)
             if own and not any(map(_kept_short, own)):
                 gain = (1 - late / _budget(memory, role, len(missed))) * part
-                least = min(account.balance, -EXPLAINED_DEBT) if _starting(role, evidence) else -DEBT
+                least = min(account.balance, -EXPLAINED_DEBT) if _is_answered(account, evidence) else -DEBT
                 account = account._replace(
                     balance=min(max((1 - leak) * account.balance + gain, least), CREDIT),
                     missed=account.missed + (1 - math.exp(-part)) * (late - account.missed),
@@ -214,10 +221,10 @@ def _fresh(sla: Sla, count: int) -> RoleAccount:
     return RoleAccount(missed=(1 - sla.attainment) / count)
 
 
-def _caution(account: RoleAccount, *, starting: bool) -> float:
-    """The caution of a role; while what it requires is starting, no more than it was."""
+def _caution(account: RoleAccount, *, answered: bool) -> float:
+    """The caution of a role; while its misses have their answer, no more than it was."""
     caution = -(EASE if account.balance > 0 else TIGHTEN) * account.balance
-    return min(caution, max(account.caution, 0.0)) if starting else caution
+    return min(caution, max(account.caution, 0.0)) if answered else caution
 
 
 def _budget(memory: PromiseMemory, role: Role, count: int) -> float:
@@ -249,10 +256,18 @@ def _kept_short(pool: PoolActivity) -> bool:
     return pool.last is None or pool.tick.replicas.target < pool.last.target
 
 
-def _starting(role: Role, evidence: PromiseEvidence) -> bool:
-    """Whether replicas that a role requires are starting."""
-    return any(
-        pool.tick.replicas.starting and pool.last is not None and pool.tick.replicas.ready < pool.last.required
-        for pool in evidence.pools
-        if pool.tick.pool.spec.role == role
-    )
+def _with_answers(account: RoleAccount, role: Role, evidence: PromiseEvidence) -> RoleAccount:
+    """The account with this tick, where replicas that are required start, or requests wait for longer than they may."""
+    target_s, rate = evidence.sla.ttft_ms / 1000, evidence.arrivals.requests_per_s
+    for pool in evidence.pools:
+        tick = pool.tick
+        starts = tick.replicas.starting and pool.last is not None and tick.replicas.ready < pool.last.required
+        if tick.pool.spec.role == role and (starts or (pool.queue.requests or 0.0) > rate * tick.share * target_s):
+            return account._replace(answered_s=evidence.snapshot.at_s)
+    return account
+
+
+def _is_answered(account: RoleAccount, evidence: PromiseEvidence) -> bool:
+    """Whether what is late now may be what a start or a backlog left."""
+    late_s = LATE_WINDOWS * evidence.arrivals.window_s
+    return account.answered_s is not None and evidence.snapshot.at_s - account.answered_s <= late_s

@@ -27,6 +27,7 @@ RATE = 10.0
 def evidence(
     late: float | None = 0.0, slow: float = 0.0, *, sla: Sla = SLA, roles: tuple[str, ...] = ("prefill", "decode"),
     replicas: dict[str, Any] | None = None, last: dict[str, Any] | None = None, queued: dict[str, float] | None = None,
+    at_s: float = 1000.0, waiting: float = 0.0,
 ) -> PromiseEvidence:  # fmt: skip
     """A window of 100 requests, of which these shares missed TTFT and ITL."""
     traffic = Traffic(
@@ -39,13 +40,13 @@ def evidence(
     pools = {
         role: PoolStatus(spec=spec, replicas=held, queued=(queued or {}).get(role, 0)) for role, spec in specs.items()
     }
-    snapshot = Snapshot(at_s=1000, traffic=traffic, pools=pools)
+    snapshot = Snapshot(at_s=at_s, traffic=traffic, pools=pools)
     plan = LastPlan(**{"target": 4, "required": 4, "load": 3.0, **(last or {})})
     activity = tuple(
-        PoolActivity(Tick(name, pool, held, snapshot, 1.0, Engine(), 60), Queue(0), plan)
+        PoolActivity(Tick(name, pool, held, snapshot, 1.0, Engine(), 60), Queue(waiting), plan)
         for name, pool in pools.items()
     )
-    return PromiseEvidence(snapshot, sla, ArrivalWindow(1000, RATE, TICK_S, TICK_S), activity)
+    return PromiseEvidence(snapshot, sla, ArrivalWindow(at_s, RATE, TICK_S, TICK_S), activity)
 
 
 def account(balance: float, **more: float) -> PromiseMemory:
@@ -102,13 +103,21 @@ def test_what_a_bound_or_an_unattainable_prompt_explains_is_not_learned_from() -
 
 
 def test_while_starts_are_the_answer_already_the_caution_does_not_rise() -> None:
-    """Half of the requests of three windows, budget 0.5 %: 3 * 0.99 windows of debt, of which 0.5 count."""
+    """Half of the requests of three windows, budget 0.5 %: 3 * 0.99 windows of debt, of which 0.75 count."""
     starting = evidence(late=0.5, replicas={"ready": 2, "starting": 2})
     shares, state = asked(account(0.0, caution=0.0, missed=0.005), *[starting] * 3)
     assert shares.caution["prefill"] == 0
-    assert state.roles["prefill"].balance == -0.5
-    assert asked(state, evidence())[0].caution["prefill"] == 1.5
+    assert state.roles["prefill"].balance == -0.75
+    assert asked(state, evidence(at_s=1020))[0].caution["prefill"] == 0  # what is late two windows on is still theirs
+    assert asked(state, evidence(at_s=1030))[0].caution["prefill"] == 2  # 3 * 0.74, in steps of 0.5
     assert asked(account(-1.0), starting)[1].roles["prefill"].balance == -1
+
+
+def test_what_waited_meanwhile_is_no_reason_for_caution_either() -> None:
+    """At 10 requests/s and 500 ms more than 5 that wait are late; they are drained."""
+    for waiting, caution in ((6.0, 0), (4.0, 4.5)):
+        backlog = evidence(late=0.5, waiting=waiting)
+        assert asked(account(0.0, caution=0.0, missed=0.005), *[backlog] * 3)[0].caution["prefill"] == caution
 
 
 def test_another_sla_begins_anew_and_a_state_survives_json() -> None:
