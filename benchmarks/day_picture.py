@@ -27,7 +27,7 @@ from dynamo_planner.evaluation.run import Run
 from dynamo_planner.simulator import ClusterSetup
 from dynamo_planner.workloads import Trace
 
-TRACE, REQUESTS_PER_S = "servegen_mlarge_day0_x0.03", 12.0
+TRACE, REQUESTS_PER_S = "servegen_mlarge_day0_x0.03", 30.0
 PROFILE, GPUS = "llama31-70b_h100_vllm_tp4", 4
 SLA = Sla(ttft_ms=1800, itl_ms=40, attainment=0.99)
 STARTUP_S, MAX_REPLICAS, BIN_S = 120.0, 24, 300.0
@@ -86,7 +86,10 @@ def draw(trace: Trace, runs: Mapping[str, Run], hours: float, out: Path) -> None
     for name, run in runs.items():
         score = run.score
         label = f"{name}: {100 * score.attainment:.1f} % in time, {score.gpu_hours:,.0f} GPU-hours"
-        gpus.step(*gpus_over_time(run, hours), where="post", color=COLOURS[name], linewidth=1.6, label=label)
+        own = name == "SlaPolicy"
+        colour, width, order = COLOURS[name], 2.0 if own else 1.2, 3 if own else 2
+        x, y = gpus_over_time(run, hours)
+        gpus.step(x, y, where="post", color=colour, linewidth=width, zorder=order, label=label)
     gpus.set_ylabel("GPUs")
     gpus.set_ylim(0, None)
     gpus.set_xlabel("hour of the day", color=INK)
