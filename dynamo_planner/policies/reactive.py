@@ -58,7 +58,7 @@ class LoadPolicy(Policy, kind="load"):
       decode, either for aggregated pools, while its replicas have something to do. It falls only where no more would
       with latencies ``1 + 0.5 / (n - 1)`` times as long. Of two roles each may miss half. Where five times as many are
       late as may be, a rise waits for 30 s of samples only, and not for replicas that are starting.
-    - A rise says that so few replicas do not do at this demand. They are refused for four hours, twice as long each
+    - A rise says that so few replicas do not do at this demand. They are refused for 80 intervals, twice as long each
       time, or until the demand is 15 % lower (:mod:`~dynamo_planner.policies.reactive_memory`); so a constant load
       settles.
     - A rise counts from the ready replicas: what is starting, failed or stuck is not requested again, but for one.
@@ -181,7 +181,7 @@ class LoadPolicy(Policy, kind="load"):
                 own = own.replace(ready=ready, grace=protected if new else own.grace)
                 own = own.cleared(grace=own.grace) if anew else own
             own = own.cleared(grace=own.grace) if drop else own
-            sampled[name] = own.plus(readings[name], snapshot.at_s)
+            sampled[name] = own.plus(readings[name], snapshot.at_s, self.adjustment_interval_s)
         return sampled
 
     def _adjusted(
@@ -212,7 +212,7 @@ class LoadPolicy(Policy, kind="load"):
             limits = self._thresholds(pool.spec.role)
             limits = limits._replace(missed=None if limits.missed is None else urgent * limits.missed)
             entries[name], reason = verdict(snapshot.at_s, pool, pool.replicas, own, limits, unknown)
-            learned[name] = learned_from(own, entries[name], pool.replicas, snapshot.at_s)
+            learned[name] = learned_from(own, entries[name], pool.replicas, snapshot.at_s, self.adjustment_interval_s)
             if reason is not None:
                 reasons.append(reason.replace(pool=name))
         return Proposal(pools=entries, reasons=tuple(reasons)), learned

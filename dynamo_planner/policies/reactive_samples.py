@@ -8,7 +8,7 @@ from typing import NamedTuple
 from dynamo_planner.core.metrics import Traffic
 from dynamo_planner.core.snapshot import PoolStatus, Role, Sla, Snapshot
 from dynamo_planner.core.values import Count, Frozen, ReadOnly
-from dynamo_planner.policies.reactive_memory import DEMAND_HALF_LIFE_S, Shortfall
+from dynamo_planner.policies.reactive_memory import DEMAND_HALF_LIFE, Shortfall
 
 LARGEST_LOAD = 1e9
 """Loads per replica (requests, or KV usage) are cut off here, so that no sum of them overflows."""
@@ -181,7 +181,7 @@ class PoolSamples(Frozen):
         none = dict.fromkeys(("load", "busy", "first", "last", "missed", "missed_with_less", "arrived"), 0.0)
         return self.replace(grace=grace, samples=0, active=False, judged=0, rated=0, **none)
 
-    def plus(self, reading: LoadSample, at_s: float) -> PoolSamples:
+    def plus(self, reading: LoadSample, at_s: float, interval_s: float) -> PoolSamples:
         """The memory with one sample more, unless its load is unknown or it was counted before."""
         if reading.load is None or self._counted(reading):
             return self
@@ -199,7 +199,7 @@ class PoolSamples(Frozen):
             judged=self.judged + (reading.missed is not None),
             rated=self.rated + (reading.demand is not None),
             arrived=self.arrived + (reading.demand or 0.0),
-            demand=self._usual(reading.demand, at_s),
+            demand=self._usual(reading.demand, at_s, DEMAND_HALF_LIFE * interval_s),
             demand_s=self.demand_s if reading.demand is None else at_s,
         )
 
@@ -211,11 +211,11 @@ class PoolSamples(Frozen):
             return None
         return min(self.demand, CLEARLY_LOWER * self.arrived / self.rated)
 
-    def _usual(self, demand: float | None, at_s: float) -> float | None:
+    def _usual(self, demand: float | None, at_s: float, half_life_s: float) -> float | None:
         """The usual demand with one observation more, an exponential mean over time."""
         if self.demand is None or demand is None:
             return self.demand if demand is None else demand
-        return demand + math.exp2(-max(at_s - self.demand_s, 0.0) / DEMAND_HALF_LIFE_S) * (self.demand - demand)
+        return demand + math.exp2(-max(at_s - self.demand_s, 0.0) / half_life_s) * (self.demand - demand)
 
     def _counted(self, reading: LoadSample) -> bool:
         return reading.seen_s is not None and self.seen_s is not None and reading.seen_s <= self.seen_s

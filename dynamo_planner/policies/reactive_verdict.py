@@ -128,10 +128,12 @@ def _more(own: PoolSamples, required: float, prefill: bool, missed: float | None
     return min(max(by_load, by_lateness), own.ready)
 
 
-def learned_from(own: PoolSamples, entry: Want | Hold, replicas: Replicas, at_s: float) -> PoolSamples:
+def learned_from(
+    own: PoolSamples, entry: Want | Hold, replicas: Replicas, at_s: float, interval_s: float
+) -> PoolSamples:
     """The memory after a verdict: a rise says that the ready replicas did not do. Further rises in a row say nothing,
     since what waited meanwhile asks for more than the demand does."""
     rising = isinstance(entry, Want) and entry.replicas > replicas.target
     if not rising or own.rising:
         return own.replace(rising=rising)
-    return own.replace(rising=True, shortfalls=rose(own.shortfalls, own.ready, own.demand or 0.0, at_s))
+    return own.replace(rising=True, shortfalls=rose(own.shortfalls, own.ready, own.demand or 0.0, at_s, interval_s))

@@ -1,7 +1,7 @@
 """The fault campaign of a local service or of a graph: many seeds, each with three random troubles at random times.
 
 From the root of the repository: ``python -m tests.long.fault_campaign --seeds 200 --log faults.jsonl``, and with
-``--graph`` on a real API server, of which :mod:`tests.support.kubernetes.faults` tells what is a stand-in. A seed
+``--graph`` on a real API server, of which :mod:`tests.support.kubernetes.graph_faults` tells what is a stand-in. A seed
 repeats a run; those in the log already are left out, so that a campaign that was interrupted goes on. Exits with 1
 where one was not mended.
 """
@@ -35,7 +35,7 @@ def local(seed: int) -> tuple[list[str], float]:
 @contextmanager
 def graphs() -> Iterator[Campaign]:
     """Graphs in namespaces of one API server, which ends with the campaign."""
-    from tests.support.kubernetes import faults  # needs the extra kubernetes
+    from tests.support.kubernetes import graph_faults as faults  # needs the extra kubernetes
     from tests.support.kubernetes.cluster import install_crds, new_place
     from tests.support.kubernetes.control_plane import ControlPlane
     from tests.support.kubernetes.faulty_proxy import Proxy

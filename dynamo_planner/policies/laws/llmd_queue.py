@@ -73,4 +73,6 @@ class LlmdQueueLaw(PerPoolLaw, kind="llmd_queue"):
         )
         load = max(queued / self.queue_target, running / self.running_target)
         want = Want(max(for_queued, for_running, 1), load=min(load, LARGEST_LOAD_REPLICAS))
+        if want.replicas < replicas.target and snapshot.traffic.queued is None:
+            return Hold("traffic.queued is unknown, and may speak against fewer", "MetricUnknown"), None, None
         return want, None, reason

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.support.kubernetes.cluster import Place
-from tests.support.kubernetes.faults import campaign
 from tests.support.kubernetes.faulty_proxy import Proxy
+from tests.support.kubernetes.graph_faults import campaign
 
 
 @pytest.mark.timeout(120)
