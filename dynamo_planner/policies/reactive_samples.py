@@ -43,7 +43,7 @@ class LoadSample(NamedTuple):
     missed_with_less: float = 0.0
 
 
-IDLE = LoadSample(load=0.0, busy=0.0, idle=True)
+IDLE = LoadSample(load=0.0, busy=0.0, idle=True, demand=0.0)
 
 
 def read(
