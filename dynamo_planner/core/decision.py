@@ -7,13 +7,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from html import escape
 from math import isfinite
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 from pydantic.dataclasses import dataclass
 
-from dynamo_planner.core.notebook import html_table
 from dynamo_planner.core.snapshot import Snapshot
 from dynamo_planner.core.values import Count, Frozen, FrozenMap, KnobValue, Known, ReadOnly, known, plain
 
@@ -251,14 +251,7 @@ class Decision(Frozen):
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        """In a notebook: a row for each pool, with its change and its reasons."""
-        rows = []
-        for name in dict.fromkeys([*self.targets, *(reason.pool or "service" for reason in self.reasons)]):
-            scaled = next((a for a in self.actions if isinstance(a, ScaleTo) and a.pool == name), None)
-            change = f"{scaled.expected} → {scaled.replicas}" if scaled else str(self.targets.get(name, "held"))
-            own = [str(reason) for reason in self.reasons if (reason.pool or "service") == name]
-            rows.append([name, "" if name == "service" else change, "\n".join(own)])
-        return html_table(["pool", "replicas", "why"], rows)
+        return f"<pre>{escape(self.explain())}</pre>"
 
 
 def present_value(snapshot: Snapshot, knob: SetKnob) -> Any:

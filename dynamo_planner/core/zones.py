@@ -76,7 +76,8 @@ def _resolved(name: str, first_year: int, last_year: int) -> Zone:
         raise ValueError("there is no time zone database on this machine: pip install 'dynamo-planner[tzdata]'")
     if name not in known:
         near = get_close_matches(name, known, n=1)
-        raise ValueError(f"{name!r} is no time zone" + (f": did you mean {near[0]!r}?" if near else ""))
+        mend = f"did you mean {near[0]!r}?" if near else "give an IANA name, such as Europe/Berlin"
+        raise ValueError(f"{name!r} is no time zone: {mend}")
     zone = ZoneInfo(name)
 
     def offset_s(at_s: float) -> float:

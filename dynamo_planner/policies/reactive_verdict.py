@@ -113,8 +113,7 @@ def _kept(
         if late > limits.missed:
             return _Kept("NoSlack", "but too many requests would be late with one less", {"missed_with_less": late})
     shortfall = refused(own.shortfalls, remain, own.present_demand, at_s)
-    empty = pool.spec.role == "prefill" and busy == 0  # whatever the demand was, or where it is unknown
-    if shortfall is None or empty:
+    if shortfall is None:
         return None
     message = f"but {shortfall.replicas} replicas did not do at such a demand"
     hours = (shortfall.until_s - at_s) / 3600

@@ -62,7 +62,7 @@ def test_short_forms(run: Run) -> None:
     assert repr(report) == "Report('a trace': Run('mine': 92.00% in time, 2.0 GPU-hours, see .score))"
     assert "<td>mine</td><td>0.9200</td>" in report._repr_html_()
     html = run.decisions[0]._repr_html_()
-    assert "<td>decode</td><td>2 → 3</td><td>KvUsageHigh: KV usage &lt;over&gt; the threshold</td>" in html
+    assert html == "<pre>decode: 2 -&gt; 3 replicas\n  KvUsageHigh: KV usage &lt;over&gt; the threshold</pre>"
 
 
 def test_a_frame_of_scores(run: Run) -> None:

@@ -52,7 +52,17 @@ def test_prefill_has_no_grace() -> None:
     timeline = Timeline()
     interval(timeline, 0, {"prefill": 2}, prefill=prefill(1, 9))
     timeline.expect(40, {}, prefill=prefill(2, 0))
-    interval(timeline, 40, {"prefill": 1}, prefill=prefill(2, 0))
+    interval(timeline, 40, {"prefill": 2}, prefill=prefill(2, 0))
+    assert timeline.codes("prefill") == ["FallFailedBefore"]
+
+
+def test_an_idle_service_falls_whatever_its_demand_was() -> None:
+    timeline = Timeline()
+    interval(timeline, 0, {"decode": 3}, decode=decode(2, 0.95))
+    timeline.traffic = Traffic(requests_per_s=0, queued=0)
+    idle = decode(3, 0.0).model_copy(update={"running": 0})
+    targets = [timeline.see(at_s, decode=idle).targets.get("decode") for at_s in range(40, 240, 10)]
+    assert 2 in targets
 
 
 def test_a_count_that_did_not_do_is_refused_until_demand_is_lower_or_eighty_intervals_are_over() -> None:
