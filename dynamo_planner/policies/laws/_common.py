@@ -34,6 +34,7 @@ LARGEST_COUNT = 10**9
 """Targets are cut off here, in replicas."""
 
 UNREADABLE = Hold("the number of its replicas could not be read", "ReplicasUnknown")
+FRONT_UNKNOWN = Hold("traffic.queued is unknown, and may speak against fewer", "MetricUnknown")
 NO_TARGET = Hold("there is no target for its role", "NoOpinion")
 
 
@@ -73,10 +74,17 @@ def pool_total(
     return each if isinstance(each, Hold) else each * (pool.replicas.ready if pool.replicas else 0)
 
 
-def in_front(snapshot: Snapshot, fresh_s: float = FRESH_S) -> float:
-    """The requests that wait in front of the pools; 0 where that is unknown, as where no one waits there."""
-    fresh = snapshot.age_s(snapshot.traffic.observed_at_s) <= fresh_s
-    return min(snapshot.traffic.queued or 0.0, LARGEST_METRIC) if fresh else 0.0
+def in_front(snapshot: Snapshot, fresh_s: float = FRESH_S) -> float | None:
+    """The requests that wait in front of the pools; None where that is unknown or old."""
+    queued = snapshot.traffic.queued
+    if queued is None or snapshot.age_s(snapshot.traffic.observed_at_s) > fresh_s:
+        return None
+    return min(queued, LARGEST_METRIC)
+
+
+def may_move(want: Want, replicas: Replicas, waiting_in_front: float | None) -> bool:
+    """Whether a wish stands: a fall does not while nobody knows what waits in front of the pool."""
+    return waiting_in_front is not None or want.replicas >= replicas.target
 
 
 def average_value(total: float, target: float, replicas: Replicas, tolerance: float) -> int:

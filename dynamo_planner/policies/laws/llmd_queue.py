@@ -17,10 +17,12 @@ from pydantic import Field
 from dynamo_planner.core.decision import Hold, Reason, Want
 from dynamo_planner.core.snapshot import PoolStatus, Replicas, Snapshot
 from dynamo_planner.policies.laws._common import (
+    FRONT_UNKNOWN,
     HPA_TOLERANCE,
     LARGEST_LOAD_REPLICAS,
     average_value,
     in_front,
+    may_move,
     pool_total,
 )
 from dynamo_planner.policies.laws.per_pool import PerPoolLaw, Verdict
@@ -62,7 +64,8 @@ class LlmdQueueLaw(PerPoolLaw, kind="llmd_queue"):
             return queued, None, None
         if isinstance(running, Hold):
             return running, None, None
-        queued += in_front(snapshot, self.fresh_s)
+        in_router = in_front(snapshot, self.fresh_s)
+        queued += in_router or 0.0
         for_queued = average_value(queued, self.queue_target, replicas, self.tolerance)
         for_running = average_value(running, self.running_target, replicas, self.tolerance)
         waits = for_queued >= for_running
@@ -73,6 +76,4 @@ class LlmdQueueLaw(PerPoolLaw, kind="llmd_queue"):
         )
         load = max(queued / self.queue_target, running / self.running_target)
         want = Want(max(for_queued, for_running, 1), load=min(load, LARGEST_LOAD_REPLICAS))
-        if want.replicas < replicas.target and snapshot.traffic.queued is None:
-            return Hold("traffic.queued is unknown, and may speak against fewer", "MetricUnknown"), None, None
-        return want, None, reason
+        return (want, None, reason) if may_move(want, replicas, in_router) else (FRONT_UNKNOWN, None, None)

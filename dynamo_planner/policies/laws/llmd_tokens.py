@@ -21,10 +21,12 @@ from pydantic import Field
 from dynamo_planner.core.decision import Hold, Reason, Want
 from dynamo_planner.core.snapshot import PoolStatus, Replicas, Snapshot
 from dynamo_planner.policies.laws._common import (
+    FRONT_UNKNOWN,
     HPA_TOLERANCE,
     LARGEST_LOAD_REPLICAS,
     average_value,
     in_front,
+    may_move,
     pool_total,
     traffic,
 )
@@ -87,6 +89,8 @@ class LlmdTokensLaw(PerPoolLaw, kind="llmd_tokens"):
                 return found, None, None
             wishes.append(found)
         want, reason = max(wishes, key=lambda each: each[0].replicas)
+        if pool.spec.role != "decode" and not may_move(want, replicas, in_front(snapshot, self.fresh_s)):
+            return FRONT_UNKNOWN, None, None
         return want, None, reason
 
     def _for_prompts(
@@ -98,7 +102,7 @@ class LlmdTokensLaw(PerPoolLaw, kind="llmd_tokens"):
             return queued
         if isinstance(running, Hold):
             return running
-        waiting = queued + running + in_front(snapshot, self.fresh_s)
+        waiting = queued + running + (in_front(snapshot, self.fresh_s) or 0.0)
         isl = traffic(snapshot, "isl", self.fresh_s) if waiting else 0.0
         if isinstance(isl, Hold):
             return isl

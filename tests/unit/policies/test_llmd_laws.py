@@ -65,7 +65,7 @@ TOKENS = LlmdTokensLaw(prefill_tokens_per_s=10_000)  # 15,000 tokens of backlog 
 def test_the_token_law_turns_the_backlog_into_seconds_and_the_kv_cache_into_replicas(
     role: Role, queued: float, running: float, kv_usage: float, want: int
 ) -> None:
-    traffic = Traffic(requests_per_s=9, isl=4000, prefix_hit_rate=0.5)
+    traffic = Traffic(requests_per_s=9, queued=0, isl=4000, prefix_hit_rate=0.5)
     assert wanted(TOKENS, role, traffic, 4, queued=queued, running=running, kv_usage=kv_usage) == want
 
 
@@ -90,3 +90,10 @@ def test_a_frozen_backlog_holds_the_pool_and_does_not_ratchet_it_up() -> None:
     )
     late = [count.target for count in run.counts if count.at_s > 130]
     assert len(set(late)) <= 2  # one of each pool, as it was when the metrics stopped
+
+
+@pytest.mark.parametrize("law", [LlmdQueueLaw(), TOKENS])
+@pytest.mark.parametrize("known", [{}, {"queued": 50, "observed_at_s": -100}])
+def test_a_pool_does_not_fall_while_what_waits_in_front_of_it_is_unknown(law: Policy, known: dict[str, float]) -> None:
+    traffic = Traffic.model_validate({"requests_per_s": 9, **known})
+    assert wanted(law, "aggregated", traffic, 4, queued=0, running=1, kv_usage=0.1) is None
