@@ -90,7 +90,7 @@ def _problem(details: Any, walk: _Walk, path: str) -> str:
     message = details["msg"].removeprefix("Value error, ")
     if details["type"] == "extra_forbidden":
         _, owner = walk.to(details["loc"][:-1], path)
-        allowed = sorted(owner.model_fields)
+        allowed = sorted({*owner.model_fields, *getattr(owner, "shorthand", ())})
         close = difflib.get_close_matches(str(details["loc"][-1]), allowed, n=1)
         hint = f", did you mean {close[0]!r}?" if close else ";"
         return f"{where}: unknown field{hint} allowed: {', '.join(allowed)}"

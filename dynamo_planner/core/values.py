@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from functools import cache
+from inspect import Signature
 from typing import Annotated, Any, Self, TypeVar
 
 from annotated_types import Ge, Le
@@ -32,6 +33,7 @@ class Frozen(BaseModel):
         super().__pydantic_init_subclass__(**kwargs)
         if not cls.__pydantic_complete__:
             type.__setattr__(cls, "__pydantic_serializer__", _SerializerOnDemand(cls, cls.__pydantic_serializer__))
+            type.__setattr__(cls, "__signature__", _SignatureOnDemand())
 
     @classmethod
     def unchecked(cls, **values: Any) -> Self:
@@ -100,6 +102,14 @@ class _SerializerOnDemand:
             return self._stand_in
         self._model.model_rebuild()
         return self._model.__pydantic_serializer__
+
+
+class _SignatureOnDemand:
+    """Builds a model whose building was deferred when its signature is looked up, as an editor or a notebook does."""
+
+    def __get__(self, _: BaseModel | None, model: type[BaseModel]) -> Signature:
+        model.model_rebuild()
+        return model.__signature__  # pydantic's own, which took this one's place
 
 
 @cache

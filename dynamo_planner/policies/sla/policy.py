@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, GetJsonSchemaHandler, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from dynamo_planner.core.decision import Hold, Proposal, Reason, Want
 from dynamo_planner.core.policy import Policy
@@ -18,6 +21,7 @@ from dynamo_planner.policies.sla.arrivals import ArrivalWindow, arrivals_in
 from dynamo_planner.policies.sla.attainment import (
     AnyAttainment,
     AskedShares,
+    Attainment,
     PoolActivity,
     PromiseEvidence,
 )
@@ -31,9 +35,10 @@ from dynamo_planner.policies.sla.promise import KeptPromise
 from dynamo_planner.policies.sla.sizing import AnySizing, CannotSizeError, Percentile, SizingRequest
 from dynamo_planner.policies.sla.startup import AnyStartup, ObservedStartup, startup_reasons
 from dynamo_planner.policies.sla.state import PoolMemory, ServiceMemory
+from dynamo_planner.policies.sla.targets import TARGETS, schema_with_targets, with_sla
 from dynamo_planner.policies.sla.tick import Engine, Tick, queue_of, why_unknown
 from dynamo_planner.policies.sla.workload import AnyWorkload, RecentWorkload
-from dynamo_planner.profiles import NamedProfile
+from dynamo_planner.profiles import NamedProfile, Profile
 from dynamo_planner.sizing import Requirement
 from dynamo_planner.sizing.percentile import CHUNK_TOKENS
 from dynamo_planner.sizing.waiting import Routing
@@ -65,8 +70,9 @@ class SlaPolicy(Policy, kind="sla"):
     if the present replicas had just been required.
 
     Args:
-        sla: The targets, and the share of requests that must meet them.
-        profile: Measured performance of one replica.
+        sla: The targets, and the share of requests that must meet them; or, in its place, ``ttft_ms``, ``itl_ms`` and
+            a number as ``attainment`` (default 0.99).
+        profile: Measured performance of one replica, or the name of a bundled profile.
         forecaster: What forecasts the arrival rate. Default an ensemble of experts.
         workload: What requests are like. Default ``recent``.
         startup: How long starts take. Default ``observed``.
@@ -82,7 +88,9 @@ class SlaPolicy(Policy, kind="sla"):
         max_num_seqs: The engine's limit on requests per step. Default ``None``, the largest measured batch.
 
     >>> from dynamo_planner import PoolSpec, PoolStatus, Traffic
-    >>> policy = SlaPolicy(sla=Sla(ttft_ms=500, itl_ms=25), profile="llama31-8b_h100_vllm_tp1")
+    >>> policy = SlaPolicy(ttft_ms=500, itl_ms=25, profile="llama31-8b_h100_vllm_tp1")
+    >>> policy.sla
+    Sla(ttft_ms=500.0, itl_ms=25.0, attainment=0.99)
     >>> specs = {role: PoolSpec(role=role, startup_s=60) for role in ("prefill", "decode")}
     >>> pools = {role: PoolStatus(spec=spec, replicas=2, queued=0) for role, spec in specs.items()}
     >>> traffic = Traffic(requests_per_s=40, window_s=30, isl=3000, osl=250)
@@ -108,7 +116,30 @@ class SlaPolicy(Policy, kind="sla"):
 
     state_type: ClassVar[Any] = ServiceMemory
 
+    shorthand: ClassVar[tuple[str, ...]] = TARGETS
+
     _moved_fields = model_validator(mode="before")(with_parts)
+    _targets_in_sla = model_validator(mode="before")(with_sla)
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            profile: Profile | str,
+            sla: Sla | Mapping[str, float] = ...,
+            ttft_ms: float = ...,
+            itl_ms: float = ...,
+            attainment: Attainment | Mapping[str, Any] | float = ...,
+            **parts: Any,
+        ) -> None: ...
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        reference = super().__get_pydantic_json_schema__(core_schema, handler)
+        schema = handler.resolve_ref_schema(reference)
+        schema.update(schema_with_targets(schema, handler.resolve_ref_schema(schema["properties"]["sla"])))
+        return reference
 
     def propose(self, snapshot: Snapshot, state: ServiceMemory | None) -> tuple[Proposal, ServiceMemory]:
         memory, recall = state or ServiceMemory(), Recalled()

@@ -43,6 +43,34 @@ def test_a_profile_is_named(kind: str, tmp_path: Path) -> None:
     assert not validator.is_valid({**data, "profile": 3})
 
 
+def test_the_targets_stand_in_the_sla_or_in_the_policy() -> None:
+    targets = {"ttft_ms": 500, "itl_ms": 25, "attainment": 0.95}
+    rest = {"kind": "sla", "profile": "llama31-8b_h100_vllm_tp1"}
+    policy = SlaPolicy(ttft_ms=500, itl_ms=25, attainment=0.95, profile=rest["profile"])
+    assert policy == load_policy({**rest, **targets}) == load_policy({**rest, "sla": targets})
+    assert load_policy(policy.model_dump(mode="json")) == policy
+    validator = jsonschema.Draft202012Validator(policy_schema())
+    assert [
+        validator.is_valid({**rest, **data}) for data in (targets, {"sla": targets}, {}, {"sla": targets, "ttft_ms": 5})
+    ] == [True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"ttft_ms": -1, "itl_ms": 25}, r"policy\.ttft_ms: Input should be greater than 0 \(got -1\)"),
+        ({"ttft_ms": 500}, r"policy\.itl_ms: Field required"),
+        ({"ttft_ms": 500, "itl_ms": 25, "attainment": 99}, r"policy\.attainment: Input should be less than 1"),
+        ({"sla": {"ttft_ms": 500, "itl_ms": 25}, "attainment": 0.9}, "give either sla or attainment, not both"),
+        ({"tft_ms": 500, "itl_ms": 25}, r"policy\.ttft_ms: Field required"),
+        ({"sla": {"ttft_ms": 500, "itl_ms": 25}, "itl": 25}, "unknown field, did you mean 'itl_ms'"),
+    ],
+)
+def test_a_wrong_target_is_told_under_its_name(data: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_policy({"kind": "sla", "profile": "llama31-8b_h100_vllm_tp1", **data})
+
+
 def test_nodes_nest() -> None:
     nested = {
         "kind": "guarded",
