@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from dynamo_planner.core.decision import Decision, ScaleTo
+from dynamo_planner.core.decision import Decision, Reason, ScaleTo
 from dynamo_planner.core.extras import needs_extra
 from dynamo_planner.core.snapshot import Snapshot
 from dynamo_planner.runtime.decision_log import Step
@@ -41,6 +41,9 @@ STEP_BUCKETS_S = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 class PlannerMetrics:
     """Metrics of one planner in a registry of its own, filled by :meth:`record` after each step.
+
+    ``dynamo_planner_reason_value{pool,code,value}`` has every number of the last decision's reasons, by the code of the
+    reason and the number's name: ``DemandForecast`` has ``expected`` and ``planned``, ``PromiseKept`` ``attained``.
 
     ``leading`` returns whether this planner leads, where several elect a leader.
     """
@@ -80,6 +83,18 @@ class PlannerMetrics:
             ["pool", "code"],
             registry=own,
         )
+        self._numbers = Gauge(
+            f"{prefix}reason_value",
+            "Numbers behind the last decision: the demand forecast, what it needs, the share in time, and others",
+            ["pool", "code", "value"],
+            registry=own,
+        )
+        self._gpus = Gauge(
+            f"{prefix}gpus",
+            "GPUs that replicas hold, draining ones included; absent while unknown",
+            ["pool"],
+            registry=own,
+        )
         self._took = Histogram(
             f"{prefix}step_duration_seconds", "From observing to the outcomes", buckets=STEP_BUCKETS_S, registry=own
         )
@@ -104,7 +119,9 @@ class PlannerMetrics:
         if step.took_s is not None:
             self._took.observe(step.took_s)
         self._troubles.clear()
+        self._numbers.clear()
         for reason in decision.reasons:
+            self._record_numbers(reason)
             self._reasons.labels(reason.pool or SERVICE, reason.code).inc()
             if SINCE in reason.values:
                 self._troubles.labels(reason.pool or SERVICE, reason.code).set(float(reason.values[SINCE] or 0.0))
@@ -112,6 +129,7 @@ class PlannerMetrics:
             self._outcomes.labels(outcome.action.pool or SERVICE, outcome.action.kind, outcome.status).inc()
         self._wanted.clear()
         self._replicas.clear()
+        self._gpus.clear()
         for pool in snapshot.pools:
             self._record_pool(pool, snapshot, decision)
 
@@ -126,6 +144,15 @@ class PlannerMetrics:
         if replicas is not None:
             for state in STATES:
                 self._replicas.labels(pool, state).set(getattr(replicas, state))
+
+        held = snapshot.pools[pool].gpus_held()
+        if held is not None:
+            self._gpus.labels(pool).set(held)
+
+    def _record_numbers(self, reason: Reason) -> None:
+        for name, value in reason.values.items():
+            if isinstance(value, int | float) and name != SINCE:
+                self._numbers.labels(reason.pool or SERVICE, reason.code, name).set(value)
 
     def reloaded(self, file: str, *, successful: bool) -> None:
         """Record that a file was read again, and whether it was taken over."""
