@@ -7,8 +7,8 @@ from importlib import import_module
 import pytest
 
 ROOMS = (
-    "conformance", "config", "evaluation", "executors", "forecasting", "guards", "policies", "profiles", "runtime",
-    "simulator", "sizing", "sources", "workloads",
+    "conformance", "config", "evaluation", "executors", "fleet", "forecasting", "guards", "policies", "profiles",
+    "runtime", "simulator", "sizing", "sources", "workloads",
 )  # fmt: skip
 
 

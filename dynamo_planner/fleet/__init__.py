@@ -1,0 +1,23 @@
+"""Several models on shared GPUs: what each may have, by floors, priorities and what a replica is worth."""
+
+from typing import TYPE_CHECKING
+
+from dynamo_planner.core.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from dynamo_planner.fleet.claims import Budget, Claim, Grant, Option, PoolClaim
+    from dynamo_planner.fleet.sharing import share
+
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "Budget": "claims",
+        "Claim": "claims",
+        "Grant": "claims",
+        "Option": "claims",
+        "PoolClaim": "claims",
+        "share": "sharing",
+    },
+)
+
+__all__ = ["Budget", "Claim", "Grant", "Option", "PoolClaim", "share"]

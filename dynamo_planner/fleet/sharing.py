@@ -1,0 +1,183 @@
+"""Sharing: what each model may have of budgets that do not suffice for all, and which part of it can be done at once.
+
+The goal, in this order:
+
+1. Every model has one of its options, the least of which it must have, and all of them together are within the budgets.
+2. A model that wants it has what its floor pays for. What it does not want of its floor is lent.
+3. The models of the highest priority have ``sum(weight * worth)`` as high as can be, then those of the next.
+4. At least ``Budget.least`` stays in use.
+
+To take a replica away from a model costs ``margin`` more than it is worth, so that small differences move nothing.
+
+On the way to the goal no budget is exceeded, whatever becomes of the actions and in whatever order: every fall is done
+at once, what falls counts until it is gone, and a model rises only as far as there is room beside all that is held. Its
+pools rise together.
+
+>>> from dynamo_planner.fleet.claims import Budget, Claim, Option, PoolClaim
+>>> def claim(model, present, worths, **more):
+...     options = tuple(Option((count,), worth) for count, worth in enumerate(worths))
+...     return Claim(model, (PoolClaim("workers", {"gpu": 1}, present),), options, **more)
+>>> chat = claim("chat", 4, [0, 10, 18, 24, 28, 30])
+>>> batch = claim("batch", 1, [0, 5, 9], floor={"gpu": 2})
+>>> share([chat, batch], {"gpu": Budget(total=5)})
+{'batch': Grant(goal=(2,), now=(1,)), 'chat': Grant(goal=(3,), now=(3,))}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from dynamo_planner.fleet.capacity import Limit, amounts, fits, limits, per_replica
+from dynamo_planner.fleet.choice import Choices, best
+from dynamo_planner.fleet.claims import Budget, Claim, Grant, Option
+from dynamo_planner.fleet.moves import topped_up, towards
+from dynamo_planner.sizing.arrays import Floats
+
+REBALANCE_MARGIN = 0.1
+"""By how much more than its worth a replica counts for the model that has it (the HPA's tolerance)."""
+
+USE_WORTH = 1e-7
+"""What it is worth to use a budget at all, as a share of the largest worth: nothing that is wanted stays idle."""
+
+LOWER_WORTH = 1e-4
+"""What the worth of all lower priorities counts beside the largest worth of one of a priority: it decides ties."""
+
+
+def share(
+    claims: Sequence[Claim],
+    budgets: Mapping[str, Budget],
+    free: Mapping[str, Sequence[int]] | None = None,
+    margin: float = REBALANCE_MARGIN,
+) -> dict[str, Grant]:
+    """What each model is given, by name.
+
+    Args:
+        claims: The claims, in any order.
+        budgets: The budgets by name; one that no claim uses is no error, and a budget that is not here has no limit.
+        free: The free GPUs of each node that were observed, by budget. Default none: only totals, and what nodes of
+            these sizes can hold, limit the next step.
+        margin: By how much more than its worth a replica counts for the model that has it. Default 0.1.
+
+    Where not even the least fits, nothing rises.
+    """
+    claims = sorted(claims, key=lambda claim: claim.model)
+    rows = limits(budgets, amounts(claims))
+    sizes = [per_replica(claim, rows) for claim in claims]
+    goal = _goal(claims, rows, sizes, margin)
+    goal = topped_up(claims, budgets, rows, sizes, goal)
+    now, blocked = towards(claims, rows, sizes, goal, free or {})
+    if blocked:
+        claims = [_without_rises(claim, blocked.get(claim.model, ())) for claim in claims]
+        goal = topped_up(claims, budgets, rows, sizes, _goal(claims, rows, sizes, margin))
+        now, _ = towards(claims, rows, sizes, goal, free or {})
+    return {claim.model: Grant(goal[n], now[n]) for n, claim in enumerate(claims)}
+
+
+def _without_rises(claim: Claim, pools: Sequence[str]) -> Claim:
+    """The claim without the options for which these pools would have to rise."""
+    if not pools:
+        return claim
+    stay = [number for number, pool in enumerate(claim.pools) if pool.name in pools]
+    options = [o for o in claim.options if all(o.counts[n] <= claim.pools[n].present for n in stay)]
+    return claim._replace(options=tuple(options or [Option(claim.kept, 0.0)]))
+
+
+def _goal(
+    claims: Sequence[Claim], rows: Sequence[Limit], sizes: Sequence[Floats], margin: float
+) -> list[tuple[int, ...]]:
+    """The replicas that each model settles on."""
+    amount = np.array([row.amount for row in rows])
+    wanted = [claim.wanted for claim in claims]
+    if fits(total(wanted, sizes, rows), amount):
+        return wanted
+    options = [_with_kept(claim) for claim in claims]
+    for allowed in _ways(claims, options):
+        found = _best(claims, allowed, sizes, amount, margin)
+        if found is not None:
+            return found
+    unraised = [
+        [option for option in own if _within(option.counts, claim.kept)] or [Option(claim.kept, 0.0)]
+        for claim, own in zip(claims, options, strict=True)
+    ]
+    return _best(claims, unraised, sizes, amount, margin) or [own[0].counts for own in unraised]
+
+
+def total(counts: Sequence[tuple[int, ...]], sizes: Sequence[Floats], rows: Sequence[Limit]) -> Floats:
+    """What these replicas of all models count for each limit."""
+    return sum((np.array(own, float) @ size for own, size in zip(counts, sizes, strict=True)), np.zeros(len(rows)))
+
+
+def _within(counts: tuple[int, ...], most: tuple[int, ...]) -> bool:
+    return all(count <= limit for count, limit in zip(counts, most, strict=True))
+
+
+def _with_kept(claim: Claim) -> tuple[Option, ...]:
+    """The options, the least first, with what the model has of what it wants among them."""
+    below = [option.worth for option in claim.options if _within(option.counts, claim.kept)]
+    if not below or any(option.counts == claim.kept for option in claim.options):
+        return claim.options
+    first, *others = claim.options
+    return (first, Option(claim.kept, max(below)), *others)
+
+
+def _ways(claims: Sequence[Claim], options: Sequence[Sequence[Option]]) -> Iterator[list[Sequence[Option]]]:
+    """The options that leave every model its floor and, as long as these do not fit, without the floor of one more."""
+    allowed = [_above_floor(claim, own) for claim, own in zip(claims, options, strict=True)]
+    yield list(allowed)
+    for n in sorted(range(len(claims)), key=lambda n: (claims[n].priority, claims[n].model)):
+        if len(allowed[n]) < len(options[n]):
+            allowed[n] = options[n]
+            yield list(allowed)
+
+
+def _above_floor(claim: Claim, options: Sequence[Option]) -> Sequence[Option]:
+    """The options that are worth no less than the best one that the floor pays for."""
+    if not claim.floor:
+        return options
+    paid = [o.worth for o in options if all(claim.used(o.counts, name) <= own for name, own in claim.floor.items())]
+    return [option for option in options if option.worth >= max(paid, default=-np.inf)]
+
+
+def _best(
+    claims: Sequence[Claim], allowed: Sequence[Sequence[Option]], sizes: Sequence[Floats], amount: Floats, margin: float
+) -> list[tuple[int, ...]] | None:
+    """The best options by priority, one class after the other; the later ones decide between what is equal."""
+    if not all(allowed):
+        return None
+    choices = [_choices(*each, margin) for each in zip(claims, allowed, sizes, strict=True)]
+    left = [list(own) for own in allowed]
+    for priority in sorted({claim.priority for claim in claims}, reverse=True):
+        chosen = best(_in_turn(claims, choices, priority), amount)
+        if chosen is None:
+            return None
+        for n, option in enumerate(chosen):
+            if claims[n].priority == priority:
+                left[n] = [left[n][option]]
+                choices[n] = Choices(choices[n].use[[option]], choices[n].worth[[option]])
+    return [own[0].counts for own in left]
+
+
+def _in_turn(claims: Sequence[Claim], choices: Sequence[Choices], priority: int) -> list[Choices]:
+    """The options with those of one priority worth what they are, and those of the lower ones next to nothing."""
+    spans = [float(np.ptp(own.worth)) for own in choices]
+    own = max((span for span, claim in zip(spans, claims, strict=True) if claim.priority == priority), default=0.0)
+    lower = sum(span for span, claim in zip(spans, claims, strict=True) if claim.priority < priority)
+    factor = LOWER_WORTH * own / lower if own and lower else 1.0
+    return [
+        each if claim.priority >= priority else each._replace(worth=factor * each.worth)
+        for claim, each in zip(claims, choices, strict=True)
+    ]
+
+
+def _choices(claim: Claim, options: Sequence[Option], sizes: Floats, margin: float) -> Choices:
+    """The options for the choice: weighted, and what the model has of them counts more."""
+    counts = np.array([option.counts for option in options], float)
+    worth = claim.weight * np.array([option.worth for option in options])
+    kept = [option.worth for option in options if _within(option.counts, claim.kept)]
+    if kept:
+        worth -= margin * np.maximum(claim.weight * max(kept) - worth, 0.0)
+    wanted = np.maximum(np.array(claim.wanted, float), 1.0)
+    worth += USE_WORTH * float(np.abs(worth).max()) * (counts / wanted).mean(axis=1)
+    return Choices(counts @ sizes, worth)
