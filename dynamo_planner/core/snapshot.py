@@ -167,7 +167,7 @@ class Snapshot(Frozen):
             their sum; for disaggregated ones arrivals, ISL and TTFT from prefill, and OSL and ITL from decode.
         pools: The status of each pool, by name.
         knobs: The knobs of the service as a whole.
-        missing: Why a field is unknown, by its path.
+        missing: Why a field is unknown, by its path; by ``PATH.at_least``, why a known one may be higher in truth.
     """
 
     at_s: float
@@ -196,6 +196,15 @@ class Snapshot(Frozen):
         """The age of an observation in seconds; infinite where its time is unknown."""
         return math.inf if observed_at_s is None else self.at_s - observed_at_s
 
+    def at_least(self, field: str) -> str | None:
+        """Why a field that is known is a lower bound: it may raise a pool, not lower one. ``None`` where it is not.
+
+        >>> why = "clients give up, and those that do before a first token are not counted"
+        >>> Snapshot(at_s=0, missing={"traffic.requests_per_s.at_least": why}).at_least("traffic.requests_per_s") == why
+        True
+        """
+        return self.missing.get(f"{field}.at_least")
+
     def with_role(self, *roles: Role) -> dict[str, PoolStatus]:
         """The pools of these roles, by name, in the order of the roles."""
         return {name: pool for role in roles for name, pool in self.pools.items() if pool.spec.role == role}
@@ -207,7 +216,7 @@ class Observation(Frozen):
     Args:
         traffic: As in :class:`Snapshot`.
         pools: The metrics of each pool, by name.
-        missing: Why a field is unknown, by its path.
+        missing: As in :class:`Snapshot`.
     """
 
     traffic: Traffic = Traffic()

@@ -65,7 +65,8 @@ def read(
         return IDLE
     traffic = snapshot.traffic
     known = snapshot.age_s(traffic.observed_at_s) <= fresh_s
-    demand = traffic.requests_per_s if known else None
+    is_whole = known and snapshot.at_least("traffic.requests_per_s") is None
+    demand = traffic.requests_per_s if is_whole else None
     missed, less = None, None
     if known and sla is not None:
         remain = max((pool.replicas.ready if pool.replicas else 0) - 1, 1)

@@ -31,7 +31,13 @@ class Service:
     def target(self, role: str) -> int:
         return self.ready[role] + len(self.since[role])
 
-    def see(self, rate: float | None, pools: dict[str, dict[str, Any]] | None = None, **traffic: Any) -> Decision:
+    def see(
+        self,
+        rate: float | None,
+        pools: dict[str, dict[str, Any]] | None = None,
+        missing: dict[str, str] | None = None,
+        **traffic: Any,
+    ) -> Decision:
         """One tick with these arrivals; lengths are known unless said otherwise."""
         for role, since in self.since.items():
             ready = [start_s for start_s in since if self.at_s - start_s >= self.starts_take_s]
@@ -44,6 +50,7 @@ class Service:
             at_s=self.at_s,
             traffic=Traffic(**seen),
             pools={role: self._pool(role, (pools or {}).get(role, {})) for role in self.specs},
+            missing=missing or {},
         )
         self.decision = self.policy.decide(snapshot, self.state)
         self.state = self.decision.state

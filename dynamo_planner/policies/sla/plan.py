@@ -271,12 +271,13 @@ def _what_is_unknown(inputs: PlanInputs) -> str | None:
     """Which metric is missing to lower a pool that has requests; ``None`` where none is."""
     if not inputs.outlook.arrivals.requests_per_s:
         return None
+    snapshot = inputs.tick.snapshot
     if inputs.queue.unknown is not None:
         return inputs.queue.unknown
-    traffic = inputs.tick.snapshot.traffic
-    if traffic.isl is not None and traffic.osl is not None:
-        return None
-    return why_unknown(inputs.tick.snapshot, "traffic.isl" if traffic.isl is None else "traffic.osl")
+    if more := snapshot.at_least("traffic.requests_per_s"):
+        return f"traffic.requests_per_s is a lower bound: {more}"
+    unknown = [field for field in ("isl", "osl") if getattr(snapshot.traffic, field) is None]
+    return why_unknown(snapshot, f"traffic.{unknown[0]}") if unknown else None
 
 
 def _without_lengths(tick: Tick, requests_per_s: float) -> Want | Hold:

@@ -13,9 +13,11 @@
     F + dW - P              <=  arrivals
 
 The second line has its own witnesses. vLLM does not count requests that clients give up, but it counted their first
-tokens: where these are more than the first line allows, beyond the noise, they are the arrivals. Where more requests
-have left than came in, or it is not clear how many of ``A`` are in ``N``, arrivals are unknown rather than wrong. What
-vLLM's clients give up before a first token leaves no trace but a queue that shrinks without first tokens.
+tokens: where these are more than the first line allows, beyond the noise, they are the arrivals, and no more than a
+lower bound where requests wait, some of which may be given up as well. Where more requests have left than came in, or
+it is not clear how many of ``A`` are in ``N``, arrivals are unknown rather than wrong. What vLLM's clients give up
+before a first token leaves no trace but a queue that shrinks without first tokens; that is looked for from sample to
+sample, since over a window a queue that fills hides one that was given up.
 
 >>> arrivals_of(Flow(ended=50, inside=2))
 52.0
@@ -54,7 +56,9 @@ class Flow:
         waiting: ``dW``.
         preemptions: ``P``.
         running: the most that ran at either end, of which some may have no first token yet.
+        waited: the most that waited at either end.
         why: why arrivals are unknown, where that is known already; else empty.
+        at_least: why ``arrived`` is a lower bound, where it is; else empty.
     """
 
     arrived: float | None = None
@@ -65,7 +69,9 @@ class Flow:
     waiting: float | None = None
     preemptions: float | None = None
     running: float = 0.0
+    waited: float = 0.0
     why: str = ""
+    at_least: str = ""
 
 
 def sum_flows(flows: Iterable[Flow]) -> Flow:
@@ -80,14 +86,18 @@ def sum_flows(flows: Iterable[Flow]) -> Flow:
         waiting=add_up(part.waiting for part in parts),
         preemptions=add_up(part.preemptions for part in parts),
         running=max((part.running for part in parts), default=0.0),
-        why=next((part.why for part in parts if part.why), ""),
+        waited=max((part.waited for part in parts), default=0.0),
+        why=next((why for part in parts if (why := part.why or _why_uncounted(part))), ""),
+        at_least=next((part.at_least for part in parts if part.at_least), ""),
     )
 
 
 def total_flow(flows: Iterable[Flow]) -> Flow:
     """The flow of several workers at the same time."""
     parts = list(flows)
-    return replace(sum_flows(parts), running=sum(part.running for part in parts))
+    return replace(
+        sum_flows(parts), running=sum(part.running for part in parts), waited=sum(part.waited for part in parts)
+    )
 
 
 def arrivals_of(flow: Flow, *, by_first_tokens: bool = False) -> float | None:
@@ -107,10 +117,7 @@ def arrivals_of(flow: Flow, *, by_first_tokens: bool = False) -> float | None:
     if by_first_tokens or needs_first_tokens(flow):
         return max(most, _proven(flow))
     if most < -_tolerance(0.0, flow.running):
-        raise UncountedError(
-            f"{-flow.inside:.0f} requests fewer are inside, {flow.ended + flow.aborted:.0f} ended: some are "
-            "uncounted, and a frontend would count them"
-        )
+        raise UncountedError(_fewer_inside(flow))
     if min(flow.ended, flow.aborted) > 3 + MAX_AMBIGUOUS * most:
         raise UncountedError(
             f"{flow.aborted:.0f} requests were given up, and how many of them are among the {flow.ended:.0f} "
@@ -120,25 +127,50 @@ def arrivals_of(flow: Flow, *, by_first_tokens: bool = False) -> float | None:
 
 
 def needs_first_tokens(flow: Flow) -> bool:
-    """Whether more first tokens came than requests are counted, beyond the noise."""
+    """Whether more first tokens came than requests are counted, beyond the noise. What waits is in both counts."""
     if flow.arrived is not None or flow.ended is None or flow.inside is None:
         return False
-    most, proven = flow.ended + flow.aborted + flow.inside, _proven(flow)
-    return proven > most + _tolerance(max(most, proven), flow.running)
+    left = flow.ended + flow.aborted
+    return _proven(flow) > left + flow.inside + _tolerance(max(left, flow.first_tokens or 0.0), flow.running)
 
 
 def lower_bound(flows: Iterable[Flow]) -> str:
-    """Why more requests may have come than are counted, where first tokens show that clients give up; else empty.
+    """Why more requests may have come than are counted, where first tokens show that clients give up and some wait that
+    may have been given up as well; else empty.
 
-    >>> lower_bound([Flow(ended=0, inside=0, first_tokens=300, waiting=0, preemptions=0)])
+    >>> lower_bound([Flow(ended=0, inside=0, first_tokens=300, waiting=0, preemptions=0, waited=60)])
     'clients give up (300 first tokens, 0 requests ended), and those that do before a first token are not counted'
+    >>> lower_bound([Flow(ended=0, inside=0, first_tokens=300, waiting=0, preemptions=0, waited=0)])
+    ''
     """
     flow = total_flow(flows)
-    if not needs_first_tokens(flow):
-        return ""
+    if flow.at_least or not needs_first_tokens(flow) or flow.waited <= _tolerance(0.0, 0.0):
+        return flow.at_least
     return (
         f"clients give up ({flow.first_tokens:.0f} first tokens, {flow.ended:.0f} requests ended), and those that do "
         "before a first token are not counted"
+    )
+
+
+def _why_uncounted(flow: Flow) -> str:
+    """Why requests left that no counter has: fewer are inside than ended, and fewer wait than had a first token.
+
+    Of engines that count first tokens; the gauges of others may lag by a sample. Either witness alone may be late, or
+    have requests that were preempted.
+
+    >>> _why_uncounted(Flow(ended=20, inside=-60, first_tokens=20, waiting=-60, preemptions=0, running=40))
+    '60 requests fewer are inside, 20 ended: some are uncounted, and a frontend would count them'
+    """
+    if flow.arrived is not None or flow.ended is None or flow.inside is None or flow.first_tokens is None:
+        return ""
+    most = max(flow.ended + flow.aborted + flow.inside, _proven(flow))
+    return _fewer_inside(flow) if most < -_tolerance(0.0, flow.running) else ""
+
+
+def _fewer_inside(flow: Flow) -> str:
+    return (
+        f"{-(flow.inside or 0.0):.0f} requests fewer are inside, {(flow.ended or 0.0) + flow.aborted:.0f} ended: some "
+        "are uncounted, and a frontend would count them"
     )
 
 

@@ -134,7 +134,8 @@ def _flow(before: WorkerSample, after: WorkerSample, counters: Mapping[str, floa
         first_tokens=counters.get("first_tokens"),
         waiting=_change(before.gauges.get("waiting"), after.gauges.get("waiting")),
         preemptions=counters.get("preemptions"),
-        running=max(before.gauges.get("running", 0.0), after.gauges.get("running", 0.0)),
+        running=max(each.gauges.get("running", 0.0) for each in (before, after)),
+        waited=max(each.gauges.get("waiting", 0.0) for each in (before, after)),
     )
 
 

@@ -31,7 +31,6 @@ from dynamo_planner.sources.aggregation.sample import (
     start_hint,
 )
 from dynamo_planner.sources.aggregation.selection import is_plausible
-from dynamo_planner.sources.aggregation.traffic import AT_LEAST
 from dynamo_planner.sources.aggregation.window import WorkerHistory
 from dynamo_planner.sources.prometheus.api import QueryError, Vector
 from dynamo_planner.sources.prometheus.buckets import cumulative_buckets
@@ -252,8 +251,6 @@ class _PoolReader:
         """Arrivals; where they are unknown, which workers do not report what they take."""
         why = self._failed(OF_ARRIVALS)
         flow = Flow(why=why) if why else self._workers.flow()
-        if flow.arrived is not None and (more := self._workers.at_least()):
-            self._remarks["traffic", AT_LEAST] = more
         if flow.arrived is None and not flow.why:
             for quantity, worker in self._workers.lacking().items():
                 self._unknown.setdefault(quantity, f"not all workers report it: {self._why_not(quantity)} ({worker})")

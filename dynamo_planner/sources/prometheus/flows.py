@@ -144,11 +144,7 @@ class WorkerAnswers:
             return Flow(why=str(error))
         if arrivals is None:
             return Flow()
-        return Flow(arrived=max(0.0, arrivals))
-
-    def at_least(self) -> str:
-        """Why more requests may have come than are counted; empty where that is not so."""
-        return lower_bound(self._flows().values())
+        return Flow(arrived=max(0.0, arrivals), at_least=lower_bound(flows.values()))
 
     def lacking(self) -> dict[Quantity, str]:
         """The quantities that arrivals take and some workers do not report, with such a worker."""
@@ -162,7 +158,7 @@ class WorkerAnswers:
         return lacking
 
     def _flow(self, worker: str) -> Flow:
-        running = self._value("running", worker) or 0.0
+        running, *waiting = (self._value(each, worker) or 0.0 for each in ("running", "waiting", WAITING_BEFORE))
         flow = Flow(
             arrived=self.increase("arrivals", worker),
             ended=self.increase("completions", worker),
@@ -172,6 +168,7 @@ class WorkerAnswers:
             waiting=self._change(WAITING_CHANGE, worker),
             preemptions=self.increase("preemptions", worker),
             running=running if is_plausible(running) else 0.0,
+            waited=max(filter(is_plausible, waiting), default=0.0),
         )
         answered = self._value(ANSWERED, worker)
         return flow if answered is None or answered >= 1 else self._of_seen_span(flow, worker)

@@ -108,7 +108,7 @@ def series_of_all_cases() -> Iterator[str]:
     fresh = {"started": lambda n: 1e9 if n < 88 else AT - 26.0}
     yield from vllm("restart", done=lambda n: 20.0 * n if n < 88 else 20.0 * (n - 87), **fresh)  # type: ignore[arg-type]
     yield from vllm("nameless-restart", done=lambda n: 20.0 * n if n < 88 else 20.0 * (n - 87))
-    yield from vllm("given-up", done=lambda _: 40.0, first=steady(6, 40), running=30)
+    yield from vllm("given-up", done=lambda _: 40.0, first=steady(6, 40), running=30, waiting=9)
     yield from vllm("drained", done=steady(0.1), waiting=lambda n: 90.0 if n < 87 else 0.0)
     yield from [*sglang("fresh-sglang", "a", steady(5)), *sglang("fresh-sglang", "b", None)]
     yield from sglang("first-sglang", "a", steady(5))
@@ -166,7 +166,8 @@ def test_a_restart_that_can_have_been_counts(url: str) -> None:
 def test_requests_that_are_given_up_have_had_a_first_token(url: str) -> None:
     seen = both(url, "given-up")
     assert seen.traffic.requests_per_s == pytest.approx(6)
-    assert "clients give up" in seen.missing["pools.chat.traffic.requests_per_s.at_least"]
+    for whose in ("traffic", "pools.chat.traffic"):
+        assert "clients give up" in seen.missing[f"{whose}.requests_per_s.at_least"]
 
 
 def test_a_queue_that_is_given_up_makes_arrivals_unknown(url: str) -> None:

@@ -33,7 +33,7 @@ def judged(situation: Situation, view: View) -> dict[str, str]:
 
 
 def _arrivals(situation: Situation, view: View) -> str:
-    """Within the stated error: noise, what may be counted twice, and what is lost with a process that dies."""
+    """Within the stated error (noise, what may be counted twice, what is lost with a process), or a lower bound."""
     told = view.traffic.requests_per_s
     if told is None:
         return "unknown"
@@ -47,7 +47,7 @@ def _arrivals(situation: Situation, view: View) -> str:
                 for span in (view.spans[name], *view.other_spans.get(name, ()))
             ]
             least, most = least + min(low for low, _ in bounds), most + max(high for _, high in bounds)
-        if least <= told <= most:
+        if (view.at_least or least <= told) and told <= most:
             return "known"
     return "wrong"
 

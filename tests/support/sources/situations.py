@@ -109,9 +109,13 @@ def two_processes(draw: random.Random) -> Situation:
 
 
 def given_up(draw: random.Random) -> Situation:
-    """Clients give up: with vLLM after the first token, with SGLang also while they wait."""
-    sglang, share = draw.random() < 0.5, draw.random()
-    how = ["running", "waiting"] if sglang else ["running"]
+    """Clients give up, after the first token or also while they wait.
+
+    vLLM counts neither. Where none of its clients gives up after the first token, nothing on its page tells.
+    """
+    sglang, share, waiting = draw.random() < 0.5, draw.random(), draw.random() < 0.5
+    share = 0.5 + share / 2 if waiting and not sglang else share
+    how = ["running", "waiting"] if sglang or waiting else ["running"]
     requests = serve(
         draw,
         lambda _: 6.0,

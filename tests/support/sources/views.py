@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 from dynamo_planner.core.metrics import PoolMetrics, Traffic
 from dynamo_planner.sources.aggregation.pools import pool_metrics
 from dynamo_planner.sources.aggregation.sample import read_page
-from dynamo_planner.sources.aggregation.traffic import service_traffic
+from dynamo_planner.sources.aggregation.traffic import AT_LEAST, service_traffic
 from dynamo_planner.sources.aggregation.window import WorkerHistory
 from dynamo_planner.sources.prometheus.source import PrometheusSource
 from tests.support.sources.situations import BEGIN_S, EVERY_S, FIRST_JUDGED, TURNS, WINDOW_S, Situation
@@ -47,6 +47,7 @@ class View:
         weights: by how much the parts of a mean may differ in weight, at most.
         every_s: seconds between two samples of a worker.
         traffic: what is told of the service.
+        at_least: whether more may have come than is told.
         pool: what is told of the pool that generates tokens.
     """
 
@@ -60,6 +61,7 @@ class View:
     weights: float
     every_s: float
     traffic: Traffic
+    at_least: bool
     pool: PoolMetrics
 
 
@@ -86,7 +88,8 @@ def by_scraping(situation: Situation, _: random.Random) -> Iterator[View]:
         pools = {
             each.pool: [histories[n] for n, w in workers.items() if w.pool == each.pool] for each in workers.values()
         }
-        traffic = service_traffic(pools, {pool: pool for pool in pools}, at_s).as_traffic(at_s)  # type: ignore[misc]
+        service = service_traffic(pools, {pool: pool for pool in pools}, at_s)  # type: ignore[misc]
+        traffic = service.as_traffic(at_s)
         recent = {name: own for name, history in histories.items() if (own := history.recent(at_s))}
         yield View(
             at_s=at_s,
@@ -102,6 +105,7 @@ def by_scraping(situation: Situation, _: random.Random) -> Iterator[View]:
             weights=1.0,
             every_s=EVERY_S,
             traffic=traffic,
+            at_least=AT_LEAST in service.missing,
             pool=pool_metrics(pools[main_pool(situation)], at_s)[0],
         )
 
@@ -154,6 +158,7 @@ def through_prometheus(situation: Situation, draw: random.Random) -> Iterator[Vi
             weights=2.0,
             every_s=SCRAPED_EVERY_S,
             traffic=observation.traffic,
+            at_least=f"traffic.{AT_LEAST}" in observation.missing,
             pool=pool,
         )
 

@@ -142,6 +142,16 @@ def test_what_is_unknown_lowers_nothing(lost: str) -> None:
     assert "MetricUnknown" in service.codes("prefill")
 
 
+def test_a_rate_that_is_a_lower_bound_raises_and_does_not_lower() -> None:
+    service = Service(prefill=9, decode=1)
+    service.run(40, 60)
+    for _ in range(60):
+        service.see(40, missing={"traffic.requests_per_s.at_least": "clients give up"})
+    assert service.target("prefill") == 9
+    assert service.target("decode") > 1
+    assert "not lowered: traffic.requests_per_s is a lower bound: clients give up" in service.decision.explain()
+
+
 def test_lengths_that_are_unknown_do_not_keep_a_pool_from_being_raised() -> None:
     service = Service()
     service.run(5, 100)

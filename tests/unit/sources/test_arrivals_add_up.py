@@ -20,14 +20,16 @@ def observe(farm: Farm, *pages: str, role: Role = "aggregated", every_s: float =
 
 @pytest.mark.parametrize("given_up", [0.2, 0.5, 1.0])
 def test_requests_that_clients_of_vllm_give_up_have_had_a_first_token(farm: Farm, given_up: float) -> None:
-    """20 come in a second; of those that are given up nothing is counted at the end."""
-    pages = [
-        Vllm(done=int(200 * turn * (1 - given_up)), ttft_s=(0.3,) * 200 * turn, running=30, waiting=5).page()
-        for turn in range(4)
-    ]
-    observation = observe(farm, *pages)
-    assert observation.traffic.requests_per_s == pytest.approx(20, rel=0.02)
-    assert "before a first token are not counted" in observation.missing["traffic.requests_per_s.at_least"]
+    """20 come in a second; the end of those that are given up is not counted. If some wait, there may be more."""
+    for waiting in (0, 5):
+        pages = [
+            Vllm(done=int(200 * turn * (1 - given_up)), ttft_s=(0.3,) * 200 * turn, running=30, waiting=waiting).page()
+            for turn in range(4)
+        ]
+        observation = observe(farm, *pages)
+        assert observation.traffic.requests_per_s == pytest.approx(20, rel=0.02)
+        more = observation.missing.get("traffic.requests_per_s.at_least", "")
+        assert ("before a first token are not counted" in more) == bool(waiting)
 
 
 def test_without_aborts_completions_and_what_is_inside_count(farm: Farm) -> None:
@@ -51,6 +53,30 @@ def test_a_queue_that_is_given_up_makes_arrivals_unknown(farm: Farm) -> None:
     observation = observe(farm, Vllm(running=5, waiting=90).page(), Vllm(running=5, done=20).page())
     assert observation.traffic.requests_per_s is None
     assert "a frontend would count them (w)" in observation.missing["traffic.requests_per_s"]
+
+
+def test_a_queue_that_fills_hides_no_queue_that_was_given_up(farm: Farm) -> None:
+    """80 come, 60 of which wait and are given up, and 100 come: 180 over 20 s, of which the totals show 120."""
+    pages = [
+        Vllm(ttft_s=(0.3,) * 10, done=10).page(),
+        Vllm(ttft_s=(0.3,) * 30, done=30, waiting=60).page(),
+        Vllm(ttft_s=(0.3,) * 50, done=50).page(),
+        Vllm(ttft_s=(0.3,) * 70, done=70, waiting=60).page(),
+    ]
+    observation = observe(farm, *pages)
+    assert observation.traffic.requests_per_s is None
+    assert "60 requests fewer are inside, 20 ended" in observation.missing["traffic.requests_per_s"]
+
+
+def test_of_a_long_queue_a_few_first_tokens_too_many_tell(farm: Farm) -> None:
+    """120 more wait; of 42 first tokens 30 requests ended: 12 were given up after it, and more may have been before."""
+    pages = [
+        Vllm(ttft_s=(0.3,) * 100, done=95, running=5, waiting=200).page(),
+        Vllm(ttft_s=(0.3,) * 142, done=125, running=5, waiting=320).page(),
+    ]
+    observation = observe(farm, *pages)
+    assert observation.traffic.requests_per_s == pytest.approx((42 + 120) / 10)
+    assert "traffic.requests_per_s.at_least" in observation.missing
 
 
 def test_what_many_workers_lose_a_little_of_each_is_seen_together(farm: Farm) -> None:
