@@ -1,10 +1,10 @@
 """Mutants: small wrong changes to the code that decides, and whether the unit tests of its room notice each.
 
-    python -m benchmarks.mutants [--drawn 48] [--seed 1] [--only PATTERN] [--json mutants.json]
+    python -m benchmarks.mutants [--drawn 48] [--seed 1] [--only PATTERN] [--onto mutants.json]
 
 Two sets. **Named** ones (:mod:`benchmarks.mutants_named`) are faults that were once in a policy, or easy to make; each
 replaces a text that must be there exactly once. **Drawn** ones are made by operators on the syntax tree, at random and
-evenly over rooms and operators:
+evenly over parts and operators:
 
 =========  ===================================================================
 operator   change
@@ -15,8 +15,11 @@ unit       ``a * b`` becomes ``a / b``, and the other way round
 dropped    ``a + b``, ``a * b``, ``a and b`` and ``max(a, b)`` become ``a``
 =========  ===================================================================
 
-Each is applied alone, to a copy of the tree, and the unit tests of its room run until one fails. A mutant that no test
-notices is listed with its line: it is a missing test, or a change that makes no difference.
+Each is applied alone, to a copy of the tree, and the unit tests of its part run until one fails, the searches last. A
+mutant that no test notices is listed with its line: it is a missing test, or a change that makes no difference.
+
+With ``--onto`` verdicts are written to a file as they come, and mutants that are noticed there are not judged again: a
+run that was stopped goes on, and one after new tests judges what was missed.
 """
 
 from __future__ import annotations
@@ -45,15 +48,21 @@ COPIED = ("dynamo_planner", "tests", "docs", "examples", "pyproject.toml", "READ
 TIMEOUT_S = 900
 """Tests that run for longer have noticed: a search does not end."""
 
-ROOMS = {
-    "dynamo_planner/policies/sla": "tests/unit/policies",
-    "dynamo_planner/policies/laws": "tests/unit/policies",
-    "dynamo_planner/sizing": "tests/unit/sizing",
-    "dynamo_planner/forecasting": "tests/unit/forecasting",
-    "dynamo_planner/guards": "tests/unit/guards",
-    "dynamo_planner/policies/reactive": "tests/unit/policies",
+PARTS = {
+    "dynamo_planner/policies/sla/*.py": "tests/unit/policies/test_sla_*.py",
+    "dynamo_planner/policies/laws/*.py": "tests/unit/policies/test_l[al]*.py",
+    "dynamo_planner/policies/reactive*.py": "tests/unit/policies/test_load_*.py",
+    "dynamo_planner/sizing/*.py": "tests/unit/sizing/test_*.py",
+    "dynamo_planner/forecasting/**/*.py": "tests/unit/forecasting/test_*.py",
+    "dynamo_planner/guards/*.py": "tests/unit/guards/test_*.py",
 }
-"""Rooms that are mutated, and the directory of their unit tests."""
+"""Files that are mutated, and their unit tests."""
+
+NOT_NOTICED = (0, 5)
+"""Exit statuses of pytest where all tests pass, and where none has these marks."""
+
+QUICK_FIRST = ("not slow and not long", "slow and not long")
+"""Marks of the tests that run, one set after the other: a search is not begun where a quick test fails."""
 
 Operator = type[ast.operator] | type[ast.cmpop]
 
@@ -80,7 +89,8 @@ class Mutant:
 
     @property
     def tests(self) -> str:
-        return next(tests for room, tests in ROOMS.items() if self.path.startswith(room))
+        """A pattern of the files with the tests that should notice it."""
+        return next(tests for part, tests in PARTS.items() if self.path in _files(part))
 
 
 @dataclass(frozen=True)
@@ -105,12 +115,12 @@ def named() -> list[Mutant]:
 
 
 def drawn(count: int, seed: int) -> list[Mutant]:
-    """Mutants drawn by operator, evenly over rooms and operators."""
+    """Mutants drawn by operator, evenly over parts and operators."""
     by_kind: dict[tuple[str, str], list[Mutant]] = {}
-    for room in ROOMS:
-        for path in sorted(ROOT.glob(f"{room}/**/*.py")):
-            for operator, mutant in mutants_of(path.relative_to(ROOT).as_posix(), path.read_text()):
-                by_kind.setdefault((room, operator), []).append(mutant)
+    for part in PARTS:
+        for path in _files(part):
+            for operator, mutant in mutants_of(path, (ROOT / path).read_text()):
+                by_kind.setdefault((part, operator), []).append(mutant)
     chance = random.Random(seed)
     for kind in sorted(by_kind):
         chance.shuffle(by_kind[kind])
@@ -118,6 +128,10 @@ def drawn(count: int, seed: int) -> list[Mutant]:
     while len(picked) < count and any(by_kind.values()):
         picked += [by_kind[kind].pop() for kind in sorted(by_kind) if by_kind[kind]]
     return picked[:count]
+
+
+def _files(pattern: str) -> list[str]:
+    return sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob(pattern))
 
 
 def mutants_of(path: str, source: str) -> Iterator[tuple[str, Mutant]]:
@@ -181,25 +195,36 @@ def judge(mutant: Mutant, tree: Path) -> Verdict:
     target, began_s = tree / mutant.path, time.monotonic()
     kept = target.read_text()
     target.write_text(mutant.text)
+    noticed, by = False, ""
+    try:
+        for marks in QUICK_FIRST:
+            noticed, by = _failing(tree, mutant.tests, marks, TIMEOUT_S)
+            if noticed:
+                break
+    finally:
+        target.write_text(kept)
+    return Verdict(mutant.name, noticed, by, round(time.monotonic() - began_s, 1))
+
+
+def _failing(tree: Path, tests: str, marks: str, timeout_s: float) -> tuple[bool, str]:
+    """Whether one of these tests fails, and which."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider", "--tb=no"]
+    files = [path.relative_to(tree).as_posix() for path in sorted(tree.glob(tests))]
     environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
     try:
         ended = subprocess.run(
-            [*command, "-m", "not long and not vllm", mutant.tests],
+            [*command, "-m", marks, *files],
             cwd=tree,
             env=environment,
             capture_output=True,
             text=True,
-            timeout=TIMEOUT_S,
+            timeout=timeout_s,
             check=False,
         )
-        noticed, lines = ended.returncode != 0, ended.stdout.splitlines()
-        by = next((line.split(" - ")[0] for line in lines if line.startswith(("FAILED", "ERROR"))), "")
     except subprocess.TimeoutExpired:
-        noticed, by = True, f"the tests did not end within {TIMEOUT_S} s"
-    finally:
-        target.write_text(kept)
-    return Verdict(mutant.name, noticed, by, round(time.monotonic() - began_s, 1))
+        return True, f"the tests did not end within {timeout_s:.0f} s"
+    failed = [line.split(" - ")[0] for line in ended.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    return ended.returncode not in NOT_NOTICED, failed[0] if failed else ""
 
 
 def judge_all(mutants: list[Mutant], processes: int) -> Iterator[Verdict]:
@@ -211,7 +236,7 @@ def judge_all(mutants: list[Mutant], processes: int) -> Iterator[Verdict]:
             for name in COPIED:
                 copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
                 tree.mkdir(exist_ok=True)
-                copy(ROOT / name, tree / name)  # type: ignore[operator]
+                copy(ROOT / name, tree / name)
             trees.put(tree)
 
         def one(mutant: Mutant) -> Verdict:
@@ -231,19 +256,22 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default="*", help="a pattern of names")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--json", type=Path, help="where to write the verdicts")
+    parser.add_argument("--onto", type=Path, help="where verdicts are written, and those of an earlier run stand")
     options = parser.parse_args()
     every = [*named(), *drawn(options.drawn, options.seed)]
-    mutants = [mutant for mutant in every if fnmatch.fnmatch(mutant.name, options.only)]
-    verdicts = []
-    for verdict in judge_all(mutants, options.processes):
-        verdicts.append(verdict)
+    mutants = [mutant for mutant in every if fnmatch.fnmatchcase(mutant.name, options.only)]
+    before = json.loads(options.onto.read_text()) if options.onto and options.onto.exists() else []
+    verdicts = {known["name"]: Verdict(**known) for known in before}
+    left = [mutant for mutant in mutants if mutant.name not in verdicts or not verdicts[mutant.name].noticed]
+    for verdict in judge_all(left, options.processes):
+        verdicts[verdict.name] = verdict
         mark = "noticed" if verdict.noticed else "MISSED "
         print(f"{mark} {verdict.took_s:6.1f} s  {verdict.name}  {verdict.by}", flush=True)
-    noticed = sum(verdict.noticed for verdict in verdicts)
-    print(f"{noticed} of {len(verdicts)} are noticed ({noticed / max(len(verdicts), 1):.0%})")
-    if options.json:
-        options.json.write_text(json.dumps([asdict(verdict) for verdict in verdicts], indent=1) + "\n")
+        if options.onto:
+            options.onto.write_text(json.dumps([asdict(verdict) for verdict in verdicts.values()], indent=1) + "\n")
+    noticed = sum(verdicts[mutant.name].noticed for mutant in mutants)
+    print(f"{noticed} of {len(mutants)} are noticed ({noticed / max(len(mutants), 1):.0%}); not noticed:")
+    print("\n".join(f"  {mutant.name}" for mutant in mutants if not verdicts[mutant.name].noticed))
 
 
 if __name__ == "__main__":
