@@ -15,9 +15,9 @@ unit       ``a * b`` becomes ``a / b``, and the other way round
 dropped    ``a + b``, ``a * b``, ``a and b`` and ``max(a, b)`` become ``a``
 =========  ===================================================================
 
-Each is applied alone, to a copy of the tree, and the quick unit tests of its part run until one fails: those marked
-``slow``, searches and statistics, judge results, and would notice much of what no test has a number for. A mutant that
-no test notices is listed with its line: it is a missing test, or a change that makes no difference.
+Each is applied alone, to a copy of the tree, and the quick unit tests of its part run until one fails, the quickest
+first. Those marked ``slow``, searches and statistics, judge results, and would notice much of what no test has a number
+for. A mutant that no test notices is listed with its line: it is a missing test, or a change that makes no difference.
 
 With ``--onto`` verdicts are written to a file as they come, and mutants that are noticed there are not judged again: a
 run that was stopped goes on, and one after new tests judges what was missed.
@@ -31,6 +31,7 @@ import fnmatch
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -59,6 +60,8 @@ PARTS = {
 }
 """Files that are mutated, and their unit tests."""
 
+QUICK = ("-q", "--no-header", "-p", "no:cacheprovider", "--tb=no", "-m", "not slow and not long")
+
 Operator = type[ast.operator] | type[ast.cmpop]
 
 FLIPPED: dict[Operator, Operator] = {
@@ -83,9 +86,9 @@ class Mutant:
     text: str
 
     @property
-    def tests(self) -> str:
-        """A pattern of the files with the tests that should notice it."""
-        return next(tests for part, tests in PARTS.items() if self.path in _files(part))
+    def part(self) -> str:
+        """The part that it is of."""
+        return next(part for part in PARTS if self.path in _files(part))
 
 
 @dataclass(frozen=True)
@@ -185,37 +188,42 @@ def _changes(node: ast.expr) -> Iterator[tuple[str, str]]:
             yield "dropped", ast.unparse(node.args[0])
 
 
-def judge(mutant: Mutant, tree: Path) -> Verdict:
-    """Apply a mutant to a copy of the tree, run the tests of its room, and take it back."""
+def judge(mutant: Mutant, tree: Path, tests: list[str]) -> Verdict:
+    """Apply a mutant to a copy of the tree, run these tests, and take it back."""
     target, began_s = tree / mutant.path, time.monotonic()
     kept = target.read_text()
     target.write_text(mutant.text)
     try:
-        noticed, by = _failing(tree, mutant.tests)
+        ended = _ran(tree, "-x", *tests)
+    except subprocess.TimeoutExpired:
+        return Verdict(mutant.name, True, f"the tests did not end within {TIMEOUT_S} s", TIMEOUT_S)
     finally:
         target.write_text(kept)
-    return Verdict(mutant.name, noticed, by, round(time.monotonic() - began_s, 1))
-
-
-def _failing(tree: Path, tests: str) -> tuple[bool, str]:
-    """Whether one of these tests fails, and which."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider", "--tb=no"]
-    files = [path.relative_to(tree).as_posix() for path in sorted(tree.glob(tests))]
-    environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
-    try:
-        ended = subprocess.run(
-            [*command, "-m", "not slow and not long", *files],
-            cwd=tree,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return True, f"the tests did not end within {TIMEOUT_S} s"
     failed = [line.split(" - ")[0] for line in ended.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    return ended.returncode != 0, failed[0] if failed else ""
+    return Verdict(mutant.name, ended.returncode != 0, "".join(failed[:1]), round(time.monotonic() - began_s, 1))
+
+
+def tests_of(part: str, tree: Path) -> list[str]:
+    """The quick tests of a part, the quickest first. Raises ``RuntimeError`` where one fails as the code is."""
+    ended = _ran(tree, "-vv", "--durations=0", *[path.relative_to(tree).as_posix() for path in tree.glob(PARTS[part])])
+    if ended.returncode:
+        raise RuntimeError(f"the tests of {part} fail without a mutant:\n{ended.stdout[-2000:]}")
+    took_s: dict[str, float] = {}
+    for seconds, test in re.findall(r"^ *([\d.]+)s (?:setup|call|teardown) +(.+?) *$", ended.stdout, re.MULTILINE):
+        took_s[test] = took_s.get(test, 0.0) + float(seconds)
+    return sorted(took_s, key=took_s.__getitem__)
+
+
+def _ran(tree: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", *QUICK, *options],
+        cwd=tree,
+        env={**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
 
 
 def judge_all(mutants: list[Mutant], processes: int) -> Iterator[Verdict]:
@@ -230,10 +238,12 @@ def judge_all(mutants: list[Mutant], processes: int) -> Iterator[Verdict]:
                 copy(ROOT / name, tree / name)
             trees.put(tree)
 
+        tests = {part: tests_of(part, trees.queue[0]) for part in dict.fromkeys(mutant.part for mutant in mutants)}
+
         def one(mutant: Mutant) -> Verdict:
             tree = trees.get()
             try:
-                return judge(mutant, tree)
+                return judge(mutant, tree, tests[mutant.part])
             finally:
                 trees.put(tree)
 
