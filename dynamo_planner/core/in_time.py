@@ -64,6 +64,11 @@ Queues = tuple[tuple[float, ...], ...]
 
 def share_in_time(snapshot: Snapshot, sla: Sla) -> Share | None:
     """The share of requests in time, with bounds; ``None`` where it is unknown."""
+    return share_of_all(snapshot, sla, served_in_time(snapshot.traffic, sla))
+
+
+def share_of_all(snapshot: Snapshot, sla: Sla, served: Share | None) -> Share | None:
+    """The share of all requests in time, by that of those that were served."""
     traffic = snapshot.traffic
     queues = queues_by_stage(traffic, snapshot.pools.values())
     if queues is None:
@@ -71,7 +76,6 @@ def share_in_time(snapshot: Snapshot, sla: Sla) -> Share | None:
     overdue = _overdue(traffic, sla.ttft_ms / 1000, queues)
     rejected = _count(traffic, traffic.rejected_per_s) or 0.0
     aborted = _count(traffic, traffic.aborted_per_s) or 0.0
-    served = served_in_time(traffic, sla)
     came = _count(traffic, traffic.requests_per_s)
     if served is None:
         waiting = sum(map(sum, queues))

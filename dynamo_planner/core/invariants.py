@@ -66,6 +66,8 @@ def _bounded(
 
 def _zero_together(snapshot: Snapshot, proposal: Proposal) -> Proposal:
     """Give a stage that would have no replica one, where the other stage has some."""
+    if all(proposal.wanted(snapshot, name) for name in snapshot.pools):
+        return proposal
     stages = {role: snapshot.with_role(role) for role in ("prefill", "decode")}
     if any(pool.replicas is None for pools in stages.values() for pool in pools.values()):
         return proposal

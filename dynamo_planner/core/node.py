@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, get_args, get_origin
 
-from pydantic import Field, SerializerFunctionWrapHandler, TypeAdapter, ValidationError, model_serializer
+from pydantic import BaseModel, Field, SerializerFunctionWrapHandler, TypeAdapter, ValidationError, model_serializer
 
 from dynamo_planner.core.component import Component
 from dynamo_planner.core.decision import Reason, State
@@ -61,12 +61,22 @@ class Node(Component):
         if (state.kind, state.version) != (self.kind, self.state_version):
             found, mine = f"{state.kind!r} version {state.version}", f"{self.kind!r} version {self.state_version}"
             return None, (_reset(f"its state is of {found}, not of {mine}"),)
+        if isinstance(state.data, _state_class(type(self))):  # it never left the process
+            return state.data, ()
         try:
             return _state_adapter(type(self)).validate_python(state.data), ()
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
             return None, (_reset(f"the state of {self.kind!r} does not read: {where}: {first['msg']}"),)
+
+
+@cache
+def _state_class(node: type[Node]) -> type | tuple[()]:
+    """The class of states that need no validation: a model or a named tuple; none for any other type."""
+    expected = get_args(node.state_type)[0] if get_origin(node.state_type) is Annotated else node.state_type
+    is_value = isinstance(expected, type) and (issubclass(expected, BaseModel) or hasattr(expected, "_fields"))
+    return expected if is_value else ()
 
 
 @cache

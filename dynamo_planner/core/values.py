@@ -55,7 +55,7 @@ class Frozen(BaseModel):
         fields = {**defaults, **values}  # in the order of the fields, as in JSON
         if len(fields) != len(defaults):
             raise _no_such_field(cls, fields)
-        if not required <= values.keys():
+        if len(values) < len(defaults) and not required <= values.keys():
             missing = ", ".join([repr(name) for name in defaults if name in required - values.keys()])
             raise TypeError(f"{cls.__name__} needs {missing}")
         return _made(cls, fields, set(values), None)
@@ -112,6 +112,9 @@ class _SignatureOnDemand:
         return model.__signature__  # pydantic's own, which took this one's place
 
 
+_set = object.__setattr__  # looked up once: values are made dozens of times a decision
+
+
 @cache
 def _fields(model: type[BaseModel]) -> tuple[dict[str, Any], frozenset[str]]:
     """The default of each field, in order, and the names of those that have none.
@@ -125,10 +128,10 @@ def _fields(model: type[BaseModel]) -> tuple[dict[str, Any], frozenset[str]]:
 
 def _made(model: type[F], fields: dict[str, Any], given: set[str], private: dict[str, Any] | None) -> F:
     made = model.__new__(model)
-    object.__setattr__(made, "__dict__", fields)
-    object.__setattr__(made, "__pydantic_fields_set__", given)
-    object.__setattr__(made, "__pydantic_extra__", None)
-    object.__setattr__(made, "__pydantic_private__", private)
+    _set(made, "__dict__", fields)
+    _set(made, "__pydantic_fields_set__", given)
+    _set(made, "__pydantic_extra__", None)
+    _set(made, "__pydantic_private__", private)
     return made
 
 

@@ -58,6 +58,8 @@ class PrefillQueue:
     within_s: float
     routing: Routing = "least_loaded"
     batching: Batching | None = field(default=None, repr=False, compare=False)
+    unattainable: float = field(init=False, repr=False, compare=False)
+    """The share of prompts that alone take longer than they may."""
     _served: PromptService = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -68,6 +70,7 @@ class PrefillQueue:
         least = 0.0 if self.routing == "least_loaded" else MIN_SLACK_SHARE * self.within_s
         slack_s = self.within_s - self.service_s
         paid = slack_s >= min(least, float(slack_s.max()))
+        object.__setattr__(self, "unattainable", float(np.mean(self.service_s > self.within_s)))
         object.__setattr__(self, "_served", PromptService(self.service_s, slack_s[paid], self.batching))
 
     def at(self, arrivals: Arrivals) -> PrefillQueue:
@@ -81,11 +84,6 @@ class PrefillQueue:
         """Replicas that are busy on average, with steps as full as the target allows."""
         mean_s = self._served.mean_s if self.batching is None else self.batching.least_s
         return self.arrivals.requests_per_s * mean_s
-
-    @property
-    def unattainable(self) -> float:
-        """The share of prompts that alone take longer than they may."""
-        return float(np.mean(self.service_s > self.within_s))
 
     @property
     def most_replicas(self) -> int:

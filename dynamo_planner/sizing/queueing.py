@@ -85,26 +85,28 @@ def smallest_count(
     >>> smallest_count(lambda counts: np.minimum(counts / 20, 0.8), 0.9, 1, near=12)  # .9 of .8 is .72
     (15, 0.75, 0.8)
     """
-    low, high, share = least - 1, most, None
+    low, high, share = least - 1, most, 0.0
     step = max(1, least // STEP_SHARE)
-    tried = least + step * np.arange(COUNTS_AT_ONCE) if near is None else max(near, least) + np.arange(-1, 2)
+    first = max(near or 0, least)
+    tried = (
+        [least + step * number for number in range(COUNTS_AT_ONCE)] if near is None else [first - 1, first, first + 1]
+    )
     reachable: float | None = None
     while reachable is None or high - low > 1:
-        tried = np.unique(tried[(tried > low) & (tried < high)])
+        counts = sorted({count for count in tried if low < count < high})
         if reachable is None:
-            shares = attained(np.append(tried, most))
-            reachable, shares = float(shares[-1]), shares[:-1]
+            *shares, reachable = attained(np.array([*counts, most])).tolist()
             share = reachable
         else:
-            shares = attained(tried)
-        meets = shares >= attainment * reachable
-        if meets.any():
-            first = int(np.argmax(meets))
-            high, share = int(tried[first]), float(shares[first])
-        low = max([low, *tried[tried < high].tolist()])
+            shares = attained(np.array(counts)).tolist()
+        for count, attains in zip(counts, shares, strict=True):
+            if attains >= attainment * reachable:
+                high, share = count, attains
+                break
+            low = count
         if high == most:
-            tried = np.minimum(low + step * np.arange(1, COUNTS_AT_ONCE + 1), most - 1)
+            tried = [min(low + step * number, most - 1) for number in range(1, COUNTS_AT_ONCE + 1)]
             step *= STEP_GROWTH
         else:
-            tried = np.linspace(low, high, min(COUNTS_AT_ONCE + 2, high - low + 1)).astype(np.int64)
-    return high, float(share or 0.0), reachable
+            tried = np.linspace(low, high, min(COUNTS_AT_ONCE + 2, high - low + 1)).astype(np.int64).tolist()
+    return high, share, reachable

@@ -35,7 +35,7 @@ class ArrivalWindow(NamedTuple):
 
     def times(self, share: float) -> ArrivalWindow:
         """The arrivals at a pool that gets this share of them."""
-        return self._replace(requests_per_s=share * self.requests_per_s)
+        return self if share == 1 else self._replace(requests_per_s=share * self.requests_per_s)
 
 
 def arrivals_in(snapshot: Snapshot, before_s: float | None, max_age_s: float) -> ArrivalWindow | None:

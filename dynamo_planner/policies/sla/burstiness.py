@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from dynamo_planner.policies.sla.arrivals import ArrivalWindow
 from dynamo_planner.sizing import Arrivals
-from dynamo_planner.sizing.arrays import Floats
+from dynamo_planner.sizing.arrays import Floats, read_only
 from dynamo_planner.sizing.arrivals import NO_PATH
 
 MIN_SLOT_S = 5.0
@@ -160,7 +160,7 @@ def _past(rates: tuple[float, ...], slot_s: float, level_s: float) -> Pattern | 
     dispersion = dispersion_of(values * slot_s, steps)
     level = np.concatenate([_moving_mean(part, width) for part in np.split(values, steps)])
     path = np.where(level > 0, values / np.where(level > 0, level, 1.0), 1.0)
-    return Pattern(dispersion, slot_s, path / path.mean())
+    return Pattern(dispersion, slot_s, read_only(path / path.mean()))
 
 
 def dispersion_of(counts: Floats, steps: Sequence[int] = ()) -> float:

@@ -42,7 +42,7 @@ class Demand(NamedTuple):
 
     def times(self, share: float) -> Demand:
         """The demand of a pool that gets this share of the requests."""
-        return Demand(self.lead_s, *[share * rate for rate in self[1:]])
+        return self if share == 1 else Demand(self.lead_s, *[share * rate for rate in self[1:]])
 
 
 def demand(

@@ -23,7 +23,7 @@ import math
 from bisect import bisect_left
 from typing import NamedTuple
 
-from dynamo_planner.core.in_time import served_in_time, share_in_time
+from dynamo_planner.core.in_time import served_in_time, share_of_all
 from dynamo_planner.core.metrics import Dist
 from dynamo_planner.core.snapshot import Role, Sla, Snapshot
 from dynamo_planner.forecasting.experts.base import decayed
@@ -87,7 +87,8 @@ def missed_by_role(
     memory = MissMemory(ttft, itl, _waits(memory.waits, snapshot, arrivals))
     if late is None or slow is None:
         return None, memory
-    served, total = served_in_time(traffic, sla), share_in_time(snapshot, sla)
+    served = served_in_time(traffic, sla)
+    total = share_of_all(snapshot, sla, served)
     if served is not None and total is not None and served.estimate > 0:
         late = 1 - (1 - late) * min(total.estimate / served.estimate, 1.0)
     if aggregated:

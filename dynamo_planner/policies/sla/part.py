@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, get_origin
+from typing import Any
 
 from dynamo_planner.core.decision import Reason, State
 from dynamo_planner.core.node import Node
@@ -14,19 +14,6 @@ class Part(Node):
     A part keeps what it remembers in a state of its own, of ``state_type``. A state of another kind or version, or one
     that does not read, is reset alone.
     """
-
-    def recall(self, state: State | None) -> tuple[Any, tuple[Reason, ...]]:
-        """As of any node; a value that never left the process is not validated again."""
-        expected = get_origin(self.state_type) or self.state_type
-        if (
-            state is not None
-            and (state.kind, state.version) == (self.kind, self.state_version)
-            and expected is not Any
-            and isinstance(expected, type)
-            and isinstance(state.data, expected)
-        ):
-            return state.data, ()
-        return super().recall(state)
 
 
 class Recalled:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
+
 WINDOW_BUCKETS = 24
 MIN_BUCKET_S = 1e-3
 """The sliding-window maximum is kept in this many buckets of time, none shorter than this (seconds)."""
@@ -17,7 +19,8 @@ def with_requirement(requirements: SlidingMaximum, at_s: float, count: float, wi
     Entries of one twenty-fourth of the window are merged, so that at most some two dozen are kept.
     """
     bucket_s = max(window_s / WINDOW_BUCKETS, MIN_BUCKET_S)
-    kept = tuple(entry for entry in requirements if entry[0] > at_s - window_s and entry[1] > count)
+    recent = bisect_right(requirements, at_s - window_s, key=_at_s)
+    kept = requirements[recent : bisect_left(requirements, -count, lo=recent, key=_negative_count)]
     if kept and kept[-1][0] // bucket_s == at_s // bucket_s:
         return (*kept[:-1], (at_s, kept[-1][1]))
     return (*kept, (at_s, count))
@@ -25,4 +28,12 @@ def with_requirement(requirements: SlidingMaximum, at_s: float, count: float, wi
 
 def largest(requirements: SlidingMaximum) -> float:
     """The most replicas that were required within the window."""
-    return max((count for _, count in requirements), default=0.0)
+    return requirements[0][1] if requirements else 0.0
+
+
+def _at_s(entry: tuple[float, float]) -> float:
+    return entry[0]
+
+
+def _negative_count(entry: tuple[float, float]) -> float:
+    return -entry[1]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Annotated, Any, ClassVar
+from functools import cached_property
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 from pydantic import SerializeAsAny
 
@@ -12,10 +13,11 @@ from dynamo_planner.core.metrics import Traffic
 from dynamo_planner.core.values import Frozen
 from dynamo_planner.forecasting.experts.base import decayed
 from dynamo_planner.policies.sla.arrivals import ArrivalWindow
-from dynamo_planner.policies.sla.burstiness import Slots, certain_rate, counted, pattern, recent_rate
+from dynamo_planner.policies.sla.burstiness import Pattern, Slots, certain_rate, counted, pattern, recent_rate
 from dynamo_planner.policies.sla.lengths import ObservedLengths, learned, rounded
 from dynamo_planner.policies.sla.part import Part
-from dynamo_planner.sizing import Load
+from dynamo_planner.sizing import Lengths, Load
+from dynamo_planner.sizing.memo import Latest
 
 HIT_RATE_HALF_LIFE_S = 300.0
 """The prefix hit rate that is remembered goes half the way to the observed one in this time, in seconds."""
@@ -74,10 +76,27 @@ class WorkloadMemory(Frozen):
     hit_rate: float | None = None
 
 
+class Requests(NamedTuple):
+    """What of a load does not depend on its rate."""
+
+    bursts: Pattern
+    isl: Lengths
+    osl: Lengths
+    prefix_hit_rate: float
+
+    def at(self, requests_per_s: float) -> Load:
+        """These requests at a rate."""
+        return Load(self.bursts.at(requests_per_s), self.isl, self.osl, self.prefix_hit_rate)
+
+
 class RecentWorkload(Workload, kind="recent"):
     """The recent lengths, with the last minutes counting most, and the burstiness of the last half hour."""
 
     state_type: ClassVar[Any] = WorkloadMemory
+
+    @cached_property
+    def _requests(self) -> Latest[Requests | None]:
+        return Latest()
 
     def observe(self, state: WorkloadMemory | None, traffic: Traffic, arrivals: ArrivalWindow) -> WorkloadMemory:
         memory = state or WorkloadMemory()
@@ -96,11 +115,8 @@ class RecentWorkload(Workload, kind="recent"):
     def load(
         self, state: WorkloadMemory | None, requests_per_s: float, traffic: Traffic, level_s: float
     ) -> Load | None:
-        if state is None or state.isl is None or state.osl is None:
-            return None
-        arrivals = pattern(state.slots, level_s, traffic.arrival_dispersion).at(rounded(requests_per_s, RATE_STEP))
-        hit_rate = round(state.hit_rate or 0.0, HIT_RATE_DECIMALS)
-        return Load(arrivals, state.isl.lengths(), state.osl.lengths(), hit_rate)
+        requests = None if state is None else self._requests.get(_requests, state, traffic, level_s)
+        return None if requests is None else requests.at(rounded(requests_per_s, RATE_STEP))
 
     def recent_per_s(self, state: WorkloadMemory | None, level_s: float) -> float:
         return 0.0 if state is None else max(recent_rate(state.slots, level_s), state.surge)
@@ -119,6 +135,14 @@ class RecentWorkload(Workload, kind="recent"):
                 message = f"the spread of {field} is estimated from the means of intervals"
                 facts.append(("SpreadEstimated", message, {"cv2": cv2}))
         return facts
+
+
+def _requests(state: WorkloadMemory, traffic: Traffic, level_s: float) -> Requests | None:
+    """The recent requests; ``None`` where no lengths were ever observed."""
+    if state.isl is None or state.osl is None:
+        return None
+    bursts = pattern(state.slots, level_s, traffic.arrival_dispersion)
+    return Requests(bursts, state.isl.lengths(), state.osl.lengths(), round(state.hit_rate or 0.0, HIT_RATE_DECIMALS))
 
 
 def _followed(before: float | None, observed: float | None, elapsed_s: float) -> float | None:
