@@ -19,7 +19,12 @@ from dynamo_planner.sources.config import SOURCES, AnySource
 
 
 class MonitoringConfig(Frozen):
-    """Serve ``/metrics``, ``/healthz`` and ``/readyz`` (extra ``prometheus``). There is no authentication."""
+    """Serve ``/metrics``, ``/healthz`` and ``/readyz`` (extra ``prometheus``). There is no authentication.
+
+    Args:
+        host: The address to listen on. Default loopback.
+        port: The port; 0 takes a free one. Default 9464.
+    """
 
     host: str = Field(default="127.0.0.1", min_length=1)
     port: int = Field(default=9464, ge=0, le=65_535)
@@ -28,10 +33,19 @@ class MonitoringConfig(Frozen):
 class RunConfig(Frozen):
     """Everything that ``dynamo-planner run`` needs.
 
-    ``router`` is where Dynamo's disaggregated router takes its knobs from. ``log`` takes a line per decision,
-    ``state_file`` what the policy remembers across restarts. ``advisory`` decides and records without acting.
-    ``overrides`` is a file with pins, floors and pauses, which may change at any time. ``allow_custom_kinds`` lets it
-    name kinds of other packages (``package.module:Name``, or an entry point), which runs code of theirs.
+    Args:
+        policy: The policy, or a list of a policy and its guards.
+        executor: What reports replicas and acts.
+        source: Where metrics come from. Default: the executor's workers are scraped.
+        router: Where Dynamo's disaggregated router takes its knobs from. Default none.
+        interval_s: Seconds between two decisions. Default 10.
+        advisory: Decide and record without acting. Default false.
+        log: A file that takes a line of JSON per decision. Default none.
+        state_file: A file for what the policy remembers across restarts. Default none.
+        overrides: A file with pins, floors and pauses, which may change at any time. Default none.
+        monitoring: Where metrics and probes are served. Default nowhere.
+        allow_custom_kinds: Let the file name kinds of other packages (``package.module:Name``, or an entry point),
+            which runs code of theirs. Default false.
     """
 
     policy: AnyPolicy

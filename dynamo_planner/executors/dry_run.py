@@ -55,7 +55,12 @@ def _would(action: Action) -> str:
 
 
 class DryRunConfig(ExecutorConfig, kind="dry_run"):
-    """Act on nothing: every action is recorded as unchanged, and replicas stay as they are given here."""
+    """Act on nothing: every action is recorded as unchanged, and replicas stay as they are given here.
+
+    Args:
+        pools: The specs of the pools by name.
+        replicas: The replicas that are there, by pool. Default 0.
+    """
 
     pools: dict[str, PoolSpec] = Field(min_length=1)
     replicas: dict[PoolName, int] = Field(default_factory=dict)

@@ -17,10 +17,15 @@ if TYPE_CHECKING:
 class GaugeConfig(ExecutorConfig, kind="gauge"):
     """Publish wanted replicas as ``dynamo_planner_desired_replicas`` on the page that ``monitoring`` serves.
 
-    ``observes`` is the executor that reports the present replicas, and is not acted on. ``namespace`` and ``target``
-    are the metric's labels. A number that was not confirmed for ``valid_s`` is no longer published. An autoscaler that
-    does not begin to follow a rise within ``follow_up_s``, or a fall within ``follow_down_s``, is taken to stay where
-    it is, and the number is brought back to that; one beyond is published again after ``again_s``.
+    Args:
+        namespace: The metric's label ``namespace``.
+        target: The metric's label ``target``.
+        observes: The executor that reports the present replicas; it is not acted on.
+        valid_s: A number that was not confirmed for so many seconds is no longer published. Default 60.
+        follow_up_s: An autoscaler that does not begin to follow a rise within so many seconds is taken to stay where it
+            is, and the number is brought back to that. Default 120.
+        follow_down_s: The same for a fall. Default 600.
+        again_s: Seconds after which a number beyond it is published again. Default 600.
     """
 
     namespace: str = Field(min_length=1)

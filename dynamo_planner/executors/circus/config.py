@@ -19,7 +19,15 @@ if TYPE_CHECKING:
 
 
 class CircusConfig(ExecutorConfig, kind="circus"):
-    """Run workers as local processes under a Circus arbiter (extra ``circus``)."""
+    """Run workers as local processes under a Circus arbiter (extra ``circus``).
+
+    Args:
+        namespace: The prefix of its watchers' names; two services of one user need different ones. Default ``dynamo``.
+        pools: The pools by name, each with its command.
+        endpoint: The endpoint of an arbiter that runs already. Default none: the planner starts one of its own.
+        state_dir: Where its files lie. Default: by ``DYNAMO_PLANNER_STATE_DIR``, else in the user's state directory.
+        gpus: The indices of the GPUs that workers may use. Default: all that NVML reports.
+    """
 
     namespace: str = Field(default="dynamo", pattern=r"^[a-z0-9][a-z0-9_-]*$")
     pools: dict[str, CircusPool] = Field(min_length=1)

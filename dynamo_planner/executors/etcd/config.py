@@ -18,8 +18,16 @@ if TYPE_CHECKING:
 class RouterConfig(Frozen):
     """Set the knobs that Dynamo's disaggregated router watches in etcd (extra ``etcd``).
 
-    The router is that of a Dynamo ``namespace`` (Python), or of a ``model`` (Rust). The password is in a file, and
-    ``cert_file`` and ``key_file`` are the client's, where etcd asks for them.
+    Args:
+        url: The address of etcd.
+        namespace: The Dynamo namespace of a Python router. Default none.
+        model: The model of a Rust router; this or ``namespace``. Default none.
+        user: A user of etcd. Default none.
+        password_file: A file with the user's password. Default none.
+        ca_file: The certificates to trust. Default: those of the system.
+        cert_file: The client's certificate, where etcd asks for one. Default none.
+        key_file: The key of the client's certificate. Default none.
+        timeout_s: Seconds to wait for an answer. Default 3.
     """
 
     url: str = Field(pattern=r"^https?://[^@]+$")

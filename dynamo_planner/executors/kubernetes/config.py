@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 
 class LeaseConfig(Frozen):
-    """The Lease that several planners of the same pools campaign for; one that dies is replaced within ``seconds``."""
+    """The Lease that several planners of the same pools campaign for.
+
+    Args:
+        name: The name of the Lease object. Default ``dynamo-planner``.
+        seconds: A leader that dies is replaced within this time. Default 15.
+    """
 
     name: str = Field(default="dynamo-planner", pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
     seconds: int = Field(default=15, ge=3)
@@ -27,11 +32,23 @@ class LeaseConfig(Frozen):
 class KubernetesConfig(ExecutorConfig, kind="kubernetes"):
     """Write replicas through the Kubernetes API (extra ``kubernetes``).
 
-    Credentials are those of ``kubeconfig`` and its ``context``, else of the pod that the planner runs in, else of the
-    default kubeconfig; ``namespace`` left out is the one that they name. A planner that starts before its targets, its
-    rights or its API server waits for them, unless ``waits`` is false. An object is not written again to lower replicas
-    within ``spacing_s`` of the last write (0). With ``deletion_costs`` the least busy pods end first, where a
-    ReplicaSet ends them; it needs the right ``patch`` on pods.
+    Args:
+        pools: The pools by name, each with the object that it scales.
+        namespace: The namespace of the objects. Default: the one that the credentials name.
+        kubeconfig: A kubeconfig. Default: the credentials of the pod that the planner runs in, else the default file.
+        context: A context of the kubeconfig. Default: its current one.
+        when_changed: What follows when something else changes replicas: ``yield`` leaves the pool alone for
+            ``yield_s``, ``retake`` writes again. Default ``yield``.
+        yield_s: Seconds for which a pool is left alone. Default 600.
+        check_autoscalers: Refuse to scale what an HPA or a KEDA ScaledObject scales. Default true.
+        patience_s: Seconds that one step may wait for the API server. Default 15.
+        dry_run: Let the API server check writes without keeping them. Default false.
+        events: Write an event on the object for each action; needs the right ``create`` on events. Default false.
+        waits: Wait for targets, rights and API server that are not there yet. Default true.
+        spacing_s: Seconds in which an object is not written again to lower replicas. Default 0.
+        deletion_costs: Let the least busy pods of a ReplicaSet end first; needs the right ``patch`` on pods. Default
+            false.
+        lease: The Lease by which several planners elect a leader. Default none.
     """
 
     pools: dict[str, KubernetesPool] = Field(min_length=1)

@@ -48,7 +48,12 @@ class GraphTarget(Frozen):
 
 
 class WorkloadTarget(Frozen):
-    """A Deployment, a StatefulSet, or a LeaderWorkerSet, whose replicas are groups and not pods."""
+    """A Deployment, a StatefulSet, or a LeaderWorkerSet, whose replicas are groups and not pods.
+
+    Args:
+        kind: Which of them.
+        name: Name of the object.
+    """
 
     kind: Literal["Deployment", "StatefulSet", "LeaderWorkerSet"]
     name: ObjectName
