@@ -84,6 +84,7 @@ class AggregatedStage(BatchStage):
         each_ms = np.maximum(with_prompts - steps.step_ms, 0.0) / burst
         # A request waits for the prompts of the others; the replica has to compute all of them.
         request_ms = steps.step_ms + (steps.batches - 1) * per_token * each_ms
+        full_ms = steps.step_ms + np.maximum(chunk_tokens - steps.batches, 0.0) * each_ms
         steps = steps._replace(
             step_ms=request_ms,
             pace_ms=steps.step_ms + steps.batches * per_token * each_ms,
@@ -94,7 +95,9 @@ class AggregatedStage(BatchStage):
         prompts_ms = per_token * steps.batches[at_limit] * float(each_ms[at_limit])
         immediate = prompts_ms / max(float(steps.step_ms[at_limit] - steps.step_ms[0]), prompts_ms, 1e-9)
         max_batch = max(chunk_tokens / (1 + per_token), 1.0)
-        self.decode = DecodeStage(steps, curves.max_kv_tokens, isl, osl, sla.itl_ms, burst_ms, immediate, max_batch)
+        self.decode = DecodeStage(
+            steps, curves.max_kv_tokens, isl, osl, sla.itl_ms, burst_ms, immediate, max_batch, full_ms=full_ms
+        )
         self.osl = osl
 
         # The queue of prompts, beside few or many requests that decode.

@@ -20,6 +20,8 @@ b*      batch at which a step takes as long as the ITL target
 - Where the path of the arrivals is known, its part of the spread is the path itself, averaged over residence times.
 - Replicas with the same number of requests differ in the KV that these hold, and in the prefill bursts between.
 - A request of many tokens averages over all of that; one of few tokens does not.
+- Prompts in between miss no target that a step with as many prompt tokens as fit meets: no more requests miss it than
+  see a batch at which such a step takes longer.
 
 The gamma distribution is skewed as sums of log-normal contexts are.
 """
@@ -84,7 +86,7 @@ class _Limit(NamedTuple):
     """At most ``batch`` requests in flight on a replica, which make ``rate`` tokens/ms.
 
     ``spread`` is the variance, in requests per request, due to what a batch holds. ``lasting``: a residence time
-    averages over it.
+    averages over it. ``bursts``: prompts lengthen some of the steps.
     """
 
     name: str
@@ -92,6 +94,7 @@ class _Limit(NamedTuple):
     rate: float
     spread: float
     lasting: bool
+    bursts: bool = True
 
 
 class DecodeStage(BatchStage):
@@ -108,6 +111,7 @@ class DecodeStage(BatchStage):
         immediate: share (0 to 1) of what a batch lengthens steps by that is due to prompts. Default 0.
         max_batch: the largest batch that may be. Default: no limit.
         levelled: whether each request goes to the replica with the fewest. Default True.
+        full_ms: how long a step of each batch takes with as many prompt tokens as fit: none takes longer. Default None.
     """
 
     miss_factor = DECODE_MISS_FACTOR
@@ -123,6 +127,7 @@ class DecodeStage(BatchStage):
         immediate: float = 0.0,
         max_batch: float = math.inf,
         levelled: bool = True,
+        full_ms: Floats | None = None,
     ) -> None:
         self.osl, self._levelled = osl, levelled
         self.context, spread = context_in_flight(isl, osl)
@@ -138,6 +143,8 @@ class DecodeStage(BatchStage):
         kv = _Limit("kv", kv_batch, self._rate_at(kv_batch), spread, lasting=False)
         near = (kv_batch - self.batch) ** 2 < KV_REACH**2 * self.batch * (1 + spread)
         self.limits = [itl, kv] if near else [itl]
+        full_batch = 0.0 if full_ms is None else _last_within(steps.batches, full_ms, itl_ms)
+        self._full = itl._replace(batch=full_batch, rate=self._rate_at(full_batch), bursts=False)
         if kv_batch <= batch and prefill_burst is None:  # a full cache makes no step too long
             self.limits = [kv]
         self.extrapolated = bool(np.interp(self.batch, steps.batches, steps.extrapolated) > 0.5)
@@ -190,7 +197,12 @@ class DecodeStage(BatchStage):
         if self.unattainable == 1:
             return np.ones((len(self.limits), len(counts)))
         rate = arrivals.requests_per_s * self.osl.mean / (1000 * np.maximum(counts, 1e-9))
-        return np.array([self._over(limit, arrivals, rate, counts) for limit in self.limits])
+        missed = np.array([self._over(limit, arrivals, rate, counts) for limit in self.limits])
+        if self._full.batch >= self.batch:
+            missed[0] = rate >= self.rate
+        elif self._full.batch > 1:
+            missed[0] = np.minimum(missed[0], self._over(self._full, arrivals, rate, counts))
+        return missed
 
     def _over(self, limit: _Limit, arrivals: Arrivals, rate: Floats, counts: Floats) -> Floats:
         """Shape (counts,): the share of requests that see a larger batch than the limit."""
@@ -212,7 +224,7 @@ class DecodeStage(BatchStage):
         mean = np.maximum(mean, MIN_MEAN_SHARE * limit.batch)
         mean, variance = np.broadcast_arrays(mean, variance[..., None])
         third = 2 * variance**2 / mean
-        if limit.lasting and self._burst[0]:
+        if limit.lasting and limit.bursts and self._burst[0]:
             bursts = np.maximum(batch - 1, 0.0)[:, None] * self._bursts  # not its own
             variance = variance + (bursts * self._burst**2 * (1 + self._burst_cv2))[..., None]
             third = third + (bursts * self._burst**3 * (1 + self._burst_cv2) ** 3)[..., None]
@@ -250,6 +262,12 @@ def _largest_within(steps: StepTimes, limit_ms: float) -> tuple[float, bool]:
     low, high = steps.step_ms[over - 1], steps.step_ms[over]
     share = (limit_ms - low) / (high - low)
     return float(steps.batches[over - 1] + (steps.batches[over] - steps.batches[over - 1]) * share), True
+
+
+def _last_within(batches: Floats, step_ms: Floats, limit_ms: float) -> float:
+    """The batch up to which steps are within the limit, 0 where none is."""
+    over = int(np.argmax(np.append(step_ms > limit_ms, True)))
+    return float(batches[over - 1]) if over else 0.0
 
 
 def _alone_too_slow(steps: StepTimes, isl: Lengths, osl: Lengths, limit_ms: float) -> float:

@@ -97,8 +97,8 @@ class Lengths:
         normal = ndtri((np.arange(count) + 0.5) / count)
         logs = np.log(np.maximum(self.values, 1e-9))
         slope = (logs[-1] - logs[-1 - TAIL]) / (_NORMAL[-1] - _NORMAL[-1 - TAIL])
-        inside = np.interp(normal, _NORMAL, logs)
-        return np.asarray(np.exp(np.maximum(inside, logs[-1] + slope * (normal - _NORMAL[-1]))))
+        beyond = np.maximum(normal - _NORMAL[-1], 0.0)
+        return np.asarray(np.exp(np.interp(normal, _NORMAL, logs) + slope * beyond))
 
     def less(self, share: float) -> Self:
         """The lengths without this share of each."""

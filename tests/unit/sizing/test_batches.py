@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from dynamo_planner import Profile, Sla
-from dynamo_planner.core.metrics import Dist
 from dynamo_planner.sizing import Arrivals, Load, PercentileSizing
 from tests.support.laws import scaled
+from tests.support.lengths import log_uniform, seen
 from tests.support.prefill_steps import Floats, Ints, PrefillEngine, ttft_ms
 from tests.support.traffic import lognormal, mmpp, renewal
 
@@ -31,17 +31,6 @@ LENGTHS = {  # mean ISL, and its squared coefficient of variation
 }
 ENGINES = ((6.0, 0.02), (40.0, 0.17), (38.0, 0.055))  # ms per step and per token: small, large, many experts
 ARRIVALS = ("poisson", "hyperexponential", "gamma", "mmpp")
-
-
-def log_uniform(low: float, high: float, rng: np.random.Generator) -> float:
-    return math.exp(rng.uniform(math.log(low), math.log(high)))
-
-
-def seen(lengths: Ints) -> Dist:
-    shares = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
-    mean = float(lengths.mean())
-    quantiles = dict(zip(shares, np.quantile(lengths, shares).tolist(), strict=True))
-    return Dist(mean=mean, cv2=float(lengths.var()) / mean**2, quantiles=quantiles)
 
 
 @dataclass

@@ -167,6 +167,15 @@ def test_lengths_are_through_the_quantiles_and_have_the_mean() -> None:
     assert Lengths.of(0).mean == 0
 
 
+def test_a_finer_sample_of_lengths_with_a_short_tail_is_the_same_inside() -> None:
+    # From the median to its .9 quantile it grows eightfold, and hardly any more after that.
+    lengths = Lengths.of(Dist(mean=1000, quantiles={0.1: 60, 0.5: 500, 0.9: 4000, 0.99: 4400}))
+    finer = lengths.finer(256)
+    assert finer.mean() == pytest.approx(1000, rel=0.02)
+    assert np.quantile(finer, 0.5) == pytest.approx(np.quantile(lengths.values, 0.5), rel=0.05)
+    assert lengths.values[-1] < finer[-1] < 1.2 * lengths.values[-1]
+
+
 def test_equal_loads_are_sized_once_and_no_array_can_change_under_the_cache(h100: Profile) -> None:
     sizing, counts = PercentileSizing(h100), np.array([30.0, 50, 20, 80])
     one, other = [Load.of(Arrivals.observed(counts, slot_s=5), Dist(mean=800, cv2=0.5), 200) for _ in range(2)]

@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from dynamo_planner import Profile, Sla
-from dynamo_planner.core.metrics import Dist
 from dynamo_planner.profiles import MixedPoints
 from dynamo_planner.sizing import Arrivals, Load, PercentileSizing
 from tests.support.laws import scaled
+from tests.support.lengths import log_uniform, seen
 from tests.support.steps import Engine, Ints, serve
 from tests.support.traffic import FAMILIES, Floats, lognormal, mmpp, renewal
 
@@ -29,10 +28,6 @@ CASES = ALL if scaled(1) > 1 else 8
 Mode = Literal["decode", "aggregated"]
 MODES: tuple[Mode, ...] = ("decode", "aggregated")
 FAR_MS = 1e9
-
-
-def log_uniform(low: float, high: float, rng: np.random.Generator) -> float:
-    return math.exp(rng.uniform(math.log(low), math.log(high)))
 
 
 @dataclass
@@ -83,13 +78,6 @@ class Case:
         if engine.chunk:
             ttft_ms = np.ceil(self.isl / engine.chunk) * engine.base_ms + (engine.prompt_ms + engine.kv_ms) * self.isl
         return float(met[(itl_ms <= sla.itl_ms) & (ttft_ms <= sla.ttft_ms)].mean())
-
-
-def seen(lengths: npt.NDArray[np.int64]) -> Dist:
-    shares = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
-    mean = float(lengths.mean())
-    quantiles = dict(zip(shares, np.quantile(lengths, shares).tolist(), strict=True))
-    return Dist(mean=mean, cv2=float(lengths.var()) / mean**2, quantiles=quantiles)
 
 
 def case(mode: Mode, family: str, seed: int) -> Case:
