@@ -33,11 +33,12 @@ monotone              of two constant loads, each run until it settles, the high
 ===================== ================================================================================================
 
 The parts of ``SlaPolicy`` have laws of their own: :func:`check_forecaster`, :func:`check_capacity` and
-:func:`check_sizing`.
+:func:`check_sizing`; and so has a fleet of several models: :func:`check_fleet`.
 """
 
 from dynamo_planner.conformance.capacities import check_capacity
 from dynamo_planner.conformance.check import check_policy
+from dynamo_planner.conformance.fleets import check_fleet
 from dynamo_planner.conformance.forecasters import check_forecaster
 from dynamo_planner.conformance.laws import ConformanceError
 from dynamo_planner.conformance.plant import Plant
@@ -48,6 +49,7 @@ __all__ = [
     "ConformanceError",
     "Plant",
     "check_capacity",
+    "check_fleet",
     "check_forecaster",
     "check_policy",
     "check_sizing",

@@ -102,20 +102,20 @@ def _check_decisions(policy: Policy, pools: Pools, examples: int) -> None:
             state = judged(case, only).state
 
     for ticks in TIMELINES:  # what fails on a single snapshot is reported with a single snapshot
-        _search(st.tuples(timelines(pools, ticks=ticks, unknown=False), some_fields(pools)), check, examples // 2)
+        search(st.tuples(timelines(pools, ticks=ticks, unknown=False), some_fields(pools)), check, examples // 2)
 
 
 def _check_loads(policy: Policy, service: Snapshot, plant: Plant, examples: int) -> None:
     factors = st.tuples(*[st.sampled_from([0.0, 0.2, 1.0, 4.0]) | st.floats(0, 12)] * 2)
     starts = st.fixed_dictionaries({name: st.integers(1, 6) for name in service.pools})
-    _search(st.tuples(factors, starts), lambda drawn, _: check_monotone(policy, service, plant, *drawn), examples)
+    search(st.tuples(factors, starts), lambda drawn, _: check_monotone(policy, service, plant, *drawn), examples)
 
 
 class _EnoughError(BaseException):
     """Ends a search. It is no Exception, so that hypothesis does not take it for a failure of the policy."""
 
 
-def _search(cases: st.SearchStrategy[T], check: Callable[[T, str | None], None], examples: int) -> None:
+def search(cases: st.SearchStrategy[T], check: Callable[[T, str | None], None], examples: int) -> None:
     """Check many cases, and raise for the simplest that is found to fail, of the law that fails first.
 
     A policy that is not deterministic need not fail again on the same case; then what was observed counts.
@@ -134,7 +134,7 @@ def _search(cases: st.SearchStrategy[T], check: Callable[[T, str | None], None],
         verbosity=hypothesis.Verbosity.quiet,
     )
     @hypothesis.given(cases)
-    def search(case: T) -> None:
+    def tried(case: T) -> None:
         if broken and next(simpler, None) is None:
             raise _EnoughError
         try:
@@ -144,7 +144,7 @@ def _search(cases: st.SearchStrategy[T], check: Callable[[T, str | None], None],
             raise
 
     with suppress(ConformanceError, hypothesis.errors.Flaky, _EnoughError):
-        search()
+        tried()
     if broken:
         simplest = min(broken, key=lambda error: (len(error.snapshots), len(str(error))))
         raise simplest.with_traceback(None)

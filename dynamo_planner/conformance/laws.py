@@ -10,10 +10,10 @@ from pydantic_core import PydanticSerializationError
 
 from dynamo_planner.conformance.strategies import FRESH_S, measured, without
 from dynamo_planner.conformance.surroundings import ELSEWHEN_S, Surroundings
-from dynamo_planner.core.component import Component
 from dynamo_planner.core.decision import Decision, ScaleTo, SetKnob, State, present_value
 from dynamo_planner.core.policy import Policy, guards_of
 from dynamo_planner.core.snapshot import Snapshot
+from dynamo_planner.core.values import Frozen
 
 SEEDS = (1, 2, 3)
 """Seeds of the random generators under which a decision is repeated."""
@@ -26,12 +26,12 @@ SHOWN_CHARACTERS = 300
 
 
 class ConformanceError(AssertionError):
-    """A policy, or a part of one, breaks a law.
+    """A policy, a part of one, or a fleet breaks a law.
 
     ``law`` is its name, and ``snapshots`` the timeline on which it is broken, the last of which the message shows.
     """
 
-    def __init__(self, law: str, policy: Component, message: str, snapshots: Sequence[Snapshot] = ()) -> None:
+    def __init__(self, law: str, policy: Frozen, message: str, snapshots: Sequence[Snapshot] = ()) -> None:
         self.law, self.policy, self.snapshots = law, policy, tuple(snapshots)
         lines = [f"{policy!r} breaks the law {law!r}: {message}"]
         if len(self.snapshots) > 1:

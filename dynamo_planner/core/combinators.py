@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 
 from dynamo_planner.core.decision import Hold, Proposal, SetKnob, State, Want, present_value
 from dynamo_planner.core.node import check_names, matched_states
-from dynamo_planner.core.policy import AnyPolicy, PlainFunction, Policy, advance, as_policy
+from dynamo_planner.core.policy import AnyPolicy, PlainFunction, Policy, advance, as_policy, predicted
 from dynamo_planner.core.snapshot import Replicas, Snapshot
 from dynamo_planner.core.values import Frozen, FrozenMap, KnobValue, ReadOnly
 
@@ -117,6 +117,11 @@ class Together(Policy, kind="together"):
         merged = scaled.with_pools(holds).replace(knobs=tuned.knobs)
         memory = TogetherMemory(knobs=for_knobs, replicas=for_replicas, settled=tuple(settled.items()))
         return merged.replace(reasons=tuned.reasons + merged.reasons), memory
+
+    def predict(
+        self, snapshot: Snapshot, state: TogetherMemory | None, counts: Mapping[str, Sequence[int]]
+    ) -> Mapping[str, Sequence[float] | None] | None:
+        return predicted(self.replicas, snapshot, state.replicas if state else None, counts)
 
 
 def _moves(replicas: Replicas | None) -> bool:

@@ -81,14 +81,24 @@ class Policy(Node):
         A snapshot that is not newer than the last one gets the same decision again and leaves the state unchanged.
         A state, or a part of one, that is not this policy's is reset with a reason; it never raises.
         """
-        state, reset = as_state(state)
-        memory, not_mine = _DECIDER.recall(state)
-        if memory is not None and snapshot.at_s <= memory.at_s:
-            return conclude(snapshot, memory.proposal, state)
-        proposal, remembered = advance(self, snapshot, memory.policy if memory else None)
-        proposal = within_specs(snapshot, proposal.because(*reset, *not_mine))
-        memory = _Memory.unchecked(at_s=snapshot.at_s, proposal=proposal, policy=remembered)
-        return conclude(snapshot, proposal, _DECIDER.remember(memory))
+        return conclude(snapshot, *proposed(self, snapshot, state))
+
+    def in_time(
+        self, snapshot: Snapshot, state: State | None, counts: Mapping[str, Sequence[int]]
+    ) -> Mapping[str, Sequence[float] | None]:
+        """The predicted share of a pool's requests that is in time, for each of its ``counts`` of replicas.
+
+        ``state`` is that of the decision on this snapshot. ``None`` for a pool of which the policy cannot say.
+        """
+        memory, _ = _DECIDER.recall(state)
+        found = None if memory is None else predicted(self, snapshot, memory.policy, counts)
+        return found or dict.fromkeys(counts)
+
+    def predict(
+        self, snapshot: Snapshot, state: Any, counts: Mapping[str, Sequence[int]]
+    ) -> Mapping[str, Sequence[float] | None] | None:
+        """What :meth:`in_time` says, from the state that :meth:`propose` returned. Default ``None``: it cannot say."""
+        return None
 
     def replay(self, snapshots: Iterable[Snapshot], state: State | None = None) -> Iterator[Decision]:
         """The decisions on recorded snapshots, in an open loop: one for each."""
@@ -255,6 +265,12 @@ class Guarded(Policy, kind="guarded"):
             states.append(guard.remember(value))
         return proposal, tuple(states)
 
+    def predict(
+        self, snapshot: Snapshot, state: Any, counts: Mapping[str, Sequence[int]]
+    ) -> Mapping[str, Sequence[float] | None] | None:
+        own, *_ = matched_states((self.policy, *self.guards), state)
+        return predicted(self.policy, snapshot, own, counts)
+
 
 def guards_of(policy: Policy) -> tuple[Guard, ...]:
     """The guards that a policy is under, in their order."""
@@ -266,6 +282,31 @@ def advance(policy: Policy, snapshot: Snapshot, state: State | None) -> tuple[Pr
     value, reset = policy.recall(state)
     proposal, value = _pair(policy, "propose", policy.propose(snapshot, value))
     return proposal.because(*reset), policy.remember(value)
+
+
+def proposed(
+    policy: Policy, snapshot: Snapshot, state: State | Mapping[str, Any] | None = None
+) -> tuple[Proposal, State | None]:
+    """The proposal that :meth:`Policy.decide` makes a decision of, within the specs, and the state of that decision.
+
+    For whoever limits the proposals of several policies together, as :class:`~dynamo_planner.fleet.Fleet` does.
+    """
+    state, reset = as_state(state)
+    memory, not_mine = _DECIDER.recall(state)
+    if memory is not None and snapshot.at_s <= memory.at_s:
+        return memory.proposal, state
+    proposal, remembered = advance(policy, snapshot, memory.policy if memory else None)
+    proposal = within_specs(snapshot, proposal.because(*reset, *not_mine))
+    memory = _Memory.unchecked(at_s=snapshot.at_s, proposal=proposal, policy=remembered)
+    return proposal, _DECIDER.remember(memory)
+
+
+def predicted(
+    policy: Policy, snapshot: Snapshot, state: State | None, counts: Mapping[str, Sequence[int]]
+) -> Mapping[str, Sequence[float] | None] | None:
+    """The prediction of a policy inside another, by its state."""
+    value, _ = policy.recall(state)
+    return policy.predict(snapshot, value, counts)
 
 
 def _pair(node: Node, method: str, returned: Any) -> tuple[Proposal, Any]:

@@ -6,6 +6,8 @@ from dynamo_planner.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from dynamo_planner.fleet.claims import Budget, Claim, Grant, Option, PoolClaim
+    from dynamo_planner.fleet.fleet import Fleet, FleetDecision
+    from dynamo_planner.fleet.requests import Member
     from dynamo_planner.fleet.sharing import share
 
 __getattr__ = lazy_exports(
@@ -13,11 +15,14 @@ __getattr__ = lazy_exports(
     {
         "Budget": "claims",
         "Claim": "claims",
+        "Fleet": "fleet",
+        "FleetDecision": "fleet",
         "Grant": "claims",
+        "Member": "requests",
         "Option": "claims",
         "PoolClaim": "claims",
         "share": "sharing",
     },
 )
 
-__all__ = ["Budget", "Claim", "Grant", "Option", "PoolClaim", "share"]
+__all__ = ["Budget", "Claim", "Fleet", "FleetDecision", "Grant", "Member", "Option", "PoolClaim", "share"]

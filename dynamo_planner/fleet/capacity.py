@@ -88,9 +88,15 @@ def amounts(claims: Iterable[Claim]) -> dict[str, set[float]]:
 
 def per_replica(claim: Claim, rows: Sequence[Limit]) -> Floats:
     """What a replica of each pool (rows) counts for each limit (columns)."""
-    return np.array([[limit.of(pool.uses.get(limit.budget, 0.0)) for limit in rows] for pool in claim.pools])
+    found = [[limit.of(pool.uses.get(limit.budget, 0.0)) for limit in rows] for pool in claim.pools]
+    return np.array(found).reshape(len(claim.pools), len(rows))
 
 
 def fits(used: Floats, amount: Floats) -> bool:
     """Whether what is used is within the limits."""
     return bool(np.all(used <= amount + TOLERANCE * np.maximum(amount, 1.0)))
+
+
+def total(counts: Sequence[tuple[int, ...]], sizes: Sequence[Floats], rows: Sequence[Limit]) -> Floats:
+    """What these replicas of all models count for each limit."""
+    return sum((np.array(own, float) @ size for own, size in zip(counts, sizes, strict=True)), np.zeros(len(rows)))

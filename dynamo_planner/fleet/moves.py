@@ -38,10 +38,10 @@ def towards(
     blocked: dict[str, list[str]] = {}
     for n in sorted(range(len(claims)), key=lambda n: _turn(claims[n], now[n], goal[n], sizes[n])):
         claim, own, size = claims[n], now[n], sizes[n]
-        if own == goal[n]:
+        if all(a >= b for a, b in zip(own, goal[n], strict=True)):
             continue
         chosen, only_places = own, False
-        for step in _steps(claim, own, goal[n]):
+        for step in _steps(own, goal[n]):
             more = _held(claim, step, size) - _held(claim, own, size)
             if not fits(more, room):
                 continue
@@ -105,14 +105,11 @@ def _turn(claim: Claim, now: Counts, goal: Counts, size: Floats) -> tuple[bool, 
     return (not below, -claim.priority, -claim.weight * (best - present) / takes, claim.model)
 
 
-def _steps(claim: Claim, now: Counts, goal: Counts) -> list[Counts]:
-    """The goal, and what lies between it and now, the most first: pools rise together, as in the options."""
-    between = {
-        tuple(max(a, min(b, c)) for a, b, c in zip(now, option.counts, goal, strict=True)) for option in claim.options
-    }
-    between.add(tuple(max(a, b) for a, b in zip(now, goal, strict=True)))
-    worth = [(sum(step), step) for step in between - {now}]
-    return [step for _, step in sorted(worth, reverse=True)]
+def _steps(now: Counts, goal: Counts) -> list[Counts]:
+    """The goal, and what lies between it and now, the most first: pools rise together, in proportion."""
+    rises = [max(b - a, 0) for a, b in zip(now, goal, strict=True)]
+    most = max(rises)
+    return [tuple(a + -(-rise * k // most) for a, rise in zip(now, rises, strict=True)) for k in range(most, 0, -1)]
 
 
 def topped_up(

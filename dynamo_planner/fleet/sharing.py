@@ -29,7 +29,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from dynamo_planner.fleet.capacity import Limit, amounts, fits, limits, per_replica
+from dynamo_planner.fleet.capacity import Limit, amounts, fits, limits, per_replica, total
 from dynamo_planner.fleet.choice import Choices, best
 from dynamo_planner.fleet.claims import Budget, Claim, Grant, Option
 from dynamo_planner.fleet.moves import topped_up, towards
@@ -102,11 +102,6 @@ def _goal(
         for claim, own in zip(claims, options, strict=True)
     ]
     return _best(claims, unraised, sizes, amount, margin) or [own[0].counts for own in unraised]
-
-
-def total(counts: Sequence[tuple[int, ...]], sizes: Sequence[Floats], rows: Sequence[Limit]) -> Floats:
-    """What these replicas of all models count for each limit."""
-    return sum((np.array(own, float) @ size for own, size in zip(counts, sizes, strict=True)), np.zeros(len(rows)))
 
 
 def _within(counts: tuple[int, ...], most: tuple[int, ...]) -> bool:

@@ -10,13 +10,16 @@ from dynamo_planner.core.decision import Reason
 from dynamo_planner.core.snapshot import PoolStatus, Role
 from dynamo_planner.forecasting import RateForecast
 from dynamo_planner.policies.sla.arrivals import ArrivalWindow
-from dynamo_planner.policies.sla.tick import reason
+from dynamo_planner.policies.sla.tick import Queue, Tick, reason
 from dynamo_planner.policies.sla.workload import Facts
 from dynamo_planner.sizing import Load
 
 MAX_PLANNED_RATIO = 1.3
 """The planned rate is at most this many times the expected one: the quantiles of a forecaster that has observed little,
 or that a step has surprised a moment ago, are wide beyond use."""
+
+MEDIAN = 0.5
+"""The lowest quantile of a forecast that is planned for."""
 
 MIN_HEADROOM_REQUESTS = 3.0
 """Requests per ``level_s`` that the planned rate may exceed that bound by: where a handful is all that is expected, a
@@ -110,6 +113,11 @@ class Outlook:
     @cached_property
     def _now(self) -> RateForecast | None:
         return self._forecast(0.0)
+
+
+def expected_rate(tick: Tick, queue: Queue, outlook: Outlook) -> float:
+    """The rate that a pool is expected to serve when a start would be ready, with what waits spread over the level."""
+    return outlook.demand(tick.lead_s, MEDIAN).expected * tick.share + (queue.requests or 0.0) / outlook.level_s
 
 
 def backlog_left(

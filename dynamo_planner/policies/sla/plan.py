@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny
 from dynamo_planner.core.component import Kinds
 from dynamo_planner.core.decision import Hold, Reason, Want
 from dynamo_planner.core.snapshot import Role, Sla
-from dynamo_planner.policies.sla.demand import Demand, Outlook, backlog_left
+from dynamo_planner.policies.sla.demand import MEDIAN, Demand, Outlook, backlog_left
 from dynamo_planner.policies.sla.losses import Losses, spares, watched
 from dynamo_planner.policies.sla.part import Part
 from dynamo_planner.policies.sla.sliding_maximum import SlidingMaximum, largest, with_requirement
@@ -20,9 +20,6 @@ from dynamo_planner.policies.sla.startup import coming
 from dynamo_planner.policies.sla.state import LastPlan
 from dynamo_planner.policies.sla.tick import Queue, Tick, reason, why_unknown
 from dynamo_planner.sizing import Requirement
-
-MEDIAN = 0.5
-"""The lowest quantile of the forecast that is planned for."""
 
 RATE_PER_CAUTION = 0.15
 """The share by which the planned rate grows with each log-odd of caution: with the most, 4.5, by two thirds."""

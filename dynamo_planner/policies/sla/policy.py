@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -26,7 +27,7 @@ from dynamo_planner.policies.sla.attainment import (
     PromiseEvidence,
 )
 from dynamo_planner.policies.sla.capacity import AnyCapacity, EngineEstimate, EngineEvidence
-from dynamo_planner.policies.sla.demand import Outlook, shares
+from dynamo_planner.policies.sla.demand import Outlook, expected_rate, shares
 from dynamo_planner.policies.sla.learned_capacity import LearnedCapacity
 from dynamo_planner.policies.sla.moved import with_parts
 from dynamo_planner.policies.sla.part import Recalled
@@ -162,6 +163,27 @@ class SlaPolicy(Policy, kind="sla"):
         proposal = Proposal.unchecked(pools=FrozenMap(entries), reasons=(*recall.reasons, *reasons))
         return proposal, memory.replace(pools=FrozenMap(kept))
 
+    def predict(
+        self, snapshot: Snapshot, state: ServiceMemory | None, counts: Mapping[str, Sequence[int]]
+    ) -> dict[str, Sequence[float] | None] | None:
+        """The share in time of the demand that is expected when a start would be ready, with the backlog."""
+        memory, recall = state or ServiceMemory(), Recalled()
+        arrivals = arrivals_in(snapshot, memory.seen_s, self.max_age_s)
+        if arrivals is None:
+            return None
+        ticks, kept = self._ticks(snapshot, memory, recall)
+        _, outlook = self._outlook(snapshot, memory, arrivals, recall)
+        found: dict[str, Sequence[float] | None] = dict.fromkeys(counts)
+        for name in counts.keys() & ticks.keys():
+            tick, queue, _ = self._activity(ticks[name], kept[name], memory)
+            engines = recall(self.capacity, kept[name].capacity, name)
+            estimate = self.capacity.estimate(engines, tick, queue.requests, self.profile)
+            request = self._request(tick, estimate, self.sla, outlook, expected_rate(tick, queue, outlook))
+            if request is not None:
+                with suppress(CannotSizeError):
+                    found[name] = self.sizing.attainable(request, counts[name])
+        return found
+
     def _ticks(
         self, snapshot: Snapshot, memory: ServiceMemory, recall: Recalled
     ) -> tuple[dict[str, Tick], dict[str, PoolMemory]]:
@@ -255,12 +277,21 @@ class SlaPolicy(Policy, kind="sla"):
         self, tick: Tick, estimate: EngineEstimate, asked: AskedShares, outlook: Outlook, rate: float, near: int
     ) -> Requirement:
         """The requirement of a pool at an arrival rate."""
-        role, load = tick.pool.spec.role, outlook.load(rate)
-        if load is None:
+        sla = self.sla.replace(attainment=asked.by_role[tick.pool.spec.role])
+        request = self._request(tick, estimate, sla, outlook, rate, near)
+        if request is None:
             raise ValueError("no lengths were observed")
+        return self.sizing.required(request)
+
+    def _request(
+        self, tick: Tick, estimate: EngineEstimate, sla: Sla, outlook: Outlook, rate: float, near: int = 1
+    ) -> SizingRequest | None:
+        """What a pool is sized for at an arrival rate; ``None`` where no lengths were observed."""
+        load = outlook.load(rate)
+        if load is None:
+            return None
         load = replace(load, kv_transfer_ms=estimate.offset_ms)
-        sla = self.sla.replace(attainment=asked.by_role[role])
-        return self.sizing.required(SizingRequest(role, load, sla, self.profile, tick.engine, estimate.slowness, near))
+        return SizingRequest(tick.pool.spec.role, load, sla, self.profile, tick.engine, estimate.slowness, near)
 
 
 def _why_no_arrivals(snapshot: Snapshot, max_age_s: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Annotated, NamedTuple
 
@@ -69,6 +70,11 @@ class Sizing(Component):
         Raises :class:`CannotSizeError` where it has no answer for such a pool.
         """
 
+    def attainable(self, request: SizingRequest, counts: Sequence[int]) -> Sequence[float] | None:
+        """The share of the attainable requests that these replica counts serve in time; ``None`` where it cannot
+        say."""
+        return None
+
 
 class Percentile(Sizing, kind="percentile"):
     """The share of requests that is to be in time, by queueing models
@@ -79,13 +85,21 @@ class Percentile(Sizing, kind="percentile"):
         return Memo(CACHED_SIZINGS)
 
     def required(self, request: SizingRequest) -> Requirement:
-        role, profile, engine = request.role, request.profile, request.engine
-        if role == "aggregated" and profile.mixed is None:
+        role = request.role
+        factors, near = {role: request.slowness}, {role: request.near}
+        return self._sizing(request).replicas_for(request.load, request.sla, (role,), factors, near)[role]
+
+    def attainable(self, request: SizingRequest, counts: Sequence[int]) -> Sequence[float]:
+        role = request.role
+        found = self._sizing(request).attainable(request.load, request.sla, {role: counts}, {role: request.slowness})
+        return [float(share) for share in found]
+
+    def _sizing(self, request: SizingRequest) -> PercentileSizing:
+        profile, engine = request.profile, request.engine
+        if request.role == "aggregated" and profile.mixed is None:
             raise CannotSizeError(f"aggregated pools are sized from mixed steps: give {profile.name!r} mixed_points")
         chunk, seqs, routing = engine
-        sizing = self._sizings.get((engine, profile.digest), lambda: PercentileSizing(profile, chunk, routing, seqs))
-        factors, near = {role: request.slowness}, {role: request.near}
-        return sizing.replicas_for(request.load, request.sla, (role,), factors, near)[role]
+        return self._sizings.get((engine, profile.digest), lambda: PercentileSizing(profile, chunk, routing, seqs))
 
 
 class Classic(Sizing, kind="classic"):
