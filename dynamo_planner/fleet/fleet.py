@@ -28,6 +28,7 @@ from pydantic import Field, model_validator
 
 from dynamo_planner.core.decision import Decision, Proposal, Reason, State, Want, conclude
 from dynamo_planner.core.node import Node, as_state
+from dynamo_planner.core.policy import Policy
 from dynamo_planner.core.snapshot import Snapshot
 from dynamo_planner.core.values import Frozen, FrozenMap, ReadOnly
 from dynamo_planner.fleet.claims import Budget, Claim, Grant
@@ -105,6 +106,7 @@ class Fleet(Frozen):
         snapshots: Mapping[str, Snapshot],
         state: State | Mapping[str, Any] | None = None,
         free: Mapping[str, Sequence[int]] | None = None,
+        instead: Mapping[str, Policy] | None = None,
     ) -> FleetDecision:
         """The decisions for a snapshot of each model, given the ``state`` of those before (or its JSON form).
 
@@ -112,12 +114,20 @@ class Fleet(Frozen):
             snapshots: By model. A model without one keeps what it has, and gets no decision.
             state: The memory of the decisions before; a model that is new in it starts anew.
             free: The free GPUs of each node, by budget, where they were observed.
+            instead: Policies that decide in place of a model's own, whose state stays as it is.
         """
         given, reset = as_state(state)
         memory, not_mine = _NODE.recall(given)
         memory = memory or FleetMemory()
         requests = {
-            name: requested(name, member, snapshots.get(name), memory.models.get(name), memory.held.get(name, {}))
+            name: requested(
+                name,
+                member,
+                snapshots.get(name),
+                memory.models.get(name),
+                memory.held.get(name, {}),
+                (instead or {}).get(name),
+            )
             for name, member in self.models.items()
         }
         claims = [claim for claim in claims_of(requests, self.budgets) if claim.pools]

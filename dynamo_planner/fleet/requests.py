@@ -8,7 +8,7 @@ from typing import Annotated, NamedTuple
 from pydantic import Field, PlainSerializer
 
 from dynamo_planner.core.decision import Proposal, Reason, State, Want
-from dynamo_planner.core.policy import AnyPolicy, proposed
+from dynamo_planner.core.policy import AnyPolicy, Policy, proposed
 from dynamo_planner.core.snapshot import PoolSpec, PoolStatus, Replicas, Snapshot
 from dynamo_planner.core.values import Frozen, FrozenMap, ReadOnly
 from dynamo_planner.fleet.capacity import TOLERANCE, amounts, limits, per_replica, total
@@ -92,12 +92,20 @@ class ModelRequest(NamedTuple):
 
 
 def requested(
-    model: str, member: Member, snapshot: Snapshot | None, state: State | None, held: Mapping[str, HeldPool]
+    model: str,
+    member: Member,
+    snapshot: Snapshot | None,
+    state: State | None,
+    held: Mapping[str, HeldPool],
+    instead: Policy | None = None,
 ) -> ModelRequest:
-    """The proposal of a model. A policy that raises holds, and keeps its state."""
+    """The proposal of a model, or of the policy ``instead`` of its own. A policy that raises holds, and keeps its
+    state."""
     if snapshot is None:
         return ModelRequest(model, member, None, Proposal(), state, held)
     try:
+        if instead is not None:
+            return ModelRequest(model, member, snapshot, proposed(instead, snapshot)[0], state, held)
         proposal, after = proposed(member.policy, snapshot, state)
     except Exception as error:  # another model's decision must not depend on it
         message = f"the policy could not decide: {type(error).__name__}: {error}"

@@ -104,7 +104,7 @@ def options(pools: Sequence[PoolRange], rate: float, in_time: Mapping[str, Seque
     counts = [np.array(pool.counts()) for pool in pools]
     served = [_served(pool, own, in_time.get(pool.name)) for pool, own in zip(pools, counts, strict=True)]
     use = _uses(pools)
-    one_way = np.linalg.matrix_rank(use) <= 1  # what uses more of one budget uses more of each
+    one_way = use.shape[1] <= 1 or np.linalg.matrix_rank(use) <= 1  # what uses more of one budget uses more of each
     most = MAX_COUNTS**2 if one_way else MAX_MIXED
     places = [_spread(len(own), max(int(most ** (1 / len(pools))), 2)) for own in counts]
     if np.prod([len(own) for own in counts]) <= most:

@@ -27,6 +27,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from dynamo_planner.core.decision import Action, Decision, Outcome, Reason, State
 from dynamo_planner.core.policy import PlainFunction, Policy, as_policy
@@ -59,6 +60,20 @@ CLOCK_BACK_S = 60.0
 """A clock that is set back by more resets the policy's state; by less, time stands still until the clock catches up."""
 
 LONGEST_MESSAGE = 500
+
+
+class Observed(NamedTuple):
+    """What a step found.
+
+    Args:
+        began_s: When it began, in Unix seconds.
+        snapshot: The snapshot.
+        failures: Why it is not complete.
+    """
+
+    began_s: float
+    snapshot: Snapshot
+    failures: tuple[Reason, ...]
 
 
 class Planner:
@@ -145,25 +160,42 @@ class Planner:
     def step(self) -> Step:
         """One turn of the loop, now. Calls from several threads run one after the other."""
         with self._stepping:
-            began_s = float(self._clock())
-            at_s = self._monotonic(began_s)
-            snapshot, failures = self._observe(at_s)
-            decision = self._decide(snapshot, failures)
-            outcomes = self._act(decision.actions, snapshot)
-            self._at_s, self._state = at_s, decision.state
-            decision = _because(decision, self._files.save(at_s, decision.state))
-            self._record_decision(decision, outcomes)
-            step = Step(
-                at_s=at_s,
-                name=self.name,
-                snapshot=snapshot,
-                decision=decision,
-                outcomes=outcomes,
-                advisory=self.advisory,
-                took_s=max(0.0, float(self._clock()) - began_s),
-            )
-            self._pending_reasons.extend(self._files.log(step))
-            return step
+            observed = self.observe()
+            return self.apply(observed, self._decide(observed.snapshot, observed.failures))
+
+    def resume(self, at_s: float) -> None:
+        """Go on from a time: no step is earlier."""
+        self._at_s = at_s
+
+    def observe(self) -> Observed:
+        """The first half of a step, for a loop that decides on several planners together."""
+        began_s = float(self._clock())
+        return Observed(began_s, *self._observe(self._monotonic(began_s)))
+
+    def apply(self, observed: Observed, decision: Decision) -> Step:
+        """The second half of a step: act on a decision, and record it."""
+        at_s, snapshot = observed.snapshot.at_s, observed.snapshot
+        outcomes = self._act(decision.actions, snapshot)
+        self._at_s, self._state = at_s, decision.state
+        decision = because(decision, self._files.save(at_s, decision.state))
+        self._record_decision(decision, outcomes)
+        step = Step(
+            at_s=at_s,
+            name=self.name,
+            snapshot=snapshot,
+            decision=decision,
+            outcomes=outcomes,
+            advisory=self.advisory,
+            took_s=max(0.0, float(self._clock()) - observed.began_s),
+        )
+        self._pending_reasons.extend(self._files.log(step))
+        return step
+
+    def with_pending(self, decision: Decision, snapshot: Snapshot) -> Decision:
+        """The decision with what happened beside it since the last one, and what lasts."""
+        pending, self._pending_reasons = tuple(self._pending_reasons), []
+        pending += (*self._pool_names.unknown(self._policy, snapshot.pools),)
+        return because(decision, (*pending, *self._holds.lasting(decision, snapshot.pools)))
 
     def run(
         self,
@@ -254,9 +286,7 @@ class Planner:
             failure = self._failure("PolicyFailed", "the policy could not decide", error)
             holds = (failure.replace(pool=pool) for pool in snapshot.pools)
             decision = Decision(at_s=snapshot.at_s, reasons=(*failures, failure, *holds), state=state)
-        pending, self._pending_reasons = tuple(self._pending_reasons), []
-        pending += (*self._pool_names.unknown(policy, snapshot.pools), *self._holds.lasting(decision, snapshot.pools))
-        return _because(decision, pending)
+        return self.with_pending(decision, snapshot)
 
     def _act(self, actions: Sequence[Action], snapshot: Snapshot) -> tuple[Outcome, ...]:
         if self.advisory or not actions:
@@ -291,6 +321,6 @@ class Planner:
         return Reason(code=code, message=f"{what}: {detail}")
 
 
-def _because(decision: Decision, reasons: Sequence[Reason]) -> Decision:
+def because(decision: Decision, reasons: Sequence[Reason]) -> Decision:
     """The decision with these reasons first."""
     return decision.replace(reasons=(*reasons, *decision.reasons)) if reasons else decision

@@ -1,0 +1,144 @@
+"""How long one decision on many models takes: ``OMP_NUM_THREADS=1 python -m benchmarks.fleet_speed [--quick]``.
+
+200 models of a prefill and a decode pool each, with ``SlaPolicy`` and three profiles, 5,000 replicas of one, two and
+four GPUs in all, on one budget that suffices for 85 % of what they want. Three cases, policies included, each the least
+of several decisions in CPU time:
+
+- ``same``: the same loads as in the tick before.
+- ``changed``: every model's arrivals and lengths differ from those of the tick before.
+- ``fits``: changed, and the budget suffices for all.
+
+Exits with 1 where a budget of time is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+
+import numpy as np
+
+from dynamo_planner import Dist, PoolSpec, PoolStatus, Profile, SlaPolicy, Snapshot, Traffic
+from dynamo_planner.core.decision import State
+from dynamo_planner.fleet import Budget, Fleet, Member
+
+PROFILES = {"llama31-8b_h100_vllm_tp1": 1, "llama31-70b_h100_vllm_tp4": 4, "llama31-70b-fp8_h200_trtllm_tp2": 2}
+"""The profiles, and the GPUs of a replica."""
+
+TICK_S, REPLICAS, SHARE = 10.0, 5000, 0.85
+SAME_MS, CHANGED_MS = 250.0, 1000.0
+"""The budgets."""
+
+
+class Traffics:
+    """The traffic of each model over time."""
+
+    def __init__(self, models: int) -> None:
+        self.random = np.random.default_rng(1)
+        self.rates = self.random.lognormal(3.4, 0.6, models)
+        self.isl, self.osl = self.random.uniform(600, 3000, models), self.random.uniform(100, 400, models)
+
+    def change(self) -> None:
+        """Other arrivals and lengths."""
+        self.rates, self.isl, self.osl = [
+            values * self.random.lognormal(0, 0.05, len(values)) for values in (self.rates, self.isl, self.osl)
+        ]
+
+    def snapshots(self, fleet: Fleet, at_s: float, targets: dict[str, dict[str, int]]) -> dict[str, Snapshot]:
+        """The snapshots of all models, which have what they were granted."""
+        found = {}
+        for n, name in enumerate(fleet.models):
+            gpus = gpus_of(name)
+            pools = {
+                role: PoolStatus(
+                    spec=PoolSpec(role=role, gpus=gpus, startup_s=120),
+                    replicas=targets.get(name, {}).get(role, 2),
+                    queued=0,
+                    running=8,
+                )
+                for role in ("prefill", "decode")
+            }
+            rate, count = float(self.rates[n]), float(self.rates[n]) * TICK_S
+            traffic = Traffic(
+                requests_per_s=rate,
+                window_s=TICK_S,
+                isl=Dist(mean=float(self.isl[n]), count=count, cv2=1.0),
+                osl=Dist(mean=float(self.osl[n]), count=count, cv2=1.0),
+                ttft_ms=Dist(mean=200, count=count),
+                itl_ms=Dist(mean=15, count=count),
+            )
+            found[name] = Snapshot(at_s=at_s, traffic=traffic, pools=pools)
+        return found
+
+
+def gpus_of(name: str) -> int:
+    """The GPUs of a replica of a model."""
+    return list(PROFILES.values())[int(name.removeprefix("model")) % len(PROFILES)]
+
+
+def fleet_of(models: int, total: float) -> Fleet:
+    names = list(PROFILES)
+    members = {}
+    for n in range(models):
+        name = names[n % len(names)]
+        policy = SlaPolicy(ttft_ms=1000, itl_ms=40, profile=Profile.bundled(name))
+        members[f"model{n:03}"] = Member(policy=policy, priority=n % 3, floor={"gpu": 4.0})
+    return Fleet(models=members, budgets={"gpu": Budget(total=total)})
+
+
+def measured(models: int, replicas: int, times: int) -> dict[str, float]:
+    """Milliseconds of a decision in each case."""
+    traffics, targets = Traffics(models), dict[str, dict[str, int]]()
+    state: State | None = None
+    fleet, at_s = fleet_of(models, 1e9), 0.0
+
+    def tick() -> float:
+        nonlocal state, at_s
+        at_s += TICK_S
+        snapshots = traffics.snapshots(fleet, at_s, targets)
+        began_ns = time.process_time_ns()
+        decision = fleet.decide(snapshots, state)
+        took_ms = (time.process_time_ns() - began_ns) / 1e6
+        state = decision.state
+        targets.update({name: dict(own.targets) for name, own in decision.decisions.items()})
+        return took_ms
+
+    tick()
+    for _ in range(3):  # to as many replicas as are asked for
+        traffics.rates *= replicas / sum(sum(own.values()) for own in targets.values())
+        tick()
+    found = {}
+    took = []
+    for _ in range(times):
+        traffics.change()
+        took.append(tick())
+    found["fits"] = min(took)
+    gpus = sum(count * gpus_of(name) for name, own in targets.items() for count in own.values())
+    count = sum(sum(own.values()) for own in targets.values())
+    print(f"{count} replicas on {gpus:g} GPUs, of which {SHARE:.0%} are there")
+    fleet = fleet_of(models, SHARE * gpus)
+    changed, same = [], []
+    for _ in range(times):
+        traffics.change()
+        changed.append(tick())
+        tick()
+        same.append(tick())
+    return {**found, "changed": min(changed), "same": min(same)}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="20 models")
+    quick = parser.parse_args().quick
+    if os.environ.get("OMP_NUM_THREADS") != "1":
+        parser.error("set OMP_NUM_THREADS=1: numpy's threads would be counted")
+    found = measured(20, 500, 2) if quick else measured(200, REPLICAS, 4)
+    for case, took_ms in found.items():
+        print(f"{case:8} {took_ms:7.0f} ms")
+    return int(found["same"] > SAME_MS or found["changed"] > CHANGED_MS)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
