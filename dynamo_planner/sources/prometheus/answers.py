@@ -210,6 +210,7 @@ class _PoolReader:
         """What the workers did over the window, as far as it is known."""
         counters: dict[str, float] = {}
         histograms: dict[str, HistogramData] = {}
+        no_means = self._workers.why_no_means()
         for quantity in QUANTITIES:
             if quantity not in self._vocabulary.quantities:
                 self._unknown[quantity] = self._why_not(quantity)
@@ -217,6 +218,8 @@ class _PoolReader:
                 self._unknown[quantity] = self._why_not(quantity, TOO_NEW)
             elif quantity in COUNTERS:
                 self._set(counters, quantity, self._increase(quantity))
+            elif quantity in DISTRIBUTIONS and no_means:
+                self._unknown[quantity] = no_means
             elif quantity in DISTRIBUTIONS:
                 self._set(histograms, quantity, self._observed(quantity))
         return WorkerInterval(

@@ -23,6 +23,7 @@ from dynamo_planner.sources.aggregation.selection import is_plausible
 from dynamo_planner.sources.aggregation.window import arrivals_of_each
 from dynamo_planner.sources.prometheus.query_keys import (
     ANSWERED,
+    COUNTED,
     FELL,
     FELL_LATELY,
     FIRST_VALUE,
@@ -48,6 +49,12 @@ from dynamo_planner.sources.prometheus.query_keys import (
     presence_names_of,
     scrapable_metrics,
 )
+
+MANY_TIMES = 10
+"""By how much more a process has to have counted than the one after it, for both to be told apart in each series."""
+
+FEW = 3
+"""Up to so many requests a worker is taken for new that Prometheus has just begun to scrape."""
 
 ByWorker = Callable[[QueryKey], dict[str, float]]
 """The answer to a query, by worker."""
@@ -92,6 +99,23 @@ class WorkerAnswers:
                 doubts[worker] = ANOTHER_PROCESS
         doubts = {worker: why for worker, why in doubts.items() if why == ANOTHER_PROCESS or worker in fell}
         return doubts | {worker: PERHAPS_ANOTHER for worker in self._in_turn() if worker not in newest_s}
+
+    def why_no_means(self) -> str:
+        """Why distributions are unknown, where a worker restarted that had counted little; empty where none did.
+
+        Prometheus takes the count and the sum of a distribution for restarted where each is lower than before, and of a
+        process that soon has as much as the one before only one of the two may be.
+        """
+        newest_s, oldest_s = self.by_worker(QueryKey(STARTED)), self.by_worker(QueryKey(OLDEST_START))
+        for worker in newest_s:
+            now, then = (self._total(each, worker) for each in (TOTAL, TOTAL_BEFORE))
+            if newest_s[worker] != oldest_s.get(worker, newest_s[worker]) and then < MANY_TIMES * now:
+                return f"{worker} restarted soon after it had begun, and Prometheus adds up what both processes counted"
+        return ""
+
+    def _total(self, key: str, worker: str) -> float:
+        """The requests that one worker has counted."""
+        return max((self.by_worker(QueryKey(key, quantity)).get(worker, 0.0) for quantity in COUNTED), default=0.0)
 
     def _in_turn(self) -> Iterator[str]:
         """Workers whose counters fall again and again, or grow beyond belief, as those of two processes in turn do."""
@@ -170,14 +194,27 @@ class WorkerAnswers:
             running=running if is_plausible(running) else 0.0,
             waited=max(filter(is_plausible, waiting), default=0.0),
         )
+        if self._came_late(worker):
+            return Flow(why=f"Prometheus has scraped {worker} for a part of the window only")
         answered = self._value(ANSWERED, worker)
         return flow if answered is None or answered >= 1 else self._of_seen_span(flow, worker)
+
+    def _came_late(self, worker: str) -> bool:
+        """Whether what a worker did at the beginning of the window is unknown: it was there, and has no sample then."""
+        if self._value(OBSERVED_AT, worker) is None or self._value(SAMPLED_BEFORE, worker) is not None:
+            return False
+        started_s = self._value(STARTED, worker)
+        if started_s is None or started_s > self.at_s - self.window_s:
+            return False
+        firsts = (self.by_worker(QueryKey(FIRST_VALUE, quantity)).get(worker, 0.0) for quantity in COUNTED)
+        return max(firsts, default=0.0) > FEW
 
     def _of_seen_span(self, flow: Flow, worker: str) -> Flow:
         """The flow from the values at both ends: what grew between some of the samples is of a part of the window.
 
-        It is as it was where one of them is not there, or a counter fell; unknown of a worker of before that did not
-        answer at the beginning of the window, or does not now.
+        It is as it was where one of them is not there, a counter fell or the process began in between; unknown of a
+        worker of before that did not answer at the beginning of the window, or does not now, and where a counter is
+        lower than before and no start time says that it is another process's.
         """
         to_s, from_s = (self._value(each, worker) for each in (OBSERVED_AT, SAMPLED_BEFORE))
         if to_s is None and self._value(UP, worker) == 0:
@@ -186,6 +223,11 @@ class WorkerAnswers:
             return Flow(why=f"Prometheus could not scrape {worker} at the beginning of the window")
         if to_s is None or from_s is None or to_s <= from_s or self._fell(worker):
             return flow
+        started_s = self._value(STARTED, worker)
+        if started_s is not None and started_s > from_s:
+            return flow
+        if any(self._grown(quantity, worker) < 0 for quantity in COUNTED):
+            return Flow(why=f"{PERHAPS_ANOTHER} ({worker})")
         scale = self.window_s / (to_s - from_s)
         inside = self._value("inside", worker)
         if inside is None:
@@ -207,6 +249,11 @@ class WorkerAnswers:
             first_tokens=grown("first_tokens", flow.first_tokens),
             waiting=changed(self._value("waiting", worker), self._value(WAITING_BEFORE, worker), flow.waiting),
         )
+
+    def _grown(self, quantity: Quantity, worker: str) -> float:
+        """By how much a counter is higher than before the window; 0 where that is not known."""
+        now, then = (self.by_worker(QueryKey(each, quantity)).get(worker) for each in (TOTAL, TOTAL_BEFORE))
+        return 0.0 if now is None or then is None else now - then
 
     def _fell(self, worker: str) -> bool:
         return any(self.by_worker(QueryKey(FELL, part)).get(worker, 0.0) > 0 for part in WITNESSES)

@@ -6,6 +6,7 @@ One server has all situations, each in a namespace of its own; a sample every te
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -33,7 +34,7 @@ def vllm(
 ) -> Iterator[str]:
     target = {"namespace": case, "pod": pod}
     own = {**target, "model_name": "m", "engine": "0"}
-    yield from series("up", target, 1)
+    yield from series("up", target, more.get("up", 1))
     yield from series("vllm:num_requests_running", own, more.get("running", 5))
     yield from series("vllm:num_requests_waiting", own, more.get("waiting", 0))
     yield from series("vllm:request_success_total", {**own, "finished_reason": "stop"}, done)
@@ -108,6 +109,16 @@ def series_of_all_cases() -> Iterator[str]:
     fresh = {"started": lambda n: 1e9 if n < 88 else AT - 26.0}
     yield from vllm("restart", done=lambda n: 20.0 * n if n < 88 else 20.0 * (n - 87), **fresh)  # type: ignore[arg-type]
     yield from vllm("nameless-restart", done=lambda n: 20.0 * n if n < 88 else 20.0 * (n - 87))
+    missed: dict[str, Any] = {"up": lambda n: float(not 84 <= n < 87)}
+    missed |= dict.fromkeys(("running", "waiting"), lambda n: None if 84 <= n < 87 else 5.0)
+    missed["done"] = lambda n: None if 84 <= n < 87 else 75.0 if n < 84 else 20.0 * (n - 86)
+    yield from vllm("missed-restart", started=lambda n: 1e9 if n < 84 else AT - 45.0, **missed)
+    missed["done"] = lambda n: None if 84 <= n < 87 else 75.0 if n < 84 else 15.0 * (n - 86)
+    yield from vllm("missed-nameless", **missed)
+    yield from vllm("young-restart", done=lambda n: 2.0 * max(n - 84, 0) if n < 88 else 3.0 * (n - 87), **fresh)  # type: ignore[arg-type]
+    late: dict[str, Any] = dict.fromkeys(("running", "waiting"), lambda n: 5.0 if n > 86 else None)
+    late |= {"done": lambda n: 5000 + 20.0 * n if n > 86 else None, "started": 1000.0}
+    yield from [*vllm("late", done=steady(2)), *vllm("late", "b", **late)]
     yield from vllm("given-up", done=lambda _: 40.0, first=steady(6, 40), running=30, waiting=9)
     yield from vllm("drained", done=steady(0.1), waiting=lambda n: 90.0 if n < 87 else 0.0)
     yield from [*sglang("fresh-sglang", "a", steady(5)), *sglang("fresh-sglang", "b", None)]
@@ -161,6 +172,29 @@ def test_a_restart_that_can_have_been_counts(url: str) -> None:
     seen = both(url, "restart").traffic
     assert seen.requests_per_s is not None
     assert 1.2 <= seen.requests_per_s <= 2.1
+
+
+def test_a_restart_that_missed_scrapes_hide_takes_nothing_away(url: str) -> None:
+    """75 were counted before it and 80 after it, 2 a second; the answers begin with the first 20."""
+    seen = both(url, "missed-restart").traffic
+    assert seen.requests_per_s is not None
+    assert 1.0 <= seen.requests_per_s <= 1.5
+    nameless = both(url, "missed-nameless")
+    assert nameless.traffic.requests_per_s is None
+    assert "without a start time" in nameless.missing["traffic.requests_per_s"]
+
+
+def test_a_process_that_soon_restarts_has_no_means(url: str) -> None:
+    seen = both(url, "young-restart")
+    assert seen.traffic.requests_per_s is not None
+    assert seen.traffic.isl is None
+    assert "restarted soon after it had begun" in seen.missing["traffic.isl"]
+
+
+def test_a_process_of_before_whose_scrapes_begin_in_the_window_is_no_new_one(url: str) -> None:
+    seen = both(url, "late")
+    assert seen.traffic.requests_per_s is None
+    assert "has scraped b for a part of the window only" in seen.missing["traffic.requests_per_s"]
 
 
 def test_requests_that_are_given_up_have_had_a_first_token(url: str) -> None:
