@@ -28,6 +28,9 @@ UTILISATION, REPLICAS, BATCH = 0.4, 4, 16.0
 MAX_ERROR = 0.1
 """The largest error of what is learned."""
 
+ISL, OSL = Dist(mean=1500, cv2=0.5), Dist(mean=200, cv2=0.5)
+"""The requests."""
+
 SLOWNESS = (0.7, 1.0, 1.4)
 OFFSETS_MS = (5.0, 60.0)
 
@@ -49,7 +52,7 @@ def check_capacity(capacity: Capacity, profile: Profile | None = None) -> None:
     speed             after an hour of stage times, the speed of prefill and decode is known within 10 %
     offset            and so is the time between prefill and first token
     overload          an hour with a queue of 50 on each replica teaches nothing
-    other-profile     what was learned relative to a profile says nothing about another one
+    other-profile     what was learned relative to a profile says nothing about another one; curves of one's own do
     state-json        the state goes through JSON
     ================  ===============================================================================================
     """
@@ -69,9 +72,10 @@ def check_capacity(capacity: Capacity, profile: Profile | None = None) -> None:
 
 def _check_learned(capacity: Capacity, role: Role, profile: Profile, truth: Truth) -> None:
     state, found = _learned(capacity, role, profile, truth)
+    slowness = _slowness(found, role, profile)
     about = f"{role} that takes {truth.slowness:g} times as long, with {truth.offset_ms:g} ms to the first token"
-    if not abs(found.slowness / truth.slowness - 1) <= MAX_ERROR:
-        raise ConformanceError("speed", capacity, f"{about}: {found.slowness:.3g} times as long")
+    if not abs(slowness / truth.slowness - 1) <= MAX_ERROR:
+        raise ConformanceError("speed", capacity, f"{about}: {slowness:.3g} times as long")
     if role == "prefill" and not abs(found.offset_ms / truth.offset_ms - 1) <= MAX_ERROR:
         raise ConformanceError("offset", capacity, f"{about}: {found.offset_ms:.3g} ms")
     adapter = TypeAdapter[Any](capacity.state_type)
@@ -79,10 +83,23 @@ def _check_learned(capacity: Capacity, role: Role, profile: Profile, truth: Trut
     read = adapter.validate_python(json.loads(adapter.dump_json(state)))
     if capacity.estimate(read, tick, 0.0, profile)[:2] != found[:2]:
         raise ConformanceError("state-json", capacity, f"{about}: it is forgotten on a trip through JSON")
+    if found.profile is not None:
+        return
     points = profile.prefill_points
     slower = points.replace(ttft_ms=tuple([2 * value for value in points.ttft_ms]))
     if capacity.estimate(read, tick, 0.0, profile.replace(prefill_points=slower)).slowness != 1:
         raise ConformanceError("other-profile", capacity, f"{about}: it is kept when the profile is another one")
+
+
+def _slowness(found: EngineEstimate, role: Role, profile: Profile) -> float:
+    """How much longer the work takes than profiled, by the curves that the capacity draws where it draws its own."""
+    curves, load = found.profile or profile, Load.of(1.0, ISL, OSL)
+    if role == "prefill":
+        times = [float(np.mean(each.prefill.ttft_ms(load.computed.values))) for each in (curves, profile)]
+    else:
+        context = context_in_flight(load.isl, load.osl)[0]
+        times = [float(each.step_ms(0.0, BATCH, BATCH * context)) for each in (curves, profile)]
+    return found.slowness * times[0] / times[1]
 
 
 def _learned(capacity: Capacity, role: Role, profile: Profile, truth: Truth) -> tuple[Any, EngineEstimate]:
@@ -97,11 +114,10 @@ def _learned(capacity: Capacity, role: Role, profile: Profile, truth: Truth) -> 
 def _evidence(role: Role, profile: Profile, truth: Truth, number: int) -> EngineEvidence:
     """One tick of engines under a constant load."""
     at_s = 1e9 + TICK_S * number
-    isl, osl = Dist(mean=1500, cv2=0.5), Dist(mean=200, cv2=0.5)
-    load = Load.of(1.0, isl, osl)
+    load = Load.of(1.0, ISL, OSL)
     service_s = float(np.mean(profile.prefill.ttft_ms(load.computed.values))) / 1000
     rate = UTILISATION * REPLICAS * profile.prefill_points.ranks / (truth.slowness * service_s)
-    load = Load.of(rate, isl, osl)
+    load = Load.of(rate, ISL, OSL)
     alone_ms = 1000 * truth.slowness * service_s
     queue = PromptQueue(service_s, load.isl.cv2 + 1, rate, REPLICAS * profile.prefill_points.ranks)
     ttft_ms = 1000 * (queue.ttft_s(truth.slowness) + truth.wait_s) + truth.offset_ms
@@ -128,8 +144,8 @@ def _evidence(role: Role, profile: Profile, truth: Truth, number: int) -> Engine
     traffic = Traffic(
         window_s=TICK_S,
         requests_per_s=rate,
-        isl=isl,
-        osl=osl,
+        isl=ISL,
+        osl=OSL,
         ttft_ms=Dist(mean=ttft_ms, count=count),
         itl_ms=Dist(mean=itl_ms, count=count),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from dynamo_planner.core.snapshot import Role
@@ -49,3 +49,10 @@ class Requirement:
     extrapolated: bool = False
     facts: tuple[Fact, ...] = ()
     residence_s: float = 0.0
+
+    def within(self, replicas: int) -> Requirement:
+        """The same with at most this many replicas."""
+        if self.replicas <= replicas:
+            return self
+        fact = Fact("LittleKnown", f"at most {replicas} while little is known of the engines", {"replicas": replicas})
+        return replace(self, replicas=replicas, load=min(self.load, float(replicas)), facts=(*self.facts, fact))

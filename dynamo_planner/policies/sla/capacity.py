@@ -25,12 +25,18 @@ class EngineEstimate(NamedTuple):
         offset_ms: Milliseconds between the end of a prompt and its first token. Default 0.
         at_least: Replicas that measured saturation asks for, whatever the model says. Default 0.
         reasons: What differs from the profile. Default none.
+        profile: The curves to size with. Default ``None``, those of the given profile.
+        present: Whether nothing is known of the engines, so that the present replicas stay. Default no.
+        unsure: Whether so little is known that what is ready counts for more. Default no.
     """
 
     slowness: float = 1.0
     offset_ms: float = 0.0
     at_least: int = 0
     reasons: tuple[Reason, ...] = ()
+    profile: Profile | None = None
+    present: bool = False
+    unsure: bool = False
 
 
 class EngineEvidence(NamedTuple):
@@ -71,7 +77,10 @@ CAPACITIES = Kinds(
     "capacity",
     Capacity,
     "dynamo_planner.sla.capacity",
-    {"learned": "dynamo_planner.policies.sla.learned_capacity:LearnedCapacity"},
+    {
+        "learned": "dynamo_planner.policies.sla.learned_capacity:LearnedCapacity",
+        "step_model": "dynamo_planner.policies.sla.step_capacity:StepModelCapacity",
+    },
     default="learned",
 )
 

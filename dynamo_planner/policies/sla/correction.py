@@ -24,13 +24,6 @@ MIXED_LOGS = (0.16, 0.3)
 """The same for steps with prompts, 17 % and 35 %: prompts come in bursts, and the ITL of engines exactly as profiled is
 7 to 17 % longer than a step with their mean."""
 
-QUEUE_SHARE = 0.7
-"""A prompt that waits shares its step with those that waited beside it, which lengthens its step by this share of its
-wait: in exact step simulations 0.6 to 0.8, for loads of 0.3 to 0.7 on 2 and on 6 workers."""
-
-MAX_QUEUE_SHARE = 0.5
-"""Prompts that wait for longer than this share of their prefill are a backlog, and are not learned from."""
-
 MAX_UTILISATION = 0.85
 """Above this utilisation, as profiled, a TTFT says more of the queue than of the engine, and is not learned from."""
 
@@ -168,12 +161,3 @@ class PromptQueue(NamedTuple):
             factor = (low + high) / 2
             low, high = (factor, high) if self.ttft_s(factor) < ttft_s else (low, factor)
         return low
-
-
-def prompts_alone_ms(prefill_ms: float, queue_ms: float) -> float | None:
-    """The mean time in milliseconds that a prompt takes on an idle worker, from the times in prefill and in the queue;
-    ``None`` where prompts wait for so long that it does not show.
-
-    Prompts of 44 ms in their steps after 5 ms in the queue would take ``44 - 0.7 * 5 = 40.5`` ms alone.
-    """
-    return None if queue_ms > MAX_QUEUE_SHARE * prefill_ms else prefill_ms - QUEUE_SHARE * queue_ms

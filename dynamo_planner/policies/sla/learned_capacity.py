@@ -20,12 +20,12 @@ from dynamo_planner.policies.sla.correction import (
     Correction,
     Mean,
     PromptQueue,
-    prompts_alone_ms,
 )
 from dynamo_planner.policies.sla.lengths import rounded
 from dynamo_planner.policies.sla.saturation import Crowd, completed_per_s, crowd_of, saturated, with_crowd
 from dynamo_planner.policies.sla.tick import REPORTED_CHANGE, Tick, reason
 from dynamo_planner.profiles import Profile
+from dynamo_planner.profiles.observed_steps import prompts_alone_ms
 from dynamo_planner.sizing import Load
 from dynamo_planner.sizing.decode import context_in_flight
 from dynamo_planner.sizing.memo import Memo
@@ -91,6 +91,14 @@ class EngineMemory(NamedTuple):
     crowds: tuple[Crowd, ...] = ()
 
 
+class Comparison(NamedTuple):
+    """A latency beside the profiled one, in the same unit, and the requests behind it."""
+
+    observed: float
+    expected: float
+    requests: float
+
+
 class LearnedCapacity(Capacity, kind="learned"):
     """Speed and offset of the engines, each learned by itself and smoothed over ten minutes.
 
@@ -145,6 +153,12 @@ class LearnedCapacity(Capacity, kind="learned"):
         return EngineEstimate(slowness, offset_ms, full.replicas if full else 0, tuple(reasons))
 
     def learn(self, state: EngineMemory | None, evidence: EngineEvidence) -> EngineMemory:
+        own, found = self.compare(state, evidence)
+        return own if found is None else with_comparison(own, found, evidence.arrivals.elapsed_s)
+
+    def compare(self, state: EngineMemory | None, evidence: EngineEvidence) -> tuple[EngineMemory, Comparison | None]:
+        """The state after a tick but for its speed, and what the tick says of that; ``None`` where engines are not
+        calm, or latencies are unknown."""
         tick, profile, arrivals = evidence.tick, evidence.profile, evidence.arrivals
         own, replicas, itl = _of_profile(state, profile), tick.replicas, tick.snapshot.traffic.itl_ms
         crowds = with_crowd(own.crowds, crowd_of(tick, evidence.queued), arrivals.window_s)
@@ -153,17 +167,17 @@ class LearnedCapacity(Capacity, kind="learned"):
         if tick.pool.spec.role == "prefill" and arrivals.elapsed_s:
             own = self._overloaded(own, evidence)
         if replicas.ready != own.ready or replicas.starting or overloaded:
-            return own._replace(ready=replicas.ready, since_s=tick.snapshot.at_s)
+            return own._replace(ready=replicas.ready, since_s=tick.snapshot.at_s), None
         stay_s = 0.0 if itl is None else evidence.load.osl.mean * itl.mean / 1000
         settled = arrivals.at_s - arrivals.window_s - max(MAX_STAYS * stay_s, MIN_CALM_S) >= own.since_s
         if not settled or not replicas.ready or not arrivals.elapsed_s or not arrivals.requests_per_s:
-            return own
+            return own, None
         if itl is not None and itl.mean > 0:
             requests = _requests(itl, arrivals)
             own = own._replace(itl_ms=own.itl_ms.with_sample(itl.mean, requests, arrivals.elapsed_s))
         if tick.pool.spec.role == "prefill":
             return self._prompts(own, evidence)
-        return self._steps(own, evidence, itl)
+        return own, self._steps(evidence, itl)
 
     def _offset_ms(self, own: EngineMemory, profile: Profile) -> float:
         """The offset by stage times, else by the steps of decode."""
@@ -174,7 +188,7 @@ class LearnedCapacity(Capacity, kind="learned"):
             return own.offset.value(prior_ms)
         return min(max(own.left_ms.value(prior_ms), 0.0), prior_ms)
 
-    def _prompts(self, own: EngineMemory, evidence: EngineEvidence) -> EngineMemory:
+    def _prompts(self, own: EngineMemory, evidence: EngineEvidence) -> tuple[EngineMemory, Comparison | None]:
         """What a prefill pool says: by its stages, else by the TTFT."""
         tick, queued, arrivals, load, profile, _ = evidence
         traffic, stages, elapsed_s = tick.snapshot.traffic, tick.pool.stages, arrivals.elapsed_s
@@ -185,18 +199,18 @@ class LearnedCapacity(Capacity, kind="learned"):
         if stages.prefill_ms is not None and stages.queue_ms is not None:
             alone_ms = prompts_alone_ms(stages.prefill_ms.mean, stages.queue_ms.mean)
             requests = _requests(stages.prefill_ms, arrivals)
-            return own if alone_ms is None else _compared(own, alone_ms, service_ms, requests, elapsed_s)
+            return own, None if alone_ms is None else Comparison(alone_ms, service_ms, requests)
         if traffic.ttft_ms is None:
-            return own
+            return own, None
         queue = _queue(tick, arrivals, load, service_ms, profile)
         backlog_ms = 1000 * (queued or 0.0) / arrivals.requests_per_s
         if queue.utilisation > MAX_UTILISATION or backlog_ms > MAX_BACKLOG_SHARE * traffic.ttft_ms.mean:
-            return own
+            return own, None
         requests = _requests(traffic.ttft_ms, arrivals)
         left_ms = traffic.ttft_ms.mean - 1000 * queue.ttft_s(1.0)
         own = own._replace(left_ms=own.left_ms.with_sample(left_ms, requests, elapsed_s))
         factor = queue.slowness((traffic.ttft_ms.mean - self._offset_ms(own, profile)) / 1000)
-        return _compared(own, factor, 1.0, requests, elapsed_s)
+        return own, Comparison(factor, 1.0, requests)
 
     def _overloaded(self, own: EngineMemory, evidence: EngineEvidence) -> EngineMemory:
         """What a prefill pool says that has more to do than it can: how long each prompt takes it then, beside what the
@@ -210,18 +224,18 @@ class LearnedCapacity(Capacity, kind="learned"):
         busy = own.busy.with_sample(1 / rate, work_s / slowness, requests, arrivals.elapsed_s, BUSY_HALF_LIFE_S)
         return own._replace(busy=busy)
 
-    def _steps(self, own: EngineMemory, evidence: EngineEvidence, itl: Dist | None) -> EngineMemory:
+    def _steps(self, evidence: EngineEvidence, itl: Dist | None) -> Comparison | None:
         """What a pool that decodes says: the ITL against the profiled one of the observed batch."""
         tick, _, arrivals, load, profile, _ = evidence
         pool, ready = tick.pool, tick.replicas.ready
         if itl is None or itl.mean <= 0 or not pool.running:
-            return own
+            return None
         batch = pool.running / (ready * (pool.coverage or 1.0))
         tokens_per_ms = 0.0
         if pool.spec.role == "aggregated":
             tokens_per_ms = arrivals.requests_per_s * load.computed.mean / ready / 1000
         expected_ms = self._step_ms(profile, batch, load, tokens_per_ms)
-        return _compared(own, itl.mean, expected_ms, _requests(itl, arrivals), arrivals.elapsed_s)
+        return Comparison(itl.mean, expected_ms, _requests(itl, arrivals))
 
     @cached_property
     def _times_ms(self) -> Memo[float]:
@@ -258,8 +272,9 @@ def _of_profile(state: EngineMemory | None, profile: Profile) -> EngineMemory:
     return state if state is not None and state.profile == profile.digest else EngineMemory(profile.digest)
 
 
-def _compared(own: EngineMemory, observed: float, expected: float, requests: float, elapsed_s: float) -> EngineMemory:
-    return own._replace(speed=own.speed.with_sample(observed, expected, requests, elapsed_s))
+def with_comparison(own: EngineMemory, found: Comparison, elapsed_s: float) -> EngineMemory:
+    """The memory with one comparison more."""
+    return own._replace(speed=own.speed.with_sample(*found, elapsed_s))
 
 
 def _requests(dist: Dist, arrivals: ArrivalWindow) -> float:

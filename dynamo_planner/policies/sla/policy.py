@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import Field, GetJsonSchemaHandler, model_validator
 from pydantic.json_schema import JsonSchemaValue
@@ -33,9 +33,11 @@ from dynamo_planner.policies.sla.moved import with_parts
 from dynamo_planner.policies.sla.part import Recalled
 from dynamo_planner.policies.sla.plan import AnyPlan, PlanInputs, SkiRental
 from dynamo_planner.policies.sla.promise import KeptPromise
+from dynamo_planner.policies.sla.restraint import at_most
 from dynamo_planner.policies.sla.sizing import AnySizing, CannotSizeError, Percentile, SizingRequest
 from dynamo_planner.policies.sla.startup import AnyStartup, ObservedStartup, startup_reasons
 from dynamo_planner.policies.sla.state import PoolMemory, ServiceMemory
+from dynamo_planner.policies.sla.step_capacity import unprofiled, with_curves
 from dynamo_planner.policies.sla.targets import TARGETS, schema_with_targets, with_sla
 from dynamo_planner.policies.sla.tick import Engine, Tick, queue_of, why_unknown
 from dynamo_planner.policies.sla.workload import AnyWorkload, RecentWorkload
@@ -73,11 +75,12 @@ class SlaPolicy(Policy, kind="sla"):
     Args:
         sla: The targets, and the share of requests that must meet them; or, in its place, ``ttft_ms``, ``itl_ms`` and
             a number as ``attainment`` (default 0.99).
-        profile: Measured performance of one replica, or the name of a bundled profile.
+        profile: Measured performance of one replica, or the name of a bundled profile. Default ``None``: its curves are
+            learned from what the engines report (``capacity: {kind: step_model}``).
         forecaster: What forecasts the arrival rate. Default an ensemble of experts.
         workload: What requests are like. Default ``recent``.
         startup: How long starts take. Default ``observed``.
-        capacity: How fast engines are. Default ``learned``.
+        capacity: How fast engines are. Default ``learned``, and ``step_model`` without a profile.
         sizing: ``percentile``, or ``classic``: the sizing of Dynamo 0.5.1 under the same forecasts. Default
             ``percentile``.
         attainment: The share to ask of each role. Default ``kept_promise``.
@@ -101,7 +104,7 @@ class SlaPolicy(Policy, kind="sla"):
     """
 
     sla: Sla
-    profile: NamedProfile
+    profile: NamedProfile | None = None
     forecaster: AnyForecaster = Forecaster()
     workload: AnyWorkload = RecentWorkload()
     startup: AnyStartup = ObservedStartup()
@@ -121,13 +124,14 @@ class SlaPolicy(Policy, kind="sla"):
 
     _moved_fields = model_validator(mode="before")(with_parts)
     _targets_in_sla = model_validator(mode="before")(with_sla)
+    _learned_curves = model_validator(mode="before")(with_curves)
 
     if TYPE_CHECKING:
 
         def __init__(
             self,
             *,
-            profile: Profile | str,
+            profile: Profile | str | None = ...,
             sla: Sla | Mapping[str, float] = ...,
             ttft_ms: float = ...,
             itl_ms: float = ...,
@@ -141,6 +145,12 @@ class SlaPolicy(Policy, kind="sla"):
         schema = handler.resolve_ref_schema(reference)
         schema.update(schema_with_targets(schema, handler.resolve_ref_schema(schema["properties"]["sla"])))
         return reference
+
+    @model_validator(mode="after")
+    def _has_curves(self) -> Self:
+        if self.profile is None and isinstance(self.capacity, LearnedCapacity):
+            raise ValueError("capacity: learned corrects a profile: give one, or capacity: {kind: step_model}")
+        return self
 
     def propose(self, snapshot: Snapshot, state: ServiceMemory | None) -> tuple[Proposal, ServiceMemory]:
         memory, recall = state or ServiceMemory(), Recalled()
@@ -199,7 +209,7 @@ class SlaPolicy(Policy, kind="sla"):
                 starts = self.startup.watch(starts, pool.replicas, snapshot.at_s, pool.spec.startup_s)
                 lead_s = self.startup.planned_s(starts, pool.spec.startup_s)
                 own = own.replace(startup=self.startup.remember(starts))
-                own_engine = engine.of(pool, self.profile.max_batch)
+                own_engine = engine.of(pool, self._given.max_batch)
                 ticks[name] = Tick(name, pool, pool.replicas, snapshot, share, own_engine, lead_s)
             if own is not None:
                 kept[name] = own
@@ -241,7 +251,7 @@ class SlaPolicy(Policy, kind="sla"):
         """The target of a pool, its memory, and the reasons."""
         tick, queue, _ = activity
         engines = recall(self.capacity, own.capacity, tick.name)
-        estimate = self.capacity.estimate(engines, tick, queue.requests, self.profile)
+        estimate = self.capacity.estimate(engines, tick, queue.requests, self._given)
         load = outlook.load(outlook.arrivals.requests_per_s)
         size = None if load is None else partial(self._required, tick, estimate, asked, outlook)
         try:
@@ -255,7 +265,7 @@ class SlaPolicy(Policy, kind="sla"):
         if load is not None:
             arrivals = outlook.arrivals.times(tick.share)
             work_s = partial(self._work_s, tick, estimate, asked, outlook) if last is not None else None
-            evidence = EngineEvidence(tick, queue.requests, arrivals, load, self.profile, work_s)
+            evidence = EngineEvidence(tick, queue.requests, arrivals, load, self._given, work_s)
             engines = self.capacity.learn(engines, evidence)
         memory = PoolMemory.unchecked(
             startup=own.startup,
@@ -281,7 +291,11 @@ class SlaPolicy(Policy, kind="sla"):
         request = self._request(tick, estimate, sla, outlook, rate, near)
         if request is None:
             raise ValueError("no lengths were observed")
-        return self.sizing.required(request)
+        if estimate.present:
+            return Requirement(request.role, float(tick.replicas.target), tick.replicas.target)
+        sized = self.sizing.required(request)
+        rate_now = tick.share * outlook.arrivals.requests_per_s
+        return sized.within(at_most(tick, self.sla, rate, rate_now)) if estimate.unsure else sized
 
     def _request(
         self, tick: Tick, estimate: EngineEstimate, sla: Sla, outlook: Outlook, rate: float, near: int = 1
@@ -291,7 +305,14 @@ class SlaPolicy(Policy, kind="sla"):
         if load is None:
             return None
         load = replace(load, kv_transfer_ms=estimate.offset_ms)
-        return SizingRequest(tick.pool.spec.role, load, sla, self.profile, tick.engine, estimate.slowness, near)
+        curves = estimate.profile or self._given
+        engine = tick.engine if estimate.profile is None else tick.engine.within(curves.max_batch)
+        return SizingRequest(tick.pool.spec.role, load, sla, curves, engine, estimate.slowness, near)
+
+    @property
+    def _given(self) -> Profile:
+        """The profile, or curves to begin with."""
+        return self.profile or unprofiled()
 
 
 def _why_no_arrivals(snapshot: Snapshot, max_age_s: float) -> str:

@@ -43,6 +43,10 @@ class Engine(NamedTuple):
         limit = self.max_num_seqs if seqs is None else min(seqs, self.max_num_seqs or int(measured))
         return self._replace(chunk_tokens=chunk or self.chunk_tokens, max_num_seqs=limit)
 
+    def within(self, batch: float) -> Engine:
+        """The same with at most this many requests per step."""
+        return self._replace(max_num_seqs=min(self.max_num_seqs or int(batch), max(int(batch), 1)))
+
 
 def _whole(value: KnobValue | None) -> int | None:
     """A knob as a whole number, where it is a number of at least 1."""
