@@ -8,6 +8,7 @@ from dynamo_planner.policies.sla.policy import SlaPolicy
 from dynamo_planner.policies.sla.promise import KeptPromise
 from dynamo_planner.policies.sla.sizing import Classic, Percentile, Sizing, SizingRequest
 from dynamo_planner.policies.sla.startup import ObservedStartup, Startup
+from dynamo_planner.policies.sla.step_capacity import StepModelCapacity
 from dynamo_planner.policies.sla.workload import RecentWorkload, Workload
 
 __all__ = [
@@ -26,5 +27,6 @@ __all__ = [
     "SkiRental",
     "SlaPolicy",
     "Startup",
+    "StepModelCapacity",
     "Workload",
 ]

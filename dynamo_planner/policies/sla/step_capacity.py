@@ -37,8 +37,12 @@ ticks."""
 BATCH_STEP = 0.2
 """The largest batch and the size of the KV cache are rounded in steps of this share, for the same."""
 
-EXPLORED = 1.5
-"""A replica is given at most this many times as many requests as one has had."""
+EXPLORED = 4.0
+"""A replica is given at most this many times as many requests as one has had. With 2, a steady load would never leave
+two replicas for one, which has to have room for more than both have."""
+
+JUDGED = 1.5
+"""The error of the curves is that at this many times as many requests as a replica has had."""
 
 MIN_BATCH = 8.0
 """Requests in flight that every engine is trusted with."""
@@ -46,6 +50,9 @@ MIN_BATCH = 8.0
 UNSURE_ERROR = 0.15
 """Curves that are known less exactly than this are not trusted where the present replicas do
 (:mod:`~dynamo_planner.policies.sla.restraint`)."""
+
+UNSURE_MINUTES = 10.0
+"""And so are those of fewer minutes of calm engines."""
 
 IGNORED_ERROR = 0.05
 """Engines are taken to be slower by the standard error of their curves less this, which is as exact as curves are."""
@@ -102,7 +109,7 @@ class StepModelCapacity(Capacity, kind="step_model"):
 
     - Before anything was observed of calm engines, the present replicas stay, unless measured saturation asks for more.
     - Then the curves hold with their error: engines count as slower by it, and while it is large no more is asked for
-      than :mod:`~dynamo_planner.policies.sla.restraint` says. A replica is given at most 1.5 times the requests that
+      than :mod:`~dynamo_planner.policies.sla.restraint` says. A replica is given at most four times the requests that
       one has had.
     - On top of the curves, speed and offset are learned as by ``learned``, which is quick where engines change.
 
@@ -123,9 +130,10 @@ class StepModelCapacity(Capacity, kind="step_model"):
             message = "no latency of a calm engine was observed yet: the present replicas stay"
             why = (reason("EngineUnknown", tick.name, message), *saturated)
             return found._replace(reasons=why, present=True)
+        unsure = state.error > UNSURE_ERROR or state.model.minutes < UNSURE_MINUTES
         slowness = found.slowness * rounded(1 + max(state.error - IGNORED_ERROR, 0.0), CORRECTION_STEP)
         reasons = (_what_is_known(tick, state, learned), *found.reasons)
-        return found._replace(slowness=slowness, reasons=reasons, profile=curves, unsure=state.error > UNSURE_ERROR)
+        return found._replace(slowness=slowness, reasons=reasons, profile=curves, unsure=unsure)
 
     def learn(self, state: StepMemory | None, evidence: EngineEvidence) -> StepMemory:
         role, pool, load = evidence.tick.pool.spec.role, evidence.tick.pool, evidence.load
@@ -145,10 +153,10 @@ class StepModelCapacity(Capacity, kind="step_model"):
             model = model.plus(sample, elapsed_s)
         if not model.weight:
             return own._replace(engine=engine)
-        limit = rounded(max(EXPLORED * own.batch, MIN_BATCH), BATCH_STEP)
+        limit = rounded(EXPLORED * max(own.batch, MIN_BATCH), BATCH_STEP)
         cache = rounded(own.kv_tokens, BATCH_STEP) or limit * 4 * request.context
         costs = model.costs(own.kv_tokens or None)
-        points = _points(role, request, limit)
+        points = _points(role, request, JUDGED / EXPLORED * limit)
         error = model.error(points[-1], own.kv_tokens or None)
         own = own._replace(engine=with_comparison(engine, found, elapsed_s), model=model, error=error)
         if learned is not None and learned[1:] == (limit, cache) and not _moved(learned.costs, costs, points):

@@ -8,7 +8,7 @@ import pytest
 
 from dynamo_planner.conformance import ConformanceError, check_capacity, check_forecaster
 from dynamo_planner.forecasting import Forecaster, RateForecaster
-from dynamo_planner.policies.sla import LearnedCapacity
+from dynamo_planner.policies.sla import LearnedCapacity, StepModelCapacity
 from dynamo_planner.policies.sla.capacity import EngineEstimate, EngineEvidence
 from dynamo_planner.policies.sla.learned_capacity import EngineMemory
 from dynamo_planner.policies.sla.tick import Tick
@@ -93,6 +93,7 @@ class LearnsOfQueues(LearnedCapacity):
 
 def test_what_is_learned_keeps_the_laws_of_capacities() -> None:
     check_capacity(LearnedCapacity())
+    check_capacity(StepModelCapacity())
 
 
 @pytest.mark.parametrize(
