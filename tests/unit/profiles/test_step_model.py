@@ -43,7 +43,8 @@ def test_a_day_of_changing_batches_is_the_measured_curve(name: str) -> None:
     cache = measured.decode.max_kv_tokens
     costs = model.costs(cache)
     for batch in (4, 20, 60):
-        assert costs.step_ms(0, batch, 1100 * batch) == pytest.approx(measured.step_ms(0, batch, 1100 * batch), rel=0.06)
+        step_ms = float(measured.step_ms(0, batch, 1100 * batch))
+        assert costs.step_ms(0, batch, 1100 * batch) == pytest.approx(step_ms, rel=0.06)
     assert model.error(StepSample(0, requests=60, kv_tokens=66_000), cache) < 0.06
 
 
@@ -104,6 +105,7 @@ def test_a_learned_profile_says_what_its_costs_say() -> None:
     assert profile.decode.max_kv_tokens == 200_000
     assert profile.decode_points.gpus == 2
     for batch, context in ((1, 100), (20, 1000), (64, 2500), (6, 30_000)):
-        assert profile.step_ms(0, batch, batch * context) == pytest.approx(costs.step_ms(0, batch, batch * context), 0.01)
+        step_ms = costs.step_ms(0, batch, batch * context)
+        assert profile.step_ms(0, batch, batch * context) == pytest.approx(step_ms, rel=0.01)
     assert profile.prefill.ttft_ms(6000) == pytest.approx(6 + 0.02 * (6000 + 6000**2 / 60_000), rel=0.02)
     assert profile.step_ms(512, 20, 20_000) == pytest.approx(costs.step_ms(512 + 512**2 / 60_000, 20, 20_000), rel=0.02)
