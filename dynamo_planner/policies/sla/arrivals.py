@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from dynamo_planner.core.snapshot import Snapshot
+from dynamo_planner.policies.sla.tick import why_unknown
 
 DEFAULT_WINDOW_S = 60.0
 """The length in seconds of a window that is not reported, where no window was observed before either."""
@@ -50,3 +51,10 @@ def arrivals_in(snapshot: Snapshot, before_s: float | None, max_age_s: float) ->
     window_s = min(max(window_s, WINDOW_RANGE_S[0]), WINDOW_RANGE_S[1])
     elapsed_s = window_s if since_s is None else min(since_s, WINDOW_RANGE_S[1])
     return ArrivalWindow(at_s, rate, window_s, elapsed_s)
+
+
+def why_no_arrivals(snapshot: Snapshot, max_age_s: float) -> str:
+    """Why :func:`arrivals_in` found none."""
+    if snapshot.traffic.requests_per_s is None:
+        return why_unknown(snapshot, "traffic.requests_per_s")
+    return f"traffic is {snapshot.age_s(snapshot.traffic.observed_at_s):.0f} s old, and {max_age_s:.0f} s are allowed"

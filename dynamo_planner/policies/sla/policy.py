@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field, GetJsonSchemaHandler, model_validator
 from pydantic.json_schema import JsonSchemaValue
@@ -18,7 +18,7 @@ from dynamo_planner.core.snapshot import Sla, Snapshot
 from dynamo_planner.core.values import FrozenMap
 from dynamo_planner.forecasting import Forecaster
 from dynamo_planner.forecasting.rate_forecaster import AnyForecaster
-from dynamo_planner.policies.sla.arrivals import ArrivalWindow, arrivals_in
+from dynamo_planner.policies.sla.arrivals import ArrivalWindow, arrivals_in, why_no_arrivals
 from dynamo_planner.policies.sla.attainment import (
     AnyAttainment,
     AskedShares,
@@ -37,9 +37,9 @@ from dynamo_planner.policies.sla.restraint import at_most
 from dynamo_planner.policies.sla.sizing import AnySizing, CannotSizeError, Percentile, SizingRequest
 from dynamo_planner.policies.sla.startup import AnyStartup, ObservedStartup, startup_reasons
 from dynamo_planner.policies.sla.state import PoolMemory, ServiceMemory
-from dynamo_planner.policies.sla.step_capacity import unprofiled, with_curves
+from dynamo_planner.policies.sla.step_capacity import given, with_curves
 from dynamo_planner.policies.sla.targets import TARGETS, schema_with_targets, with_sla
-from dynamo_planner.policies.sla.tick import Engine, Tick, queue_of, why_unknown
+from dynamo_planner.policies.sla.tick import Engine, Tick, queue_of
 from dynamo_planner.policies.sla.workload import AnyWorkload, RecentWorkload
 from dynamo_planner.profiles import NamedProfile, Profile
 from dynamo_planner.sizing import Requirement
@@ -146,12 +146,6 @@ class SlaPolicy(Policy, kind="sla"):
         schema.update(schema_with_targets(schema, handler.resolve_ref_schema(schema["properties"]["sla"])))
         return reference
 
-    @model_validator(mode="after")
-    def _has_curves(self) -> Self:
-        if self.profile is None and isinstance(self.capacity, LearnedCapacity):
-            raise ValueError("capacity: learned corrects a profile: give one, or capacity: {kind: step_model}")
-        return self
-
     def propose(self, snapshot: Snapshot, state: ServiceMemory | None) -> tuple[Proposal, ServiceMemory]:
         memory, recall = state or ServiceMemory(), Recalled()
         ticks, kept = self._ticks(snapshot, memory, recall)
@@ -159,7 +153,7 @@ class SlaPolicy(Policy, kind="sla"):
         reasons: list[Reason] = []
         arrivals = arrivals_in(snapshot, memory.seen_s, self.max_age_s)
         if arrivals is None:
-            entries = dict.fromkeys(ticks, Hold(_why_no_arrivals(snapshot, self.max_age_s), "MetricUnknown"))
+            entries = dict.fromkeys(ticks, Hold(why_no_arrivals(snapshot, self.max_age_s), "MetricUnknown"))
         else:
             memory, outlook = self._outlook(snapshot, memory, arrivals, recall)
             pools = {name: self._activity(tick, kept[name], memory) for name, tick in ticks.items()}
@@ -187,9 +181,9 @@ class SlaPolicy(Policy, kind="sla"):
         for name in counts.keys() & ticks.keys():
             tick, queue, _ = self._activity(ticks[name], kept[name], memory)
             engines = recall(self.capacity, kept[name].capacity, name)
-            estimate = self.capacity.estimate(engines, tick, queue.requests, self.profile)
+            estimate = self.capacity.estimate(engines, tick, queue.requests, given(self.profile))
             request = self._request(tick, estimate, self.sla, outlook, expected_rate(tick, queue, outlook))
-            if request is not None:
+            if request is not None and not estimate.present:
                 with suppress(CannotSizeError):
                     found[name] = self.sizing.attainable(request, counts[name])
         return found
@@ -199,7 +193,7 @@ class SlaPolicy(Policy, kind="sla"):
     ) -> tuple[dict[str, Tick], dict[str, PoolMemory]]:
         """The pools whose replicas are known, and the memories of all, with the starts that were seen."""
         pools = snapshot.with_role("prefill", "decode", "aggregated")
-        engine = Engine(self.chunk_tokens, self.max_num_seqs, self.routing)
+        engine, most = Engine(self.chunk_tokens, self.max_num_seqs, self.routing), given(self.profile).max_batch
         ticks, kept = {}, {}
         for name, share in shares(pools).items():
             pool, own = pools[name], memory.pools.get(name)
@@ -209,8 +203,7 @@ class SlaPolicy(Policy, kind="sla"):
                 starts = self.startup.watch(starts, pool.replicas, snapshot.at_s, pool.spec.startup_s)
                 lead_s = self.startup.planned_s(starts, pool.spec.startup_s)
                 own = own.replace(startup=self.startup.remember(starts))
-                own_engine = engine.of(pool, self._given.max_batch)
-                ticks[name] = Tick(name, pool, pool.replicas, snapshot, share, own_engine, lead_s)
+                ticks[name] = Tick(name, pool, pool.replicas, snapshot, share, engine.of(pool, most), lead_s)
             if own is not None:
                 kept[name] = own
         return ticks, kept
@@ -242,8 +235,7 @@ class SlaPolicy(Policy, kind="sla"):
 
     def _activity(self, tick: Tick, own: PoolMemory, memory: ServiceMemory) -> PoolActivity:
         """What a pool is doing."""
-        seen = own.queue_seen, memory.queue_seen
-        return PoolActivity(tick, queue_of(tick, *seen, self.max_age_s), own.last)
+        return PoolActivity(tick, queue_of(tick, own.queue_seen, memory.queue_seen, self.max_age_s), own.last)
 
     def _planned(
         self, activity: PoolActivity, own: PoolMemory, asked: AskedShares, outlook: Outlook, recall: Recalled
@@ -251,7 +243,7 @@ class SlaPolicy(Policy, kind="sla"):
         """The target of a pool, its memory, and the reasons."""
         tick, queue, _ = activity
         engines = recall(self.capacity, own.capacity, tick.name)
-        estimate = self.capacity.estimate(engines, tick, queue.requests, self._given)
+        estimate = self.capacity.estimate(engines, tick, queue.requests, given(self.profile))
         load = outlook.load(outlook.arrivals.requests_per_s)
         size = None if load is None else partial(self._required, tick, estimate, asked, outlook)
         try:
@@ -265,7 +257,7 @@ class SlaPolicy(Policy, kind="sla"):
         if load is not None:
             arrivals = outlook.arrivals.times(tick.share)
             work_s = partial(self._work_s, tick, estimate, asked, outlook) if last is not None else None
-            evidence = EngineEvidence(tick, queue.requests, arrivals, load, self._given, work_s)
+            evidence = EngineEvidence(tick, queue.requests, arrivals, load, given(self.profile), work_s)
             engines = self.capacity.learn(engines, evidence)
         memory = PoolMemory.unchecked(
             startup=own.startup,
@@ -294,8 +286,7 @@ class SlaPolicy(Policy, kind="sla"):
         if estimate.present:
             return Requirement(request.role, float(tick.replicas.target), tick.replicas.target)
         sized = self.sizing.required(request)
-        rate_now = tick.share * outlook.arrivals.requests_per_s
-        return sized.within(at_most(tick, self.sla, rate, rate_now)) if estimate.unsure else sized
+        return sized.within(at_most(tick, self.sla, rate, outlook.arrivals)) if estimate.unsure else sized
 
     def _request(
         self, tick: Tick, estimate: EngineEstimate, sla: Sla, outlook: Outlook, rate: float, near: int = 1
@@ -305,17 +296,6 @@ class SlaPolicy(Policy, kind="sla"):
         if load is None:
             return None
         load = replace(load, kv_transfer_ms=estimate.offset_ms)
-        curves = estimate.profile or self._given
+        curves = estimate.profile or given(self.profile)
         engine = tick.engine if estimate.profile is None else tick.engine.within(curves.max_batch)
         return SizingRequest(tick.pool.spec.role, load, sla, curves, engine, estimate.slowness, near)
-
-    @property
-    def _given(self) -> Profile:
-        """The profile, or curves to begin with."""
-        return self.profile or unprofiled()
-
-
-def _why_no_arrivals(snapshot: Snapshot, max_age_s: float) -> str:
-    if snapshot.traffic.requests_per_s is None:
-        return why_unknown(snapshot, "traffic.requests_per_s")
-    return f"traffic is {snapshot.age_s(snapshot.traffic.observed_at_s):.0f} s old, and {max_age_s:.0f} s are allowed"

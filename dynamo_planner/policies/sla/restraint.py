@@ -15,6 +15,7 @@ import math
 
 from dynamo_planner.core.in_time import share_in_time
 from dynamo_planner.core.snapshot import Sla
+from dynamo_planner.policies.sla.arrivals import ArrivalWindow
 from dynamo_planner.policies.sla.tick import Tick
 
 LATE_RISE = 2.0
@@ -25,9 +26,9 @@ CLEAR_SHARE = 0.5
 log-normal latency with the spread of a queue, 1 % is over twice its mean."""
 
 
-def at_most(tick: Tick, sla: Sla, rate: float, rate_now: float) -> int:
-    """The most replicas that are asked for at an arrival rate, where ``rate_now`` arrives at the pool."""
-    ready = max(tick.replicas.ready, 1)
+def at_most(tick: Tick, sla: Sla, rate: float, arrivals: ArrivalWindow) -> int:
+    """The most replicas of a pool that are asked for at an arrival rate there; ``arrivals`` are those at the service."""
+    ready, rate_now = max(tick.replicas.ready, 1), tick.share * arrivals.requests_per_s
     if not rate_now or not _all_in_time(tick, sla):
         return math.ceil(LATE_RISE * ready)
     return math.ceil(ready * max(rate / rate_now, 1.0))

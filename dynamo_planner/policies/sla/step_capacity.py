@@ -201,11 +201,22 @@ def unprofiled() -> Profile:
     return learned_profile(engine, engine, aggregated=True)
 
 
+def given(profile: Profile | None) -> Profile:
+    """The profile that a policy was given, or curves to begin with."""
+    return profile or unprofiled()
+
+
 def with_curves(data: Any) -> Any:
-    """The data of a policy with curves to learn, where it names neither a profile nor a capacity."""
-    if not isinstance(data, Mapping) or data.get("profile") is not None or "capacity" in data:
+    """The data of a policy with curves to learn, where it has no profile and names no capacity.
+
+    Raises ``ValueError`` where it names one that is relative to a profile.
+    """
+    if not isinstance(data, Mapping) or data.get("profile") is not None:
         return data
-    return {**data, "capacity": StepModelCapacity()}
+    capacity = data.get("capacity")
+    if isinstance(capacity, LearnedCapacity) or (isinstance(capacity, Mapping) and capacity.get("kind") == "learned"):
+        raise ValueError("capacity: learned corrects a profile: give one, or capacity: {kind: step_model}")
+    return data if capacity is not None else {**data, "capacity": StepModelCapacity()}
 
 
 def _mean_request(load: Load, evidence: EngineEvidence) -> MeanRequest:

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from dynamo_planner import Dist, PoolSpec, PoolStatus, Replicas, Sla, SlaPolicy, Snapshot, State, Traffic
 from dynamo_planner.policies.sla import LearnedCapacity, StepModelCapacity
+from dynamo_planner.policies.sla.arrivals import ArrivalWindow
 from dynamo_planner.policies.sla.restraint import at_most
 from dynamo_planner.policies.sla.tick import Engine, Tick
 from tests.support.sla_service import Service
@@ -71,9 +72,10 @@ def test_restraint_goes_by_requests_in_time() -> None:
         snapshot = Snapshot(at_s=0, traffic=traffic, pools={"decode": pool})
         return Tick("decode", pool, Replicas(ready=8), snapshot, 1.0, Engine(), 60.0)
 
-    assert at_most(tick(1.0), SLA, rate=150, rate_now=100) == 12
-    assert at_most(tick(1.0), SLA, rate=50, rate_now=100) == 8
-    assert at_most(tick(0.9), SLA, rate=100, rate_now=100) == 16
+    now = ArrivalWindow(0, requests_per_s=100, window_s=30, elapsed_s=30)
+    assert at_most(tick(1.0), SLA, 150, now) == 12
+    assert at_most(tick(1.0), SLA, 50, now) == 8
+    assert at_most(tick(0.9), SLA, 100, now) == 16
 
 
 def test_the_capacity_follows_from_the_profile() -> None:

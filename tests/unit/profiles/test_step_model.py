@@ -82,7 +82,7 @@ def test_a_prefill_pool_shows_a_prompt_alone() -> None:
     stages = StageTimes(prefill_ms=Dist(mean=44, count=30), queue_ms=Dist(mean=5))
     (seen,) = observed_steps(pool("prefill", stages=stages), Traffic(), REQUEST, 5, 2048)
     # A prompt of 1000 tokens costs as much as 1000 + 1000**2 / 60,000 of short ones.
-    assert tuple(seen) == (40.5, 1.0, pytest.approx(1016.67, abs=0.01), 0.0, 0.0, 30)
+    assert tuple(seen) == pytest.approx((40.5, 1.0, 1000 + 1000**2 / 60_000, 0.0, 0.0, 30))
     waiting = StageTimes(prefill_ms=Dist(mean=44), queue_ms=Dist(mean=23))
     assert observed_steps(pool("prefill", stages=waiting), Traffic(), REQUEST, 5, 2048) == ()
 
@@ -92,9 +92,9 @@ def test_an_aggregated_pool_shows_steps_with_the_prompts_of_others() -> None:
     status = pool("aggregated", running=20, stages=stages)
     itl, prefill = observed_steps(status, Traffic(itl_ms=12), REQUEST, 4, 510)
     # The other 9 requests bring 1016.67 / 200 = 5.08 prompt tokens with each token.
-    assert tuple(itl) == (12.0, 1.0, pytest.approx(9 * 5.0833, rel=1e-3), 10.0, 11_000.0, 1.0)
+    assert tuple(itl) == pytest.approx((12.0, 1.0, 9 * 5.08333, 10.0, 11_000.0, 1.0))
     # 1000 tokens are two chunks of 500, beside 10 requests; 4 a second bring 0.4 prompts in 100 ms.
-    assert tuple(prefill) == (100.0, 2, pytest.approx(1.4 * 1016.67, rel=1e-3), 20.0, 22_000.0, 30.0)
+    assert tuple(prefill) == pytest.approx((100.0, 2, 1.4 * 1016.6667, 20.0, 22_000.0, 30.0))
 
 
 def test_a_learned_profile_says_what_its_costs_say() -> None:
