@@ -164,8 +164,8 @@ class SlaPolicy(Policy, kind="sla"):
             for name, pool in pools.items():
                 entries[name], kept[name], why = self._planned(pool, kept[name], asked, outlook, recall)
                 reasons += why
-        proposal = Proposal.unchecked(pools=FrozenMap(entries), reasons=(*recall.reasons, *reasons))
-        return proposal, memory.replace(pools=FrozenMap(kept))
+        memory = memory.replace(pools=FrozenMap(kept))
+        return Proposal.unchecked(pools=FrozenMap(entries), reasons=(*recall.reasons, *reasons)), memory
 
     def predict(
         self, snapshot: Snapshot, state: ServiceMemory | None, counts: Mapping[str, Sequence[int]]

@@ -27,7 +27,7 @@ log-normal latency with the spread of a queue, 1 % is over twice its mean."""
 
 
 def at_most(tick: Tick, sla: Sla, rate: float, arrivals: ArrivalWindow) -> int:
-    """The most replicas of a pool that are asked for at an arrival rate there; ``arrivals`` are those at the service."""
+    """The most replicas that are asked for at an arrival rate at a pool; ``arrivals`` are those at the service."""
     ready, rate_now = max(tick.replicas.ready, 1), tick.share * arrivals.requests_per_s
     if not rate_now or not _all_in_time(tick, sla):
         return math.ceil(LATE_RISE * ready)
