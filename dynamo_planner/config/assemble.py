@@ -95,5 +95,5 @@ def _monitor(config: MonitoringConfig, interval_s: float, executor: Executor, st
     monitor = Monitor(interval_s, None if elects is None else (lambda: bool(elects.leading)))
     if isinstance(executor, PublishesMetrics):
         monitor.metrics.registry.register(executor)
-    started.enter_context(page(config.host, config.port, monitor.metrics.registry, monitor.health))
+    started.enter_context(page(config.host, config.port, monitor))
     return monitor

@@ -19,7 +19,9 @@ from dynamo_planner.sources.config import SOURCES, AnySource
 
 
 class MonitoringConfig(Frozen):
-    """Serve ``/metrics``, ``/healthz`` and ``/readyz`` (extra ``prometheus``). There is no authentication.
+    """Serve a status page at ``/``, ``/metrics``, ``/healthz`` and ``/readyz`` (extra ``prometheus``).
+
+    There is no authentication.
 
     Args:
         host: The address to listen on. Default loopback.

@@ -1,7 +1,7 @@
-"""Monitoring of one planner, and its HTTP page: ``/metrics`` for Prometheus, ``/healthz`` and ``/readyz`` for probes.
+"""Monitoring of a planner over HTTP: a page at ``/``, ``/metrics`` for Prometheus, ``/healthz`` and ``/readyz``.
 
-The page has no authentication and shows nothing secret. It listens on loopback unless another host is given, as in a
-pod, where kubelet and Prometheus come from outside.
+It has no authentication, is read only and shows nothing secret. It listens on loopback unless another host is given, as
+in a pod, where kubelet and Prometheus come from outside.
 """
 
 from __future__ import annotations
@@ -19,14 +19,24 @@ from dynamo_planner.core.extras import needs_extra
 from dynamo_planner.runtime.decision_log import Step
 from dynamo_planner.runtime.health import Health, ProbeResult
 from dynamo_planner.runtime.metrics import PlannerMetrics
+from dynamo_planner.runtime.overview import Overview
+from dynamo_planner.runtime.overview_html import CONTENT_SECURITY_POLICY, status_html
 
 with needs_extra("prometheus"):
-    from prometheus_client import CollectorRegistry, make_wsgi_app
+    from prometheus_client import make_wsgi_app
 
 logger = logging.getLogger(__name__)
 
 CLIENT_TIMEOUT_S = 10.0
 """The connection of a client that is silent for longer is closed (seconds)."""
+
+PAGE_HEADERS = (
+    ("Content-Type", "text/html; charset=utf-8"),
+    ("Content-Security-Policy", CONTENT_SECURITY_POLICY),
+    ("Cache-Control", "no-store"),
+    ("X-Content-Type-Options", "nosniff"),
+    ("Referrer-Policy", "no-referrer"),
+)
 
 StartResponse = Callable[..., Any]
 App = Callable[[dict[str, Any], StartResponse], Iterable[bytes]]
@@ -39,13 +49,20 @@ class Monitor:
     """
 
     def __init__(self, interval_s: float, leading: Callable[[], bool] | None = None) -> None:
+        self.interval_s = interval_s
         self.metrics = PlannerMetrics(leading)
         self.health = Health(interval_s, leading)
+        self.overview = Overview()
 
     def record(self, step: Step) -> None:
         """Record a step."""
         self.metrics.record(step)
         self.health.record(step)
+        self.overview.record(step)
+
+    def page(self) -> str:
+        """The status page as it is now."""
+        return status_html(self.overview.last, self.overview.history, self.health.ready(), self.interval_s)
 
 
 class _Server(ThreadingMixIn, WSGIServer):
@@ -64,19 +81,19 @@ class _Handler(WSGIRequestHandler):
 
 
 @contextmanager
-def page(host: str, port: int, registry: CollectorRegistry, health: Health) -> Iterator[str]:
+def page(host: str, port: int, monitor: Monitor) -> Iterator[str]:
     """Serve the page from a thread of its own; gives its URL. With a ``port`` of 0 it takes a free one.
 
     Raises :class:`OSError` where it cannot listen there.
     """
     try:
-        server = make_server(host, port, _app(registry, health), _Server6 if ":" in host else _Server, _Handler)
+        server = make_server(host, port, _app(monitor), _Server6 if ":" in host else _Server, _Handler)
     except OSError as error:
         raise OSError(f"monitoring: cannot listen on {host} port {port}: {error.strerror or error}") from error
     url = f"http://{f'[{host}]' if ':' in host else host}:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, name="dynamo-planner-page", daemon=True)
     thread.start()
-    logger.info("metrics and health are at %s/metrics, /healthz and /readyz", url)
+    logger.info("status, metrics and health are at %s, /metrics, /healthz and /readyz", url)
     try:
         yield url
     finally:
@@ -85,9 +102,9 @@ def page(host: str, port: int, registry: CollectorRegistry, health: Health) -> I
         thread.join()
 
 
-def _app(registry: CollectorRegistry, health: Health) -> App:
-    metrics: App = make_wsgi_app(registry)
-    probes = {"/healthz": health.alive, "/readyz": health.ready}
+def _app(monitor: Monitor) -> App:
+    metrics: App = make_wsgi_app(monitor.metrics.registry)
+    probes = {"/healthz": monitor.health.alive, "/readyz": monitor.health.ready}
 
     def app(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
@@ -95,8 +112,11 @@ def _app(registry: CollectorRegistry, health: Health) -> App:
             return metrics(environ, start_response)
         if path in probes:
             return _respond(probes[path](), start_response)
+        if path == "/":
+            start_response("200 OK", list(PAGE_HEADERS))  # the server adds the length of this answer
+            return [monitor.page().encode()]
         start_response("404 Not Found", [("Content-Type", "text/plain")])
-        return [b"there are /metrics, /healthz and /readyz\n"]
+        return [b"there are /, /metrics, /healthz and /readyz\n"]
 
     return app
 

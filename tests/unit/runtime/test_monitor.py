@@ -15,6 +15,7 @@ import pytest
 from dynamo_planner import Planner
 from dynamo_planner.runtime.health import Health
 from dynamo_planner.runtime.status_page import Monitor, page
+from dynamo_planner.sources import SourceError
 from tests.support.loop_parts import Clock, Cluster, Metrics, per_ten
 
 
@@ -52,7 +53,7 @@ class Loop:
 @pytest.fixture
 def loop(tmp_path: Path) -> Iterator[Loop]:
     here = Loop(tmp_path / "state")
-    with page("127.0.0.1", 0, here.monitor.metrics.registry, here.monitor.health) as url:
+    with page("127.0.0.1", 0, here.monitor) as url:
         here.url = url
         yield here
 
@@ -132,11 +133,11 @@ def test_one_that_stands_by_is_ready_by_the_same_rule_and_says_that_it_does_not_
 
 
 def test_other_paths_are_refused_and_a_taken_port_is_told(loop: Loop) -> None:
-    assert loop.get("/") == (404, "there are /metrics, /healthz and /readyz\n")
+    assert loop.get("/nothing") == (404, "there are /, /metrics, /healthz and /readyz\n")
     port = int(loop.url.rpartition(":")[2])
     with (
         pytest.raises(OSError, match=f"cannot listen on 127.0.0.1 port {port}: Address already in use"),
-        page("127.0.0.1", port, loop.monitor.metrics.registry, loop.monitor.health),
+        page("127.0.0.1", port, loop.monitor),
     ):
         pass
 
@@ -165,3 +166,17 @@ def test_a_state_file_that_cannot_be_written_is_counted_and_in_the_end_not_ready
     loop.step()
     assert loop.value(counted) == 2
     assert loop.probe("/readyz")[0] == 200
+
+
+def test_the_page_for_people_shows_pools_reasons_and_history_and_runs_nothing(loop: Loop) -> None:
+    assert "No step has been made yet." in loop.get("/")[1]
+    loop.step()
+    loop.metrics.error = SourceError("<script>alert(1)</script>")
+    loop.step()
+    status, text = loop.get("/")
+    assert status == 200
+    assert "<td>workers</td><td class='words'>aggregated</td><td>5</td>" in text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    assert "<script" not in text
+    assert "http-equiv" in text
+    assert text.count("<svg") == 2, "arrivals and one pool; no policy here promises a share"
