@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynamo_planner.profiles.convex_hull import ConvexHull
-from dynamo_planner.profiles.kriging import Fit, fit
+from dynamo_planner.profiles.kriging import NUGGET, Fit, fit
 from dynamo_planner.profiles.points import DecodePoints, efficiency
 from dynamo_planner.profiles.surface import Surface
 from dynamo_planner.profiles.table import along, nodes
@@ -95,7 +95,7 @@ class DecodeSurface:
 
     @cached_property
     def _surface(self) -> Surface:
-        return Surface(_fit_itl(self.points), self._axes)
+        return Surface(fit_itl(self.points), self._axes)
 
     @cached_property
     def _efficiency(self) -> Surface | None:
@@ -187,11 +187,11 @@ _OFFSETS = (0.0, 0.0)
 _SCALES = [(BATCH_SCALE, scale) for scale in CONTEXT_SCALES]
 
 
-def _fit_itl(points: DecodePoints) -> Fit:
+def fit_itl(points: DecodePoints, nugget: float = NUGGET) -> Fit:
     """The ITL of the points as a function of (batch, context); see :class:`DecodeSurface`."""
     where = np.column_stack([points.batch, points.context])
     terms = partial(_step_terms, largest=float(where[:, 0].max()))
-    return fit(where, np.asarray(points.itl_ms), terms, _SCALES, _OFFSETS)
+    return fit(where, np.asarray(points.itl_ms), terms, _SCALES, _OFFSETS, nugget)
 
 
 def _step_terms(points: Floats, largest: float) -> Floats:

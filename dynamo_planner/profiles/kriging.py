@@ -75,13 +75,15 @@ def fit(
     terms: Callable[[Floats], Floats],
     scales: Sequence[Sequence[float]],
     offsets: Sequence[float],
+    nugget: float = NUGGET,
 ) -> Fit:
     """Fit positive ``values`` (n,) at ``points`` (n, d), none of them twice.
 
     ``terms`` maps points (n, d) to the terms of the trend (n, k), none negative. Distances are between
-    ``log(points + offsets) / scale``, one scale of ``scales`` (each of length d) for all.
+    ``log(points + offsets) / scale``, one scale of ``scales`` (each of length d) for all. With a larger ``nugget`` the
+    fit smooths noise away instead of keeping to each measurement.
     """
-    fits = [_fit(points, values, terms, np.asarray(scale), np.asarray(offsets)) for scale in scales]
+    fits = [_fit(points, values, terms, np.asarray(scale), np.asarray(offsets), nugget) for scale in scales]
     return min(fits, key=lambda scored: scored[0])[1]
 
 
@@ -90,10 +92,10 @@ def _features(points: Floats, offsets: Floats, scale: Floats) -> Floats:
 
 
 def _fit(
-    points: Floats, values: Floats, terms: Callable[[Floats], Floats], scale: Floats, offsets: Floats
+    points: Floats, values: Floats, terms: Callable[[Floats], Floats], scale: Floats, offsets: Floats, nugget: float
 ) -> tuple[float, Fit]:
     anchors = _features(points, offsets, scale)
-    covariance = np.exp(-cdist(anchors, anchors)) + NUGGET * np.eye(len(values))
+    covariance = np.exp(-cdist(anchors, anchors)) + nugget * np.eye(len(values))
     lower = cholesky(covariance, lower=True)
 
     relative = terms(points) / values[:, None]

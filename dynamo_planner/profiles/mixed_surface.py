@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynamo_planner.profiles.convex_hull import ConvexHull
-from dynamo_planner.profiles.kriging import fit
+from dynamo_planner.profiles.kriging import NUGGET, Fit, fit
 from dynamo_planner.profiles.points import MixedPoints
 from dynamo_planner.profiles.surface import Surface
 from dynamo_planner.profiles.table import nodes
@@ -65,7 +65,7 @@ class MixedSteps:
     @cached_property
     def _surface(self) -> Surface:
         axes = [nodes(column, offset) for column, offset in zip(self._where.T, OFFSETS, strict=True)]
-        return Surface(fit(self._where, np.asarray(self.points.step_ms), _terms, SCALES, OFFSETS), axes)
+        return Surface(fit_steps(self.points), axes)
 
     def step_ms(self, prefill_tokens: Numbers, num_decode: Numbers, context: Numbers) -> Any:
         """The duration in ms of a step of ``prefill_tokens`` of prompts and ``num_decode`` requests of ``context``."""
@@ -85,6 +85,12 @@ class MixedSteps:
         requests, tokens = np.log(num_decode + OFFSETS[1]), np.log(np.maximum(context, 1.0))
         inside = self._region.has(requests, tokens)
         return ~(inside & (prefill_tokens >= self._least) & (prefill_tokens <= self._most))
+
+
+def fit_steps(points: MixedPoints, nugget: float = NUGGET) -> Fit:
+    """The step time of the points as a function of (prefill tokens, requests, context); see :class:`MixedSteps`."""
+    where = np.column_stack([points.prefill_tokens, points.num_decode, points.context])
+    return fit(where, np.asarray(points.step_ms), _terms, SCALES, OFFSETS, nugget)
 
 
 def _terms(points: Floats) -> Floats:

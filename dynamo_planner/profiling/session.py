@@ -1,0 +1,96 @@
+"""A measuring session: experiments one after the other, until the curves are sure enough or the time is over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from dynamo_planner.core.values import Frozen
+from dynamo_planner.profiling.engine import Engine
+from dynamo_planner.profiling.experiments import Domain, prompts
+from dynamo_planner.profiling.fit import CurveError
+from dynamo_planner.profiling.measured import Measured
+from dynamo_planner.profiling.plan import Experiment, first_experiments, next_experiment
+from dynamo_planner.profiling.readings import readings
+
+WARM_UP_ISLS = (32, 512)
+"""Prompts that are sent before anything is measured: the first ones compile kernels and fill caches."""
+
+OVERRUN = 3.0
+"""An experiment that takes so many times as long as expected is ended."""
+
+OVERRUN_S = 10.0
+"""The least seconds that an experiment is given."""
+
+
+class Goal(Frozen):
+    """When a session ends.
+
+    Args:
+        minutes: of the engine's time at most; 5 by default.
+        error: the 95th percentile of the cross-validated errors of each curve under which it is sure enough; 0.05 by
+            default.
+    """
+
+    minutes: float = 5.0
+    error: float = 0.05
+
+
+class Progress(NamedTuple):
+    """How far a session has come, after each experiment.
+
+    Args:
+        measured: what there is so far.
+        errors: of the curves so far.
+        next: the experiment that comes next; None where the session is over.
+        why: why it is over; empty while it goes on.
+    """
+
+    measured: Measured
+    errors: dict[str, CurveError]
+    next: Experiment | None
+    why: str = ""
+
+
+def measure(
+    engine: Engine, domain: Domain, goal: Goal, measured: Measured, watch: Callable[[], str] = lambda: ""
+) -> Iterator[Progress]:
+    """Measure, and say how far it has come before each experiment and at the end; stop by not asking for more.
+
+    ``measured`` is what an earlier session left. ``watch`` says why the session cannot go on, or nothing.
+    Raises :class:`~dynamo_planner.profiling.engine.ProfilingError` where the engine does not answer.
+    """
+    if not measured.prompts and not measured.decode:
+        engine.run(prompts([min(isl, domain.max_isl) for isl in WARM_UP_ISLS]))
+        for experiment in first_experiments(domain):
+            yield Progress(measured, {}, experiment)
+            measured = perform(engine, domain, experiment, measured)
+    made: set[str] = set()
+    while True:
+        errors = measured.errors
+        left_s = 60 * goal.minutes - measured.spent_s
+        if why := watch():
+            break
+        if all(error.p95 <= goal.error for error in errors.values()):
+            why = f"every curve is within {100 * goal.error:g} %"
+            break
+        found = next_experiment(measured, domain, errors, left_s, made)
+        if found is None:
+            why = f"the {goal.minutes:g} minutes are over"
+            break
+        made.add(found.purpose)
+        yield Progress(measured, errors, found)
+        measured = perform(engine, domain, found, measured)
+    yield Progress(measured, errors, None, why)
+
+
+def perform(engine: Engine, domain: Domain, experiment: Experiment, measured: Measured) -> Measured:
+    """What was measured, with one experiment more."""
+    began_s = engine.now_s()
+    due_s = began_s + max(OVERRUN * experiment.seconds, OVERRUN_S)
+
+    def overdue(now_s: float, _: object) -> bool:
+        return now_s > due_s
+
+    answers = engine.run(experiment.burst, overdue)
+    return measured.plus(readings(answers, domain.step_tokens), engine.now_s() - began_s)

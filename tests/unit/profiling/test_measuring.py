@@ -1,0 +1,117 @@
+"""Measuring in simulated time: what a burst says, which one comes next, and that the profile is that of the engine."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from dynamo_planner.profiles import Profile, ProfileError
+from dynamo_planner.profiling.capacity import kv_capacity
+from dynamo_planner.profiling.engine import Answer, Answers, Limits
+from dynamo_planner.profiling.experiments import Domain, staircase
+from dynamo_planner.profiling.measured import Measured
+from dynamo_planner.profiling.readings import readings
+from dynamo_planner.profiling.session import Goal, measure
+from dynamo_planner.profiling.simulated import NoisyTiming, SimulatedEngine
+from dynamo_planner.simulator.engine.engine import EngineLimits
+from dynamo_planner.simulator.engine.step_time import LinearTiming, ProfileTiming
+
+LIMITS = EngineLimits(max_num_seqs=32, max_num_batched_tokens=1024, kv_tokens=60_000)
+LAW = LinearTiming(base_ms=10, prefill_ms_per_token=0.05, kv_ms_per_token=1e-4)
+DOMAIN = Domain(max_isl=8000, max_context=8000, max_batch=32, kv_tokens=60_000, step_tokens=1024)
+
+
+def session(engine: SimulatedEngine, domain: Domain, minutes: float, told: Limits) -> Measured:
+    *_, last = measure(engine, domain, Goal(minutes=minutes, error=0.0), Measured(limits=told))
+    assert last.next is None
+    assert last.why
+    return last.measured
+
+
+def test_a_staircase_reads_the_steps_of_its_engine() -> None:
+    steps = staircase(DOMAIN, 500, 8, lambda batch, _: np.full(len(batch), 0.01))
+    answers = SimulatedEngine(LAW, LIMITS, offset_s=0.02).run(steps.burst(DOMAIN))
+    found = readings(answers, 1024)
+    assert [reading.batch for reading in found.decode] == [1, 2, 4, 8]
+    for reading in found.decode:
+        assert reading.itl_ms == pytest.approx(10 + 1e-4 * reading.batch * reading.context, rel=0.002)
+    assert {reading.prefill_tokens for reading in found.mixed} >= {1016, 254, 15}
+    for mixed in found.mixed:
+        alone = 10 + 1e-4 * mixed.batch * mixed.context
+        assert mixed.step_ms == pytest.approx(alone + 0.05 * mixed.prefill_tokens, rel=0.01)
+
+
+def test_tokens_in_packets_and_pauses_do_not_change_an_itl() -> None:
+    times = [0.01 * (5 * (k // 5)) + (0.2 if k > 31 else 0.0) for k in range(60)]  # five at a time, and once a pause
+    answer = Answer(isl=100, sent_s=-0.5, first_s=times[0], last_s=times[-1], tokens=60, token_s=times)
+    (reading,) = readings(Answers([answer], []), None).decode
+    assert reading.batch == 1
+    assert reading.itl_ms == pytest.approx(10, rel=0.15)
+
+
+@pytest.mark.slow
+def test_a_minute_knows_an_aggregated_engine() -> None:
+    truth = Profile.bundled("llama31-8b_h100_vllm_tp1")
+    limits = EngineLimits(max_num_seqs=64, max_num_batched_tokens=2048, kv_tokens=432_992)
+    timing = NoisyTiming(ProfileTiming(profile=truth), noise=0.02, outliers=0.005)
+    engine = SimulatedEngine(timing, limits, offset_s=0.02, jitter_s=0.0005)
+    domain = Domain(max_isl=16_000, max_context=16_000, max_batch=64, kv_tokens=432_992, step_tokens=2048)
+    measured = session(engine, domain, 1.0, Limits(kv_tokens=432_992, max_num_batched_tokens=2048))
+    profile = measured.profile()
+    assert engine.busy_s < 75
+    assert measured.offset_ms == pytest.approx(20, abs=5)
+    batch, context = np.array([1, 2, 5, 12, 30, 60, 60]), np.array([700, 9000, 2000, 600, 3000, 400, 1500])
+    itl = np.abs(profile.decode.step_ms(batch, context) / truth.decode.step_ms(batch, context) - 1)
+    assert np.median(itl) < 0.03
+    assert itl.max() < 0.1
+    tokens, beside = np.array([64, 200, 500, 900, 1500, 1900]), np.array([1, 8, 3, 20, 40, 60])
+    steps = [each.step_ms(tokens, beside, beside * 1500) for each in (profile, truth)]
+    assert np.median(np.abs(steps[0] / steps[1] - 1)) < 0.05
+    ends = measured.errors
+    assert ends["itl"].p95 < 0.1
+    assert ends["ttft"].median < 0.05
+
+
+def test_the_halves_of_a_disaggregated_service_are_joined() -> None:
+    prefill = session(
+        SimulatedEngine(LAW, EngineLimits(max_num_batched_tokens=16_384), role="prefill", offset_s=0.015),
+        DOMAIN.replace(role="prefill", step_tokens=None),
+        0.1,
+        Limits(),
+    )
+    with pytest.raises(ProfileError, match="0 batches were measured"):
+        prefill.profile()
+    decode = session(
+        SimulatedEngine(LAW, LIMITS, role="decode"), DOMAIN.replace(role="decode"), 0.3, Limits(kv_tokens=60_000)
+    )
+    profile = decode.joined(prefill).profile()
+    assert profile.decode.max_kv_tokens == 60_000
+    assert profile.decode.step_ms(10, 2000) == pytest.approx(12, rel=0.02)
+    assert profile.prefill.ttft_ms(4000) == pytest.approx(10 + 200, rel=0.02)
+    assert decode.joined(prefill).offset_ms == pytest.approx(15, abs=2)
+
+
+def test_a_capacity_that_is_not_told_is_found() -> None:
+    found = kv_capacity(SimulatedEngine(LAW, LIMITS), max_context=8000, max_batch=64)
+    assert found == pytest.approx(60_000, rel=0.05)
+    assert kv_capacity(SimulatedEngine(LAW, LIMITS), max_context=2000, max_batch=8) is None
+
+
+def test_an_experiment_that_never_ends_is_ended() -> None:
+    def stop(now_s: float, _: object) -> bool:
+        return now_s > 1.0
+
+    engine = SimulatedEngine(LAW, LIMITS)
+    steps = staircase(DOMAIN, 500, 32, lambda batch, _: np.full(len(batch), 0.01)).burst(DOMAIN)
+    answers = engine.run(steps, stop)
+    assert answers.stopped
+    assert any(math.isnan(answer.last_s) for answer in answers.together)
+    assert not math.isnan(engine.run(steps).together[0].last_s)
+
+
+def test_what_was_measured_survives_json() -> None:
+    engine = SimulatedEngine(LAW, LIMITS)
+    measured = session(engine, DOMAIN, 0.2, Limits(kv_tokens=60_000, max_num_batched_tokens=1024))
+    assert Measured.model_validate_json(measured.model_dump_json()) == measured
