@@ -26,10 +26,10 @@ class EngineKind(StrEnum):
 
 
 class PolicyKind(StrEnum):
-    """Who may scale a demo."""
+    """The policy that scales a demo."""
 
-    LOAD = "load"
     SLA = "sla"
+    LOAD = "load"
 
 
 def _finite(value: float | None) -> float | None:
@@ -78,7 +78,7 @@ def demo(
         "demo-out"
     ),
     seed: Annotated[int, typer.Option(min=0, help="Of the generated trace.")] = 0,
-    max_workers: Annotated[int, typer.Option(min=2, max=8, help="The most workers of a pool.")] = 4,
+    max_workers: Annotated[int, typer.Option(min=2, max=8, help="The most workers of a pool.")] = 6,
     interval_s: Annotated[
         float, typer.Option(min=1, max=15, callback=_finite, help="Seconds between two adjustments.")
     ] = 3.0,
@@ -90,13 +90,16 @@ def demo(
         float | None,
         typer.Option(min=1, callback=_finite, help="The ITL to attain.", show_default="what fits the engines"),
     ] = None,
-    policy: Annotated[PolicyKind, typer.Option(help="Who scales.")] = PolicyKind.LOAD,
+    policy: Annotated[
+        PolicyKind | None, typer.Option(help="The policy that scales.", show_default="sla; with llama.cpp, load")
+    ] = None,
     picture: Annotated[bool, typer.Option(help="Draw a picture of the run.")] = True,
 ) -> None:
     """See a planner scale workers on this machine: two minutes at most, no GPU.
 
-    Replays a trace over HTTP against worker processes under a Circus arbiter, and shows what becomes of them. Exits
-    with 1 where a request was lost, or workers never came and went.
+    Replays a busy day in 90 seconds, or a trace, over HTTP against worker processes under a Circus arbiter. SlaPolicy
+    scales them. At the end a table compares it with LoadPolicy and with constant workers on the same requests, in the
+    simulator. Exits with 1 where a request was lost, or workers never came and went.
 
     Example: `dynamo-planner demo --trace requests.npz --from-s 600 --speed 2 --disaggregated`
     """
@@ -122,7 +125,7 @@ def demo(
         scenario=scenario,
         engine=engine.value,
         disaggregated=disaggregated,
-        policy=policy.value,
+        policy=(policy or (PolicyKind.SLA if engine is EngineKind.SIMULATED else PolicyKind.LOAD)).value,
         out=out,
         max_workers=max_workers,
         interval_s=interval_s,

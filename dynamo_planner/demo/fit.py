@@ -5,13 +5,15 @@ would choose the hardware. The peak is the busiest :data:`PEAK_WINDOW_S` of the 
 
 - *Steps* last so long that about :data:`IN_FLIGHT` requests are being decoded at the peak: by Little's law that is the
   output tokens that arrive per second times the time that a token takes.
-- *Memory*: at the peak the KV caches of :data:`PEAK_WORKERS` workers are full. A request holds its prompt, and on
-  average half of its output, for as long as it decodes (Little's law again).
+- *Decoding*: a step is :data:`SLOWDOWN` times as long with the load of the peak on :data:`PEAK_WORKERS` workers as
+  without any. A request holds its prompt, and on average half of its output, for as long as it decodes (Little's law
+  again). The KV cache has :data:`KV_ROOM` times the room for that.
 - *Prompts* are computed at a speed at which the peak keeps :data:`PEAK_WORKERS` prefill workers busy. An aggregated
   worker computes them beside decoding, in the same steps, which then last longer: there the peak keeps only
   :data:`PREFILL_SHARE` of them busy.
 
-A request that would decode for too long, or hold too much of a cache, is cut.
+The targets leave room for the peak on about so many workers. A request that would decode for too long, or hold too much
+of a cache, is cut.
 """
 
 from __future__ import annotations
@@ -28,22 +30,24 @@ from dynamo_planner.simulator.engine.engine import EngineLimits
 from dynamo_planner.simulator.engine.step_time import LinearTiming
 
 PEAK_WINDOW_S = 10.0
-PEAK_WORKERS = 1.9
-PREFILL_SHARE = 0.35
-IN_FLIGHT = 32.0
+PEAK_WORKERS = 4.0
+PREFILL_SHARE = 0.3
+IN_FLIGHT = 90.0
 SHORTEST_TOKEN_S = 0.012
 """Shorter ones would measure this machine, and not the simulated engine."""
 
-FULL_CACHE = 1.25
-"""How many times longer a step takes with a full KV cache than with an empty one."""
-
+SLOWDOWN = 2.5
+KV_ROOM = 3.0
 TOKENS_PER_STEP = 1024
 LONGEST_DECODE_S = 15.0
 LARGEST_SHARE = 0.5
 """The most that one request may hold of a KV cache."""
 
-SLA_SCALE = 3.0
-"""Targets are this many times what a request with a long prompt (the 95th percentile) sees on a worker of its own."""
+TTFT_SCALE = 8.0
+"""The TTFT target, as a multiple of what a long prompt (the 95th percentile) takes on a worker of its own."""
+
+ITL_SCALE = 1.2
+"""The ITL target, as a multiple of the time of a token at the peak."""
 
 
 @dataclass(frozen=True)
@@ -66,16 +70,17 @@ def fit(requests: Sequence[TraceRequest], *, disaggregated: bool) -> EngineFit:
     prefill_share = 0.0 if disaggregated else PREFILL_SHARE
     token_s = min(max(IN_FLIGHT / peak_per_s(due_s, osl), SHORTEST_TOKEN_S), LONGEST_DECODE_S)
     osl = np.clip(osl, 1, int(LONGEST_DECODE_S / token_s))
-    kv_tokens = max(int(peak_per_s(due_s, osl * token_s * (isl + osl / 2)) / PEAK_WORKERS), 4)
+    held = max(peak_per_s(due_s, osl * token_s * (isl + osl / 2)) / PEAK_WORKERS, 1.0)
+    kv_tokens = max(int(KV_ROOM * held), 4)
     largest = int(LARGEST_SHARE * kv_tokens)
     osl = np.minimum(osl, largest - 1)
     isl = np.minimum(isl, largest - osl)
     step_ms = 1000 * token_s * (1 - prefill_share)
     busy = PEAK_WORKERS * (prefill_share or 1.0)
     timing = LinearTiming(
-        base_ms=step_ms / FULL_CACHE,
+        base_ms=step_ms / SLOWDOWN,
         prefill_ms_per_token=1000 * busy / peak_per_s(due_s, isl),
-        kv_ms_per_token=step_ms * (1 - 1 / FULL_CACHE) / kv_tokens,
+        kv_ms_per_token=step_ms * (1 - 1 / SLOWDOWN) / held,
     )
     sent = tuple(
         TraceRequest(request.due_s, int(prompt), int(output))
@@ -93,7 +98,7 @@ def fit(requests: Sequence[TraceRequest], *, disaggregated: bool) -> EngineFit:
 def _sla(timing: LinearTiming, isl: float, token_s: float) -> Sla:
     steps = math.ceil(isl / TOKENS_PER_STEP)
     alone_ms = steps * timing.base_ms + isl * timing.prefill_ms_per_token
-    return Sla(ttft_ms=rounded_up(SLA_SCALE * alone_ms), itl_ms=rounded_up(SLA_SCALE * 1000 * token_s))
+    return Sla(ttft_ms=rounded_up(TTFT_SCALE * alone_ms), itl_ms=rounded_up(ITL_SCALE * 1000 * token_s))
 
 
 def rounded_up(value: float) -> float:

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from dynamo_planner.core.snapshot import Sla
-from dynamo_planner.demo.fit import LONGEST_DECODE_S, PREFILL_SHARE, SLA_SCALE, peak_per_s, rounded_up
+from dynamo_planner.demo.fit import LONGEST_DECODE_S, peak_per_s, rounded_up
 from dynamo_planner.demo.load import TraceRequest
 from dynamo_planner.demo.stage import AGGREGATED, DemoStage, pool
 from dynamo_planner.engines.llamacpp import LLAMACPP_SPLIT
@@ -36,6 +36,8 @@ from dynamo_planner.mock_workers.random_gguf import RandomModel
 PEAK_WORKERS = 1.5
 """More would not help on two cores, on which the load client and the router run as well."""
 
+PREFILL_SHARE = 0.35
+SLA_SCALE = 3.0
 SLOTS = 4
 KV_PER_WAITING = 0.25
 """What a waiting request counts beside the KV usage: slots are short long before their KV cache is, since each of them

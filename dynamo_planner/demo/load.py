@@ -54,6 +54,7 @@ class LoadClient:
         async with session, asyncio.TaskGroup() as group:
             for request in requests:
                 await asyncio.sleep(request.due_s - self.now_s())
+                self._recording.sent_late_ms.append(1000 * (self.now_s() - request.due_s))
                 group.create_task(self._send(session, request))
 
     async def _send(self, session: ClientSession, request: TraceRequest) -> None:

@@ -47,10 +47,15 @@ def _headline(summary: Summary) -> str:
     share = "no requests" if summary.attainment is None else f"{summary.attainment:.1%} of them within the SLA"
     saved = 1 - summary.worker_s / summary.static_peak_s if summary.static_peak_s else 0.0
     cost = f"{saved:.0%} fewer" if saved >= 0 else f"{-saved:.0%} more"
-    return (
+    headline = (
         f"{summary.requests} requests, {summary.lost} lost, {share}"
         f" · {summary.worker_s:.0f} worker-seconds, {cost} than with its peak all along"
     )
+    others = [
+        f"{each.policy}: {each.attainment:.1%} in time, {each.worker_s:.0f} worker-seconds (simulated, same requests)"
+        for each in summary.outcomes[1:]
+    ]
+    return "\n".join([headline, *others])
 
 
 def _load(panel: Any, recording: Recording, end_s: float) -> None:

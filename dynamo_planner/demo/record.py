@@ -71,12 +71,13 @@ class ForecastPoint:
 
 @dataclass
 class Recording:
-    """A whole run: ``due_s`` holds the arrivals of the trace that was replayed."""
+    """A whole run: ``due_s`` holds the arrivals of the trace, and ``sent_late_ms`` how late the client sent each."""
 
     title: str
     sla: Sla
     due_s: tuple[float, ...]
     requests: list[RequestRecord] = field(default_factory=list)
+    sent_late_ms: list[float] = field(default_factory=list)
     first_tokens: list[tuple[float, float]] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
     moves: list[Move] = field(default_factory=list)

@@ -9,7 +9,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,17 +18,17 @@ from textwrap import indent
 from rich.console import Console
 
 from dynamo_planner.core.policy import Policy
-from dynamo_planner.core.snapshot import Sla
 from dynamo_planner.demo.clients import WithClients
+from dynamo_planner.demo.comparison import INTERVAL_S, Outcome, Simulation
 from dynamo_planner.demo.load import LoadClient, TraceRequest
 from dynamo_planner.demo.picture import draw
 from dynamo_planner.demo.record import Recording
 from dynamo_planner.demo.router import Router
 from dynamo_planner.demo.scenario import Scenario
 from dynamo_planner.demo.screen import Screen, screen_for
-from dynamo_planner.demo.simulated import simulated_stage
+from dynamo_planner.demo.simulated import WINDOW_S, simulated_stage
 from dynamo_planner.demo.stage import POLICIES, DemoStage
-from dynamo_planner.demo.summary import Summary, summarize, summary_text
+from dynamo_planner.demo.summary import Summary, measured_outcome, summarize, summary_text
 from dynamo_planner.demo.watch import Watch
 from dynamo_planner.engines.vocabulary import Vocabulary
 from dynamo_planner.executors import ExecutorError
@@ -47,16 +47,12 @@ DECISIONS, NUMBERS, PICTURE, LOG = "decisions.jsonl", "summary.json", "demo.png"
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-DECIDES_EVERY_S = 1.0
-WINDOW_S = 5.0
-"""Over which rates and means of the workers' metrics are taken."""
-
 LOOKS_EVERY_S = 0.1
 STARTS_WITHIN_S = 30.0
 SETTLES_WITHIN_S = 20.0
 """How long the workers may take to go once the last request is answered."""
 
-LASTS_AT_MOST_S = 108.0
+LASTS_AT_MOST_S = 110.0
 """From the start of the first worker; what is not answered by then is lost."""
 
 
@@ -78,14 +74,10 @@ class DemoOptions:
 
 def run_demo(options: DemoOptions, console: Console) -> int:
     """Run a demo and return its exit code. Raises :class:`ExecutorError` where its workers cannot be started."""
-    with STAGES[options.engine](options) as stage:
-        sla = Sla(
-            ttft_ms=stage.sla.ttft_ms if options.ttft_ms is None else options.ttft_ms,
-            itl_ms=stage.sla.itl_ms if options.itl_ms is None else options.itl_ms,
-            attainment=stage.sla.attainment,
-        )
+    with STAGES[options.engine](options) as fitted:
+        stage = fitted.with_targets(options.ttft_ms, options.itl_ms)
         demo = Demo(
-            recording=Recording(options.scenario.title, sla, tuple(request.due_s for request in stage.requests)),
+            recording=Recording(options.scenario.title, stage.sla, tuple(request.due_s for request in stage.requests)),
             requests=stage.requests,
             length_s=options.scenario.length_s,
             pools=stage.pools,
@@ -96,9 +88,15 @@ def run_demo(options: DemoOptions, console: Console) -> int:
         options.out.mkdir(parents=True, exist_ok=True)
         for left_by_the_last in (DECISIONS, NUMBERS, PICTURE):
             (options.out / left_by_the_last).unlink(missing_ok=True)
-        console.print(_introduction(options, stage, sla), markup=False, highlight=False, soft_wrap=True)
+        console.print(_introduction(options, stage), markup=False, highlight=False, soft_wrap=True)
+        others = _others(stage, options)
         with _logged_to(options.out / LOG):
-            return asyncio.run(_run(demo, options, console))
+            return asyncio.run(_run(demo, options, others, console))
+
+
+def _others(stage: DemoStage, options: DemoOptions) -> tuple[Outcome, ...]:
+    """Other policies on the same requests, where the engines can be simulated."""
+    return Simulation(stage, options.scenario.length_s).outcomes() if stage.cluster is not None else ()
 
 
 def _simulated(options: DemoOptions) -> AbstractContextManager[DemoStage]:
@@ -117,13 +115,14 @@ STAGES = {"simulated": _simulated, "llama.cpp": _llamacpp}
 """The engines that a demo can run, by name."""
 
 
-def _introduction(options: DemoOptions, stage: DemoStage, sla: Sla) -> str:
+def _introduction(options: DemoOptions, stage: DemoStage) -> str:
+    sla = stage.sla
     cut = f"           {stage.cut} requests that are too long for such engines are cut\n" if stage.cut else ""
     return (
         f"replaying  {options.scenario.title}: {len(stage.requests)} requests, then silence until workers are gone\n"
         f"workers    {' and '.join(f'1 to {options.max_workers} {name}' for name in stage.pools)}\n"
         f"engines    {indent(stage.engines, ' ' * 11).lstrip()}\n{cut}"
-        f"SLA        TTFT {sla.ttft_ms:g} ms, ITL {sla.itl_ms:g} ms\n"
+        f"SLA        TTFT {sla.ttft_ms:g} ms and ITL {sla.itl_ms:g} ms, for {sla.attainment:.0%} of the requests\n"
         f"policy     {options.policy}, an adjustment every {options.interval_s:g} s\n"
     )
 
@@ -146,7 +145,7 @@ def _logged_to(path: Path) -> Iterator[None]:
         logger.level, logger.propagate = before
 
 
-async def _run(demo: Demo, options: DemoOptions, console: Console) -> int:
+async def _run(demo: Demo, options: DemoOptions, others: Sequence[Outcome], console: Console) -> int:
     began_s = time.monotonic()
     stop, came = asyncio.Event(), list[int]()
 
@@ -162,13 +161,25 @@ async def _run(demo: Demo, options: DemoOptions, console: Console) -> int:
     if came:
         sys.stderr.write(f"ended by {signal.Signals(came[0]).name}; workers and arbiter are gone\n")
         return SIGNALLED + came[0]
-    summary = summarize(demo.recording, time.monotonic() - began_s)
+    measured = measured_outcome(options.policy, demo.recording, demo.length_s)
+    summary = summarize(demo.recording, time.monotonic() - began_s, (measured, *others))
     written = _write(summary, demo, options)
     console.print(f"\n{summary_text(summary)}\n", markup=False, highlight=False, soft_wrap=True)
-    console.print(f"see {', '.join(str(path) for path in written)}", markup=False, highlight=False, soft_wrap=True)
+    console.print(_what_next(written, demo), markup=False, highlight=False, soft_wrap=True)
     for failure in summary.failures:
         sys.stderr.write(f"failed: {failure}\n")
     return FAILED if summary.failures else DONE
+
+
+def _what_next(written: Sequence[Path], demo: Demo) -> str:
+    """The last lines of a demo."""
+    return (
+        f"see       {', '.join(str(path) for path in written)}\n"
+        f"why       dynamo-planner explain {demo.decision_log}\n"
+        "yours     dynamo-planner demo --trace FILE: your own requests, from a CSV or the formats of public traces\n"
+        "plan      examples/01_quickstart.py: how many workers your load needs, in five lines of Python\n"
+        "run       docs/running.md: dynamo-planner run, with your own workers"
+    )
 
 
 def _write(summary: Summary, demo: Demo, options: DemoOptions) -> list[Path]:
@@ -220,7 +231,7 @@ class Demo:
             began_s = loop.time()
             client = LoadClient(router.url, self.recording, began_s)
             source = WithClients(workers, self.recording, lambda: loop.time() - began_s, WINDOW_S)
-            planner = Planner(self.policy, source, executor, interval_s=DECIDES_EVERY_S, log=self.decision_log)
+            planner = Planner(self.policy, source, executor, interval_s=INTERVAL_S, log=self.decision_log)
             watch = Watch(self.recording, executor, planner, router, client, screen)
             replay = asyncio.create_task(client.replay(self.requests))
             answered_s = self.length_s

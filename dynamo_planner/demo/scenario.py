@@ -10,7 +10,8 @@ import numpy as np
 
 from dynamo_planner.demo.fit import PEAK_WINDOW_S, busiest_s, peak_per_s
 from dynamo_planner.demo.load import TraceRequest
-from dynamo_planner.workloads.generators import burst_and_lull
+from dynamo_planner.workloads.generators import AZURE_CONVERSATION_ISL, AZURE_CONVERSATION_OSL, following
+from dynamo_planner.workloads.rate_curves import rise_and_fall
 from dynamo_planner.workloads.trace import Trace, TraceError
 
 WINDOW_S = 60.0
@@ -19,10 +20,13 @@ WINDOW_S = 60.0
 LEAD_S = 20.0
 """How long before the busiest moment of a file it begins."""
 
-LONGEST_S = 75.0
+LONGEST_S = 90.0
 """The most that a replay may take, so that the start, scaling down at the end and the summary fit in two minutes."""
 
-CALM_PER_S, BURST_PER_S, LENGTH_SCALE = 2.0, 7.0, 0.6
+QUIET_PER_S, BUSY_PER_S, LENGTH_SCALE = 1.5, 20.0, 0.25
+RISES_AT_S, BUSY_FOR_S = 8.0, 62.0
+"""The load doubles in about five seconds, twice what a start takes; on a cluster both take longer."""
+
 LEAST_REQUESTS_PER_S = 3.0
 """Where a trace has fewer, it is sped up to show a few at a time."""
 
@@ -41,10 +45,12 @@ class Scenario:
     length_s: float
 
 
-def generated(seed: int, length_s: float = LONGEST_S) -> Scenario:
-    """A lull, a burst and a lull, with lengths after published statistics of a production trace."""
-    trace = burst_and_lull(CALM_PER_S, BURST_PER_S, seed, length_s, LENGTH_SCALE)
-    return _scenario(f"{length_s:g} s with a burst and a lull, generated (seed {seed})", trace)
+def generated(seed: int) -> Scenario:
+    """A busy day in a minute and a half, with lengths after published statistics of a production trace."""
+    rate_curve = rise_and_fall(QUIET_PER_S, BUSY_PER_S, RISES_AT_S, BUSY_FOR_S)
+    isl, osl = AZURE_CONVERSATION_ISL.scaled(LENGTH_SCALE), AZURE_CONVERSATION_OSL.scaled(LENGTH_SCALE)
+    trace = following(rate_curve, LONGEST_S, seed, isl, osl)
+    return _scenario(f"a busy day in {LONGEST_S:g} s, generated (seed {seed})", trace)
 
 
 def from_file(

@@ -12,20 +12,30 @@ from dynamo_planner.demo.stage import AGGREGATED, DISAGGREGATED, DemoStage, pool
 from dynamo_planner.mock_workers.main import WorkerOptions
 from dynamo_planner.profiles import Profile
 from dynamo_planner.profiles.points import DecodePoints, MixedPoints, PrefillPoints
+from dynamo_planner.simulator.setup import ClusterSetup, MetricsSetup, PoolSetup
 
-STARTUP_S = 1.0
+STARTUP_S = 0.5
 """How long a simulated engine takes to be ready, beside the start of its process."""
+
+PROCESS_S = 1.5
+"""How long the start of its process takes, more or less."""
+
+WINDOW_S = 3.0
+"""Over which rates and means of the workers' metrics are taken."""
 
 
 def simulated_stage(requests: Sequence[TraceRequest], max_workers: int, *, disaggregated: bool) -> DemoStage:
     """Simulated workers such that these requests need a few of them at their peak."""
     fitted = fit(requests, disaggregated=disaggregated)
-    pools = {}
+    pools, simulated = {}, {}
     for name, role in (DISAGGREGATED if disaggregated else AGGREGATED).items():
         options = WorkerOptions(
             port=0, model=MODEL, role=role, startup_s=STARTUP_S, limits=fitted.limits, timing=fitted.timing
         )
-        pools[name] = pool(options.command(), role, max_workers, startup_s=3 * STARTUP_S)
+        pools[name] = pool(options.command(), role, max_workers, startup_s=STARTUP_S + PROCESS_S)
+        simulated[name] = PoolSetup(
+            spec=pools[name].spec.replace(gpus=1), replicas=1, timing=fitted.timing, limits=fitted.limits
+        )
     timing = fitted.timing
     return DemoStage(
         pools=pools,
@@ -33,11 +43,12 @@ def simulated_stage(requests: Sequence[TraceRequest], max_workers: int, *, disag
         cut=fitted.cut,
         sla=fitted.sla,
         engines=(
-            f"simulated, and sized so that this replay needs about {PEAK_WORKERS:g} of them at its peak:\n"
+            f"simulated, and of a speed at which this replay needs about {PEAK_WORKERS:g} of them at its peak:\n"
             f"steps of {timing.base_ms:.1f} ms, {1000 * timing.prefill_ms_per_token:.0f} ms more per 1000 prompt"
             f" tokens, KV cache of {fitted.limits.kv_tokens} tokens"
         ),
         profile=profile_of(fitted),
+        cluster=ClusterSetup(pools=simulated, metrics=MetricsSetup(window_s=WINDOW_S, sla=fitted.sla)),
         chunk_tokens=fitted.limits.max_num_batched_tokens,
     )
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dynamo_planner.core.policy import Policy
 from dynamo_planner.core.snapshot import PoolSpec, Role, Sla
 from dynamo_planner.demo.load import TraceRequest
 from dynamo_planner.engines.vocabulary import Vocabulary
 from dynamo_planner.executors.circus import CircusPool
-from dynamo_planner.forecasting import Constant, Forecaster, Step, Trend
+from dynamo_planner.forecasting import Constant, Forecaster, Trend
 from dynamo_planner.policies.reactive import LoadPolicy
 from dynamo_planner.policies.sla import SkiRental, SlaPolicy
 from dynamo_planner.profiles import Profile
+from dynamo_planner.simulator.setup import ClusterSetup
 
 AGGREGATED: dict[str, Role] = {"workers": "aggregated"}
 DISAGGREGATED: dict[str, Role] = {"prefill": "prefill", "decode": "decode"}
@@ -21,8 +22,8 @@ DISAGGREGATED: dict[str, Role] = {"prefill": "prefill", "decode": "decode"}
 
 GRACEFUL_TIMEOUT_S = 30.0
 
-ATTAINMENT = 0.9
-"""What the sla policy aims for: the trace is a burst of a minute, and four workers are all that there is."""
+LEVEL_S = 4.0
+"""Over which the sla policy means its rates: about as long as a start takes, as in production."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class DemoStage:
     ``cut`` of them shortened because they are too long for such an engine. ``sla`` is what it can keep,
     ``engines`` says in a few lines what it is, and ``kv_per_waiting`` how much a waiting request counts beside the
     KV usage. ``profile`` is how fast an engine is, where that is known, with at most ``chunk_tokens`` in a step.
-    ``vocabulary`` is what the engine calls its metrics, where that is not detected.
+    ``vocabulary`` is what the engine calls its metrics, where that is not detected. ``cluster`` is the same in the
+    simulator, where that can be.
     """
 
     pools: Mapping[str, CircusPool]
@@ -44,6 +46,13 @@ class DemoStage:
     kv_per_waiting: float = 0.02
     vocabulary: Vocabulary | None = None
     profile: Profile | None = None
+    cluster: ClusterSetup | None = None
+
+    def with_targets(self, ttft_ms: float | None, itl_ms: float | None) -> DemoStage:
+        """The same with other targets, where they are given."""
+        given = {name: value for name, value in (("ttft_ms", ttft_ms), ("itl_ms", itl_ms)) if value is not None}
+        return replace(self, sla=self.sla.replace(**given))
+
     chunk_tokens: int = 2048
 
 
@@ -65,6 +74,7 @@ def load_policy(interval_s: float, stage: DemoStage) -> LoadPolicy:
         prefill_queue_up=1.0,
         kv_per_waiting=stage.kv_per_waiting,
         decode_grace_intervals=1,
+        sla=stage.sla,
     )
 
 
@@ -76,17 +86,19 @@ def sla_policy(interval_s: float, stage: DemoStage) -> SlaPolicy:
     if stage.profile is None:
         raise ValueError("the sla policy needs a profile of the engine, and there is none of this one: use load")
     return SlaPolicy(
-        sla=stage.sla.replace(attainment=ATTAINMENT),
+        sla=stage.sla,
         profile=stage.profile,
         forecaster=Forecaster(
-            experts=(Constant(half_life_s=15), Step(half_life_s=10), Trend(half_life_s=5, damping_s=15)),
-            horizons_s=(3.0, 10.0),
+            experts=(Constant(half_life_s=3), Trend(half_life_s=3, damping_s=15)),
+            horizons_s=(2.0, 6.0),
+            spread_rate=0.1,
+            score_rate=0.01,
         ),
-        plan=SkiRental(quantile=0.75, drain_s=2 * interval_s, restart_cost=2),
-        level_s=interval_s,
+        plan=SkiRental(quantile=0.75, drain_s=2 * interval_s, restart_cost=1),
+        level_s=LEVEL_S,
         chunk_tokens=stage.chunk_tokens,
     )
 
 
-POLICIES: Mapping[str, Callable[[float, DemoStage], Policy]] = {"load": load_policy, "sla": sla_policy}
+POLICIES: Mapping[str, Callable[[float, DemoStage], Policy]] = {"sla": sla_policy, "load": load_policy}
 """Who can scale a demo, by name: a policy for a number of seconds between two adjustments, on a stage."""

@@ -10,9 +10,13 @@ import numpy as np
 
 from dynamo_planner.core.snapshot import Replicas, Sla
 from dynamo_planner.core.values import Frozen
+from dynamo_planner.demo.comparison import Outcome
 from dynamo_planner.demo.record import Recording, Sample
 
 REASONS_SHOWN = 3
+
+BUSY_MS = 50.0
+"""How late a client sends its requests where its machine is busy with something else."""
 
 
 class Latency(Frozen):
@@ -61,7 +65,9 @@ class Summary(Frozen):
     """What came of a run.
 
     ``attainment`` is the share of requests that were answered in full and met both targets of ``sla``; a lost one
-    missed it. ``lost_because`` has the most frequent causes, each with its number of requests.
+    missed it. ``lost_because`` has the most frequent causes, each with its number of requests. ``client_late_ms`` is
+    the 95th percentile of how late the client was to send them, which a busy machine makes long; it is in their TTFT.
+    ``outcomes`` are those of this run and of other policies on the same requests.
     """
 
     title: str
@@ -74,6 +80,8 @@ class Summary(Frozen):
     ttft_ms: Latency
     itl_ms: Latency
     pools: dict[str, PoolSummary]
+    client_late_ms: float | None = None
+    outcomes: tuple[Outcome, ...] = ()
 
     @property
     def worker_s(self) -> float:
@@ -102,27 +110,45 @@ class Summary(Frozen):
         return tuple(found)
 
 
-def summarize(recording: Recording, wall_s: float = 0.0) -> Summary:
+def measured_outcome(policy: str, recording: Recording, length_s: float) -> Outcome:
+    """A recording as one of the outcomes: its worker-seconds are those while requests came."""
+    samples = [sample for sample in recording.samples if 0 <= sample.at_s <= length_s]
+    names = samples[0].pools if samples else {}
+    return Outcome(
+        policy=policy,
+        attainment=_attainment(recording) or 0.0,
+        worker_s=sum(_integral(samples, name) for name in names),
+        simulated=False,
+    )
+
+
+def summarize(recording: Recording, wall_s: float = 0.0, outcomes: tuple[Outcome, ...] = ()) -> Summary:
     """The summary of a recording. A request that was due and has no record, because the run ended early, is lost."""
     lost = Counter(request.lost for request in recording.requests if request.lost is not None)
     missing = len(recording.due_s) - len(recording.requests)
     if missing > 0:
         lost["not answered when the run ended"] += missing
-    met = sum(request.meets(recording.sla) for request in recording.requests)
-    sent = len(recording.due_s)
     names = recording.samples[0].pools if recording.samples else {}
     return Summary(
         title=recording.title,
         wall_s=wall_s,
-        requests=sent,
+        requests=len(recording.due_s),
         lost=lost.total(),
         lost_because=tuple(lost.most_common(REASONS_SHOWN)),
         sla=recording.sla,
-        attainment=met / sent if sent else None,
+        attainment=_attainment(recording),
         ttft_ms=Latency.of(request.ttft_ms for request in recording.requests),
         itl_ms=Latency.of(request.itl_ms for request in recording.requests),
         pools={name: _pool_summary(recording, name) for name in names},
+        client_late_ms=Latency.of(recording.sent_late_ms).p95,
+        outcomes=outcomes,
     )
+
+
+def _attainment(recording: Recording) -> float | None:
+    """The share of requests that met both targets; ``None`` where there were none."""
+    met = sum(request.meets(recording.sla) for request in recording.requests)
+    return met / len(recording.due_s) if recording.due_s else None
 
 
 def _pool_summary(recording: Recording, name: str) -> PoolSummary:
@@ -160,6 +186,9 @@ def summary_text(summary: Summary) -> str:
         f"TTFT          {_percentiles(summary.ttft_ms)}",
         f"ITL           {_percentiles(summary.itl_ms)}",
     ]
+    if (summary.client_late_ms or 0.0) > BUSY_MS:
+        late = f"{summary.client_late_ms:.0f} ms"
+        lines.append(f"this machine  is busy: requests were sent up to {late} late (p95), which counts in their TTFT")
     for name, pool in summary.pools.items():
         lines.append(
             f"{name:<13} {pool.lowest} -> {pool.peak} -> {pool.last} ready;"
@@ -170,7 +199,26 @@ def summary_text(summary: Summary) -> str:
         f"cost          {summary.worker_s:.0f} worker-seconds, {summary.static_peak_s:.0f} at its peak all along{saved}"
     )
     lines.append(f"wall time     {summary.wall_s:.0f} s")
+    if len(summary.outcomes) > 1:
+        lines += ["", *outcome_lines(summary.outcomes)]
     return "\n".join(lines)
+
+
+def outcome_lines(outcomes: Sequence[Outcome]) -> list[str]:
+    """A table of outcomes, where the first was measured and the others were simulated.
+
+    >>> for line in outcome_lines([Outcome(policy="sla", attainment=0.995, worker_s=301, simulated=False)]):
+    ...     print(line)
+    on the same requests        in time  worker-seconds
+    sla, measured                 99.5%             301
+    """
+    names = [f"{each.policy}, {'simulated' if each.simulated else 'measured'}" for each in outcomes]
+    width = max(26, *map(len, names))
+    rows = [
+        f"{name:<{width}}  {each.attainment:>7.1%}  {each.worker_s:>14.0f}"
+        for name, each in zip(names, outcomes, strict=True)
+    ]
+    return [f"{'on the same requests':<{width}}  in time  worker-seconds", *rows]
 
 
 def _percentiles(latency: Latency) -> str:

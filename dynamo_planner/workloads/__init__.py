@@ -9,7 +9,7 @@ from dynamo_planner.workloads.formats.csv_table import CsvTable
 from dynamo_planner.workloads.formats.registry import TRACE_FORMATS
 from dynamo_planner.workloads.from_history import trace_of
 from dynamo_planner.workloads.generators import LogNormalLengths, burst_and_lull, drifting, following, poisson
-from dynamo_planner.workloads.rate_curves import constant, diurnal, flash_crowd, on_off, ramp
+from dynamo_planner.workloads.rate_curves import constant, diurnal, flash_crowd, on_off, ramp, rise_and_fall
 from dynamo_planner.workloads.trace import Trace, TraceStats
 
 __all__ = [
@@ -30,5 +30,6 @@ __all__ = [
     "on_off",
     "poisson",
     "ramp",
+    "rise_and_fall",
     "trace_of",
 ]

@@ -59,6 +59,19 @@ def ramp(start: float, end: float, from_s: float, over_s: float) -> RateCurve:
     return lambda time_s: np.interp(time_s, [from_s, from_s + over_s], [start, end])
 
 
+def rise_and_fall(low: float, high: float, from_s: float, over_s: float) -> RateCurve:
+    """``low``, but from ``from_s`` on it rises to ``high`` and falls again within ``over_s``, as a busy day does.
+
+    In between it is low + (high - low) sin^2(pi t / over_s), where t counts from ``from_s``.
+
+    >>> rise_and_fall(2.0, 10.0, from_s=20.0, over_s=60.0)(np.array([0.0, 35.0, 50.0, 90.0])).round(6).tolist()
+    [2.0, 6.0, 10.0, 2.0]
+    """
+    if not over_s > 0:
+        raise ValueError(f"over_s must be above 0, got {over_s}")
+    return lambda time_s: low + (high - low) * np.sin(np.pi * np.clip((time_s - from_s) / over_s, 0, 1)) ** 2
+
+
 def on_off(on: float, off: float, on_s: float, off_s: float) -> RateCurve:
     """``on`` for ``on_s`` seconds, ``off`` for ``off_s``, and so on.
 

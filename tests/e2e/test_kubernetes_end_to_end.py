@@ -11,7 +11,7 @@ import asyncio
 import json
 import signal
 import subprocess
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,13 @@ import yaml
 from dynamo_planner.core.decision import ScaleTo
 from dynamo_planner.core.snapshot import Role
 from dynamo_planner.demo.fit import EngineFit, fit
-from dynamo_planner.demo.load import MODEL, LoadClient
+from dynamo_planner.demo.load import MODEL, LoadClient, TraceRequest
 from dynamo_planner.demo.record import Recording
 from dynamo_planner.demo.router import Router
-from dynamo_planner.demo.scenario import generated
 from dynamo_planner.demo.stage import DemoStage, load_policy
 from dynamo_planner.mock_workers.main import WorkerOptions
 from dynamo_planner.runtime.decision_log import Step, read_log
+from dynamo_planner.workloads.generators import burst_and_lull
 from tests.support.cli import running
 from tests.support.kubernetes.cluster import Place, new_place
 from tests.support.kubernetes.control_plane import ControlPlane, free_port
@@ -208,7 +208,9 @@ def test_graphs_of_every_shape_grow_and_shrink_with_the_trace(
     kinds: list[str], control_plane: ControlPlane, proxy: Proxy, tmp_path: Path
 ) -> None:
     proxy.rule = lambda _, path: Fault(404) if path.startswith("/apis/nvidia.com/v1beta1/") else None
-    requests = [replace(request, osl=1 + request.osl // 4) for request in generated(0, LENGTH_S).requests]
+    trace = burst_and_lull(2, 7, seed=0, duration_s=LENGTH_S, length_scale=0.6)
+    rows = zip(trace.arrival_s.tolist(), trace.isl.tolist(), trace.osl.tolist(), strict=True)
+    requests = [TraceRequest(due_s, isl, 1 + osl // 4) for due_s, isl, osl in rows]
     fitted = fit(requests, disaggregated=len(kinds) > 1)
     served = [
         Served(shape, new_place(control_plane, tmp_path), proxy.url if shape == "alpha" else None, kinds, fitted)
