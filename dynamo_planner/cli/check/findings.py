@@ -39,6 +39,15 @@ MADE_UP_FOR = {
 word of sleep it is awake, and where prefill and decode are together nothing is transferred."""
 
 
+ALWAYS_THERE = ("running", "waiting", "kv_usage", "completions", "ttft_ms", "isl")
+"""Quantities that every release of an engine reports that has a name for them."""
+
+RENAMED = (
+    "  what your release calls otherwise can be named in a vocabulary of your own: source.engine, see "
+    "docs/extending/engine.md"
+)
+
+
 @dataclass(frozen=True)
 class Findings:
     """The observation of a live setup, its time, and notes on each worker, by pool and name."""
@@ -117,6 +126,9 @@ def _show_pool(console: Console, findings: Findings, name: str, pool: PoolMetric
     for of, remark in remarks.items():
         console.print(f"  {of}: {remark}", markup=False)
     _show_missing(console, (each for each in _of_pool(findings, name) if each[0] not in remarks))
+    lacking = [notes.unknown.get(each, "") for notes in findings.notes.get(name, {}).values() for each in ALWAYS_THERE]
+    if any(("Prometheus has no " in why or "is not on its page" in why) and "(start it" not in why for why in lacking):
+        console.print(RENAMED, markup=False)
 
 
 def _remarks(findings: Findings, pool: str) -> Iterator[tuple[str, str]]:

@@ -155,7 +155,7 @@ class _PoolReader:
 
     def _why_unobserved(self, up: float) -> str:
         if up != 1:
-            return "Prometheus could not scrape it (up is 0)"
+            return "Prometheus could not scrape it (up is 0): its page of targets says why"
         return f"Prometheus has no recent sample of {self._vocabulary.engine} from it"
 
     def _failed(self, quantities: Collection[str]) -> str:

@@ -48,6 +48,7 @@ HINTS = {
     "401": " (access.bearer_token_file or access.basic_auth)",
     "403": " (the token may not read this)",
     "404": " (is the URL the one before /api/v1?)",
+    "414": " (long queries are posted: let POST to it pass)",
 }
 """What to look at, by the status that was answered."""
 
@@ -259,7 +260,8 @@ def _parse(text: str) -> tuple[_VectorData | _MatrixData, str]:
     warnings += [info for info in answer.infos or () if "partial" in info.lower()]
     if answer.is_partial:
         warnings.append("the server says isPartial, so that a part of its storage did not answer")
-    return answer.data, _shortened(f"its answer may be partial: {'; '.join(warnings)}") if warnings else ""
+    partial = _shortened(f"its answer may be partial: {'; '.join(warnings)}")
+    return answer.data, f"{partial}; see which of its stores do not answer" if warnings else ""
 
 
 def _raise_for_status(error: FetchError) -> NoReturn:

@@ -1,9 +1,9 @@
 """The server's clock beside the planner's.
 
 >>> clock_remark(ServerTime(server_s=1000.0, planner_s=1090.0))
-{'clock': "the planner's clock is 90 s ahead of the server's"}
+{'clock': "the planner's clock is 90 s ahead of the server's: synchronize both"}
 >>> future_doubt(ServerTime(server_s=1000.0, planner_s=1000.0), at_s=1090.0)
-"the window ends 90 s after the server's present: is the planner's clock ahead?"
+"the window ends 90 s after the server's present: synchronize the planner's clock"
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ def clock_remark(time: ServerTime | None) -> dict[str, str]:
     ahead_s = 0.0 if time is None else time.planner_s - time.server_s
     if abs(ahead_s) <= MAX_DIFFERENCE_S:
         return {}
-    return {
-        "clock": f"the planner's clock is {abs(ahead_s):.0f} s {'ahead of' if ahead_s > 0 else 'behind'} the server's"
-    }
+    how = "ahead of" if ahead_s > 0 else "behind"
+    return {"clock": f"the planner's clock is {abs(ahead_s):.0f} s {how} the server's: synchronize both"}
 
 
 def future_doubt(time: ServerTime | None, at_s: float) -> str | None:
@@ -29,4 +28,4 @@ def future_doubt(time: ServerTime | None, at_s: float) -> str | None:
     ahead_s = 0.0 if time is None else at_s - time.server_s
     if ahead_s <= MAX_DIFFERENCE_S:
         return None
-    return f"the window ends {ahead_s:.0f} s after the server's present: is the planner's clock ahead?"
+    return f"the window ends {ahead_s:.0f} s after the server's present: synchronize the planner's clock"

@@ -109,7 +109,8 @@ class WorkerAnswers:
         newest_s, oldest_s = self.by_worker(QueryKey(STARTED)), self.by_worker(QueryKey(OLDEST_START))
         for worker in newest_s:
             now, then = (self._total(each, worker) for each in (TOTAL, TOTAL_BEFORE))
-            if newest_s[worker] != oldest_s.get(worker, newest_s[worker]) and then < MANY_TIMES * now:
+            began = newest_s[worker] != oldest_s.get(worker, newest_s[worker])
+            if began and worker not in self.doubts() and then < MANY_TIMES * now:
                 return f"{worker} restarted soon after it had begun, and Prometheus adds up what both processes counted"
         return ""
 

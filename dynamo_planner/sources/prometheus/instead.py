@@ -34,7 +34,8 @@ def what_is_there(
         scraped: whether there are targets with these labels, so that it is not for the labels.
     """
     names = sorted(frozenset().union(*map(presence_names, vocabularies)))
-    nothing = f"Prometheus has no metric with {scope.described()} of {describe_engines(vocabularies)}"
+    labels = f" with {scope.described()}" if scope.labels or scope.metric_labels else ""
+    nothing = f"Prometheus has no metric{labels} of {describe_engines(vocabularies)}"
     label = vocabularies[0].model_label if model is not None else None
     everywhere = scope.replace(labels=FrozenMap(), metric_labels=FrozenMap()).any_of(names)
     queries = {each: f"count by ({each}) ({everywhere})" for each in scope.labels}

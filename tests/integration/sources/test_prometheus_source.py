@@ -71,7 +71,10 @@ def test_one_that_cannot_be_scraped_lowers_the_coverage_and_one_that_is_starting
     seen = source(url).observe(AT)
     pool = seen.pools["workers"]
     assert (pool.coverage, pool.running) == (0.5, 2)
-    assert seen.missing["pools.workers.workers.lost"] == "Prometheus could not scrape it (up is 0)"
+    assert (
+        seen.missing["pools.workers.workers.lost"]
+        == "Prometheus could not scrape it (up is 0): its page of targets says why"
+    )
     assert not any("starting" in field for field in seen.missing)
 
 

@@ -204,7 +204,7 @@ def test_long_queries_are_posted_and_a_proxy_that_refuses_a_post_gets_them_as_ge
 def test_clocks_that_differ_are_told() -> None:
     with asked(date=formatdate(time.time() - 90)) as (_, seen):
         said = seen.observe(AT).missing["clock"]
-        assert re.fullmatch(r"the planner.s clock is 9\d s ahead of the server.s", said)
+        assert re.fullmatch(r"the planner.s clock is 9\d s ahead of the server.s: synchronize both", said)
     with asked() as (_, seen):
         assert "clock" not in seen.observe(AT).missing
 
@@ -214,5 +214,5 @@ def test_a_window_that_ends_in_the_servers_future_is_unknown() -> None:
         observation = seen.observe(AT)
     assert observation.pools["w"].running == 3
     assert observation.traffic.requests_per_s is None
-    why = "the window ends 40 s after the server's present: is the planner's clock ahead?"
+    why = "the window ends 40 s after the server's present: synchronize the planner's clock"
     assert observation.missing["traffic.requests_per_s"].startswith(why)
