@@ -20,6 +20,7 @@ import dynamo_planner
 from dynamo_planner.cli.backtest import backtest
 from dynamo_planner.cli.check import check
 from dynamo_planner.cli.demo import demo
+from dynamo_planner.cli.learned import learned
 from dynamo_planner.cli.local import doctor, status, stop
 from dynamo_planner.cli.queries import queries
 from dynamo_planner.cli.shadow import shadow
@@ -220,7 +221,7 @@ def explained(step: Step, pool: str | None = None) -> str:
     return "\n".join(lines)
 
 
-def _add(command: Callable[..., None]) -> None:
+def _add(command: Callable[..., None], group: typer.Typer = app) -> None:
     """Register a command of another file, with its errors reported as those of the others."""
 
     @wraps(command)
@@ -228,9 +229,18 @@ def _add(command: Callable[..., None]) -> None:
         with reported_errors():
             command(*args, **kwargs)
 
-    app.command()(reporting)
+    group.command()(reporting)
 
 
 app.command()(demo)
 for command in (backtest, check, queries, shadow, status, stop, doctor):
     _add(command)
+
+profiles = typer.Typer(help="Profiles: measured or learned performance of an engine.", no_args_is_help=True)
+app.add_typer(profiles, name="profile")
+_add(learned, profiles)
+
+
+@profiles.callback()
+def profile() -> None:
+    """Profiles: measured or learned performance of an engine."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from dynamo_planner.core.values import FrozenMap
 from dynamo_planner.profiles.points import DecodePoints, MixedPoints, PrefillPoints
-from dynamo_planner.profiles.profile import Profile
 from dynamo_planner.profiles.step_model import prompt_work
 from dynamo_planner.profiles.steps import StepCosts
 
@@ -42,10 +41,10 @@ class LearnedEngine(NamedTuple):
     kv_tokens: float
 
 
-def learned_profile(
+def learned_fields(
     prefill: LearnedEngine, decode: LearnedEngine, *, aggregated: bool, name: str = "learned", gpus: int = 1
-) -> Profile:
-    """The profile of engines that were learned: of those that prefill, and of those that decode.
+) -> dict[str, Any]:
+    """The fields of a profile of engines that were learned: of those that prefill, and of those that decode.
 
     Args:
         prefill: The engines that prefill.
@@ -56,7 +55,8 @@ def learned_profile(
 
     >>> costs = StepCosts(base_ms=6, ms_per_prefill_token=0.02, ms_per_request=0.02, ms_per_kv_token=2e-5)
     >>> engine = LearnedEngine(costs, batch=64, kv_tokens=400_000)
-    >>> profile = learned_profile(engine, engine, aggregated=True)
+    >>> from dynamo_planner import Profile
+    >>> profile = Profile(**learned_fields(engine, engine, aggregated=True))
     >>> round(profile.prefill.ttft_ms(1024), 1), round(profile.step_ms(0, 32, 32 * 1024), 2)
     (26.8, 7.3)
     """
@@ -68,19 +68,20 @@ def learned_profile(
     batch = np.concatenate([np.geomspace(1.0, min(most, kv_tokens / context), BATCHES) for context in contexts])
     context = np.repeat(contexts, BATCHES)
     itl_ms = decode.costs.step_ms(0 * batch, batch, batch * context)
-    return Profile(
-        name=name,
-        prefill_points=PrefillPoints(isl=PROMPT_GRID, ttft_ms=_plausible(ttft_ms), gpus=gpus, ranks=1),
-        decode_points=DecodePoints(
-            max_kv_tokens=kv_tokens,
-            kv_usage=tuple((batch * context / kv_tokens).tolist()),
-            context=tuple(context.tolist()),
-            itl_ms=_plausible(itl_ms),
-            gpus=gpus,
-        ),
-        mixed_points=_mixed(decode.costs, most) if aggregated else None,
-        about=FrozenMap({"origin": "learned from a running service"}),
+    decode_points = DecodePoints(
+        max_kv_tokens=kv_tokens,
+        kv_usage=tuple((batch * context / kv_tokens).tolist()),
+        context=tuple(context.tolist()),
+        itl_ms=_plausible(itl_ms),
+        gpus=gpus,
     )
+    return {
+        "name": name,
+        "prefill_points": PrefillPoints(isl=PROMPT_GRID, ttft_ms=_plausible(ttft_ms), gpus=gpus, ranks=1),
+        "decode_points": decode_points,
+        "mixed_points": _mixed(decode.costs, most) if aggregated else None,
+        "about": FrozenMap({"origin": "learned from a running service"}),
+    }
 
 
 def _mixed(costs: StepCosts, most: float) -> MixedPoints:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cached_property
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Protocol
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import Field
 
+from dynamo_planner.core.snapshot import Snapshot
 from dynamo_planner.core.values import Frozen, FrozenMap, KnobValue, ReadOnly
 from dynamo_planner.profiles.decode_surface import DecodeSurface
 from dynamo_planner.profiles.mixed_surface import MixedSteps
@@ -126,6 +128,34 @@ class Profile(Frozen):
             "gpus": gpus,
         }
         return built(lambda: cls(name=name, prefill_points=prefill, decode_points=decode))
+
+    @classmethod
+    def from_history(cls, snapshots: Iterable[Snapshot], name: str = "history", chunk_tokens: int = 2048) -> Profile:
+        """The profile that the history of a service gives: a linear step, fitted to the latencies of calm pools
+        (:mod:`~dynamo_planner.profiles.step_model`). A day with its load says more than an hour; what a load never
+        showed comes from the shape that measured engines share.
+
+        Args:
+            snapshots: The history, oldest first, as of ``HistorySource``.
+            name: The profile's name. Default ``history``.
+            chunk_tokens: The token budget of a step of aggregated engines. Default 2048.
+
+        Raises :class:`ProfileError` where no snapshot has the latencies of a calm pool.
+
+        >>> from dynamo_planner.core.metrics import Traffic
+        >>> from dynamo_planner.core.snapshot import PoolSpec, PoolStatus
+        >>> spec = PoolSpec(role="decode")
+        >>> def seen(minute, batch):
+        ...     pool = PoolStatus(spec=spec, replicas=1, running=batch, queued=0)
+        ...     traffic = Traffic(requests_per_s=5, window_s=60, isl=1000, osl=200, itl_ms=6 + 0.1 * batch)
+        ...     return Snapshot(at_s=60 * minute, traffic=traffic, pools={"decode": pool})
+        >>> profile = Profile.from_history(seen(minute, 5 + minute % 50) for minute in range(1440))
+        >>> [round(float(profile.step_ms(0, batch, 1200 * batch)), 1) for batch in (5, 30, 100)]
+        [6.6, 9.0, 15.7]
+        """
+        from dynamo_planner.profiles.from_history import fields_from_history  # noqa: PLC0415
+
+        return cls(**fields_from_history(snapshots, name, chunk_tokens))
 
     def save(self, path: str | PathLike) -> None:
         """Write one JSON file, a line for each column, so that it can be kept and compared in git.

@@ -3,6 +3,7 @@
 from dynamo_planner.policies.sla.attainment import Attainment, EvenSplit
 from dynamo_planner.policies.sla.capacity import Capacity
 from dynamo_planner.policies.sla.learned_capacity import LearnedCapacity
+from dynamo_planner.policies.sla.learned_curves import profile_of
 from dynamo_planner.policies.sla.plan import Plan, SkiRental
 from dynamo_planner.policies.sla.policy import SlaPolicy
 from dynamo_planner.policies.sla.promise import KeptPromise
@@ -29,4 +30,5 @@ __all__ = [
     "Startup",
     "StepModelCapacity",
     "Workload",
+    "profile_of",
 ]

@@ -22,7 +22,7 @@ from dynamo_planner.policies.sla.learned_capacity import (
 from dynamo_planner.policies.sla.lengths import rounded
 from dynamo_planner.policies.sla.tick import Tick, reason
 from dynamo_planner.profiles import Profile
-from dynamo_planner.profiles.learned_profile import LearnedEngine, learned_profile
+from dynamo_planner.profiles.learned_profile import LearnedEngine, learned_fields
 from dynamo_planner.profiles.observed_steps import MeanRequest, batch_of, observed_steps
 from dynamo_planner.profiles.step_model import StepModel, StepSample, sample_ms
 from dynamo_planner.profiles.steps import StepCosts
@@ -54,8 +54,9 @@ UNSURE_ERROR = 0.15
 UNSURE_MINUTES = 10.0
 """And so are those of fewer minutes of calm engines."""
 
-IGNORED_ERROR = 0.05
-"""Engines are taken to be slower by the standard error of their curves less this, which is as exact as curves are."""
+CARE, LEAST_CARE = 0.5, 0.05
+"""Engines are taken to be slower by this many standard errors of their curves, and at least by this share, which is
+about how far a linear step is from a measured one."""
 
 KV_SMOOTHING = 0.1
 """The weight of a new observation of the size of a KV cache."""
@@ -82,6 +83,7 @@ class StepMemory(NamedTuple):
         kv_tokens: Tokens that its KV cache holds; 0 where that is unknown.
         error: The relative error of the curves where the pool is to work.
         drawn: The curves in use, as four costs, the largest batch and the KV tokens; empty before the first.
+        role: The role of the pool.
     """
 
     engine: EngineMemory
@@ -90,6 +92,7 @@ class StepMemory(NamedTuple):
     kv_tokens: float = 0.0
     error: float = 1.0
     drawn: tuple[float, ...] = ()
+    role: Role | None = None
 
     @property
     def learned(self) -> LearnedEngine | None:
@@ -131,7 +134,7 @@ class StepModelCapacity(Capacity, kind="step_model"):
             why = (reason("EngineUnknown", tick.name, message), *saturated)
             return found._replace(reasons=why, present=True)
         unsure = state.error > UNSURE_ERROR or state.model.minutes < UNSURE_MINUTES
-        slowness = found.slowness * rounded(1 + max(state.error - IGNORED_ERROR, 0.0), CORRECTION_STEP)
+        slowness = found.slowness * rounded(1 + max(CARE * state.error, LEAST_CARE), CORRECTION_STEP)
         reasons = (_what_is_known(tick, state, learned), *found.reasons)
         return found._replace(slowness=slowness, reasons=reasons, profile=curves, unsure=unsure)
 
@@ -139,7 +142,7 @@ class StepModelCapacity(Capacity, kind="step_model"):
         role, pool, load = evidence.tick.pool.spec.role, evidence.tick.pool, evidence.load
         learned = state.learned if state else None
         curves = self._curves(learned, role)
-        own = state or StepMemory(EngineMemory(curves.digest))
+        own = state or StepMemory(EngineMemory(curves.digest), role=role)
         request = _mean_request(load, evidence)
         own = own._replace(
             batch=max(own.batch, batch_of(pool)), kv_tokens=_cache_tokens(own.kv_tokens, evidence, request.context)
@@ -191,14 +194,14 @@ class StepModelCapacity(Capacity, kind="step_model"):
         if learned is None:
             return unprofiled()
         both = role == "aggregated"
-        return self._profiles.get((learned, both), lambda: learned_profile(learned, learned, aggregated=both))
+        return self._profiles.get((learned, both), lambda: Profile(**learned_fields(learned, learned, aggregated=both)))
 
 
 @cache
 def unprofiled() -> Profile:
     """Curves to begin with, before anything was observed."""
     engine = LearnedEngine(FAST, UNPROFILED_BATCH, UNPROFILED_BATCH * 1000)
-    return learned_profile(engine, engine, aggregated=True)
+    return Profile(**learned_fields(engine, engine, aggregated=True))
 
 
 def given(profile: Profile | None) -> Profile:

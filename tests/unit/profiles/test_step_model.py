@@ -7,7 +7,7 @@ import pytest
 from dynamo_planner import Dist, PoolSpec, PoolStatus, Replicas, Traffic
 from dynamo_planner.core.metrics import StageTimes
 from dynamo_planner.profiles import Profile
-from dynamo_planner.profiles.learned_profile import LearnedEngine, learned_profile
+from dynamo_planner.profiles.learned_profile import LearnedEngine, learned_fields
 from dynamo_planner.profiles.observed_steps import MeanRequest, observed_steps
 from dynamo_planner.profiles.step_model import StepModel, StepSample
 from dynamo_planner.profiles.steps import StepCosts
@@ -100,7 +100,7 @@ def test_an_aggregated_pool_shows_steps_with_the_prompts_of_others() -> None:
 def test_a_learned_profile_says_what_its_costs_say() -> None:
     costs = StepCosts(base_ms=6, ms_per_prefill_token=0.02, ms_per_request=0.02, ms_per_kv_token=2e-5)
     engine = LearnedEngine(costs, batch=64, kv_tokens=200_000)
-    profile = learned_profile(engine, engine, aggregated=True, gpus=2)
+    profile = Profile(**learned_fields(engine, engine, aggregated=True, gpus=2))
     assert profile.max_batch == pytest.approx(64)
     assert profile.decode.max_kv_tokens == 200_000
     assert profile.decode_points.gpus == 2
