@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import textwrap
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from dynamo_planner.cli.local import doctor, status, stop
 from dynamo_planner.cli.queries import queries
 from dynamo_planner.cli.shadow import shadow
 from dynamo_planner.config.files import read_data
+from dynamo_planner.config.fleet import fleet_config, is_fleet
 from dynamo_planner.config.policies import load_policy, policy_schema
 from dynamo_planner.config.problems import ConfigError, unknown_pools, validated
 from dynamo_planner.config.run import config_schema, load_config
@@ -122,6 +124,11 @@ def validate(config: Annotated[Path, typer.Argument(help="A configuration of `ru
     from dynamo_planner.config.remarks import remarks  # noqa: PLC0415
 
     with reported_errors():
+        data = read_data(config)
+        if is_fleet(data):
+            fleet_config(data, config)
+            typer.echo(f"# {config}: ok")
+            return
         loaded = load_config(config)
         if loaded.overrides is not None:
             load_overrides(loaded.overrides, loaded.executor.specs)
@@ -167,6 +174,10 @@ def run(
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     with reported_errors():
+        data = read_data(config)
+        if is_fleet(data):
+            _run_fleet(config, data, advisory=advisory, once=once)
+            return
         running = load_config(config)
         with exit_on_signals() as around, running_service(running) as service:
             service.planner.advisory = advisory or running.advisory
@@ -178,6 +189,21 @@ def run(
                     reloader.reload()
                 service.run(between=reloader.poll, reload=reloader.reload)
             around.end_begun()
+
+
+def _run_fleet(config: Path, data: Any, *, advisory: bool, once: bool) -> None:
+    """Run several models."""
+    from dynamo_planner.config.fleet_service import running_fleet  # noqa: PLC0415  # loads what only this needs
+    from dynamo_planner.runtime.signals import exit_on_signals  # noqa: PLC0415
+
+    loaded = fleet_config(data, config)
+    with exit_on_signals() as around, running_fleet(config, loaded, always_advisory=advisory) as service:
+        if once:
+            for name, step in service.planner.step().items():
+                typer.echo(f"{name}:\n{textwrap.indent(step.decision.explain(), '  ')}")
+        else:
+            service.run(reload_first=around.hung_up)
+        around.end_begun()
 
 
 @app.command()
@@ -212,6 +238,7 @@ def explained(step: Step, pool: str | None = None) -> str:
             reasons=tuple(reason for reason in decision.reasons if reason.pool in {None, pool}),
         )
     when = datetime.fromtimestamp(step.at_s, UTC).isoformat(sep=" ", timespec="seconds")
+    when += "" if step.name == "planner" else f" {step.name}"
     lines = [f"{when}{' (advisory)' if step.advisory else ''}", *decision.explain().splitlines()]
     lines += [
         f"=> {outcome.action.pool or 'service'}: {outcome.status}{': ' if outcome.message else ''}{outcome.message}"

@@ -65,7 +65,7 @@ def running_service(config: RunConfig) -> Iterator[Service]:
             executor: Executor = config.executor.build()
         monitor = None
         if config.monitoring is not None:
-            monitor = _monitor(config.monitoring, config.interval_s, executor, started)
+            monitor = monitor_of(config.monitoring, config.interval_s, executor, started)
         if isinstance(executor, AbstractContextManager):
             started.enter_context(executor)
         endpoints = executor.endpoints if isinstance(executor, ReportsEndpoints) else dict
@@ -88,7 +88,8 @@ def running_service(config: RunConfig) -> Iterator[Service]:
         yield Service(planner, overrides, monitor)
 
 
-def _monitor(config: MonitoringConfig, interval_s: float, executor: Executor, started: ExitStack) -> Monitor:
+def monitor_of(config: MonitoringConfig, interval_s: float, executor: Executor | None, started: ExitStack) -> Monitor:
+    """The page of a planner, started; with the metrics of its executor, where there is one."""
     from dynamo_planner.runtime.status_page import Monitor, page  # noqa: PLC0415  # needs the extra prometheus
 
     elects = executor if isinstance(executor, ElectsLeader) and executor.leading is not None else None

@@ -19,6 +19,7 @@ __all__ = [
     "Executor",
     "ExecutorConfig",
     "ExecutorError",
+    "FollowsLeader",
     "PublishesMetrics",
     "RecordsDecisions",
     "ReportsEndpoints",
@@ -109,6 +110,14 @@ class ElectsLeader(Protocol):
     @property
     def leading(self) -> bool | None:
         """Whether this instance leads; ``None`` without an election. Called from other threads."""
+
+
+@runtime_checkable
+class FollowsLeader(Protocol):
+    """An executor that can act only while another one of the same planner leads; optional."""
+
+    def follow(self, other: object) -> bool:
+        """Follow another executor; returns whether it does. Called before the start."""
 
 
 @runtime_checkable

@@ -131,7 +131,7 @@ class Fleet(Frozen):
             for name, member in self.models.items()
         }
         claims = [claim for claim in claims_of(requests, self.budgets) if claim.pools]
-        grants = share(claims, self.budgets, free, self.margin)
+        grants = self.grants(claims, free or {})
         explained = reasons_of(claims, grants, self.budgets)
         by_model = {claim.model: claim for claim in claims}
         decisions = {
@@ -152,6 +152,10 @@ class Fleet(Frozen):
             reasons=(*reset, *not_mine, *strangers),
             state=_NODE.remember(after),
         )
+
+    def grants(self, claims: Sequence[Claim], free: Mapping[str, Sequence[int]]) -> Mapping[str, Grant]:
+        """What each model is given; another rule than :func:`~dynamo_planner.fleet.share` replaces this."""
+        return share(claims, self.budgets, free, self.margin)
 
 
 class _FleetNode(Node, kind="fleet"):

@@ -93,10 +93,10 @@ class FleetPlanner:
     def step(self) -> dict[str, Step]:
         """One turn of the loop, now: the step of each model. Calls from several threads run one after the other."""
         with self._stepping, ThreadPoolExecutor(min(max(len(self.planners), 1), MAX_THREADS)) as threads:
-            names = list(self.planners)
-            found = threads.map(lambda name: self.planners[name].observe(), names)
+            names, now_s = list(self.planners), float(self._clock())
+            found = threads.map(lambda name: self.planners[name].observe(now_s), names)
             observed = dict(zip(names, found, strict=True))
-            at_s = max((own.snapshot.at_s for own in observed.values()), default=float(self._clock()))
+            at_s = max((own.snapshot.at_s for own in observed.values()), default=now_s)
             if self._at_s is not None and at_s < self._at_s - CLOCK_BACK_S:
                 self._state = None
             decided = self._decide(observed)

@@ -167,9 +167,9 @@ class Planner:
         """Go on from a time: no step is earlier."""
         self._at_s = at_s
 
-    def observe(self) -> Observed:
-        """The first half of a step, for a loop that decides on several planners together."""
-        began_s = float(self._clock())
+    def observe(self, began_s: float | None = None) -> Observed:
+        """The first half of a step, for a loop that decides on several planners together and gives them its time."""
+        began_s = float(self._clock()) if began_s is None else began_s
         return Observed(began_s, *self._observe(self._monotonic(began_s)))
 
     def apply(self, observed: Observed, decision: Decision) -> Step:

@@ -103,6 +103,7 @@ class KubernetesExecutor:
         self._unknown: dict[str, str] = {}
         self._cannot_list_pods = False
         self._term = 0
+        self._campaigns = True
         self._lock = threading.RLock()
 
     @property
@@ -144,14 +145,21 @@ class KubernetesExecutor:
                     if not self._waits:
                         raise
                     logger.warning("%s; waiting for it", error)
-        if self.election is not None:
+        if self.election is not None and self._campaigns:
             self.election.start(waits=self._waits)
         return self
 
     def close(self) -> None:
         """Release the lease. The workers go on."""
-        if self.election is not None:
+        if self.election is not None and self._campaigns:
             self.election.close()
+
+    def follow(self, other: object) -> bool:
+        """Write only while another executor of the same planner leads; one with a lease of its own follows none."""
+        if self.election is not None or not isinstance(other, KubernetesExecutor) or other.election is None:
+            return False
+        self.election, self._campaigns = other.election, False
+        return True
 
     def __enter__(self) -> Self:
         return self.start()
