@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -12,6 +11,7 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 from pydantic import BaseModel, Tag, TypeAdapter, ValidationError
 
 from dynamo_planner.config.kinds import kinds
+from dynamo_planner.core.nearest import unknown_field
 from dynamo_planner.core.policy import Guard, Policy
 from dynamo_planner.core.pool_names import Steps, no_such_pool, pool_names, shown_path
 
@@ -90,10 +90,8 @@ def _problem(details: Any, walk: _Walk, path: str) -> str:
     message = details["msg"].removeprefix("Value error, ")
     if details["type"] == "extra_forbidden":
         _, owner = walk.to(details["loc"][:-1], path)
-        allowed = sorted({*owner.model_fields, *getattr(owner, "shorthand", ())})
-        close = difflib.get_close_matches(str(details["loc"][-1]), allowed, n=1)
-        hint = f", did you mean {close[0]!r}?" if close else ";"
-        return f"{where}: unknown field{hint} allowed: {', '.join(allowed)}"
+        allowed = (*owner.model_fields, *getattr(owner, "shorthand", ()))
+        return f"{where}: {unknown_field(details['loc'][-1], allowed)}"
     if details["type"] == "tuple_type":
         return f"{where}: expected a list, got {details['input']!r}"
     if details["type"].startswith("union_tag_") and details["ctx"]["discriminator"] == "'kind'":

@@ -15,12 +15,13 @@ A field says that it names a pool by its type, :data:`PoolName`, wherever the na
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Iterator, Mapping
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
+
+from dynamo_planner.core.nearest import did_you_mean
 
 _MARK = "names a pool"
 
@@ -65,8 +66,7 @@ def _names(value: Any, annotation: Any, path: Steps, *, named: bool) -> Iterator
 
 def no_such_pool(name: str, pools: Collection[str]) -> str:
     """The message about a name that is no pool: the nearest name, and those that there are."""
-    close = difflib.get_close_matches(name, pools, n=1)
-    hint = f", did you mean {close[0]!r}?" if close else ";"
+    hint = did_you_mean(name, pools)
     return f"{name!r} is not a pool{hint} there are {', '.join(pools) or 'none'}"
 
 

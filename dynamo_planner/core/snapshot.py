@@ -25,6 +25,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import Field, model_validator
 
 from dynamo_planner.core.metrics import PoolMetrics, Traffic
+from dynamo_planner.core.notebook import facts_table, html_table, shown
 from dynamo_planner.core.values import (
     Count,
     Frozen,
@@ -204,6 +205,25 @@ class Snapshot(Frozen):
         True
         """
         return self.missing.get(f"{field}.at_least")
+
+    def _repr_html_(self) -> str:
+        """The traffic and the pools as tables, for notebooks."""
+        traffic = self.traffic
+        facts: list[tuple[str, Any]] = [
+            ("requests/s", traffic.requests_per_s),
+            ("queued", traffic.queued),
+            *((name, dist and dist.mean) for name, dist in (("ISL", traffic.isl), ("OSL", traffic.osl))),
+            *((name, dist and dist.mean) for name, dist in (("TTFT ms", traffic.ttft_ms), ("ITL ms", traffic.itl_ms))),
+            *((f"unknown: {field}", why) for field, why in self.missing.items()),
+        ]
+        header = ["pool", "role", "ready", "starting", "draining", "target", "queued", "running", "KV usage"]
+        rows = []
+        for name, pool in self.pools.items():
+            replicas = pool.replicas
+            counts = [getattr(replicas, part, None) for part in ("ready", "starting", "draining", "target")]
+            cells = [name, pool.spec.role, *counts, pool.queued, pool.running, pool.kv_usage]
+            rows.append([shown(cell) for cell in cells])
+        return facts_table(facts) + html_table(header, rows)
 
     def with_role(self, *roles: Role) -> dict[str, PoolStatus]:
         """The pools of these roles, by name, in the order of the roles."""

@@ -6,10 +6,12 @@ import math
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from functools import cache
 from inspect import Signature
-from typing import Annotated, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, TypeVar
 
 from annotated_types import Ge, Le
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainSerializer
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationError
+
+from dynamo_planner.core.nearest import with_nearest_names
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -21,12 +23,37 @@ class Frozen(BaseModel):
     The constructor validates: a user's data goes through it. :meth:`unchecked` makes a value of what is known to be
     right, and :meth:`replace` changes one. Both check the names of the fields and not their contents.
 
+    A field that does not exist is told with the nearest name:
+
+    >>> class Point(Frozen):
+    ...     x: float
+    ...     height: float = 0.0
+    >>> Point(x=1, heigth=2)
+    Traceback (most recent call last):
+    ...
+    pydantic_core._pydantic_core.ValidationError: 1 validation error for Point
+    heigth
+      unknown field, did you mean 'height'? allowed: height, x [type=extra_forbidden, input_value=2, input_type=int]
+
     A cached property belongs to one object, not to the value: copies and pickles leave without it.
     """
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True, protected_namespaces=()
     )
+
+    shorthand: ClassVar[tuple[str, ...]] = ()
+    """Names that are taken beside the fields."""
+
+    if not TYPE_CHECKING:
+
+        def __init__(self, /, **data: Any) -> None:
+            try:
+                super().__init__(**data)
+            except ValidationError as error:
+                raise with_nearest_names(error, (*type(self).model_fields, *self.shorthand)) from None
+
+        __init__.__pydantic_base_init__ = True  # data that is validated goes past it, with its context
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:

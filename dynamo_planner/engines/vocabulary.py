@@ -17,11 +17,11 @@ A vocabulary is one small file, or a mapping in a user's configuration:
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping
-from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Field, field_serializer, model_validator
 
+from dynamo_planner.core.nearest import did_you_mean
 from dynamo_planner.core.snapshot import Role
 from dynamo_planner.core.values import Frozen, FrozenMap, ReadOnly
 from dynamo_planner.engines.metric_kinds import Counter, Gauge, Histogram, Info, Mean, Metric, Product, Ratio
@@ -100,8 +100,7 @@ Metrics = Annotated[tuple[Metric, ...], BeforeValidator(_as_tuple), Field(min_le
 def _known(name: object) -> object:
     if name in QUANTITIES:
         return name
-    close = get_close_matches(str(name), QUANTITIES, n=1)
-    hint = f", did you mean {close[0]!r}?" if close else ";"
+    hint = did_you_mean(name, QUANTITIES)
     raise ValueError(f"there is no such quantity{hint} allowed: {', '.join(QUANTITIES)}")
 
 

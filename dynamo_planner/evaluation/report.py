@@ -35,6 +35,8 @@ COLUMNS = (
 class Report:
     """Backtests of several policies on one trace and one cluster.
 
+    A policy that held a pool from the beginning to the end, as for want of a metric, is marked in the table.
+
     Args:
         trace: the name of the trace.
         sla: the targets.
@@ -62,11 +64,11 @@ class Report:
         """The scores as a pandas DataFrame, a row for each policy (pandas is yours to install)."""
         from pandas import DataFrame  # noqa: PLC0415
 
-        return DataFrame.from_dict({name: _flat(run.score) for name, run in self.runs.items()}, orient="index")
+        return DataFrame.from_dict({name: run.score.flat() for name, run in self.runs.items()}, orient="index")
 
     def _rows(self) -> list[list[str]]:
         names = [*COLUMNS, *(["to bound", "to oracle"] if self.oracle else [])]
-        return [["policy", *names], *([name, *self._cells(run.score)] for name, run in self.runs.items())]
+        return [["policy", *names], *([_marked(name, run), *self._cells(run.score)] for name, run in self.runs.items())]
 
     def table(self) -> str:
         """The scores as a table in plain text, which is Markdown too."""
@@ -117,12 +119,7 @@ class Report:
         return cells
 
 
-def _flat(score: Score) -> dict[str, Any]:
-    """The numbers of a score by name: ``ttft_ms_p95`` for a quantile."""
-    flat: dict[str, Any] = {}
-    for field, value in score:
-        if isinstance(value, Mapping):
-            flat.update({f"{field}_p{100 * level:g}": number for level, number in value.items()})
-        else:
-            flat[field] = value
-    return flat
+def _marked(name: str, run: Run) -> str:
+    """The name, with the pools that the policy held throughout, since it says little of such a policy."""
+    held = run.held_throughout
+    return f"{name} (held {', '.join(held)} throughout)" if held else name

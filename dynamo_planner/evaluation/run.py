@@ -50,6 +50,12 @@ class Run:
                 lines += [f"  {line}" for line in decision.explain().splitlines()]
         return "\n".join(lines) or f"nothing new was decided from {from_s:g} to {to_s:g} s"
 
+    @property
+    def held_throughout(self) -> tuple[str, ...]:
+        """The pools for which no decision had a target: ``run.decisions[-1].explain()`` says why."""
+        decided = {pool for decision in self.decisions for pool in decision.targets}
+        return tuple(pool for pool in dict.fromkeys(count.pool for count in self.counts) if pool not in decided)
+
     def worst(self) -> WorstMinute:
         """The minute in which most requests missed a target: what came, what was there, what was decided and why."""
         return worst_minute(self.served, self.sla, self.counts, self.decisions, self.start_s)

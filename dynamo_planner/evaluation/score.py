@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from dynamo_planner.core.notebook import facts_table
 from dynamo_planner.core.snapshot import Sla
 from dynamo_planner.core.values import Frozen, Known, KnownShare, ReadOnly
 from dynamo_planner.simulator.results import Served
@@ -55,6 +59,20 @@ class Score(Frozen):
     violation_share: float
     worst_5_min: float
     recovery_s: float
+
+    def _repr_html_(self) -> str:
+        """The numbers as a table, for notebooks."""
+        return facts_table(self.flat().items())
+
+    def flat(self) -> dict[str, Any]:
+        """The numbers by name: ``ttft_ms_p95`` for a quantile."""
+        flat: dict[str, Any] = {}
+        for field, value in self:
+            if isinstance(value, Mapping):
+                flat.update({f"{field}_p{100 * level:g}": number for level, number in value.items()})
+            else:
+                flat[field] = value
+        return flat
 
 
 def score(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from dynamo_planner.core.notebook import facts_table
 from dynamo_planner.forecasting.calibration import normal_quantile
 from dynamo_planner.forecasting.experts.base import Memory
 
@@ -42,6 +43,11 @@ class Forecast(NamedTuple):
         if not 0 < level < 1:
             raise ValueError(f"level must be between 0 and 1 (both excluded), got {level!r}")
         return max(self.root + self.score(level) * self.error, 0.0) ** 2
+
+    def _repr_html_(self) -> str:
+        """The mean and the calibrated quantiles, for notebooks."""
+        quantiles = [(f"{level:g} quantile", self.quantile(level)) for level in self.levels]
+        return facts_table([("mean per second", self.mean), *quantiles])
 
     def score(self, level: float) -> float:
         """How many errors above the root a quantile is."""

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import Field
 
+from dynamo_planner.core.notebook import facts_table
 from dynamo_planner.core.snapshot import Snapshot
 from dynamo_planner.core.values import Frozen, FrozenMap, KnobValue, ReadOnly
 from dynamo_planner.profiles.decode_surface import DecodeSurface
@@ -212,6 +213,23 @@ class Profile(Frozen):
         """Tells measurements apart: equal for profiles with the same points, whatever their names."""
         points = self.prefill_points, self.decode_points, self.mixed_points
         return sha256("".join([each.model_dump_json() for each in points if each]).encode()).hexdigest()[:16]
+
+    def _repr_html_(self) -> str:
+        """What was measured, for notebooks."""
+        prefill, decode = self.prefill_points, self.decode_points
+        about = [(str(key), str(value)) for key, value in self.about.items() if isinstance(value, str | int | float)]
+        return facts_table(
+            [
+                ("profile", self.name),
+                *about,
+                ("GPUs of a prefill replica", prefill.gpus),
+                ("GPUs of a decode replica", decode.gpus),
+                ("KV cache, tokens", decode.max_kv_tokens),
+                ("TTFT ms, measured", f"{min(prefill.ttft_ms):.4g} to {max(prefill.ttft_ms):.4g}"),
+                ("ITL ms, measured", f"{min(decode.itl_ms):.4g} to {max(decode.itl_ms):.4g}"),
+                ("points", f"{len(prefill.isl)} of prefill, {len(decode.itl_ms)} of decode"),
+            ]
+        )
 
     def __repr_args__(self) -> list[tuple[str | None, Any]]:
         """The name and how many points there are, since the points themselves are hundreds of numbers."""

@@ -5,44 +5,23 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 
+from dynamo_planner.core.snapshot import Role, Sla
+from dynamo_planner.profiles.profile import Profile
 from dynamo_planner.workloads.formats.base import MAX_TOKENS, UNIX_S, TraceError, TraceFormat
 from dynamo_planner.workloads.formats.registry import TRACE_FORMATS, read_columns
 from dynamo_planner.workloads.formats.text import PACKED_SUFFIXES
+from dynamo_planner.workloads.hourly import Hours, hours_of
+from dynamo_planner.workloads.stats import TraceStats, stats_of
+from dynamo_planner.workloads.tables import Requests, Table, from_csv, from_frame, in_zone, moment_at, seconds_from
 
 __all__ = ["Trace", "TraceError", "TraceStats"]
 
 LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class TraceStats:
-    """A trace in a few numbers.
-
-    Args:
-        requests: how many there are.
-        duration_s: the length of the trace in seconds.
-        requests_per_s: the mean rate.
-        peak_to_mean: of the counts per minute; ``None`` for a trace of less than two minutes.
-        dispersion: variance over mean of the counts per minute (1 for Poisson arrivals); ``None`` likewise.
-        isl_mean: mean prompt tokens; ``isl_p50`` and ``isl_p99`` are quantiles.
-        osl_mean: mean output tokens; ``osl_p50`` and ``osl_p99`` are quantiles.
-    """
-
-    requests: int
-    duration_s: float
-    requests_per_s: float
-    peak_to_mean: float | None
-    dispersion: float | None
-    isl_mean: float
-    isl_p50: float
-    isl_p99: float
-    osl_mean: float
-    osl_p50: float
-    osl_p99: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +36,7 @@ class Trace:
         prefix_hit: prompt tokens that a prefix cache without bounds would hold, int64; unknown by default.
         name: a name for reports and messages.
         duration_s: the length of the trace, at least up to the last arrival, which it is by default.
+        start: when second 0 was, with its time zone; unknown by default.
 
     Made from any arrays, it sorts them, and leaves out requests without prompt or output tokens: that is how BurstGPT
     marks the failed ones, and they have no latency. Raises :class:`TraceError` for a time that is negative or not
@@ -73,6 +53,7 @@ class Trace:
     prefix_hit: np.ndarray | None = None
     name: str = "trace"
     duration_s: float = 0.0
+    start: datetime | None = None
 
     def __post_init__(self) -> None:
         arrival = _column("arrival_s", self.arrival_s).astype(np.float64)
@@ -139,6 +120,34 @@ class Trace:
         except TraceError as error:
             raise TraceError(f"{path}: {error}") from None
 
+    @classmethod
+    def read_csv(cls, path: str | Path, *, time: str, isl: str, osl: str, zone: str | None = None) -> Trace:
+        """Read a CSV file with a header, whose columns you name.
+
+        Args:
+            path: the file; it may be packed with gzip or, with the extra ``zstd``, Zstandard.
+            time: the column with the arrivals: ISO 8601 (UTC where it has no zone), Unix seconds, or seconds.
+            isl: the column with the prompt tokens.
+            osl: the column with the output tokens.
+            zone: the time zone to show times in, such as ``Europe/Berlin``; that of the file by default.
+
+        Raises :class:`TraceError` for a column that is not there, with the nearest name, or does not hold.
+        """
+        path = Path(path)
+        return cls._of(from_csv(path, time, isl, osl), _stem(path), zone)
+
+    @classmethod
+    def from_frame(
+        cls, frame: Table, *, time: str, isl: str, osl: str, zone: str | None = None, name: str = "frame"
+    ) -> Trace:
+        """The requests of a DataFrame of pandas or polars; the columns as in :meth:`read_csv`."""
+        return cls._of(from_frame(frame, time, isl, osl), name, zone)
+
+    @classmethod
+    def _of(cls, requests: Requests, name: str, zone: str | None) -> Trace:
+        start = in_zone(requests.start, zone)
+        return cls(requests.arrival_s, requests.isl, requests.osl, name=name, start=start)
+
     def save(self, path: str | Path) -> None:
         """Write it as ``.npz``; :meth:`load` reads it back. Raises :class:`TraceError` where that cannot be written."""
         arrays = {
@@ -158,12 +167,30 @@ class Trace:
     def __len__(self) -> int:
         return len(self.arrival_s)
 
-    def between(self, from_s: float, to_s: float) -> Trace:
-        """The requests that arrive at ``from_s`` or later and before ``to_s``, as a trace that starts at ``from_s``."""
+    def between(self, begin: float | str | datetime, end: float | str | datetime) -> Trace:
+        """The requests from ``begin`` on and before ``end``, as a trace that starts at ``begin``.
+
+        Both are seconds of the trace or, where its ``start`` is known, datetimes or ISO 8601.
+        """
+        from_s, to_s = (seconds_from(self.start, moment) for moment in (begin, end))
         chosen = np.flatnonzero((self.arrival_s >= from_s) & (self.arrival_s < to_s))
         if not len(chosen):
-            raise TraceError(f"{self.name}: no request from {from_s} to {to_s} s; it is {self.duration_s:g} s long")
-        return self._choose(chosen, self.arrival_s[chosen] - from_s, min(to_s, self.duration_s) - from_s)
+            raise TraceError(f"{self.name}: no request from {begin} to {end} s; it is {self.duration_s:g} s long")
+        start = None if self.start is None else moment_at(self.start, from_s)
+        cut = self._choose(chosen, self.arrival_s[chosen] - from_s, min(to_s, self.duration_s) - from_s)
+        return replace(cut, start=start)
+
+    def per_hour(self, profile: Profile | str, sla: Sla, *, aggregated: bool = False) -> Hours:
+        """Replicas and GPUs that each hour needs, sized for its busiest minute by a profile (or a bundled one's name).
+
+        Args:
+            profile: measured performance of one replica.
+            sla: the targets, and the share of requests that must meet them.
+            aggregated: whether one pool does both; prefill and decode apart by default.
+        """
+        profile = Profile.bundled(profile) if isinstance(profile, str) else profile
+        roles: tuple[Role, ...] = ("aggregated",) if aggregated else ("prefill", "decode")
+        return hours_of(self.arrival_s, self.isl, self.osl, self.duration_s, self.start, profile, sla, roles)
 
     def speed_up(self, factor: float) -> Trace:
         """The same requests in 1/``factor`` of the time.
@@ -200,25 +227,11 @@ class Trace:
 
     def stats(self) -> TraceStats:
         """The trace in a few numbers."""
-        minutes = int(self.duration_s // 60)
-        counts = np.bincount((self.arrival_s // 60).astype(np.int64), minlength=minutes)[:minutes]
-        known = minutes >= 2 and counts.sum() > 0
-        isl, osl = (
-            [float(column.mean()), *np.quantile(column, [0.5, 0.99]).tolist()] for column in (self.isl, self.osl)
-        )
-        return TraceStats(
-            len(self),
-            self.duration_s,
-            len(self) / self.duration_s if self.duration_s else math.inf,
-            float(counts.max() / counts.mean()) if known else None,
-            float(counts.var() / counts.mean()) if known else None,
-            *isl,
-            *osl,
-        )
+        return stats_of(self.arrival_s, self.isl, self.osl, self.duration_s)
 
     def _choose(self, rows: np.ndarray, arrival_s: np.ndarray, duration_s: float) -> Trace:
         hits = None if self.prefix_hit is None else self.prefix_hit[rows]
-        return Trace(arrival_s, self.isl[rows], self.osl[rows], hits, self.name, duration_s)
+        return Trace(arrival_s, self.isl[rows], self.osl[rows], hits, self.name, duration_s, self.start)
 
 
 def _stem(path: Path) -> str:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 
-from dynamo_planner import Decision, Reason, ScaleTo, Sla
+from dynamo_planner import Decision, Profile, Reason, ScaleTo, Sla, Snapshot
 from dynamo_planner.evaluation import Report
 from dynamo_planner.evaluation.run import Run
 from dynamo_planner.evaluation.score import score
+from dynamo_planner.forecasting import Forecast
 from dynamo_planner.simulator.results import ReplicaCounts, Served
 
 SLA = Sla(ttft_ms=500, itl_ms=25)
@@ -72,3 +76,23 @@ def test_a_frame_of_scores(run: Run) -> None:
 
 def test_a_figure_shows_itself(run: Run) -> None:
     assert Report(trace="a trace", sla=SLA, runs={"mine": run}).plot()._repr_png_().startswith(b"\x89PNG")
+
+
+def test_a_policy_that_held_throughout_is_marked(run: Run) -> None:
+    held = replace(run, decisions=(Decision(at_s=1000.0),))
+    rows = Report(trace="day", sla=SLA, runs={"mine": run, "keda": held}).table().splitlines()[2:]
+    assert [row.split("|")[1].strip() for row in rows] == ["mine", "keda (held decode throughout)"]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (Snapshot(at_s=0, traffic={"requests_per_s": 4, "isl": 800}, pools={"d": {"spec": {"role": "decode"}}}), "800"),
+        (Profile.bundled("llama31-8b_h100_vllm_tp1"), "llama31-8b_h100_vllm_tp1"),
+        (Forecast(root=3.0, error=0.5, levels=(0.5, 0.9), scores=(0.0, 1.4)), "13.69"),
+    ],
+)
+def test_values_are_short_tables(value: Any, shown: str) -> None:
+    html = value._repr_html_()
+    assert f"<td>{shown}</td>" in html
+    assert len(html) < 2000
