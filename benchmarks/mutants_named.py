@@ -6,7 +6,7 @@ LAWS = "dynamo_planner/policies"
 NAMED: dict[str, tuple[str, str, str]] = {
     "a lost replica is requested four times over": (
         f"{SLA}/plan.py",
-        "lost = min(stuck + replicas.failed, math.ceil(MAX_REPLACED_SHARE * wanted))",
+        "lost = min(stuck + replicas.failed, most)",
         "lost = 4 * (stuck + replicas.failed)",
     ),
     "twenty times what is expected may be planned for": (

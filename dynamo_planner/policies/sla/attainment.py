@@ -55,11 +55,13 @@ class AskedShares(NamedTuple):
         by_role: The share, by role; every role has one.
         reasons: How they came to be. Default none.
         caution: By how much more careful each role has to be than the promise says, in log-odds. Default 0.
+        late_s: Seconds of traffic that were late since the tick before: late requests over the arrival rate. Default 0.
     """
 
     by_role: Mapping[Role, float]
     reasons: tuple[Reason, ...] = ()
     caution: Mapping[Role, float] = FrozenMap()
+    late_s: float = 0.0
 
 
 class Attainment(Part):

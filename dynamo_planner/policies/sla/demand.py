@@ -19,7 +19,7 @@ MAX_PLANNED_RATIO = 1.3
 or that a step has surprised a moment ago, are wide beyond use."""
 
 MEDIAN = 0.5
-"""The lowest quantile of a forecast that is planned for."""
+"""The quantile of a forecast that is as likely exceeded as not."""
 
 MIN_HEADROOM_REQUESTS = 3.0
 """Requests per ``level_s`` that the planned rate may exceed that bound by: where a handful is all that is expected, a

@@ -12,9 +12,10 @@ from pydantic import BeforeValidator, Field, SerializeAsAny
 from dynamo_planner.core.component import Kinds
 from dynamo_planner.core.decision import Hold, Reason, Want
 from dynamo_planner.core.snapshot import Role, Sla
-from dynamo_planner.policies.sla.demand import MEDIAN, Demand, Outlook, backlog_left
+from dynamo_planner.policies.sla.demand import Demand, Outlook, backlog_left
 from dynamo_planner.policies.sla.losses import Losses, spares, watched
 from dynamo_planner.policies.sla.part import Part
+from dynamo_planner.policies.sla.regret import Shortage, followed
 from dynamo_planner.policies.sla.sliding_maximum import SlidingMaximum, largest, with_requirement
 from dynamo_planner.policies.sla.startup import coming
 from dynamo_planner.policies.sla.state import LastPlan
@@ -54,6 +55,7 @@ class PlanInputs(NamedTuple):
         sla: The targets.
         at_least: Replicas that measured saturation asks for. Default 0.
         caution: By how much more careful to be than the promise says, in log-odds. Default 0.
+        late_s: Seconds of traffic that were late since the tick before. Default 0.
     """
 
     tick: Tick
@@ -63,6 +65,7 @@ class PlanInputs(NamedTuple):
     sla: Sla
     at_least: int = 0
     caution: float = 0.0
+    late_s: float = 0.0
 
 
 class Planned(NamedTuple):
@@ -98,47 +101,47 @@ class PlanMemory(NamedTuple):
         used: The replicas that the expected demand required lately.
         planned: The replicas that were required lately, with the margin for what may come.
         losses: Replicas that were lost.
+        shortage: What it cost that replicas were missing.
     """
 
     used: SlidingMaximum = ()
     planned: SlidingMaximum = ()
     losses: Losses | None = None
+    shortage: Shortage | None = None
 
 
 class SkiRental(Plan, kind="ski_rental"):
     """Replicas for a quantile of the demand when a start would be ready, kept until keeping costs more than starting.
 
-    1. The requirement is that of the ``quantile`` of the forecast for when a start would be ready. With less caution
-       than the promise says, the quantile is lower, in log-odds and down to the median, and what keeps up is required;
-       with more, the rate grows by :data:`RATE_PER_CAUTION`.
+    1. The requirement is that of the ``quantile`` of the forecast for when a start would be ready. With more caution
+       than the promise says, the rate grows by :data:`RATE_PER_CAUTION`. With less, the quantile stays: what comes
+       beyond what keeps up makes all late, so that a bolder forecast saves a replica and costs the budget of an hour.
     2. What waits now and will still wait then, with what is ready and starting at work, is drained in ``drain_s``.
     3. A replica that the expected demand used goes once nothing did for ``restart_cost`` start-up times: the
        deterministic rule of ski rental (Karlin et al. 1988; Lin, Wierman and Andrew 2011), which never costs more than
        twice what foresight would. 1 is the GPU time of a start alone; the rest is the price of the requests that are
-       late until a replica is back, and so it grows with the caution: where coming down was paid for with missed
-       requests, replicas stay longer. One that was only planned for, for what might have come, goes after
-       :data:`PLANNED_COST` start-up times.
+       late until a replica is back. Where some were late since replicas were missing, that price is known, and longer
+       (:mod:`~dynamo_planner.policies.sla.regret`). One that was only planned for: :data:`PLANNED_COST` start-up times.
     4. A pool without requests goes to zero by the same rule. While requests run and none come, nothing goes.
     5. Where replicas were lost, there are spares for those that will be (:mod:`~dynamo_planner.policies.sla.losses`).
 
     Args:
         quantile: The quantile of the forecast to plan for. Default 0.9.
         drain_s: Seconds within which a backlog is drained. Default 60.
-        restart_cost: Start-up times without a use after which a replica goes. Default 4.
+        restart_cost: Start-up times without a use after which a replica goes. Default 2.
     """
 
     quantile: float = Field(default=0.9, gt=0, lt=1)
     drain_s: float = Field(default=60.0, gt=0)
-    restart_cost: float = Field(default=4.0, ge=0)
+    restart_cost: float = Field(default=2.0, ge=0)
 
     state_type: ClassVar[Any] = Annotated[PlanMemory, BeforeValidator(_of_0_2)]
 
     def plan(self, state: PlanMemory | None, inputs: PlanInputs) -> Planned:
         tick, outlook, queue, size = inputs.tick, inputs.outlook, inputs.queue, inputs.size
-        at_s, arrivals = tick.snapshot.at_s, outlook.arrivals
-        memory = state or PlanMemory()
+        arrivals, memory = outlook.arrivals, state or PlanMemory()
         if not memory.used:
-            memory = memory._replace(used=((at_s, float(tick.replicas.target)),))
+            memory = memory._replace(used=((tick.snapshot.at_s, float(tick.replicas.target)),))
         if not arrivals.requests_per_s and not queue.requests:
             running = any(pool.running for pool in tick.snapshot.pools.values())
             return self._running(memory, inputs) if running else self._idle(memory, inputs)
@@ -148,11 +151,9 @@ class SkiRental(Plan, kind="ski_rental"):
 
     def _running(self, memory: PlanMemory, inputs: PlanInputs) -> Planned:
         """The present target, since requests run although none come."""
-        tick = inputs.tick
+        tick, message = inputs.tick, "no requests come, but some run: nothing goes"
         want, memory, reasons = self._patient(inputs, memory, *[tick.replicas.target] * 3)
-        runs = reason(
-            "RequestsRun", tick.name, "no requests come, but some run: nothing goes", running=tick.pool.running
-        )
+        runs = reason("RequestsRun", tick.name, message, running=tick.pool.running)
         return Planned(want, memory, [runs, *reasons])
 
     def _idle(self, memory: PlanMemory, inputs: PlanInputs) -> Planned:
@@ -160,19 +161,18 @@ class SkiRental(Plan, kind="ski_rental"):
         want, memory, reasons = self._patient(inputs, memory, 0, 0, 0)
         return Planned(want, memory, [reason("Idle", inputs.tick.name, "none come, and none run"), *reasons])
 
-    def _hold_s(self, inputs: PlanInputs) -> float:
-        """Seconds for which replicas that were used are kept: with caution longer, and with less of it for a start-up
-        time at least. With 4 of 60 s, 240 s; with a caution of 2, 480 s; of -2, 60 s."""
+    def _hold_s(self, inputs: PlanInputs, shortage: Shortage) -> float:
+        """Seconds for which replicas that were used are kept, for a start-up time and what a shortage was worth at
+        least. With 2 of 60 s, 120 s; with a caution of 2, 240 s; of -2, 60 s."""
         lead_s, caution = inputs.tick.lead_s, inputs.caution
         factor = 1 + COST_PER_CAUTION * caution if caution > 0 else math.exp(caution)
-        return max(self.restart_cost * factor * lead_s, min(self.restart_cost, 1.0) * lead_s, inputs.outlook.level_s)
+        starts = max(self.restart_cost * factor, min(self.restart_cost, 1.0))
+        return max(starts * lead_s, inputs.outlook.level_s, shortage.worth_s())
 
     def _demand(self, inputs: PlanInputs) -> Demand:
         """The demand that is planned for, with caution."""
         tick, caution = inputs.tick, inputs.caution
-        odds = self.quantile / (1 - self.quantile) * math.exp(min(caution, 0.0))
-        quantile = max(odds / (1 + odds), min(self.quantile, MEDIAN))
-        demand = inputs.outlook.demand(tick.lead_s, quantile).times(tick.share)
+        demand = inputs.outlook.demand(tick.lead_s, self.quantile).times(tick.share)
         more = 1 + RATE_PER_CAUTION * max(caution, 0.0)
         return demand._replace(now=more * demand.now, then=more * demand.then)
 
@@ -230,30 +230,34 @@ class SkiRental(Plan, kind="ski_rental"):
         """``wanted`` replicas, and of the present ones as many as were ``used`` or ``planned`` within their holds."""
         tick, reasons = inputs.tick, list[Reason]()
         name, replicas, at_s = tick.name, tick.replicas, tick.snapshot.at_s
-        hold_s, margin_s = self._hold_s(inputs), max(PLANNED_COST * tick.lead_s, inputs.outlook.level_s)
+        missing = max(1 - replicas.ready / wanted, 0.0) if wanted else 0.0
+        shortage = followed(memory.shortage, at_s, missing, inputs.late_s, inputs.outlook.arrivals.window_s)
+        hold_s = self._hold_s(inputs, shortage)
+        margin_s = max(PLANNED_COST * tick.lead_s, inputs.outlook.level_s)
         losses = watched(memory.losses, replicas, at_s)
         memory = PlanMemory(
             with_requirement(memory.used, at_s, float(used), hold_s),
             with_requirement(memory.planned, at_s, float(planned), margin_s),
             losses,
+            shortage,
         )
         kept = math.ceil(max(largest(memory.used), largest(memory.planned)))
         _, stuck = coming(replicas, at_s, tick.lead_s)
-        lost = min(stuck + replicas.failed, math.ceil(MAX_REPLACED_SHARE * wanted))
+        most = math.ceil(MAX_REPLACED_SHARE * wanted)
+        lost = min(stuck + replicas.failed, most)
         if stuck or replicas.failed:
             message = f"{stuck} starts take too long and {replicas.failed} replicas failed; {lost} more are requested"
             reasons.append(reason("ReplicasLost", name, message))
-        spare = min(
-            spares(losses, wanted, tick.lead_s, (1 - inputs.sla.attainment) / 2),
-            math.ceil(MAX_REPLACED_SHARE * wanted),
-        )
+        spare = min(spares(losses, wanted, tick.lead_s, (1 - inputs.sla.attainment) / 2), most)
         if spare:
             message = "replicas were lost lately, and are away for a start"
             reasons.append(reason("SpareForLosses", name, message, spare=spare))
         lost += spare
         target = max(wanted + lost, min(replicas.target, kept + lost))
         if target > wanted + lost:
-            message = f"{kept} were required within the last {hold_s:.0f} s, and to start them again would cost more"
+            late = hold_s <= shortage.worth_s()
+            why = "requests were late without them" if late else "to start them again would cost more"
+            message = f"{kept} were required within the last {hold_s:.0f} s, and {why}"
             reasons.append(reason("ScaleDownWaits", name, message, needed=kept, now=wanted))
         return Want(target, load=float(wanted)), memory, reasons
 

@@ -248,7 +248,7 @@ class SlaPolicy(Policy, kind="sla"):
         size = None if load is None else partial(self._required, tick, estimate, asked, outlook)
         try:
             caution = asked.caution.get(tick.pool.spec.role, 0.0)
-            inputs = PlanInputs(tick, outlook, queue, size, self.sla, estimate.at_least, caution)
+            inputs = PlanInputs(tick, outlook, queue, size, self.sla, estimate.at_least, caution, asked.late_s)
             want, plan, reasons, last = self.plan.plan(recall(self.plan, own.plan, tick.name), inputs)
         except CannotSizeError as error:
             return Hold(str(error), "CannotSize"), own, []

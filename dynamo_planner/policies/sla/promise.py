@@ -16,8 +16,8 @@ With a budget of 0.5 %, 1,000 requests of 36,000 in a promise window, 5 % of the
 ``(1 - 10) / 36 = -0.25``.
 
 The balance becomes the **caution** of the role, in log-odds: ``-EASE A`` where there is credit, ``-TIGHTEN A`` where
-there is debt. The sizing is asked for the share ``logit(1 - e) + caution``, and the plan moves its quantile of the
-forecast and its rate by the caution. With a balance of 0.5 and ``EASE`` of 2, 99.5 % become 98.7 %.
+there is debt. The sizing is asked for the share ``logit(1 - e) + caution``, and the plan raises its rate where the
+caution is above 0. With a balance of 0.5 and ``EASE`` of 2, 99.5 % become 98.7 %.
 
 **What is guaranteed.** The balance is the integral of the error of a conformal controller, the error being the miss,
 with saturation (Gibbs and Candes 2021, adaptive conformal inference, proposition 4.1; Angelopoulos, Candes and
@@ -36,8 +36,9 @@ targets counts twice, so the bound holds for both together.
 the least that was missed for :data:`RECENT_HALF_LIFE_S`. Windows in which a pool has fewer replicas than were proposed,
 as at ``max_replicas``: no share helps there. While replicas that are required start, or what waited meanwhile is
 drained, the plan has answered already: the caution does not rise above what it was, and misses count up to a debt of
-``EXPLAINED_DEBT``, so that one step in load is no reason to be careful for hours, and bursts that recur are. That ends
-:data:`LATE_WINDOWS` windows of traffic later, since a latency is observed when the wait is over.
+``EXPLAINED_DEBT``. What they cost is a reason to keep replicas for longer
+(:mod:`~dynamo_planner.policies.sla.regret`), and none to size each load for more. That ends :data:`LATE_WINDOWS`
+windows of traffic later, since a latency is observed when the wait is over.
 """
 
 from __future__ import annotations
@@ -54,15 +55,13 @@ from dynamo_planner.core.values import Frozen, FrozenMap, ReadOnly
 from dynamo_planner.forecasting.experts.base import decayed
 from dynamo_planner.policies.sla.attainment import AskedShares, Attainment, PoolActivity, PromiseEvidence
 from dynamo_planner.policies.sla.misses import MissMemory, missed_by_role
+from dynamo_planner.policies.sla.regret import LATE_WINDOWS
 
 CREDIT, DEBT = 1.0, 1.5
 """The bounds of a balance, in promise windows."""
 
-EXPLAINED_DEBT = 0.75
+EXPLAINED_DEBT = 0.25
 """The debt, in promise windows, beyond which misses do not count while required replicas are starting."""
-
-LATE_WINDOWS = 2.0
-"""For so many windows of traffic after a start or a backlog what is late is still theirs."""
 
 EASE, TIGHTEN = 2.0, 3.0
 """Log-odds of caution per promise window of credit, and of debt."""
@@ -142,8 +141,9 @@ class KeptPromise(Attainment, kind="kept_promise"):
 
     def ask(self, state: PromiseMemory | None, evidence: PromiseEvidence) -> tuple[AskedShares, PromiseMemory]:
         memory = state if state is not None and state.sla == evidence.sla else PromiseMemory(sla=evidence.sla)
+        late_s = 0.0
         if evidence.arrivals.elapsed_s:
-            memory = self._counted(memory, evidence)
+            memory, late_s = self._counted(memory, evidence)
         present = {pool.tick.pool.spec.role for pool in evidence.pools}
         roles = dict(memory.roles)
         shares: dict[Role, float] = {}
@@ -156,10 +156,10 @@ class KeptPromise(Attainment, kind="kept_promise"):
             budget = math.exp(BUDGET_STEP * round(math.log(_budget(memory, role, len(present))) / BUDGET_STEP))
             shares[role] = (1 - budget) / (1 - budget + budget * math.exp(-cautions[role]))
         reasons = self._reasons(memory, roles, shares)
-        return AskedShares(shares, reasons, cautions), memory.replace(roles=FrozenMap(roles))
+        return AskedShares(shares, reasons, cautions, late_s), memory.replace(roles=FrozenMap(roles))
 
-    def _counted(self, memory: PromiseMemory, evidence: PromiseEvidence) -> PromiseMemory:
-        """The memory after a window that was not counted before."""
+    def _counted(self, memory: PromiseMemory, evidence: PromiseEvidence) -> tuple[PromiseMemory, float]:
+        """The memory after a window that was not counted before, and the seconds of traffic in it that were late."""
         arrivals, pools = evidence.arrivals, evidence.pools
         expected = {pool.tick.pool.spec.role: 1 - pool.last.attained for pool in pools if pool.last is not None}
         missed, misses = missed_by_role(memory.misses, evidence.snapshot, evidence.sla, arrivals, expected)
@@ -172,15 +172,16 @@ class KeptPromise(Attainment, kind="kept_promise"):
             judged_s=memory.judged_s + (0.0 if missed is None else span_s),
         )
         if missed is None:
-            return memory
+            return memory, 0.0
         part = arrivals.new_requests / max(memory.requests / memory.seconds * self.promise_window_s, 1.0)
         leak = 1 - decayed(arrivals.elapsed_s, LEAK_HALF_LIFE * self.promise_window_s)
-        roles = dict(memory.roles)
+        roles, late_s = dict(memory.roles), 0.0
         for role, share in missed.items():
             own = [pool for pool in pools if pool.tick.pool.spec.role == role]
             account = _with_answers(roles.get(role) or _fresh(memory.sla, len(missed)), role, evidence)
             account = _with_least(account, share, arrivals.elapsed_s)
             late = _of_attainable(share, account, own)
+            late_s += late * min(arrivals.elapsed_s, arrivals.window_s)
             if own and not any(map(_kept_short, own)):
                 gain = (1 - late / _budget(memory, role, len(missed))) * part
                 least = min(account.balance, -EXPLAINED_DEBT) if _is_answered(account, evidence) else -DEBT
@@ -189,7 +190,7 @@ class KeptPromise(Attainment, kind="kept_promise"):
                     missed=account.missed + (1 - math.exp(-part)) * (late - account.missed),
                 )
             roles[role] = account
-        return memory.replace(roles=FrozenMap(roles))
+        return memory.replace(roles=FrozenMap(roles)), min(late_s, arrivals.elapsed_s)
 
     def _reasons(
         self, memory: PromiseMemory, roles: dict[Role, RoleAccount], shares: dict[Role, float]

@@ -103,13 +103,13 @@ def test_what_a_bound_or_an_unattainable_prompt_explains_is_not_learned_from() -
 
 
 def test_while_starts_are_the_answer_already_the_caution_does_not_rise() -> None:
-    """Half of the requests of three windows, budget 0.5 %: 3 * 0.99 windows of debt, of which 0.75 count."""
+    """Half of the requests of three windows, budget 0.5 %: 3 * 0.99 windows of debt, of which 0.25 count."""
     starting = evidence(late=0.5, replicas={"ready": 2, "starting": 2})
     shares, state = asked(account(0.0, caution=0.0, missed=0.005), *[starting] * 3)
     assert shares.caution["prefill"] == 0
-    assert state.roles["prefill"].balance == -0.75
+    assert state.roles["prefill"].balance == -0.25
     assert asked(state, evidence(at_s=1020))[0].caution["prefill"] == 0  # what is late two windows on is still theirs
-    assert asked(state, evidence(at_s=1030))[0].caution["prefill"] == 2  # 3 * 0.74, in steps of 0.5
+    assert asked(state, evidence(at_s=1030))[0].caution["prefill"] == 0.5  # 3 * 0.24, in steps of 0.5
     assert asked(account(-1.0), starting)[1].roles["prefill"].balance == -1
 
 
@@ -179,3 +179,10 @@ def test_the_share_above_a_target_between_two_bounds(dist: Dist, share: float) -
     assert found is not None
     assert found["decode"] == pytest.approx(share, abs=0.003)
     assert Waits(0, 0) == MissMemory().waits
+
+
+def test_seconds_of_traffic_that_were_late_are_told_to_the_plan() -> None:
+    """Half of the last 10 s by prefill and a tenth by decode; never more than there were."""
+    assert asked(None, evidence(late=0.5, slow=0.1))[0].late_s == pytest.approx(6.0)
+    assert asked(None, evidence(late=0.7, slow=0.7))[0].late_s == 10.0
+    assert asked(None, evidence(late=None))[0].late_s == 0
