@@ -82,10 +82,10 @@ def backtest(
     from dynamo_planner.workloads import TraceError  # noqa: PLC0415
 
     policies = _policies(policy, allow_custom_kinds)
-    measured = _profile(profile)
+    measured = load_profile(profile)
     try:
-        recorded = None if trace is None else _trace(trace, trace_format, allow_custom_kinds)
-        requests = _requests(recorded, history, from_s, to_s, rate, seed)
+        recorded = None if trace is None else load_trace(trace, trace_format, allow_custom_kinds)
+        requests = choose_requests(recorded, history, from_s, to_s, rate, seed)
     except TraceError as error:
         raise ConfigError([str(error)]) from error
     sla = Sla(ttft_ms=ttft_ms, itl_ms=itl_ms, attainment=attainment)
@@ -132,7 +132,8 @@ def _policies(paths: Sequence[Path], allow_custom: bool) -> dict[str, Policy]:
     return policies
 
 
-def _profile(where: str) -> Any:
+def load_profile(where: str) -> Any:
+    """A profile by its path or its bundled name."""
     from dynamo_planner.profiles import Profile, ProfileError  # noqa: PLC0415
 
     try:
@@ -141,7 +142,8 @@ def _profile(where: str) -> Any:
         raise ConfigError([f"--profile: {error}"]) from error
 
 
-def _trace(path: Path, trace_format: str | None, allow_custom: bool) -> Any:
+def load_trace(path: Path, trace_format: str | None, allow_custom: bool) -> Any:
+    """A trace from its file, in the format that is named or recognised."""
     from dynamo_planner.workloads import TRACE_FORMATS, Trace  # noqa: PLC0415
 
     try:
@@ -151,9 +153,10 @@ def _trace(path: Path, trace_format: str | None, allow_custom: bool) -> Any:
     return Trace.load(path, trace_format=form)
 
 
-def _requests(
+def choose_requests(
     trace: Trace | None, history: Path | None, from_s: float, to_s: float | None, rate: float | None, seed: int
 ) -> Any:
+    """The requests of a trace or of a history, cut and scaled."""
     from dynamo_planner.sources.history import HistorySource  # noqa: PLC0415
     from dynamo_planner.workloads.from_history import trace_of  # noqa: PLC0415
 

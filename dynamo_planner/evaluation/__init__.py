@@ -6,5 +6,19 @@ from dynamo_planner.evaluation.oracle import Oracle, oracle
 from dynamo_planner.evaluation.report import Report
 from dynamo_planner.evaluation.run import Run
 from dynamo_planner.evaluation.score import Score, score
+from dynamo_planner.evaluation.tune import tune
+from dynamo_planner.evaluation.tuned import Tuned
 
-__all__ = ["ArrayScalingEnv", "Oracle", "Report", "Run", "ScalingEnv", "Score", "backtest", "oracle", "score"]
+__all__ = [
+    "ArrayScalingEnv",
+    "Oracle",
+    "Report",
+    "Run",
+    "ScalingEnv",
+    "Score",
+    "Tuned",
+    "backtest",
+    "oracle",
+    "score",
+    "tune",
+]

@@ -1,0 +1,84 @@
+"""`dynamo-planner tune`: which settings and which fleet cost least for the promise on one's own traffic."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dynamo_planner.cli.backtest import choose_requests, load_profile, load_trace
+from dynamo_planner.config.problems import ConfigError
+
+
+class Fleets(StrEnum):
+    """Which fleets are tried."""
+
+    ALL = "all"
+    DISAGGREGATED = "disaggregated"
+    AGGREGATED = "aggregated"
+
+
+def tune(
+    profile: Annotated[str, typer.Option("--profile", "-r", help="A profile: its path, or the name of a bundled one.")],
+    trace: Annotated[
+        Path | None,
+        typer.Option("--trace", "-t", help="Requests: .npz, or as Azure, Mooncake, Qwen-Bailian, BurstGPT publish."),
+    ] = None,
+    history: Annotated[
+        Path | None, typer.Option(help="Instead of a trace: recorded snapshots or a decision log, as JSON lines.")
+    ] = None,
+    fleets: Annotated[Fleets, typer.Option(help="Which fleets to try.")] = Fleets.ALL,
+    ttft_ms: Annotated[float, typer.Option(help="The TTFT target.")] = 2000.0,
+    itl_ms: Annotated[float, typer.Option(help="The ITL target.")] = 50.0,
+    attainment: Annotated[float, typer.Option(help="The share of requests that are to meet both.")] = 0.99,
+    blocks: Annotated[int, typer.Option(min=2, help="Blocks of time, each held out once.")] = 4,
+    startup_s: Annotated[float, typer.Option(min=0, help="Seconds from a launch to being ready.")] = 60.0,
+    max_replicas: Annotated[int, typer.Option(min=1, help="The most workers of a pool.")] = 64,
+    from_s: Annotated[float, typer.Option(min=0, help="Start at this second of the trace.")] = 0.0,
+    to_s: Annotated[float | None, typer.Option(help="End at this second of the trace.")] = None,
+    rate: Annotated[float | None, typer.Option(help="Scale the load to this many requests/s on average.")] = None,
+    seed: Annotated[int, typer.Option(help="Decides all that is left to chance.")] = 0,
+    processes: Annotated[int | None, typer.Option(min=1, help="Runs at once; one a core.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="Write GPU-hours against missed requests as a picture.")] = None,
+) -> None:
+    """Find the settings and the fleet that cost least for the promise, and say how sure that is.
+
+    Tries fleets (aggregated with several chunks, disaggregated) with the default settings, then settings on the best
+    fleet, all in the simulator. Prints a table, what to take, and the policy to paste.
+
+    Example: `dynamo-planner tune --trace requests.npz --profile llama31-8b_h100_vllm_tp1 --ttft-ms 500 --itl-ms 25`
+    """
+    import yaml  # noqa: PLC0415
+
+    from dynamo_planner.core.snapshot import Sla  # noqa: PLC0415
+    from dynamo_planner.evaluation.tune import FLEETS  # noqa: PLC0415
+    from dynamo_planner.evaluation.tune import tune as run_tune  # noqa: PLC0415
+
+    measured = load_profile(profile)
+    chosen = {name: options for name, options in FLEETS.items() if fleets in (Fleets.ALL, name.split(",")[0])}
+    try:
+        recorded = None if trace is None else load_trace(trace, None, allow_custom=False)
+        tuned = run_tune(
+            choose_requests(recorded, history, from_s, to_s, rate, seed),
+            measured,
+            Sla(ttft_ms=ttft_ms, itl_ms=itl_ms, attainment=attainment),
+            fleets=chosen,
+            blocks=blocks,
+            startup_s=startup_s,
+            max_replicas=max_replicas,
+            seed=seed,
+            processes=processes,
+            progress=lambda name: typer.echo(f"trying {name}", err=True),
+        )
+    except ValueError as error:
+        raise ConfigError([str(error)]) from error
+    typer.echo(tuned.table())
+    typer.echo(tuned.says())
+    typer.echo("")
+    policy, *guards = tuned.recommended.policy
+    typer.echo(yaml.safe_dump({"policy": [{**policy, "profile": profile}, *guards]}, sort_keys=False))
+    if picture is not None:
+        tuned.plot().savefig(picture, dpi=110)
+        typer.echo(f"# picture: {picture}")
