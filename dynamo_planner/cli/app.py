@@ -24,6 +24,7 @@ from dynamo_planner.cli.demo import demo
 from dynamo_planner.cli.learned import learned
 from dynamo_planner.cli.local import doctor, status, stop
 from dynamo_planner.cli.queries import queries
+from dynamo_planner.cli.serve import serve
 from dynamo_planner.cli.shadow import shadow
 from dynamo_planner.cli.tune import tune
 from dynamo_planner.config.files import read_data
@@ -261,7 +262,7 @@ def _add(command: Callable[..., None], group: typer.Typer = app) -> None:
 
 
 app.command()(demo)
-for command in (backtest, check, queries, shadow, status, stop, doctor, tune):
+for command in (backtest, check, queries, serve, shadow, status, stop, doctor, tune):
     _add(command)
 
 profiles = typer.Typer(help="Profiles: measured or learned performance of an engine.", no_args_is_help=True)

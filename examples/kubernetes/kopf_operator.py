@@ -70,7 +70,13 @@ def scale(deployment: Mapping[str, Any]) -> None:
         queued=ask(f'sum(vllm:num_requests_waiting{{deployment="{name}"}})'),
         kv_usage=ask(f'avg(vllm:kv_cache_usage_perc{{deployment="{name}"}})'),
     )
-    traffic = Traffic(requests_per_s=ask(f'sum(rate(gateway_requests_total{{deployment="{name}"}}[1m]))'))
+    traffic = Traffic(
+        requests_per_s=ask(f'sum(rate(gateway_requests_total{{deployment="{name}"}}[1m]))'),
+        window_s=60,
+        queued=0,  # this gateway keeps none
+        isl=mean("vllm:request_prompt_tokens", name),
+        osl=mean("vllm:request_generation_tokens", name),
+    )
     snapshot = Snapshot(at_s=time.time(), traffic=traffic, pools={name: pool})
 
     decision = load_policy(json.loads(annotations[POLICY])).decide(snapshot, json.loads(annotations.get(STATE, "null")))
@@ -82,6 +88,12 @@ def scale(deployment: Mapping[str, Any]) -> None:
     for action in decision.actions:
         patch["spec"] = {"replicas": action.replicas}
     client.AppsV1Api().patch_namespaced_deployment(name, metadata["namespace"], patch)
+
+
+def mean(histogram: str, deployment: str) -> float | None:
+    """The mean of a histogram of vLLM over the last five minutes, which SlaPolicy needs of lengths."""
+    total, count = (f'sum(rate({histogram}_{part}{{deployment="{deployment}"}}[5m]))' for part in ("sum", "count"))
+    return ask(f"{total} / {count}")
 
 
 def ask(query: str) -> float | None:

@@ -14,6 +14,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from dynamo_planner import decide, load_policy
 from tests.support.examples import load
 from tests.support.paths import EXAMPLES
 
@@ -57,37 +58,9 @@ def test_tuned_knobs_need_fewer_gpus_and_lose_nothing() -> None:
     assert any("KnobTrial: max_num_batched_tokens 8192" in line for line in told)
 
 
-def serve_context(**changes: Any) -> SimpleNamespace:
-    """The fields of Ray Serve's AutoscalingContext that the example reads, without Ray."""
-    fields = {
-        "aggregated_metrics": {"kv_usage": {"replica-1": 0.9, "replica-2": 1.0}},
-        "capacity_adjusted_max_replicas": 8,
-        "capacity_adjusted_min_replicas": 1,
-        "current_num_replicas": 2,
-        "current_time": 0.0,
-        "policy_state": {},
-        "target_num_replicas": 2,
-        "total_num_requests": 40,
-        "total_queued_requests": 4,
-    }
-    return SimpleNamespace(**{**fields, **changes})
-
-
-def test_a_ray_serve_policy_from_json_keyword_arguments() -> None:
-    kwargs = json.loads('{"policy": [{"kind": "load", "adjustment_interval_s": 10}, {"kind": "bounds"}], "gpus": 2}')
-    policy = load("03_ray_serve.py").RayServePolicy(**kwargs)
-    state: dict[str, Any] = {}
-    for tick in range(3):
-        target, state = policy(serve_context(current_time=5.0 * tick, policy_state={"__decision_counters": 1, **state}))
-        assert json.loads(json.dumps(state)) == state
-    assert target == 3
-    held, _ = policy(serve_context(current_time=20.0, policy_state=state, aggregated_metrics={}))
-    assert held == 2
-
-
 def test_the_kopf_operator_patches_replicas_and_keeps_its_state(monkeypatch: pytest.MonkeyPatch) -> None:
     module = load("kubernetes/kopf_operator.py")
-    answers = {"waiting": 8.0, "kv_cache": 0.97, "gateway": 5.0}
+    answers = {"waiting": 8.0, "kv_cache": 0.97, "gateway": 5.0, "_tokens": 100.0}
     monkeypatch.setattr(module, "ask", lambda query: next(value for name, value in answers.items() if name in query))
     now = iter(range(0, 1000, 10))
     monkeypatch.setattr(module.time, "time", lambda: next(now))
@@ -100,6 +73,21 @@ def test_the_kopf_operator_patches_replicas_and_keeps_its_state(monkeypatch: pyt
         module.scale({"metadata": metadata, "spec": {"replicas": 2}, "status": {"readyReplicas": 2}})
         annotations[module.STATE] = patches[-1]["metadata"]["annotations"][module.STATE]
     assert {"replicas": 3} in [patch.get("spec") for patch in patches]
+
+
+def test_the_kopf_operator_reaches_the_decision_of_sla_policy(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = load("kubernetes/kopf_operator.py")
+    answers = {"waiting": 0.0, "kv_cache": 0.5, "gateway": 20.0, "prompt_tokens": 3000.0, "generation_tokens": 250.0}
+    monkeypatch.setattr(module, "ask", lambda query: next(value for name, value in answers.items() if name in query))
+    patches: list[dict[str, Any]] = []
+    api = SimpleNamespace(patch_namespaced_deployment=lambda name, namespace, patch: patches.append(patch))
+    monkeypatch.setattr(module, "client", SimpleNamespace(AppsV1Api=lambda: api))
+    sla = {"kind": "sla", "ttft_ms": 500, "itl_ms": 25, "profile": "llama31-8b_h100_vllm_tp1"}
+    metadata = {"name": "llama", "namespace": "here", "resourceVersion": "1", "annotations": {}}
+    metadata["annotations"] = {module.POLICY: json.dumps(sla)}
+    module.scale({"metadata": metadata, "spec": {"replicas": 2}, "status": {"readyReplicas": 2}})
+    wanted = decide(load_policy(sla), requests_per_s=20, isl=3000, osl=250, aggregated=2).targets["workers"]
+    assert patches[0]["spec"] == {"replicas": wanted}
 
 
 def test_what_prometheus_does_not_answer_is_unknown() -> None:

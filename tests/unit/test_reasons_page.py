@@ -11,7 +11,17 @@ SHAPE = re.compile(r"^[A-Z][a-z]+([A-Z][a-z]+)*$")
 ALSO_CLASSES = {"GapBound", "HpaMetric", "Saturated"}  # a code and a class have the same name
 MADE = {"ScaleUpStabilized", "ScaleDownStabilized", "ScaleRefused", "ScaleFailed"}  # put together at run time
 PARTS_OF_MADE = {"ScaleUp", "ScaleDown"}
-DIRECTORIES_WITHOUT = {"cli", "demo", "engines", "evaluation", "mock_workers", "profiles", "simulator", "workloads"}
+DIRECTORIES_WITHOUT = {
+    "cli",
+    "demo",
+    "engines",
+    "evaluation",
+    "integrations",
+    "mock_workers",
+    "profiles",
+    "simulator",
+    "workloads",
+}
 OTHER_WORDS = """
     Accept Age All Authorization Completed ContainersReady CrashLoopBackOff CreateContainerConfigError
     CreateContainerError Date Deployment DoesNotExist DynamoGraphDeployment
