@@ -141,6 +141,20 @@ class PoolStatus(PoolMetrics):
     replicas: Replicas | None = None
     knobs: ReadOnly[str, KnobValue] = Field(default_factory=FrozenMap)
 
+    @property
+    def reporting(self) -> float | None:
+        """The share of ready workers that were observed, also those that sleep; ``None`` where ``coverage`` is.
+
+        What the others have is to be added to sums over the pool. A worker that sleeps was observed, and has nothing.
+
+        >>> PoolStatus(spec=PoolSpec(role="decode"), replicas=4, coverage=0.5, asleep=1).reporting
+        0.75
+        """
+        listed = len(self.workers) or (self.replicas.ready if self.replicas else 0)
+        if self.coverage is None or not self.asleep or not listed:
+            return self.coverage
+        return min(self.coverage + self.asleep / listed, 1.0)
+
     def stuck(self, at_s: float) -> int:
         """The number of stuck starts: older than three start-up times, and so no longer coming capacity."""
         since = self.replicas.starting_since_s if self.replicas else None

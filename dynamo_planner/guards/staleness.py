@@ -26,9 +26,9 @@ class Staleness(Guard, kind="staleness"):
     """Holds a pool whose metrics, or the traffic, are older than ``max_age_s`` or of unknown age.
 
     Age is what counts, not the value: zero requests, freshly observed, are an idle service. A pool at zero replicas
-    has no metrics of its own to grow old, and goes by the traffic alone. Where a pool's ``coverage`` (the share of its
-    workers that were observed) is below ``min_coverage`` the pool may rise but not fall: the others may be the busy
-    ones. A coverage of ``None`` is that of a source that does not report it, and limits nothing.
+    has no metrics of its own to grow old, and goes by the traffic alone. Where the share of a pool's workers that were
+    observed (``PoolStatus.reporting``, with those that sleep) is below ``min_coverage`` the pool may rise but not fall:
+    the others may be the busy ones. A source that does not report it limits nothing.
 
     Args:
         max_age_s: Seconds. Default 60.
@@ -57,7 +57,8 @@ class Staleness(Guard, kind="staleness"):
         return Hold(f"{what} {age}", "MetricsStale")
 
     def _thinly_covered(self, pool: PoolStatus, *, falls: bool) -> Hold | None:
-        if not falls or pool.coverage is None or pool.coverage >= self.min_coverage:
+        share = pool.reporting
+        if not falls or share is None or share >= self.min_coverage:
             return None
-        observed = f"{pool.coverage:.0%} of its workers were observed, less than {self.min_coverage:.0%}"
+        observed = f"{share:.0%} of its workers were observed, less than {self.min_coverage:.0%}"
         return Hold(f"{observed}: it may rise, not fall", "CoverageLow")

@@ -230,7 +230,7 @@ class LearnedCapacity(Capacity, kind="learned"):
         pool, ready = tick.pool, tick.replicas.ready
         if itl is None or itl.mean <= 0 or not pool.running:
             return None
-        batch = pool.running / (ready * (pool.coverage or 1.0))
+        batch = pool.running / (ready * (pool.reporting or 1.0))
         tokens_per_ms = 0.0
         if pool.spec.role == "aggregated":
             tokens_per_ms = arrivals.requests_per_s * load.computed.mean / ready / 1000

@@ -234,7 +234,7 @@ class SkiRental(Plan, kind="ski_rental"):
         shortage = followed(memory.shortage, at_s, missing, inputs.late_s, inputs.outlook.arrivals.window_s)
         hold_s = self._hold_s(inputs, shortage)
         margin_s = max(PLANNED_COST * tick.lead_s, inputs.outlook.level_s)
-        losses = watched(memory.losses, replicas, at_s)
+        losses = watched(memory.losses, tick.pool.replicas or replicas, at_s)
         memory = PlanMemory(
             with_requirement(memory.used, at_s, float(used), hold_s),
             with_requirement(memory.planned, at_s, float(planned), margin_s),
@@ -246,7 +246,8 @@ class SkiRental(Plan, kind="ski_rental"):
         most = math.ceil(MAX_REPLACED_SHARE * wanted)
         lost = min(stuck + replicas.failed, most)
         if stuck or replicas.failed:
-            message = f"{stuck} starts take too long and {replicas.failed} replicas failed; {lost} more are requested"
+            away = f"{stuck} starts take too long and {replicas.failed} replicas failed or sleep"
+            message = f"{away}; {lost} more are requested"
             reasons.append(reason("ReplicasLost", name, message))
         spare = min(spares(losses, wanted, tick.lead_s, (1 - inputs.sla.attainment) / 2), most)
         if spare:

@@ -39,7 +39,7 @@ from dynamo_planner.policies.sla.startup import AnyStartup, ObservedStartup, sta
 from dynamo_planner.policies.sla.state import PoolMemory, ServiceMemory
 from dynamo_planner.policies.sla.step_capacity import given, with_curves
 from dynamo_planner.policies.sla.targets import TARGETS, schema_with_targets, with_sla
-from dynamo_planner.policies.sla.tick import Engine, Tick, queue_of
+from dynamo_planner.policies.sla.tick import Engine, Tick, queue_of, serving
 from dynamo_planner.policies.sla.workload import AnyWorkload, RecentWorkload
 from dynamo_planner.profiles import NamedProfile, Profile
 from dynamo_planner.sizing import Requirement
@@ -203,7 +203,8 @@ class SlaPolicy(Policy, kind="sla"):
                 starts = self.startup.watch(starts, pool.replicas, snapshot.at_s, pool.spec.startup_s)
                 lead_s = self.startup.planned_s(starts, pool.spec.startup_s)
                 own = own.replace(startup=self.startup.remember(starts))
-                ticks[name] = Tick(name, pool, pool.replicas, snapshot, share, engine.of(pool, most), lead_s)
+                able = serving(pool.replicas, pool.asleep)
+                ticks[name] = Tick(name, pool, able, snapshot, share, engine.of(pool, most), lead_s)
             if own is not None:
                 kept[name] = own
         return ticks, kept

@@ -66,7 +66,7 @@ def crowd_of(tick: Tick, queued: float | None) -> Crowd | None:
     pool = tick.pool
     if pool.running is None or queued is None:
         return None
-    running = pool.running / (pool.coverage or 1.0)
+    running = pool.running / (pool.reporting or 1.0)
     return Crowd(tick.snapshot.at_s, tick.replicas.ready, running + queued, queued)
 
 

@@ -59,7 +59,7 @@ class Tick(NamedTuple):
     Args:
         name: The name of the pool.
         pool: Its status.
-        replicas: Its replicas, which are known.
+        replicas: Its replicas, which are known; those that sleep are among the failed ones (:func:`serving`).
         snapshot: The whole snapshot.
         share: The share of the service's requests that it gets.
         engine: The settings of its engines.
@@ -73,6 +73,18 @@ class Tick(NamedTuple):
     share: float
     engine: Engine
     lead_s: float
+
+
+def serving(replicas: Replicas, asleep: float | None) -> Replicas:
+    """The replicas of a pool, of which as many serve nothing as sleep: like failed ones, they hold their GPUs.
+
+    >>> serving(Replicas(ready=4), asleep=1)
+    Replicas(ready=3, failed=1, target=4)
+    """
+    sleeping = min(int(asleep or 0), replicas.ready)
+    if not sleeping:
+        return replicas
+    return replicas.replace(ready=replicas.ready - sleeping, failed=replicas.failed + sleeping)
 
 
 class Queue(NamedTuple):
@@ -97,8 +109,8 @@ def queue_of(tick: Tick, pool_seen: bool, service_seen: bool, max_age_s: float) 
     unknown = None
     if queued is None and pool_seen:
         unknown = why_unknown(snapshot, f"pools.{tick.name}.queued")
-    if queued is not None and pool.coverage:
-        queued /= max(pool.coverage, MIN_COVERAGE)
+    if queued is not None and pool.reporting:
+        queued /= max(pool.reporting, MIN_COVERAGE)
     if pool.spec.role == "decode":
         return Queue(queued, unknown)
     if traffic.queued is None:

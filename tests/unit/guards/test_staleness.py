@@ -52,6 +52,11 @@ def test_the_limit_is_configured() -> None:
     assert decide(2, pool(observed_at_s=NOW - 100), max_age_s=99).targets == {}
 
 
+def test_a_worker_that_sleeps_was_observed() -> None:
+    assert decide(2, pool(coverage=0.75, asleep=1)).targets == {"a": 2}
+    assert held_by(decide(2, pool(coverage=0.5, asleep=1))) == ["CoverageLow"]
+
+
 @pytest.mark.parametrize("observed_at_s", [NOW - 61, None])
 def test_old_traffic_holds_every_pool(observed_at_s: float | None) -> None:
     decision = decide(2, pool(), Traffic(requests_per_s=1, observed_at_s=observed_at_s))

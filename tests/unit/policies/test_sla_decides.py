@@ -113,6 +113,19 @@ def test_a_backlog_in_front_of_decode_is_drained_too() -> None:
     assert service.target("decode") > before
 
 
+def test_replicas_that_sleep_are_no_capacity_and_have_no_queue() -> None:
+    """One of 4 sleeps: what waits at the other 3 is all, and one more is requested for it, as for a failed one."""
+    awake, asleep = Service(prefill=8, decode=4), Service(prefill=8, decode=4)
+    awake.see(80, pools={"decode": {"queued": 9000, "coverage": 1.0}})
+    asleep.see(80, pools={"decode": {"queued": 9000, "coverage": 0.75, "asleep": 1}})
+    (backlog,) = (
+        reason for reason in asleep.decision.reasons if (reason.code, reason.pool) == ("BacklogDrained", "decode")
+    )
+    assert backlog.values["queued"] == 9000
+    assert "0 starts take too long and 1 replicas failed or sleep" in asleep.decision.explain()
+    assert asleep.target("decode") > awake.target("decode")
+
+
 def test_idle_goes_to_the_minimum_and_an_idle_start_too() -> None:
     service = Service(prefill=3, decode=3)
     service.run(0, 600)
