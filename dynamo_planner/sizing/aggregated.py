@@ -33,7 +33,7 @@ from dynamo_planner.sizing.decode import DecodeStage, context_in_flight
 from dynamo_planner.sizing.load import Lengths, Load
 from dynamo_planner.sizing.stage import BatchStage
 from dynamo_planner.sizing.step_curves import MIN_PROMPT_TOKENS, DecodeCurves, MixedCurves
-from dynamo_planner.sizing.waiting import NO_OVERHANGS, Service, late_shares
+from dynamo_planner.sizing.waiting import Service, late_shares
 
 AGGREGATED_MISS_FACTOR = 1.1
 """The share of late requests over what the formula says; fitted once to simulations."""
@@ -147,7 +147,7 @@ class AggregatedStage(BatchStage):
         service = Service(
             *[(field[row, place].T * (1 - share) + field[row + 1, place].T * share).T for field in fields]
         )
-        both = late_shares(arrivals, np.tile(counts, 2), service, ("least_loaded", "fewest_requests"), NO_OVERHANGS)
+        both = late_shares(arrivals, np.tile(counts, 2), service, ("least_loaded", "fewest_requests"))
         late = both.reshape(2, 2, -1).min(axis=1)
         beside = batch**2 / (1 + batch**2)
         return np.asarray((1 - beside) * late[0] + beside * late[1])

@@ -23,13 +23,11 @@ A prompt that finds its replica at work waits for the step under way, and then f
 
 from __future__ import annotations
 
-from functools import cached_property
-
 import numpy as np
 
 from dynamo_planner.profiles import PrefillCurve
 from dynamo_planner.sizing.arrays import Floats
-from dynamo_planner.sizing.waiting import LAG_LEVELS, Overhangs, Service, sampled
+from dynamo_planner.sizing.waiting import Service, sampled
 
 STEP_GROWTH = 3.0
 """How many times as many tokens as in a steady state steps compute while prompts wait. Fitted once to simulations."""
@@ -103,7 +101,8 @@ class PromptService:
     ) -> None:
         self.mean_s = float(service_s.mean())
         self.variation = float(service_s.var()) / self.mean_s**2
-        self._service_s, self._budgets_s = service_s, sampled(np.sort(slack_s))
+        self.shape = service_s / self.mean_s
+        self._budgets_s = sampled(np.sort(slack_s))
         self._batching, self._step_s = batching, step_s
 
     def at(self, prompts_per_s: Floats) -> Service:
@@ -115,12 +114,6 @@ class PromptService:
             return alone
         shared = self._batching.at(prompts_per_s, self._budgets_s)
         return Service(*[np.concatenate(pair) for pair in zip(alone, shared, strict=True)])
-
-    @cached_property
-    def overhangs(self) -> Overhangs:
-        """Times up to the longest service, and by how much the service exceeds each on average."""
-        times = np.linspace(0.0, float(self._service_s.max()), LAG_LEVELS)
-        return times, np.maximum(self._service_s - times[:, None], 0.0).mean(axis=1)
 
 
 def prompts_of(

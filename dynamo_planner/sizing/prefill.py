@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import numpy.typing as npt
 
@@ -70,6 +68,3 @@ class PrefillStage(Stage):
 
     def binding(self, arrivals: Arrivals, replicas: int) -> str:
         return "waiting"
-
-    def most_replicas(self, arrivals: Arrivals) -> int:
-        return math.ceil(self._at(arrivals).most_replicas / self._ranks)

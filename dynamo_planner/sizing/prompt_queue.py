@@ -20,18 +20,6 @@ from dynamo_planner.sizing.batching import Batching, PromptService
 from dynamo_planner.sizing.queueing import most_replicas, smallest_count
 from dynamo_planner.sizing.waiting import Routing, late_shares
 
-MIN_SLACK_SHARE = 0.25
-"""Where each replica has a queue of its own, prompts that leave less than this share of the time for waiting are not
-paid for: hardly anything makes them in time."""
-
-MAX_SPARE_ROOTS = 2.4
-"""Where each replica has a queue of its own, long prompts hold up others however many replicas there are. No more are
-asked for than the load and this many times the root of the load (square-root staffing; Halfin & Whitt 1981), times the
-root of the squared coefficient of variation of the service, with which the waiting behind long prompts grows."""
-
-MIN_SERVICE_CV2 = 0.5
-"""The squared coefficient of variation counts as at least this much there."""
-
 
 @dataclass(frozen=True)
 class PrefillQueue:
@@ -67,9 +55,8 @@ class PrefillQueue:
             raise ValueError("service_s must be one or more finite times above 0")
         if not self.within_s > 0:
             raise ValueError(f"within_s must be above 0, got {self.within_s}")
-        least = 0.0 if self.routing == "least_loaded" else MIN_SLACK_SHARE * self.within_s
         slack_s = self.within_s - self.service_s
-        paid = slack_s >= min(least, float(slack_s.max()))
+        paid = slack_s >= min(0.0, float(slack_s.max()))
         object.__setattr__(self, "unattainable", float(np.mean(self.service_s > self.within_s)))
         object.__setattr__(self, "_served", PromptService(self.service_s, slack_s[paid], self.batching))
 
@@ -84,15 +71,6 @@ class PrefillQueue:
         """Replicas that are busy on average, with steps as full as the target allows."""
         mean_s = self._served.mean_s if self.batching is None else self.batching.least_s
         return self.arrivals.requests_per_s * mean_s
-
-    @property
-    def most_replicas(self) -> int:
-        """The count that attains all that can be had: where each replica has a queue of its own, the load and a spare
-        that grows with its root."""
-        if self.routing == "least_loaded":
-            return most_replicas(self.load)
-        spare = MAX_SPARE_ROOTS * math.sqrt(self.load * max(self._served.variation, MIN_SERVICE_CV2))
-        return math.ceil(self.load + spare) + 1
 
     def attainable(self, replicas: npt.ArrayLike) -> Floats:
         """The share of the attainable prompts that are in time, for each replica count."""
@@ -109,11 +87,11 @@ class PrefillQueue:
         around ``near``. 0 where there is no load, or every prompt is unattainable."""
         if self.load == 0 or self.unattainable == 1:
             return 0
-        return smallest_count(self.attainable, attainment, math.floor(self.load) + 1, near, self.most_replicas)[0]
+        return smallest_count(self.attainable, attainment, math.floor(self.load) + 1, near, most_replicas(self.load))[0]
 
     def _late(self, replicas: Floats) -> Floats:
         """Shape (counts,): the share of the attainable prompts that are late, where ``replicas`` keep up."""
         arrivals, ways = self.arrivals, self._served.at(self.arrivals.requests_per_s / replicas)
         twice = np.tile(replicas, len(ways.mean_s) // len(replicas))
-        late = late_shares(arrivals, twice, ways, (self.routing,), self._served.overhangs)
+        late = late_shares(arrivals, twice, ways, (self.routing,), self._served.shape)
         return np.asarray(late.reshape(-1, len(replicas)).min(axis=0))

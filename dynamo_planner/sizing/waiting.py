@@ -23,7 +23,8 @@ z       peakedness; 0.3 stands for regular arrivals, for which the approximation
 ======  ==================================================================================================
 
 The exponent is the tail of the G/G/m queue in large-deviation form (Choe and Shroff 1998). Near full utilisation, with
-slots of any length, it is Allen and Cunneen's ``exp(-2 m (1 - rho) t / (s (I + c**2)))``.
+slots of any length, it is Allen and Cunneen's ``exp(-2 m (1 - rho) t / (s (I + c**2)))``. Where prompts go to the
+replicas in turn or at random, each replica has a queue of its own, :mod:`dynamo_planner.sizing.own_queue`.
 """
 
 from __future__ import annotations
@@ -35,10 +36,12 @@ import numpy as np
 
 from dynamo_planner.sizing.arrays import Floats
 from dynamo_planner.sizing.arrivals import MIN_DISPERSION, Arrivals
+from dynamo_planner.sizing.own_queue import waits_longer
 from dynamo_planner.sizing.queueing import MAX_EXPONENT, erlang_c
 
-OWN_QUEUE_MISS_FACTOR = 4.0
-"""The share of late requests over what the formula says, where each replica has a queue of its own. Fitted once."""
+OWN_QUEUE_MISS_FACTOR = 2.0
+"""The share of late requests over what the formula says, where each replica has a queue of its own. Fitted once to
+simulated steps: what is late in steps that are shared is more than the better of both ways to compute says."""
 
 Routing = Literal["least_loaded", "round_robin", "random"]
 """Which replica a request goes to. With ``least_loaded`` none waits while another is idle, nearly, so that there is one
@@ -51,16 +54,8 @@ FEWEST_DISPERSION = 2.0
 """Dispersion of the prompts that come to one replica where each goes to the one with the fewest requests in flight:
 they follow the answers that end there. Fitted once to simulations."""
 
-Overhangs: TypeAlias = tuple[Floats, Floats]
-"""Times, and by how much the service exceeds each on average; in seconds."""
-
-NO_OVERHANGS: Overhangs = (np.zeros(1), np.zeros(1))
-
 MIN_PEAKEDNESS = 0.3
 """Peakedness below which Hayward's approximation is not used."""
-
-MIN_IDLE_SHARE = 1e-3
-"""Share of a replica's time that is free, at least, where waiting behind long prompts is divided by it."""
 
 MIN_VARIANCE = 1e-200
 """Smallest variance, in seconds squared, that is divided by."""
@@ -70,6 +65,9 @@ _SHARES, _PLACES = np.diff(_EDGES), (_EDGES[1:] + _EDGES[:-1]) / 2
 
 LAG_LEVELS = 32
 """Bins of how far replicas lag."""
+
+ALIKE: Floats = np.ones(1)
+"""Services that all take the mean."""
 
 
 class Service(NamedTuple):
@@ -94,10 +92,14 @@ def sampled(slack_s: Floats) -> Floats:
 
 
 def late_shares(
-    arrivals: Arrivals, replicas: Floats, service: Service, disciplines: Sequence[Discipline], overhangs: Overhangs
+    arrivals: Arrivals,
+    replicas: Floats,
+    service: Service,
+    disciplines: Sequence[Discipline],
+    shape: Floats = ALIKE,
 ) -> Floats:
     """Shape (disciplines, counts): the share of prompts that are late under this service; all where replicas do not
-    keep up."""
+    keep up. ``shape`` has equally likely services over their mean, for queues in which each waits for its turn."""
     late = np.ones((len(disciplines), len(replicas)))
     keep_up = replicas > arrivals.requests_per_s * service.mean_s
     if keep_up.any():
@@ -106,10 +108,10 @@ def late_shares(
         left = service.left_s[:, None, :] - behind[..., None]
         at_work = np.maximum(-left, 0.0) / service.step_s[:, None, None]
         for row, discipline in enumerate(disciplines):
-            waits = _waits_longer(arrivals, replicas, service, np.maximum(left, 0.0), discipline, overhangs)
+            waits = _waits_longer(arrivals, replicas, service, np.maximum(left, 0.0), discipline, shape)
             shares = (np.minimum(waits + at_work, 1.0) @ _SHARES * weight).sum(axis=1)
             factor = OWN_QUEUE_MISS_FACTOR if discipline in ("round_robin", "random") else 1.0
-            late[row, keep_up] = np.minimum(1.0, factor * shares)
+            late[row, keep_up] = np.minimum(factor * shares, 1.0)
     return late
 
 
@@ -142,18 +144,18 @@ def _behind(arrivals: Arrivals, replicas: Floats, service: Service) -> tuple[Flo
 
 
 def _waits_longer(
-    arrivals: Arrivals, replicas: Floats, service: Service, than_s: Floats, routing: Discipline, overhangs: Overhangs
+    arrivals: Arrivals, replicas: Floats, service: Service, than_s: Floats, routing: Discipline, shape: Floats
 ) -> Floats:
     """Shape (counts, levels, budgets): the share of prompts that wait for longer than this."""
+    dispersion: float | Floats = max(arrivals.dispersion, MIN_DISPERSION)
+    if routing in ("round_robin", "random"):  # every n-th request, or any
+        dispersion = dispersion / replicas if routing == "round_robin" else 1 + (dispersion - 1) / replicas
+        dispersion = np.maximum(dispersion, MIN_DISPERSION)
+        return waits_longer(arrivals.requests_per_s / replicas, dispersion, service.mean_s, shape, than_s)
     replicas = replicas[:, None, None]
     mean_s, variation = service.mean_s[:, None, None], service.variation[:, None, None]
-    dispersion: float | Floats = max(arrivals.dispersion, MIN_DISPERSION)
     queues: float | Floats = 1.0
-    if routing == "round_robin":  # every n-th request
-        queues, dispersion = replicas, np.maximum(dispersion / replicas, MIN_DISPERSION)
-    elif routing == "random":
-        queues, dispersion = replicas, 1 + (dispersion - 1) / replicas
-    elif routing == "fewest_requests":
+    if routing == "fewest_requests":
         queues, dispersion = replicas, FEWEST_DISPERSION + dispersion / replicas
     rate = arrivals.requests_per_s / queues
     servers, load = replicas / queues, rate * mean_s
@@ -168,9 +170,4 @@ def _waits_longer(
     over_s = over_s + 1e-12
     variance = rate * over_s * mean_s**2 * (dispersion + variation)
     exponent = (servers * than_s + spare * over_s) ** 2 / np.maximum(2 * variance, MIN_VARIANCE)
-    waits = waits * np.exp(-np.minimum(exponent, MAX_EXPONENT))
-    if routing in ("round_robin", "random"):
-        # A single long prompt makes those behind it late by itself.
-        overhang_s = np.interp(than_s, *overhangs)
-        waits = np.minimum(waits + rate * overhang_s / np.maximum(1 - load, MIN_IDLE_SHARE), 1.0)
-    return np.asarray(waits)
+    return np.asarray(waits * np.exp(-np.minimum(exponent, MAX_EXPONENT)))

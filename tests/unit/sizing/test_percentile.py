@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,6 +13,9 @@ from dynamo_planner import Profile, Sla
 from dynamo_planner.core.metrics import Dist
 from dynamo_planner.core.snapshot import Role
 from dynamo_planner.sizing import Arrivals, ClassicSizing, Lengths, Load, PercentileSizing
+from dynamo_planner.sizing.memo import Memo
+from dynamo_planner.sizing.queueing import most_replicas
+from dynamo_planner.sizing.waiting import Routing
 from tests.support.laws import examples
 
 SLA = Sla(ttft_ms=500, itl_ms=20)
@@ -204,3 +209,49 @@ def test_how_long_requests_stay_is_told() -> None:
     needs = PercentileSizing(profile).replicas_for(load, Sla(ttft_ms=1000, itl_ms=20))
     assert needs["decode"].residence_s == pytest.approx(3000 * 0.020, rel=0.02)
     assert needs["prefill"].residence_s == pytest.approx(0.1, rel=0.02)
+
+
+ROLES: tuple[Role, ...] = ("prefill", "decode", "aggregated")
+SIZINGS = Memo[PercentileSizing](3)
+
+
+@examples(60)
+@given(
+    role=st.sampled_from(ROLES),
+    routing=st.sampled_from(get_args(Routing)),
+    rate=st.floats(0.1, 300),
+    isl=st.floats(10, 30_000),
+    osl=st.floats(1, 3000),
+    dispersion=st.floats(0, 30),
+    ttft_ms=st.floats(1, 20_000),
+    itl_ms=st.floats(1, 100),
+    attainment=st.floats(0.5, 0.999),
+    harder=st.sampled_from(("rate", "slowness", "ttft_ms", "itl_ms", "attainment")),
+    by=st.floats(1, 3),
+)
+def test_what_is_harder_never_needs_fewer_and_no_count_is_the_end_of_a_search(
+    h100: Profile,
+    role: Role,
+    routing: Routing,
+    rate: float,
+    isl: float,
+    osl: float,
+    dispersion: float,
+    ttft_ms: float,
+    itl_ms: float,
+    attainment: float,
+    harder: str,
+    by: float,
+) -> None:
+    sizing = SIZINGS.get(routing, lambda: PercentileSizing(h100, routing=routing))
+    needs = []
+    for times in (1.0, by):
+        scale = {name: times if name == harder else 1.0 for name in ("rate", "slowness", "ttft_ms", "itl_ms")}
+        share = 1 - (1 - attainment) / (times if harder == "attainment" else 1.0)
+        sla = Sla(ttft_ms=ttft_ms / scale["ttft_ms"], itl_ms=itl_ms / scale["itl_ms"], attainment=share)
+        load = Load.of(Arrivals(rate * scale["rate"], dispersion), isl, osl)
+        needs.append(sizing.replicas_for(load, sla, (role,), {role: scale["slowness"]})[role])
+        assert needs[-1].replicas < most_replicas(needs[-1].load)
+    grid = routing != "least_loaded" and role == "prefill"  # the waiting is worked out on levels
+    if needs[0].unattainable == needs[1].unattainable:  # else more is given up as unattainable
+        assert needs[0].replicas <= needs[1].replicas + grid

@@ -10,7 +10,8 @@ from dynamo_planner.core.metrics import Dist
 from dynamo_planner.profiles import PrefillCurve, PrefillPoints
 from dynamo_planner.sizing import Arrivals, Load, PercentileSizing
 from dynamo_planner.sizing.batching import Batching, PromptService, in_chunks_s, prompts_of
-from dynamo_planner.sizing.waiting import NO_OVERHANGS, Service, late_shares
+from dynamo_planner.sizing.own_queue import waits_longer
+from dynamo_planner.sizing.waiting import Service, late_shares
 
 STEP_TOKENS = np.geomspace(10, 1000, 400)
 STEP_S = (10 + 0.1 * STEP_TOKENS) / 1000
@@ -49,16 +50,14 @@ def test_a_prompt_of_several_chunks_takes_their_steps_and_no_less_than_was_measu
 @pytest.mark.parametrize(("left_s", "late"), [(0.0, 0.0), (-0.005, 0.25), (-0.015, 0.75), (-0.03, 1.0)])
 def test_what_is_left_of_the_step_under_way_is_anything_up_to_all_of_it(left_s: float, late: float) -> None:
     service = Service(np.array([0.01]), np.array([0.0]), np.array([0.02]), np.full((1, 12), left_s))
-    found = late_shares(Arrivals(1.0), np.array([50.0]), service, ("least_loaded",), NO_OVERHANGS)
+    found = late_shares(Arrivals(1.0), np.array([50.0]), service, ("least_loaded",))
     assert found[0, 0] == pytest.approx(late, abs=1e-6)
 
 
 def test_prompts_that_come_to_the_replica_with_the_fewest_requests_wait_longer_than_those_of_a_pool() -> None:
     twice = np.ones(2)
     service = Service(0.2 * twice, twice, 0.02 * twice, np.full((2, 12), 0.5))
-    pooled, own = late_shares(
-        Arrivals(30.0), np.array([5.0, 8]), service, ("least_loaded", "fewest_requests"), NO_OVERHANGS
-    )
+    pooled, own = late_shares(Arrivals(30.0), np.array([5.0, 8]), service, ("least_loaded", "fewest_requests"))
     assert pooled[0] == own[0] == 1  # six replicas are busy
     assert pooled[1] < 0.02
     assert own[1] > 0.2
@@ -70,10 +69,10 @@ def test_the_path_is_what_replicas_lag_behind_by() -> None:
     arrivals = Arrivals(10.0, 1.0, 1.0, path)
     ones = np.ones(1)
     service = Service(0.1 * ones, 0 * ones, 1e-9 * ones, np.full((1, 12), 5.0))
-    assert late_shares(arrivals, np.array([1.5]), service, ("least_loaded",), NO_OVERHANGS)[0, 0] < 1e-3
+    assert late_shares(arrivals, np.array([1.5]), service, ("least_loaded",))[0, 0] < 1e-3
     within = service._replace(left_s=np.full((1, 12), 0.9))
     # The requests of the burst find from no lag to (3 - 1.5) / 1.5 = 1 s of it: half of them count at its end.
-    assert late_shares(arrivals, np.array([1.5]), within, ("least_loaded",), NO_OVERHANGS)[0, 0] >= 0.5
+    assert late_shares(arrivals, np.array([1.5]), within, ("least_loaded",))[0, 0] >= 0.5
 
 
 @pytest.mark.parametrize(("isl", "low", "high"), [(4000, 1, 2), (16_000, 6, 9), (32_000, 11, 24)])
@@ -90,7 +89,7 @@ def test_waiting_at_one_replica_is_the_exponential_of_the_docstring() -> None:
     # l = 5/s, s = 0.1 s, a = 0.5, I + c**2 = 2: u = 2 t, and the exponent (2 t)**2 / (2 5 2t 0.01 2) = 10 t.
     ones = np.ones(1)
     service = Service(0.1 * ones, ones, 1e-9 * ones, np.full((1, 12), 0.2))
-    late = late_shares(Arrivals(5.0), ones, service, ("least_loaded",), NO_OVERHANGS)[0, 0]
+    late = late_shares(Arrivals(5.0), ones, service, ("least_loaded",))[0, 0]
     assert late == pytest.approx(0.5 * np.exp(-2), rel=1e-6)
 
 
@@ -110,3 +109,23 @@ def test_the_transfer_takes_of_the_target_and_ranks_share_the_prompts() -> None:
     assert [need.unattainable for need in needs] == [0.0, 1.0]
     shared = PercentileSizing(two).replicas_for(near, sla, ("prefill",))["prefill"]
     assert shared.load == pytest.approx(needs[0].load / 2)
+
+
+def test_prompts_that_take_turns_wait_behind_long_ones_only() -> None:
+    # Ten replicas of 10/s in turn: each has a prompt a second, regularly. One in ten takes 1.5 s, the others 0.1 s, so
+    # that the one behind it waits for 0.5 s, and for longer behind two of them, which is one in a hundred.
+    ones, shape = np.ones(1), np.array([0.1] * 9 + [1.5]) / 0.24
+    longer = waits_longer(ones, 0.001 * ones, 0.24 * ones, shape, np.array([[0.3, 0.7, 1.2]]))
+    assert longer[0] == pytest.approx([0.1, 0.02, 0.001], abs=0.012)
+    # Those that come at any time do so during a long one, too: 0.138 and 0.016 of them, in a simulation.
+    poisson = waits_longer(ones, ones, 0.24 * ones, shape, np.array([[0.3, 1.5]]))
+    assert poisson[0] == pytest.approx([0.138, 0.016], abs=0.002)
+
+
+def test_round_robin_takes_more_replicas_than_least_loaded_and_random_more_again(h100: Profile) -> None:
+    load, sla = Load.of(60, Dist(mean=3000, cv2=1), 100), Sla(ttft_ms=800, itl_ms=30)
+    counts = [
+        PercentileSizing(h100, routing=routing).replicas_for(load, sla, ("prefill",))["prefill"].replicas
+        for routing in ("least_loaded", "round_robin", "random")
+    ]
+    assert counts[0] < counts[1] < counts[2] < 4 * counts[0]
