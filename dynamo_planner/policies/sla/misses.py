@@ -32,6 +32,9 @@ from dynamo_planner.policies.sla.arrivals import ArrivalWindow
 WAITS_HALF_LIFE_S = 20.0
 """A wait that was observed keeps half its weight over this time, in seconds."""
 
+MAX_WAIT_S = 86_400.0
+"""A wait counts as at most this, in seconds: a queue over hardly any arrivals would be for ever."""
+
 TAIL_HALF_LIFE_S = 600.0
 """The shape of a tail within its bucket is learned with this half-life, in seconds."""
 
@@ -145,6 +148,6 @@ def _waits(waits: Waits, snapshot: Snapshot, arrivals: ArrivalWindow) -> Waits:
         queued["decode" if pool.spec.role == "decode" else "prefill"] += pool.queued or 0.0
     fade = 0.5 ** (arrivals.elapsed_s / WAITS_HALF_LIFE_S)
     return Waits(
-        max(queued["prefill"] / arrivals.requests_per_s, fade * waits.prefill_s),
-        max(queued["decode"] / arrivals.requests_per_s, fade * waits.decode_s),
+        max(min(queued["prefill"] / arrivals.requests_per_s, MAX_WAIT_S), fade * waits.prefill_s),
+        max(min(queued["decode"] / arrivals.requests_per_s, MAX_WAIT_S), fade * waits.decode_s),
     )
