@@ -29,11 +29,11 @@ import argparse
 import ast
 import fnmatch
 import json
+import multiprocessing
 import os
 import random
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -42,6 +42,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from queue import Queue
+from typing import NamedTuple
+
+import pytest
 
 from benchmarks.mutants_named import NAMED
 
@@ -61,6 +64,9 @@ PARTS = {
 """Files that are mutated, and their unit tests."""
 
 QUICK = ("-q", "--no-header", "-p", "no:cacheprovider", "--tb=no", "-m", "not slow and not long")
+
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["hypothesis", "numpy", "pydantic", "pytest", "scipy.optimize", "scipy.special"])
 
 Operator = type[ast.operator] | type[ast.cmpop]
 
@@ -99,6 +105,13 @@ class Verdict:
     noticed: bool
     by: str
     took_s: float
+
+
+class Ended(NamedTuple):
+    """The exit status of pytest, and what it printed."""
+
+    status: int
+    output: str
 
 
 def named() -> list[Mutant]:
@@ -140,21 +153,17 @@ def mutants_of(path: str, source: str) -> Iterator[tuple[str, Mutant]]:
     """
     lines = source.splitlines(keepends=True)
     for node in _expressions(ast.parse(source)):
-        begin = sum(len(line) for line in lines[: node.lineno - 1]) + _characters(
-            lines[node.lineno - 1], node.col_offset
-        )
-        last = lines[(node.end_lineno or 0) - 1]
-        end = sum(len(line) for line in lines[: (node.end_lineno or 0) - 1]) + _characters(
-            last, node.end_col_offset or 0
-        )
+        begin = _place(lines, node.lineno, node.col_offset)
+        end = _place(lines, node.end_lineno or 0, node.end_col_offset or 0)
         for operator, changed in _changes(node):
             text = f"{source[:begin]}({changed}){source[end:]}"
             where = f"{path.removeprefix('dynamo_planner/')}:{node.lineno}"
             yield operator, Mutant(f"{where} {operator}: {ast.unparse(node)[:80]}", path, text)
 
 
-def _characters(line: str, utf8_bytes: int) -> int:
-    return len(line.encode()[:utf8_bytes].decode())
+def _place(lines: list[str], number: int, utf8_bytes: int) -> int:
+    """The place in a text of a byte of one of its lines."""
+    return sum(map(len, lines[: number - 1])) + len(lines[number - 1].encode()[:utf8_bytes].decode())
 
 
 def _expressions(tree: ast.Module) -> Iterator[ast.expr]:
@@ -195,35 +204,47 @@ def judge(mutant: Mutant, tree: Path, tests: list[str]) -> Verdict:
     target.write_text(mutant.text)
     try:
         ended = _ran(tree, "-x", *tests)
-    except subprocess.TimeoutExpired:
+    except TimeoutError:
         return Verdict(mutant.name, True, f"the tests did not end within {TIMEOUT_S} s", TIMEOUT_S)
     finally:
         target.write_text(kept)
-    failed = [line.split(" - ")[0] for line in ended.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    return Verdict(mutant.name, ended.returncode != 0, "".join(failed[:1]), round(time.monotonic() - began_s, 1))
+    failed = [line.split(" - ")[0] for line in ended.output.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    return Verdict(mutant.name, ended.status != 0, "".join(failed[:1]), round(time.monotonic() - began_s, 1))
 
 
 def tests_of(part: str, tree: Path) -> list[str]:
     """The quick tests of a part, the quickest first. Raises ``RuntimeError`` where one fails as the code is."""
     ended = _ran(tree, "-vv", "--durations=0", *[path.relative_to(tree).as_posix() for path in tree.glob(PARTS[part])])
-    if ended.returncode:
-        raise RuntimeError(f"the tests of {part} fail without a mutant:\n{ended.stdout[-2000:]}")
+    if ended.status:
+        raise RuntimeError(f"the tests of {part} fail without a mutant:\n{ended.output[-2000:]}")
     took_s: dict[str, float] = {}
-    for seconds, test in re.findall(r"^ *([\d.]+)s (?:setup|call|teardown) +(.+?) *$", ended.stdout, re.MULTILINE):
+    for seconds, test in re.findall(r"^ *([\d.]+)s (?:setup|call|teardown) +(.+?) *$", ended.output, re.MULTILINE):
         took_s[test] = took_s.get(test, 0.0) + float(seconds)
     return sorted(took_s, key=took_s.__getitem__)
 
 
-def _ran(tree: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "pytest", *QUICK, *options],
-        cwd=tree,
-        env={**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=False,
-    )
+def _ran(tree: Path, *options: str) -> Ended:
+    """What pytest says of a copy of the tree, in a process that is forked from one that has the libraries loaded."""
+    output = tree / "pytest.txt"
+    process = FORKS.Process(target=_pytest, args=(tree, options, output))
+    process.start()
+    process.join(TIMEOUT_S)
+    if process.is_alive():
+        process.kill()
+        process.join()
+        raise TimeoutError
+    return Ended(process.exitcode or 0, output.read_text())
+
+
+def _pytest(tree: Path, options: tuple[str, ...], output: Path) -> None:
+    with output.open("w") as file:
+        os.dup2(file.fileno(), sys.stdout.fileno())
+        os.dup2(file.fileno(), sys.stderr.fileno())
+    os.chdir(tree)
+    os.environ |= {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
+    sys.path.insert(0, str(tree))
+    sys.dont_write_bytecode = True
+    sys.exit(int(pytest.main([*QUICK, *options])))
 
 
 def judge_all(mutants: list[Mutant], processes: int) -> Iterator[Verdict]:
