@@ -212,7 +212,7 @@ def judge(mutant: Mutant, tree: Path, tests: list[str]) -> Verdict:
     return Verdict(mutant.name, ended.status != 0, "".join(failed[:1]), round(time.monotonic() - began_s, 1))
 
 
-def tests_of(part: str, tree: Path) -> list[str]:
+def quickest_first(part: str, tree: Path) -> list[str]:
     """The quick tests of a part, the quickest first. Raises ``RuntimeError`` where one fails as the code is."""
     ended = _ran(tree, "-vv", "--durations=0", *[path.relative_to(tree).as_posix() for path in tree.glob(PARTS[part])])
     if ended.status:
@@ -259,7 +259,9 @@ def judge_all(mutants: list[Mutant], processes: int) -> Iterator[Verdict]:
                 copy(ROOT / name, tree / name)
             trees.put(tree)
 
-        tests = {part: tests_of(part, trees.queue[0]) for part in dict.fromkeys(mutant.part for mutant in mutants)}
+        tests = {
+            part: quickest_first(part, trees.queue[0]) for part in dict.fromkeys(mutant.part for mutant in mutants)
+        }
 
         def one(mutant: Mutant) -> Verdict:
             tree = trees.get()
