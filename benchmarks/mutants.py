@@ -63,7 +63,7 @@ PARTS = {
 }
 """Files that are mutated, and their unit tests."""
 
-QUICK = ("-q", "--no-header", "-p", "no:cacheprovider", "--tb=no", "-m", "not slow and not long")
+QUICK = ["-q", "--no-header", "--tb=no", "-p", "no:cacheprovider", "--hypothesis-profile=fast", "--hypothesis-seed=1"]
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["hypothesis", "numpy", "pydantic", "pytest", "scipy.optimize", "scipy.special"])
@@ -107,9 +107,7 @@ class Verdict:
     took_s: float
 
 
-class Ended(NamedTuple):
-    """The exit status of pytest, and what it printed."""
-
+class Ended(NamedTuple):  # what pytest says
     status: int
     output: str
 
@@ -244,7 +242,7 @@ def _pytest(tree: Path, options: tuple[str, ...], output: Path) -> None:
     os.environ |= {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
     sys.path.insert(0, str(tree))
     sys.dont_write_bytecode = True
-    sys.exit(int(pytest.main([*QUICK, *options])))
+    sys.exit(int(pytest.main([*QUICK, "-m", "not slow and not long", *options])))
 
 
 def judge_all(mutants: list[Mutant], processes: int) -> Iterator[Verdict]:
