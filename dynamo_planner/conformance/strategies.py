@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal
 
 from dynamo_planner.core.extras import needs_extra
-from dynamo_planner.core.metrics import Dist, InTime, StageTimes, Traffic
+from dynamo_planner.core.metrics import Dist, Traffic
 from dynamo_planner.core.snapshot import PoolSpec, PoolStatus, Replicas, Role, Snapshot
 from dynamo_planner.core.values import FrozenMap
 
@@ -39,15 +39,7 @@ MEASURED_TRAFFIC = (
 MEASURED_POOL = ("queued", "running", "kv_usage", "kv_capacity_tokens", "observed_at_s", "replicas")
 """Measurements: a decision that needs one which is unknown is a hold."""
 
-QUALIFYING_TRAFFIC = (
-    "window_s",
-    "prefix_hit_rate",
-    "arrival_dispersion",
-    "rejected_per_s",
-    "aborted_per_s",
-    "preemptions_per_s",
-    "in_time",
-)
+QUALIFYING_TRAFFIC = ("window_s", "prefix_hit_rate", "arrival_dispersion")
 QUALIFYING_POOL = ("coverage",)
 """Qualifiers of a measurement. Many sources never have them, and what they count as then is up to the policy."""
 
@@ -210,7 +202,6 @@ _REPLICAS = st.one_of(
     _COUNTS.map(_settled),
     st.builds(_moving, _COUNTS, _START_AGES, _RARE_COUNTS, _RARE_COUNTS, st.none() | _COUNTS),
 )
-_STAGE = st.none() | _dists(2.0, 200.0)
 _TRAFFIC = st.fixed_dictionaries(
     {
         "observed_at_s": _AGES,
@@ -224,12 +215,6 @@ _TRAFFIC = st.fixed_dictionaries(
         "window_s": st.sampled_from([60.0, None, 0.0, 1000.0]),
         "prefix_hit_rate": st.sampled_from([None, 0.0, 0.5, 1.0]),
         "arrival_dispersion": st.sampled_from([None, 0.0, 1.0, 20.0]),
-        "rejected_per_s": st.sampled_from([None, 0.0, 5.0]),
-        "aborted_per_s": st.sampled_from([None, 0.0, 5.0]),
-        "preemptions_per_s": st.sampled_from([None, 0.0, 5.0]),
-        "in_time": st.sampled_from(
-            [None, *[InTime(ttft_ms=1000, itl_ms=40, share=share) for share in (1.0, 0.9, 0.0)]]
-        ),
     }
 )
 _POOL = st.fixed_dictionaries(
@@ -240,8 +225,6 @@ _POOL = st.fixed_dictionaries(
         "kv_usage": _numbers(0.0, 0.1, 0.45, 0.7, 0.95, 1.0, most=1.0),
         "kv_capacity_tokens": _numbers(1e5, most=1e7),
         "coverage": st.sampled_from([1.0, None, 0.5, 0.0]),
-        "stages": st.just(StageTimes())
-        | st.builds(StageTimes, queue_ms=_STAGE, prefill_ms=_STAGE, first_token_ms=_STAGE),
     }
 )
 _FIELDS = st.sampled_from(

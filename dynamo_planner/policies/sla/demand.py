@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
 from typing import NamedTuple
 
 from dynamo_planner.core.decision import Reason
@@ -89,6 +88,7 @@ class Outlook:
     ) -> None:
         self.arrivals, self.level_s, self._facts = arrivals, level_s, facts
         self._forecast, self._load, self._recent = forecast, load, recent_per_s
+        self._forecasts: dict[float, RateForecast | None] = {}
         self._demands: dict[tuple[float, float], Demand] = {}
         self._loads: dict[float, Load | None] = {}
 
@@ -96,8 +96,8 @@ class Outlook:
         """The demand on the service now, and by the time that a start would be ready."""
         key = lead_s, quantile
         if key not in self._demands:
-            then = self._forecast(lead_s)
-            self._demands[key] = demand(self._now, then, self._recent, lead_s, self.level_s, quantile)
+            now, then = self._ahead(0.0), self._ahead(lead_s)
+            self._demands[key] = demand(now, then, self._recent, lead_s, self.level_s, quantile)
         return self._demands[key]
 
     def load(self, requests_per_s: float) -> Load | None:
@@ -110,9 +110,10 @@ class Outlook:
         """What a reader of a pool's numbers has to know of the workload."""
         return [reason(code, pool, message, **values) for code, message, values in self._facts]
 
-    @cached_property
-    def _now(self) -> RateForecast | None:
-        return self._forecast(0.0)
+    def _ahead(self, ahead_s: float) -> RateForecast | None:
+        if ahead_s not in self._forecasts:
+            self._forecasts[ahead_s] = self._forecast(ahead_s)
+        return self._forecasts[ahead_s]
 
 
 def expected_rate(tick: Tick, queue: Queue, outlook: Outlook) -> float:
@@ -138,13 +139,12 @@ def backlog_left(
 def shares(pools: dict[str, PoolStatus]) -> dict[str, float]:
     """The share of each pool in the requests of its role: by its arrivals where all pools report them, else by its
     replicas."""
+    if len({pool.spec.role for pool in pools.values()}) == len(pools):
+        return dict.fromkeys(pools, 1.0)
     shared: dict[str, float] = {}
     roles: tuple[Role, ...] = ("prefill", "decode", "aggregated")
     for role in roles:
         own = {name: pool for name, pool in pools.items() if pool.spec.role == role}
-        if len(own) == 1:
-            shared.update(dict.fromkeys(own, 1.0))
-            continue
         arriving = {name: pool.traffic.requests_per_s for name, pool in own.items() if pool.traffic}
         known = {name: rate for name, rate in arriving.items() if rate is not None}
         weights = (

@@ -24,5 +24,6 @@ class Recalled:
 
     def __call__(self, part: Node, state: State | None, pool: str | None = None) -> Any:
         value, reset = part.recall(state)
-        self.reasons += [reason.replace(pool=pool) for reason in reset]
+        if reset:
+            self.reasons += [reason.replace(pool=pool) for reason in reset]
         return value

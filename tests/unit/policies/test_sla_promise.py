@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dynamo_planner import PoolSpec, PoolStatus, Replicas, Sla, Snapshot, Traffic
+from dynamo_planner import PoolSpec, PoolStatus, Replicas, Sla, Snapshot, State, Traffic
 from dynamo_planner.core.metrics import Dist
 from dynamo_planner.policies.sla import KeptPromise
 from dynamo_planner.policies.sla.arrivals import ArrivalWindow
@@ -17,6 +17,7 @@ from dynamo_planner.policies.sla.misses import MissMemory, Waits, missed_by_role
 from dynamo_planner.policies.sla.promise import DEBT, LEAK_HALF_LIFE, PromiseMemory, RoleAccount
 from dynamo_planner.policies.sla.state import LastPlan
 from dynamo_planner.policies.sla.tick import Engine, Queue, Tick
+from tests.support.sla_service import Service
 
 SLA = Sla(ttft_ms=500, itl_ms=25, attainment=0.99)
 PART = KeptPromise(promise_window_s=1000)
@@ -186,3 +187,13 @@ def test_seconds_of_traffic_that_were_late_are_told_to_the_plan() -> None:
     assert asked(None, evidence(late=0.5, slow=0.1))[0].late_s == pytest.approx(6.0)
     assert asked(None, evidence(late=0.7, slow=0.7))[0].late_s == 10.0
     assert asked(None, evidence(late=None))[0].late_s == 0
+
+
+def test_a_queue_over_hardly_any_arrivals_survives_json() -> None:
+    """5 requests that wait at the smallest rate that there is would wait for ever, and JSON has no infinity."""
+    service = Service()
+    service.see(5e-324, pools={"prefill": {"queued": 5}, "decode": {"queued": 5}})
+    assert service.state is not None
+    service.state = State.model_validate_json(service.state.model_dump_json())
+    service.see(1)
+    assert "StateReset" not in [reason.code for reason in service.decision.reasons]
