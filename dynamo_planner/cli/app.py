@@ -23,6 +23,8 @@ from dynamo_planner.cli.check import check
 from dynamo_planner.cli.demo import demo
 from dynamo_planner.cli.learned import learned
 from dynamo_planner.cli.local import doctor, status, stop
+from dynamo_planner.cli.profile.group import UrlMeasures
+from dynamo_planner.cli.profile.measure import measure
 from dynamo_planner.cli.queries import queries
 from dynamo_planner.cli.serve import serve
 from dynamo_planner.cli.shadow import shadow
@@ -265,11 +267,17 @@ app.command()(demo)
 for command in (backtest, check, queries, serve, shadow, status, stop, doctor, tune):
     _add(command)
 
-profiles = typer.Typer(help="Profiles: measured or learned performance of an engine.", no_args_is_help=True)
+profiles = typer.Typer(
+    cls=UrlMeasures, help="Measure an engine, and show, compare and merge profiles.", no_args_is_help=True
+)
 app.add_typer(profiles, name="profile")
-_add(learned, profiles)
+for command in (measure, learned):
+    _add(command, profiles)
 
 
 @profiles.callback()
 def profile() -> None:
-    """Profiles: measured or learned performance of an engine."""
+    """Measured or learned performance of an engine: measure one by its URL, and show what was learned.
+
+    Example: `dynamo-planner profile http://localhost:8000 -o engine.json`
+    """

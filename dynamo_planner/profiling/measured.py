@@ -69,13 +69,14 @@ class Measured(Frozen):
         """What a TTFT has beside the computing: the way to the engine and back, and what the server does about it.
 
         A prompt of a few tokens takes the engine as long as a step that decodes one request, since both only read the
-        weights; what its TTFT has more is the offset. 0 while one of the two was not measured.
+        weights, and no prompt takes less; what the shortest TTFT has more is the offset. 0 while one of the two was not
+        measured. With a shortest TTFT of 26 ms and an ITL of 6 ms alone: 20 ms.
         """
         singles = [r for burst in self.decode for r in burst if r.batch == 1]
         if not singles or not self.prompts:
             return 0.0
         alone = min(singles, key=lambda reading: reading.context)
-        return max(next(iter(self.ttfts.values())) - alone.itl_ms, 0.0)
+        return max(min(self.ttfts.values()) - alone.itl_ms, 0.0)
 
     @property
     def errors(self) -> dict[str, CurveError]:

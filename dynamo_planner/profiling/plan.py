@@ -132,7 +132,9 @@ def _candidates(domain: Domain, curves: _Curves, turn: int) -> Iterator[tuple[Ex
         return
     for context in np.unique(np.geomspace(32, domain.max_context * 0.9, 14).round().astype(int)).tolist():
         largest = largest_batch(domain, context)
-        for batch in sorted({largest, *(size for shift in (2, 4) if (size := domain.max_batch >> shift) < largest), 1}):
+        for batch in sorted(
+            {largest, *(size for shift in (2, 4) if 0 < (size := domain.max_batch >> shift) < largest), 1}
+        ):
             steps = staircase(domain, context, batch, curves.itl_s, turn)
             if steps.longest <= domain.max_context:
                 yield _candidate(domain, curves, steps)

@@ -29,6 +29,9 @@ RUN = 6
 PAUSED = 1.3
 """A run of gaps whose mean is so many times the median of all runs had a pause in it, and is left out."""
 
+MIN_ITL_MS = 0.5
+"""A shorter ITL is that of tokens in one packet."""
+
 MIN_GAPS = 4
 """A batch with fewer plain gaps gives no ITL."""
 
@@ -135,7 +138,8 @@ class _Gaps:
         runs = [run for piece in pieces for run in np.array_split(piece, -(-len(piece) // RUN))]
         means, sizes = np.array([gaps[run].mean() for run in runs]), np.array([len(run) for run in runs])
         calm = means <= PAUSED * np.median(means)
-        return float(np.average(means[calm], weights=sizes[calm]))
+        itl = float(np.average(means[calm], weights=sizes[calm]))
+        return itl if itl >= MIN_ITL_MS else None
 
     def _context(self, here: NDArray[np.bool_]) -> float:
         """The mean tokens that the requests of a batch attend to, in the midst of these gaps."""
@@ -164,7 +168,7 @@ class _Gaps:
             here[place] = True
             total_ms = 1000 * float(self._to[place[-1]] - self._from[place[0]])
             step_ms = total_ms - (len(place) - 1) * itls[batch]
-            if step_ms > 0:
+            if step_ms >= MIN_ITL_MS:
                 found[answer.isl, batch].append((self._context(here), step_ms))
         return tuple(
             MixedReading(isl, batch, *np.median(np.asarray(steps), axis=0).tolist())

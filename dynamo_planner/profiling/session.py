@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from dynamo_planner.core.values import Frozen
-from dynamo_planner.profiling.engine import Engine
+from dynamo_planner.profiling.engine import Answers, Engine, ProfilingError
 from dynamo_planner.profiling.experiments import Domain, prompts
 from dynamo_planner.profiling.fit import CurveError
 from dynamo_planner.profiling.measured import Measured
@@ -21,6 +22,10 @@ OVERRUN = 3.0
 
 OVERRUN_S = 10.0
 """The least seconds that an experiment is given."""
+
+
+MAX_WAITED = 0.1
+"""The share of the requests of a staircase that may wait until others end, which they should not."""
 
 
 class Goal(Frozen):
@@ -93,4 +98,18 @@ def perform(engine: Engine, domain: Domain, experiment: Experiment, measured: Me
         return now_s > due_s
 
     answers = engine.run(experiment.burst, overdue)
+    waited = _waited(answers)
+    if waited > MAX_WAITED * len(answers.together) and not answers.stopped:
+        running = len(answers.together) - waited
+        raise ProfilingError(
+            f"{experiment.purpose}: only {running} of {len(answers.together)} ran at once, the others waited for them: "
+            f"the engine holds less than its {domain.kv_tokens} KV tokens or {domain.max_batch} requests; "
+            f"give --kv-tokens or --max-concurrency {max(running, 1)}"
+        )
     return measured.plus(readings(answers, domain.step_tokens), engine.now_s() - began_s)
+
+
+def _waited(answers: Answers) -> int:
+    """How many requests had their first token only after another one had ended."""
+    ends = [answer.last_s for answer in answers.together if math.isfinite(answer.last_s)]
+    return sum(not answer.first_s <= min(ends) for answer in answers.together) if ends else 0

@@ -1,0 +1,109 @@
+"""`dynamo-planner profile URL`: measure a live engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dynamo_planner.cli.profile.screen import errors_of
+from dynamo_planner.config.problems import ConfigError, validated
+
+if TYPE_CHECKING:
+    from dynamo_planner.sources.access import Access
+
+FAILED, INTERRUPTED = 1, 130
+
+
+def measure(
+    url: Annotated[str, typer.Argument(help="The engine's base URL, such as http://localhost:8000.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The profile to write.")] = Path("profile.json"),
+    minutes: Annotated[float, typer.Option(min=0.05, help="The engine's time at most.")] = 5.0,
+    error: Annotated[float, typer.Option(min=0, help="Stop once the 95th percentile of errors is below it.")] = 0.05,
+    max_concurrency: Annotated[int, typer.Option(min=1, help="The most requests at once.")] = 64,
+    model: Annotated[str | None, typer.Option(help="The model, where there are several.")] = None,
+    role: Annotated[str, typer.Option(help="aggregated, or decode: prompts are computed elsewhere.")] = "aggregated",
+    api: Annotated[
+        str | None, typer.Option(help="How prompts are written: tokens, text or chat.", show_default="found out")
+    ] = None,
+    max_isl: Annotated[int | None, typer.Option(min=64, help="The longest prompt, in tokens.")] = None,
+    max_context: Annotated[int | None, typer.Option(min=256, help="The longest context, in tokens.")] = None,
+    kv_tokens: Annotated[int | None, typer.Option(min=256, help="KV capacity, in tokens.")] = None,
+    step_tokens: Annotated[int | None, typer.Option(min=16, help="max_num_batched_tokens of the engine.")] = None,
+    gpus: Annotated[int | None, typer.Option(min=1, help="GPUs of the engine.")] = None,
+    gpu: Annotated[str | None, typer.Option(help="Their kind, to be noted.")] = None,
+    flags: Annotated[str | None, typer.Option(help="The engine's flags, to be noted.")] = None,
+    name: Annotated[str | None, typer.Option(help="The profile's name.", show_default="that of the file")] = None,
+    token: Annotated[Path | None, typer.Option(help="A file with a bearer token.")] = None,
+    header: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, sent with each request.")] = None,
+    ca: Annotated[Path | None, typer.Option(help="Certificates to trust.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with what was measured before.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be measured.")] = False,
+    with_traffic: Annotated[
+        bool, typer.Option("--with-traffic", help="Measure although others use the engine: figures are spoiled.")
+    ] = False,
+    picture: Annotated[Path | None, typer.Option(help="Draw the curves, as PNG or SVG.")] = None,
+) -> None:
+    """Measure an engine until its curves are known well enough, and write its profile.
+
+    What was measured is kept after each experiment, also at Ctrl-C, and `--resume` goes on with it.
+
+    Example: `dynamo-planner profile http://localhost:8000 -o engine.json`
+    """
+    from dynamo_planner.cli.profile.live import LiveSession  # noqa: PLC0415
+    from dynamo_planner.profiling.engine import Limits, ProfilingError  # noqa: PLC0415
+    from dynamo_planner.profiling.measured import Measured  # noqa: PLC0415
+    from dynamo_planner.profiling.prepare import Wanted  # noqa: PLC0415
+
+    _one_of("--role", role, ("aggregated", "decode"))
+    _one_of("--api", api, (None, "tokens", "text", "chat"))
+    known = Limits(kv_tokens=kv_tokens, max_num_batched_tokens=step_tokens, max_context=max_context)
+    wanted = Wanted(role=role, limits=known, max_batch=max_concurrency, api=api, max_isl=max_isl)
+    live = LiveSession(_base(url), _access(token, header, ca), wanted, output, minutes, error, others=with_traffic)
+    try:
+        live.discover(model)
+        if dry_run:
+            typer.echo(live.plan())
+            return
+        why = live.run(resume=resume)
+    except ProfilingError as problem:
+        typer.echo(f"error: {problem}", err=True)
+        if live.measured is not None and live.measured.spent_s:
+            typer.echo(f"what was measured is in {live.kept}: go on with --resume", err=True)
+        raise typer.Exit(FAILED) from problem
+    except KeyboardInterrupt:
+        if live.measured is None or not live.measured.spent_s:
+            raise typer.Exit(INTERRUPTED) from None
+        live.write(name, {"system": gpu, "flags": flags}, gpus, picture)
+        typer.echo(f"interrupted: {live.kept} has what was measured, go on with --resume", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    typer.echo(f"{why}; {errors_of(live.measured or Measured())}", err=True)
+    live.write(name, {"system": gpu, "flags": flags}, gpus, picture)
+
+
+def _base(url: str) -> str:
+    from dynamo_planner.sources.fetch import checked_url  # noqa: PLC0415
+
+    try:
+        return checked_url(url).removesuffix("/v1")
+    except ValueError as problem:
+        raise ConfigError([str(problem)]) from problem
+
+
+def _one_of(option: str, value: str | None, allowed: tuple[str | None, ...]) -> None:
+    if value not in allowed:
+        names = ", ".join(each for each in allowed if each)
+        raise ConfigError([f"{option}: {value!r} is none of {names}"])
+
+
+def _access(token: Path | None, header: list[str] | None, ca: Path | None) -> Access:
+    from dynamo_planner.sources.access import Access  # noqa: PLC0415
+
+    headers = {}
+    for text in header or ():
+        field, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError([f"--header: {text!r} is not NAME=VALUE"])
+        headers[field] = value
+    return validated(Access, {"bearer_token_file": token, "ca_file": ca, "headers": headers}, "access")
