@@ -23,6 +23,7 @@ from dynamo_planner.cli.check import check
 from dynamo_planner.cli.demo import demo
 from dynamo_planner.cli.learned import learned
 from dynamo_planner.cli.local import doctor, status, stop
+from dynamo_planner.cli.profile.files import compare, merge, show
 from dynamo_planner.cli.profile.group import UrlMeasures
 from dynamo_planner.cli.profile.measure import measure
 from dynamo_planner.cli.queries import queries
@@ -271,8 +272,8 @@ profiles = typer.Typer(
     cls=UrlMeasures, help="Measure an engine, and show, compare and merge profiles.", no_args_is_help=True
 )
 app.add_typer(profiles, name="profile")
-for command in (measure, learned):
-    _add(command, profiles)
+for each in (measure, show, compare, merge, learned):
+    _add(each, profiles)
 
 
 @profiles.callback()

@@ -109,9 +109,9 @@ def step_tokens(engine: Engine, max_isl: int) -> int:
     """The most tokens that a step computes, measured: in how many steps a long prompt is computed beside a request that
     decodes. Where it is one step, the prompt's length."""
     prompt = min(CHUNK_PROMPT, max_isl)
-    answers = engine.run(Burst((Prompt(16, 160),), (Prompt(prompt, 1),), pause_s=0.2))
-    chunk = chunk_of(answers.together[0], answers.chain[0]) if answers.chain else None
-    return chunk or prompt
+    answers = engine.run(Burst((Prompt(16, 200),), (Prompt(prompt, 1),) * 2, pause_s=0.2))
+    chunks = [chunk_of(answers.together[0], answer) or prompt for answer in answers.chain]
+    return max(chunks, default=prompt)  # a pause counts as a step more, and nothing as one less
 
 
 def chunk_of(witness: Answer, long: Answer) -> int | None:
@@ -119,8 +119,8 @@ def chunk_of(witness: Answer, long: Answer) -> int | None:
 
     Limits are mostly powers of 2, and where one is in the range that the steps allow it is taken.
 
-    >>> times = [0.01 * k for k in range(20)] + [0.2 + 0.1 * k for k in range(4)] + [0.51 + 0.01 * k for k in range(9)]
-    >>> chunk_of(Answer(16, 0.0, 33, 0.0, 0.6, times), Answer(8192, 0.195, 1, 0.5, 0.5))
+    >>> times = [0.01 * k for k in range(20)] + [0.2 + 0.1 * k for k in range(5)] + [0.61 + 0.01 * k for k in range(9)]
+    >>> chunk_of(Answer(16, 0.0, 34, 0.0, 0.7, times), Answer(8192, 0.195, 1, 0.6, 0.6))
     2048
     """
     times = witness.token_s
@@ -133,9 +133,12 @@ def chunk_of(witness: Answer, long: Answer) -> int | None:
     steps = len(long_ones)
     if steps < 2:
         return None
-    least, most = long.isl / steps, long.isl / (steps - 1)
-    powers = [1 << power for power in range(5, 18) if least <= (1 << power) <= most]
-    return powers[0] if powers else int(least)
+    powers = [1 << power for power in range(5, 18)]
+    for slack in (0.0, 0.5):  # the end of a step and a pause may be taken for one another
+        within = [power for power in powers if steps - 1 - slack < long.isl / power <= steps + slack]
+        if within:
+            return within[0]
+    return int(long.isl / steps)
 
 
 def _pages(url: str, access: Access, pages: Mapping[str, str]) -> dict[str, str | FetchError]:

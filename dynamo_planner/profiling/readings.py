@@ -149,7 +149,7 @@ class _Gaps:
             for answer, first_s, last_s in zip(self._served, self._firsts, self._lasts, strict=True)
             if first_s <= at_s <= last_s
         ]
-        return float(np.mean(alive)) if alive else 1.0
+        return float(round(np.mean(alive))) if alive else 1.0
 
     def mixed(
         self, chain: Sequence[Answer], decode: Sequence[DecodeReading], step_tokens: int

@@ -1,5 +1,7 @@
 """``dynamo-planner profile``: measure an engine, and show, compare and merge profiles.
 
-- ``measure``: what ``dynamo-planner profile URL`` does; ``session_files`` keeps what was measured.
+- ``measure``: the options of ``dynamo-planner profile URL``; ``live`` does it, ``screen`` shows how far it is, and
+  ``session_files`` keeps what was measured.
+- ``files``: ``show``, ``compare`` and ``merge``.
 - ``group``: makes a URL the command ``measure``.
 """

@@ -9,7 +9,7 @@ import pytest
 
 from dynamo_planner.profiles import Profile, ProfileError
 from dynamo_planner.profiling.capacity import kv_capacity
-from dynamo_planner.profiling.engine import Answer, Answers, Limits
+from dynamo_planner.profiling.engine import Answer, Answers, Limits, ProfilingError
 from dynamo_planner.profiling.experiments import Domain, staircase
 from dynamo_planner.profiling.measured import Measured
 from dynamo_planner.profiling.readings import readings
@@ -97,6 +97,12 @@ def test_a_capacity_that_is_not_told_is_found() -> None:
     found = kv_capacity(SimulatedEngine(LAW, LIMITS), max_context=8000, max_batch=64)
     assert found == pytest.approx(60_000, rel=0.05)
     assert kv_capacity(SimulatedEngine(LAW, LIMITS), max_context=2000, max_batch=8) is None
+
+
+def test_an_engine_that_holds_less_than_it_says() -> None:
+    engine = SimulatedEngine(LAW, LIMITS.replace(max_num_seqs=8))
+    with pytest.raises(ProfilingError, match=r"only 8 of 31 ran at once.*--max-concurrency 8"):
+        session(engine, DOMAIN, 1.0, Limits(kv_tokens=60_000, max_num_batched_tokens=1024))
 
 
 def test_an_experiment_that_never_ends_is_ended() -> None:
