@@ -167,6 +167,12 @@ class Trace:
     def __len__(self) -> int:
         return len(self.arrival_s)
 
+    def __repr__(self) -> str:
+        since = "" if self.start is None else f" from {self.start:%Y-%m-%d %H:%M %Z}"
+        lengths = f"{self.isl.mean():.0f} + {self.osl.mean():.0f} tokens" if len(self) else "none"
+        hours = self.duration_s / 3600
+        return f"Trace({self.name}: {len(self):,} requests of {lengths} on average in {hours:.3g} h{since})"
+
     def between(self, begin: float | str | datetime, end: float | str | datetime) -> Trace:
         """The requests from ``begin`` on and before ``end``, as a trace that starts at ``begin``.
 
