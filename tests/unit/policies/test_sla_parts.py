@@ -8,9 +8,19 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from dynamo_planner import ConfigError, SlaPolicy, State, load_policy
+from dynamo_planner import ConfigError, Sla, SlaPolicy, Snapshot, State, load_policy
 from dynamo_planner.forecasting import Forecaster, RateForecaster
-from dynamo_planner.policies.sla import Classic, LearnedCapacity, ObservedStartup, Sizing, SizingRequest, SkiRental
+from dynamo_planner.policies.sla import (
+    Classic,
+    EvenSplit,
+    LearnedCapacity,
+    ObservedStartup,
+    Sizing,
+    SizingRequest,
+    SkiRental,
+)
+from dynamo_planner.policies.sla.arrivals import ArrivalWindow
+from dynamo_planner.policies.sla.attainment import PromiseEvidence
 from dynamo_planner.sizing import Requirement
 from tests.support.sla_service import POLICY, PROFILE, Service
 
@@ -93,3 +103,9 @@ def test_each_part_has_its_default_kind() -> None:
     assert policy == POLICY.replace(
         forecaster=Forecaster(horizons_s=(60.0,)), startup=ObservedStartup(), capacity=LearnedCapacity(max_correction=1)
     )
+
+
+def test_an_even_split_halves_what_may_be_missed_between_two_roles() -> None:
+    sla = Sla(ttft_ms=500, itl_ms=25, attainment=0.98)
+    evidence = PromiseEvidence(Snapshot(at_s=0), sla, ArrivalWindow(0, 1, 30, 30), ())
+    assert EvenSplit().ask(None, evidence)[0].by_role == {"prefill": 0.99, "decode": 0.99, "aggregated": 0.98}

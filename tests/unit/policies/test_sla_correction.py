@@ -1,0 +1,43 @@
+"""How much of what is observed of engines is believed. Numbers are worked by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from dynamo_planner.policies.sla.correction import Correction, Mean, PromptQueue
+from dynamo_planner.profiles.observed_steps import prompts_alone_ms
+
+
+@pytest.mark.parametrize(
+    ("requests", "ratio", "factor"),
+    [
+        (100, 2.0, 2 ** (100 / 150)),  # the profile weighs as much as 50 requests
+        (50, 0.5, 0.5**0.5),
+        (1e9, 1.03, 1.0),  # within 3 % of the profile
+        (1e9, 1.2, 1.2),
+        (1e9, 10.0, 4.0),  # a fault of the metrics counts as 4 times
+    ],
+)
+def test_a_correction_goes_by_how_many_requests_say_so(requests: float, ratio: float, factor: float) -> None:
+    assert Correction(requests, seen=ratio * requests, expected=requests).factor(8) == pytest.approx(factor)
+
+
+def test_a_mean_has_a_prior_of_50_requests_and_fades_in_10_minutes() -> None:
+    mean = Mean().with_sample(20.0, 150, 10)
+    assert mean.value(40.0) == pytest.approx((150 * 20 + 50 * 40) / 200)
+    assert mean.with_sample(30.0, 25, 600) == Mean(75 + 25, 75 * 20 + 25 * 30)
+    assert Correction(100, 200, 100).with_sample(3.0, 1.0, 10, 600) == Correction(60, 130, 60)
+
+
+def test_the_time_in_the_queue_that_is_in_that_of_steps() -> None:
+    assert prompts_alone_ms(44, 5) == pytest.approx(44 - 0.7 * 5)
+    assert prompts_alone_ms(44, 22) is not None
+    assert prompts_alone_ms(44, 23) is None  # a backlog
+
+
+def test_a_queue_of_prompts_is_that_of_mm1_and_back() -> None:
+    """0.1 s at 5/s keep one replica busy for half of the time: ``0.1 / (1 - 0.5)``."""
+    queue = PromptQueue(service_s=0.1, variation=2.0, rate=5.0, replicas=1.0)
+    assert queue.utilisation == 0.5
+    assert queue.ttft_s(1.0) == pytest.approx(0.2)
+    assert queue.slowness(queue.ttft_s(1.3)) == pytest.approx(1.3, abs=0.001)
