@@ -75,6 +75,11 @@ def cases(profiles: dict[str, Profile]) -> Iterator[Case]:
             )
 
 
+def mode(case: Cell) -> str:
+    """How the fleet serves."""
+    return "aggregated" if case.aggregated else "disaggregated"
+
+
 def outcome(run: Run, cell: Cell) -> Outcome:
     """The numbers after the first hour."""
     billed_s = 0.0
@@ -102,7 +107,7 @@ def both(case: Case, hours: float) -> tuple[Outcome, Outcome]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shared", action="store_true", help="the profiles of the shared folder")
-    parser.add_argument("--only", default="", help="profiles with this in their name")
+    parser.add_argument("--only", default="", help="cases with this in 'NAME MODE'")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_HOURS:g} hours")
     parser.add_argument("--processes", type=int, default=1)
     options = parser.parse_args()
@@ -110,7 +115,7 @@ def main() -> None:
     profiles = {folder.name: Profile.load(folder) for folder in folders} or {
         name: Profile.bundled(name) for name in bundled_profiles()
     }
-    chosen = list(cases({name: profile for name, profile in profiles.items() if options.only in name}))
+    chosen = [case for case in cases(profiles) if options.only in f"{case.name} {mode(case)}"]
     hours = QUICK_HOURS if options.quick else HOURS
     print("| profile | mode | GPU-hours, without / with | in time, with | without | windows held, with | without |")
     print("|---|---|---|---|---|---|---|")
@@ -118,9 +123,8 @@ def main() -> None:
     with ProcessPoolExecutor(options.processes) as pool:
         for case, (known, learned) in zip(chosen, pool.map(both, chosen, [hours] * len(chosen)), strict=True):
             ratios.append(learned.gpu_hours / known.gpu_hours)
-            mode = "aggregated" if case.aggregated else "disaggregated"
             shares = f"{known.in_time:.2%} | {learned.in_time:.2%} | {known.held:.0%} | {learned.held:.0%}"
-            print(f"| {case.name} | {mode} | {ratios[-1]:.3f} | {shares} |", flush=True)
+            print(f"| {case.name} | {mode(case)} | {ratios[-1]:.3f} | {shares} |", flush=True)
     print(f"median {np.median(ratios):.3f}, largest {max(ratios):.3f}")
 
 

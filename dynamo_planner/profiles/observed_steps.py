@@ -107,10 +107,10 @@ def observed_steps(
     if pool.spec.role == "prefill" and alone_ms is not None:
         samples.append(StepSample(alone_ms, 1.0, request.work, sampled=count))
     elif pool.spec.role == "aggregated" and queue_ms <= MAX_QUEUE_SHARE * prefill_ms:
-        steps = max(math.ceil(request.prompt_tokens / max(chunk_tokens - batch, 1.0)), 1)
-        beside = requests_per_s * prefill_ms / 1000  # prompts that are computed in the same steps
+        room = max(chunk_tokens - batch, 1.0)
+        steps = max(math.ceil(request.prompt_tokens / room), 1)
+        beside = requests_per_s * prefill_ms / 1000  # prompts that come meanwhile, and share what room there is
+        prompts = max(min((1 + beside) * request.work, steps * room), request.work)
         batches = steps * batch
-        samples.append(
-            StepSample(prefill_ms, steps, (1 + beside) * request.work, batches, batches * request.context, count)
-        )
+        samples.append(StepSample(prefill_ms, steps, prompts, batches, batches * request.context, count))
     return tuple(samples)

@@ -90,11 +90,14 @@ def test_a_prefill_pool_shows_a_prompt_alone() -> None:
 def test_an_aggregated_pool_shows_steps_with_the_prompts_of_others() -> None:
     stages = StageTimes(prefill_ms=Dist(mean=100, count=30), queue_ms=Dist(mean=5))
     status = pool("aggregated", running=20, stages=stages)
-    itl, prefill = observed_steps(status, Traffic(itl_ms=12), REQUEST, 4, 510)
+    itl, prefill = observed_steps(status, Traffic(itl_ms=12), REQUEST, 4, 2010)
     # The other 9 requests bring 1016.67 / 200 = 5.08 prompt tokens with each token.
     assert tuple(itl) == pytest.approx((12.0, 1.0, 9 * 5.08333, 10.0, 11_000.0, 1.0))
-    # 1000 tokens are two chunks of 500, beside 10 requests; 4 a second bring 0.4 prompts in 100 ms.
-    assert tuple(prefill) == pytest.approx((100.0, 2, 1.4 * 1016.6667, 20.0, 22_000.0, 30.0))
+    # 4 a second bring 0.4 prompts in 100 ms, which share the step.
+    assert tuple(prefill) == pytest.approx((100.0, 1, 1.4 * 1016.6667, 10.0, 11_000.0, 30.0))
+    *_, chunked = observed_steps(status, Traffic(itl_ms=12), REQUEST, 4, 560)
+    # 1000 tokens are two chunks of 550 beside 10 requests, with room for another 100.
+    assert tuple(chunked) == pytest.approx((100.0, 2, 1100, 20.0, 22_000.0, 30.0))
 
 
 def test_a_learned_profile_says_what_its_costs_say() -> None:
