@@ -24,11 +24,11 @@ Evidence fades with a half-life, the prior does not: a direction that is no long
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import solve_triangular
 from scipy.optimize import nnls
 
 from dynamo_planner.profiles.steps import StepCosts
@@ -103,6 +103,19 @@ def prompt_work(tokens: Any, cv2: float = 0.0) -> Any:
     return tokens + tokens**2 * (1 + cv2) / ATTENTION_TOKENS
 
 
+class StepFit(NamedTuple):
+    """Fitted costs, and the normal matrix that says how exactly they are known."""
+
+    costs: StepCosts
+    normal: Floats
+
+    def error(self, sample: StepSample) -> float:
+        """The relative standard error of the time that the costs say for the work of a sample."""
+        work = sample.work
+        variance = float(work @ np.linalg.solve(self.normal, work))
+        return math.sqrt(max(variance, 0.0)) / max(sample_ms(self.costs, sample), 1e-9)
+
+
 class StepModel(NamedTuple):
     """The evidence for the four costs: weighted sums, which fade. A handful of numbers, however long it learned.
 
@@ -154,26 +167,26 @@ class StepModel(NamedTuple):
             tuple(np.add(self.product, weight / sample.ms * work).tolist()),
         )
 
-    def costs(self, cache_tokens: float | None = None) -> StepCosts:
-        """The costs: what fits the evidence and the shape best; none is negative.
+    def fit(self, cache_tokens: float | None = None) -> StepFit:
+        """The costs that fit the evidence and the shape best, none negative, and how exactly they are known.
 
         Args:
             cache_tokens: Tokens that the KV cache of an engine holds. Default ``None``, unknown.
 
         Raises ``ValueError`` where nothing was observed.
         """
-        lower = np.linalg.cholesky(self._normal(cache_tokens))
-        shaped, _ = nnls(lower.T, solve_triangular(lower, np.asarray(self.product), lower=True))
+        normal = self._normal(cache_tokens)
+        lower = np.linalg.cholesky(normal)
+        shaped, _ = nnls(lower.T, np.linalg.solve(lower, np.asarray(self.product)))
         base, per_token, per_request, per_kv = (shaped * SHAPE).tolist()
-        return StepCosts(
+        costs = StepCosts.unchecked(
             base_ms=base, ms_per_prefill_token=per_token, ms_per_request=per_request, ms_per_kv_token=per_kv
         )
+        return StepFit(costs, normal)
 
-    def error(self, sample: StepSample, cache_tokens: float | None = None) -> float:
-        """The relative standard error of the time that :meth:`costs` say for the work of a sample."""
-        lower = np.linalg.cholesky(self._normal(cache_tokens))
-        spread = float(np.linalg.norm(solve_triangular(lower, sample.work, lower=True)))
-        return spread / max(sample_ms(self.costs(cache_tokens), sample), 1e-9)
+    def costs(self, cache_tokens: float | None = None) -> StepCosts:
+        """The costs alone; see :meth:`fit`."""
+        return self.fit(cache_tokens).costs
 
     def _normal(self, cache_tokens: float | None) -> Floats:
         """The normal matrix of the least squares, in multiples of the shape."""

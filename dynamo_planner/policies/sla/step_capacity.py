@@ -158,10 +158,10 @@ class StepModelCapacity(Capacity, kind="step_model"):
             return own._replace(engine=engine)
         limit = rounded(EXPLORED * max(own.batch, MIN_BATCH), BATCH_STEP)
         cache = rounded(own.kv_tokens, BATCH_STEP) or limit * 4 * request.context
-        costs = model.costs(own.kv_tokens or None)
+        fit = model.fit(own.kv_tokens or None)
+        costs = fit.costs
         points = _points(role, request, JUDGED / EXPLORED * limit)
-        error = model.error(points[-1], own.kv_tokens or None)
-        own = own._replace(engine=with_comparison(engine, found, elapsed_s), model=model, error=error)
+        own = own._replace(engine=with_comparison(engine, found, elapsed_s), model=model, error=fit.error(points[-1]))
         if learned is not None and learned[1:] == (limit, cache) and not _moved(learned.costs, costs, points):
             return own
         drawn = (*costs.model_dump().values(), limit, cache)

@@ -45,7 +45,7 @@ def test_a_day_of_changing_batches_is_the_measured_curve(name: str) -> None:
     for batch in (4, 20, 60):
         step_ms = float(measured.step_ms(0, batch, 1100 * batch))
         assert costs.step_ms(0, batch, 1100 * batch) == pytest.approx(step_ms, rel=0.06)
-    assert model.error(StepSample(0, requests=60, kv_tokens=66_000), cache) < 0.06
+    assert model.fit(cache).error(StepSample(0, requests=60, kv_tokens=66_000)) < 0.06
 
 
 def test_costs_are_never_negative() -> None:
@@ -65,7 +65,7 @@ def test_what_is_no_longer_observed_returns_to_the_shape() -> None:
     assert model.costs().step_ms(0, 128, 12_800) > 100
     later = model.faded(24 * HOUR_S).plus(StepSample(11, requests=1, kv_tokens=100, sampled=1000), HOUR_S)
     assert later.costs().step_ms(0, 128, 12_800) < 30
-    assert later.error(far) > 2 * model.error(far)
+    assert later.fit().error(far) > 2 * model.fit().error(far)
 
 
 def test_nothing_is_said_out_of_nothing() -> None:
