@@ -6,10 +6,8 @@ import json
 import logging
 import sys
 import textwrap
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from enum import StrEnum
 from functools import wraps
 from pathlib import Path
@@ -21,6 +19,7 @@ import dynamo_planner
 from dynamo_planner.cli.backtest import backtest
 from dynamo_planner.cli.check import check
 from dynamo_planner.cli.demo import demo
+from dynamo_planner.cli.explain import explain
 from dynamo_planner.cli.learned import learned
 from dynamo_planner.cli.local import doctor, status, stop
 from dynamo_planner.cli.profile.files import compare, merge, show
@@ -35,9 +34,9 @@ from dynamo_planner.config.fleet import fleet_config, is_fleet
 from dynamo_planner.config.policies import load_policy, policy_schema
 from dynamo_planner.config.problems import ConfigError, unknown_pools, validated
 from dynamo_planner.config.run import config_schema, load_config
+from dynamo_planner.core.decision import Decision
 from dynamo_planner.core.snapshot import Snapshot
 from dynamo_planner.executors import ExecutorError
-from dynamo_planner.runtime.decision_log import Step, read_log
 from dynamo_planner.sources import SourceError
 
 FAILED, WRONG_INPUT = 1, 2
@@ -148,16 +147,23 @@ class SchemaOf(StrEnum):
 
     POLICY = "policy"
     CONFIG = "config"
+    SNAPSHOT = "snapshot"
+    DECISION = "decision"
 
 
 @app.command()
 def schema(of: Annotated[SchemaOf, typer.Argument(help="What to describe.")] = SchemaOf.POLICY) -> None:
-    """Print the JSON Schema of a policy file, or of a configuration of `run`.
+    """Print the JSON Schema of a policy file, of a configuration of `run`, of a snapshot, or of a decision.
 
     Example: `dynamo-planner schema config > planner.schema.json`
     """
-    described = policy_schema() if of is SchemaOf.POLICY else config_schema()
-    typer.echo(json.dumps(described, indent=2))
+    described = {
+        SchemaOf.POLICY: policy_schema,
+        SchemaOf.CONFIG: config_schema,
+        SchemaOf.SNAPSHOT: Snapshot.model_json_schema,
+        SchemaOf.DECISION: Decision.model_json_schema,
+    }
+    typer.echo(json.dumps(described[of](), indent=2))
 
 
 @app.command()
@@ -211,48 +217,6 @@ def _run_fleet(config: Path, data: Any, *, advisory: bool, once: bool) -> None:
         around.end_begun()
 
 
-@app.command()
-def explain(
-    log: Annotated[Path, typer.Argument(help="A decision log, as `run` and `demo` write it.", show_default=False)],
-    last: Annotated[int, typer.Option(min=1, help="How many decisions, counted from the end.")] = 10,
-    pool: Annotated[str | None, typer.Option(help="Only this pool.")] = None,
-    changes: Annotated[bool, typer.Option("--changes", help="Only decisions that changed something.")] = False,
-) -> None:
-    """Read a decision log back: what was decided, why, and what became of it.
-
-    Example: `dynamo-planner explain --changes --last 5 decisions.jsonl`
-    """
-    with reported_errors():
-        steps = deque((step for step in read_log(log) if _concerns(step, pool, changes)), maxlen=last)
-    for step in steps:
-        typer.echo(explained(step, pool))
-
-
-def _concerns(step: Step, pool: str | None, changes: bool) -> bool:
-    actions = [action for action in step.decision.actions if pool in {None, action.pool}]
-    return bool(actions) if changes else pool is None or pool in step.snapshot.pools
-
-
-def explained(step: Step, pool: str | None = None) -> str:
-    """A step for a reader: when, the decision explained, and the outcome of each action."""
-    decision = step.decision
-    if pool is not None:
-        decision = decision.replace(
-            targets={name: count for name, count in decision.targets.items() if name == pool},
-            actions=tuple(action for action in decision.actions if action.pool == pool),
-            reasons=tuple(reason for reason in decision.reasons if reason.pool in {None, pool}),
-        )
-    when = datetime.fromtimestamp(step.at_s, UTC).isoformat(sep=" ", timespec="seconds")
-    when += "" if step.name == "planner" else f" {step.name}"
-    lines = [f"{when}{' (advisory)' if step.advisory else ''}", *decision.explain().splitlines()]
-    lines += [
-        f"=> {outcome.action.pool or 'service'}: {outcome.status}{': ' if outcome.message else ''}{outcome.message}"
-        for outcome in step.outcomes
-        if pool in {None, outcome.action.pool}
-    ]
-    return "\n".join(lines)
-
-
 def _add(command: Callable[..., None], group: typer.Typer = app) -> None:
     """Register a command of another file, with its errors reported as those of the others."""
 
@@ -265,7 +229,7 @@ def _add(command: Callable[..., None], group: typer.Typer = app) -> None:
 
 
 app.command()(demo)
-for command in (backtest, check, queries, serve, shadow, status, stop, doctor, tune):
+for command in (backtest, check, explain, queries, serve, shadow, status, stop, doctor, tune):
     _add(command)
 
 profiles = typer.Typer(

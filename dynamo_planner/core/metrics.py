@@ -11,10 +11,12 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from annotated_types import Ge
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from dynamo_planner.core.share import Share, share_within
-from dynamo_planner.core.values import Frozen, FrozenMap, Known, KnownShare, KnownTime, ReadOnly, Unit, plain
+from dynamo_planner.core.values import Frozen, FrozenMap, Known, KnownShare, KnownTime, ReadOnly, Unit, or_number, plain
 
 Bound = Annotated[float, Ge(0)]
 """The upper bound of a bucket."""
@@ -51,6 +53,10 @@ class Dist(Frozen):
         """
         points = self.buckets or {value: share for share, value in sorted(self.quantiles.items())}
         return share_within(points, target) if points else None
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return or_number(core_schema, handler, "number")
 
     @model_validator(mode="before")
     @classmethod

@@ -22,7 +22,9 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, GetJsonSchemaHandler, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from dynamo_planner.core.metrics import PoolMetrics, Traffic
 from dynamo_planner.core.notebook import facts_table, html_table, shown
@@ -32,6 +34,7 @@ from dynamo_planner.core.values import (
     FrozenMap,
     KnobValue,
     ReadOnly,
+    or_number,
     plain,
 )
 
@@ -105,6 +108,10 @@ class Replicas(Frozen):
     failed: Count = 0
     draining: Count = 0
     target: Count = -1
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return or_number(core_schema, handler, "integer")
 
     @model_validator(mode="before")
     @classmethod

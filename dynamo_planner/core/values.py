@@ -9,7 +9,17 @@ from inspect import Signature
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, TypeVar
 
 from annotated_types import Ge, Le
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    GetJsonSchemaHandler,
+    PlainSerializer,
+    ValidationError,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from dynamo_planner.core.nearest import with_nearest_names
 
@@ -210,6 +220,12 @@ class FrozenMap(Mapping[K, V]):
 
     def __repr__(self) -> str:
         return repr(self._items)
+
+
+def or_number(core_schema: CoreSchema, handler: GetJsonSchemaHandler, kind: str) -> JsonSchemaValue:
+    """The JSON Schema of a value for which a bare number of a kind may stand, where it is read."""
+    schema = handler(core_schema)
+    return {"anyOf": [{"type": kind, "minimum": 0}, schema]} if handler.mode == "validation" else schema
 
 
 def plain(value: Any) -> Any:

@@ -163,9 +163,8 @@ class ScalingEnv:
 class ArrayScalingEnv:
     """A :class:`ScalingEnv` of arrays, for libraries that learn from numbers.
 
-    ``observation_space`` and ``action_space`` have the bounds for Gymnasium's: for an environment of that library, make
-    ``gymnasium.spaces.Box(space.low, space.high, dtype=space.dtype)`` of each in a subclass of ``gymnasium.Env`` that
-    passes ``reset`` and ``step`` on.
+    It needs no package. For an environment of Gymnasium, with its spaces, take
+    :class:`~dynamo_planner.evaluation.gymnasium_env.GymnasiumEnv` (extra ``gym``).
 
     Args:
         env: the environment whose snapshots and actions become arrays.

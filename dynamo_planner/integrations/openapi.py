@@ -12,18 +12,15 @@ import dynamo_planner
 
 def openapi(request: type[BaseModel], decision: type[BaseModel], explanation: type[BaseModel]) -> dict[str, Any]:
     """An OpenAPI 3.1 document."""
-    wanted: list[tuple[type[BaseModel], JsonSchemaMode]] = [
-        (request, "validation"),
-        (decision, "serialization"),
-        (explanation, "serialization"),
-    ]
+    mode: JsonSchemaMode = "validation"  # what goes in and comes out is the same, and maps are typed
+    wanted = [(request, mode), (decision, mode), (explanation, mode)]
     references, schema = models_json_schema(wanted, ref_template="#/components/schemas/{model}")
-    body = {"required": True, "content": _content(references[request, "validation"])}
+    body = {"required": True, "content": _content(references[request, mode])}
     problems = {"type": "object", "properties": {"problems": {"type": "array", "items": {"type": "string"}}}}
     wrong = {"description": "what is wrong, one line for each problem", "content": _content(problems)}
 
     def post(summary: str, answer: type[BaseModel]) -> dict[str, Any]:
-        answered = {"description": summary, "content": _content(references[answer, "serialization"])}
+        answered = {"description": summary, "content": _content(references[answer, mode])}
         return {"post": {"summary": summary, "requestBody": body, "responses": {"200": answered, "422": wrong}}}
 
     def get(summary: str) -> dict[str, Any]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from dynamo_planner.core.decision import Decision, Outcome
 from dynamo_planner.core.snapshot import Snapshot
@@ -104,3 +107,31 @@ def read_log(path: str | Path, *, strict: bool = False) -> Iterator[Step]:
     """
     files = files_oldest_first(path, "decision log")
     return parse_lines(files, Step.model_validate_json, content="a step of a decision log", strict=strict)
+
+
+def follow_log(path: str | Path, looks_every_s: float = 0.5) -> Iterator[Step]:
+    """The steps that are written from now on, also when the log is rotated; it ends only with its reader.
+
+    A line that does not read is skipped. Raises :class:`FileNotFoundError` at once where there is no such log.
+    """
+    path = Path(path).expanduser()
+    file = path.open("rb")
+    file.seek(0, os.SEEK_END)
+    return _following(path, file, looks_every_s)
+
+
+def _following(path: Path, file: BinaryIO, looks_every_s: float) -> Iterator[Step]:
+    begun = b""
+    while True:
+        begun += file.readline()
+        if begun.endswith(b"\n"):
+            with suppress(ValueError):
+                yield Step.model_validate_json(begun)
+            begun = b""
+            continue
+        with suppress(FileNotFoundError):
+            if path.stat().st_ino != os.fstat(file.fileno()).st_ino:
+                file.close()
+                file, begun = path.open("rb"), b""
+                continue
+        time.sleep(looks_every_s)

@@ -129,6 +129,9 @@ def test_explain_reads_a_log_back(tmp_path: Path) -> None:
     assert "=> workers: unchanged: dry run: would scale workers from 2 to 3 replicas" in changes.stdout
     assert len(planner("explain", "--last", "2", log).stdout.split("1970-")) == 3
     assert planner("explain", "--pool", "decode", log).stdout == ""
+    late = planner("explain", "--since", "1970-01-01T00:00:20", "--json", log).stdout.splitlines()
+    assert [json.loads(line)["at_s"] for line in late] == [20, 30]
+    assert "neither a length of time" in planner("explain", "--since", "yesterday", log).stderr
     missing = planner("explain", tmp_path / "missing.jsonl")
     assert missing.returncode == 1
     assert "there is no such decision log" in missing.stderr

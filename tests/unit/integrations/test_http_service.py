@@ -73,5 +73,13 @@ def test_the_description_is_of_what_it_takes() -> None:
     whole = {"$ref": "#/components/schemas/DecisionRequest", "components": {"schemas": schemas}}
     body = {"snapshot": snapshot(0, 20).model_dump(mode="json"), "state": None}
     jsonschema.Draft202012Validator(whole).validate(body)
+    pools = {"workers": {"spec": {"role": "aggregated"}, "replicas": 2, "queued": 0}}
+    traffic = {"requests_per_s": 20, "isl": 3000, "osl": {"mean": 250, "cv2": 1}, "queued": 0}
+    validator = jsonschema.Draft202012Validator(whole)
+    validator.validate({"snapshot": {"at_s": 0, "traffic": traffic, "pools": pools}})  # as the page of hosts writes it
+    assert not validator.is_valid({"snapshot": {"at_s": 0, "pools": {"workers": 3}}})
+    decision = {**whole, "$ref": "#/components/schemas/Decision"}
+    assert jsonschema.Draft202012Validator(decision).is_valid({"at_s": 0, "targets": {"workers": 3}})
+    assert not jsonschema.Draft202012Validator(decision).is_valid({"at_s": 0, "targets": {"workers": "three"}})
     assert not jsonschema.Draft202012Validator(whole).is_valid({"snapshot": {}})
     assert (policy["kind"], health, missing) == ("sla", 200, 404)

@@ -12,7 +12,7 @@ import pytest
 
 from dynamo_planner.core.decision import Decision, Outcome, Reason, ScaleTo, SetKnob, State
 from dynamo_planner.core.snapshot import Snapshot
-from dynamo_planner.runtime.decision_log import DecisionLog, Step, read_log
+from dynamo_planner.runtime.decision_log import DecisionLog, Step, follow_log, read_log
 from dynamo_planner.runtime.planner import Planner
 from tests.support.loop_parts import Climbing, Clock, Cluster, Metrics, per_ten
 
@@ -45,6 +45,17 @@ def test_a_line_for_each_step_read_back_as_it_was_but_for_the_state(tmp_path: Pa
     assert [json.loads(line)["at_s"] for line in lines] == [1.5, 2.5]
     assert "secretive" not in path.read_text()
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_log_is_followed_through_its_rotation(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    log = DecisionLog(path, max_bytes=1)  # each line begins a new file
+    log.write(step_at(1.0))
+    newer = follow_log(path, looks_every_s=0.01)
+    log.write(step_at(2.0))
+    assert next(newer).at_s == 2.0
+    log.write(step_at(3.0))
+    assert next(newer).at_s == 3.0
 
 
 def test_the_log_of_a_planner_explains_itself(tmp_path: Path, clock: Clock, metrics: Metrics, cluster: Cluster) -> None:
