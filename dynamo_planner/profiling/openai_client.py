@@ -21,7 +21,7 @@ from dynamo_planner.core.extras import needs_extra
 from dynamo_planner.profiling.engine import Answer, Answers, Burst, ProfilingError, Prompt, Stop
 
 with needs_extra("profile"):
-    from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
+    from aiohttp import ClientError, ClientSession, ClientTimeout, ServerDisconnectedError, TCPConnector
 
 Api = Literal["tokens", "text", "chat"]
 
@@ -162,36 +162,45 @@ class HttpEngine:
             await self._send(body, answer, asyncio.Event())
 
     async def _send(self, body: bytes, answer: Answer, begun: asyncio.Event) -> None:
-        """Send one request, and take the times of its tokens."""
-        endpoint = self.endpoint
-        assert self._session is not None  # noqa: S101 - made before
-        answer.sent_s = self.now_s()
+        """Send one request, and take the times of its tokens.
+
+        A server may close an idle connection just when it is used again; such a request is sent once more.
+        """
         try:
-            async with self._session.post(
-                endpoint.url + PATHS[endpoint.api],
-                data=body,
-                headers={**endpoint.headers, "Content-Type": "application/json"},
-                ssl=endpoint.tls if endpoint.tls is not None else True,
-            ) as response:
-                kind = response.content_type
-                if response.status != OK or kind != "text/event-stream":
-                    text = (await response.text(errors="replace"))[:BODY_CHARS].strip()
-                    what = "" if response.status != OK else f" with {kind}, where a stream of events is expected"
-                    answer.failure = f"answered {response.status}{what}: {text}"
-                    return
-                pending = b""
-                async for chunk in response.content.iter_any():
-                    now_s = self.now_s()
-                    *events, pending = (pending + chunk).split(b"\n\n")
-                    for event in events:
-                        self._take(event, answer, now_s)
-                    if answer.token_s and not begun.is_set():
-                        begun.set()
+            try:
+                await self._stream(body, answer, begun)
+            except ServerDisconnectedError:
+                await self._stream(body, answer, begun)
         except (ClientError, TimeoutError, OSError) as error:
             answer.failure = f"{type(error).__name__}: {error}"
         finally:
             begun.set()
             _close(answer)
+
+    async def _stream(self, body: bytes, answer: Answer, begun: asyncio.Event) -> None:
+        endpoint = self.endpoint
+        assert self._session is not None  # noqa: S101 - made before
+        answer.sent_s = self.now_s()
+        async with self._session.post(
+            endpoint.url + PATHS[endpoint.api],
+            data=body,
+            headers={**endpoint.headers, "Content-Type": "application/json"},
+            ssl=endpoint.tls if endpoint.tls is not None else True,
+        ) as response:
+            kind = response.content_type
+            if response.status != OK or kind != "text/event-stream":
+                text = (await response.text(errors="replace"))[:BODY_CHARS].strip()
+                what = "" if response.status != OK else f" with {kind}, where a stream of events is expected"
+                answer.failure = f"answered {response.status}{what}: {text}"
+                return
+            pending = b""
+            async for chunk in response.content.iter_any():
+                now_s = self.now_s()
+                *events, pending = (pending + chunk).split(b"\n\n")
+                for event in events:
+                    self._take(event, answer, now_s)
+                if answer.token_s and not begun.is_set():
+                    begun.set()
 
     def _take(self, event: bytes, answer: Answer, now_s: float) -> None:
         """One event of a stream: a token, or the count of them."""
@@ -205,7 +214,9 @@ class HttpEngine:
             return
         if data.get("error"):
             answer.failure = f"the stream ended with an error: {str(data['error'])[:BODY_CHARS]}"
-        if data.get("choices") and _has_token(data["choices"][0]):
+        choice = (data.get("choices") or [{}])[0]
+        # A single token that is no whole character comes as an empty end.
+        if choice and (_has_token(choice) or (not answer.token_s and choice.get("finish_reason"))):
             answer.token_s.append(now_s)
             if math.isnan(answer.first_s):
                 answer.first_s = now_s
