@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -129,3 +131,14 @@ def test_round_robin_takes_more_replicas_than_least_loaded_and_random_more_again
         for routing in ("least_loaded", "round_robin", "random")
     ]
     assert counts[0] < counts[1] < counts[2] < 4 * counts[0]
+
+
+def test_a_replica_with_a_queue_gets_fewer_prompts_the_fewer_requests_decode_beside_it() -> None:
+    # One replica, 5/s of 0.1 s: ten prompts ahead take 1 s. Of b = 20 and itself, I + c**2 = 2 + 1 + 1 = 4: a factor of
+    # exp(-1 / (0.1**2 21 4)) = 0.304; of b = 0 nothing comes while it has a prompt, exp(-(0.1 + 2 0.9) / (0.1 4)).
+    ones = np.ones(1)
+    service = Service(0.1 * ones, ones, 1e-9 * ones, np.full((1, 12), 1.0))
+    ask = partial(late_shares, Arrivals(5.0), ones, service, ("fewest_requests",))
+    open_queue, many, none = ask()[0, 0], ask(beside=20 * ones)[0, 0], ask(beside=0 * ones)[0, 0]
+    assert many / open_queue == pytest.approx(np.exp(-1 / 0.84))
+    assert none / open_queue == pytest.approx(np.exp(-1.9 / 0.4))
