@@ -32,7 +32,7 @@ def plot_runs(runs: Sequence[Run], sla: Sla, title: str) -> NotebookFigure:
     heights = [1.0, 1.2, 1.0, *(1.0 for _ in pools), 1.2]
     wide, high = WIDE * len(runs), HIGH * sum(heights)
     figure = NotebookFigure(figsize=(wide, high))
-    figure.subplots_adjust(0.8 / wide, 0.6 / high, 1 - 0.2 / wide, 1 - 0.9 / high, wspace=0.06, hspace=0.16)
+    figure.subplots_adjust(0.8 / wide, 0.6 / high, 1 - 0.2 / wide, 1 - 0.9 / high, wspace=0.06, hspace=0.28)
     panels = figure.subplots(len(heights), len(runs), sharex=True, sharey="row", height_ratios=heights, squeeze=False)
     figure.suptitle(title, x=0.01, ha="left", color=INK)
     for column, run in enumerate(runs):
@@ -48,6 +48,8 @@ def plot_runs(runs: Sequence[Run], sla: Sla, title: str) -> NotebookFigure:
         own[-1].set_xlim(0, max(run.end_s, 1.0))
     for panel in panels.ravel():
         plain(panel)
+    for panel in panels[:, 1:].ravel():
+        panel.set_ylabel("")
     return figure
 
 
@@ -129,9 +131,18 @@ def _reasons(panel: Any, run: Run) -> None:
     for row, code in enumerate(codes):
         panel.annotate(code, (0.002, row), xycoords=("axes fraction", "data"), fontsize=7, color=QUIET, va="bottom")
     panel.set_yticks([])
-    panel.set_ylim(-0.6, max(len(codes), 1))
+    panel.set_ylim(-0.4, max(len(codes), 1) + 0.2)
     panel.set_ylabel("why")
 
 
 def _legend(panel: Any) -> None:
-    panel.legend(loc="upper right", ncols=4, fontsize=7, frameon=False)
+    """One row above the panel, where nothing is drawn."""
+    panel.legend(
+        loc="lower right",
+        bbox_to_anchor=(1.0, 0.98),
+        ncols=4,
+        fontsize=7,
+        frameon=False,
+        borderaxespad=0.0,
+        borderpad=0.1,
+    )
