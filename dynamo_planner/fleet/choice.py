@@ -3,7 +3,7 @@
 ``maximise sum(worth[m, k] * x[m, k])`` over ``x[m, k]`` of 0 or 1 with ``sum(x[m, :]) == 1`` for each claim ``m`` and
 ``sum(use[m, k, r] * x[m, k]) <= amount[r]`` for each limit ``r``.
 
-- One limit in whole units: dynamic programming over the units, exact at any size.
+- One limit in whole units: dynamic programming over the units, exact up to :data:`MAX_CELLS`.
 - Several limits and at most :data:`EXACT_OPTIONS` options: an integer program (HiGHS through ``scipy``), exact.
 - Beyond: the linear relaxation. A basic solution of it splits at most as many claims as there are limits between two
   options; each of those gets the lesser one, and what is left over is filled greedily. That is worth less than the
@@ -48,16 +48,18 @@ class Choices(NamedTuple):
     worth: Floats
 
 
-def best(choices: Sequence[Choices], amount: Floats) -> list[int] | None:
+def best(choices: Sequence[Choices], amount: Floats, *, sparing: bool = False) -> list[int] | None:
     """The option of each claim with the highest total worth within the limits; ``None`` where nothing is within them.
 
-    A claim whose limits cannot bind gets its last option.
+    A claim whose limits cannot bind gets its last option, or with ``sparing`` the one that uses the least of those that
+    are worth the most.
     """
     if not choices:
         return []
     least = [int(np.argmin(each.use.sum(axis=1))) for each in choices]
     most = np.array([each.use.max(axis=0) for each in choices])
-    binding = most.sum(axis=0) > amount * (1 + TOLERANCE) + TOLERANCE
+    total = most.sum(axis=0)
+    binding = (total > 0) if sparing else total > amount * (1 + TOLERANCE) + TOLERANCE
     chosen = [len(each.worth) - 1 for each in choices]
     for members, rows in _components(most > 0, binding):
         own = [Choices(choices[m].use[:, rows], choices[m].worth) for m in members]

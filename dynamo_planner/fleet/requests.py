@@ -13,7 +13,7 @@ from dynamo_planner.core.snapshot import PoolSpec, PoolStatus, Replicas, Snapsho
 from dynamo_planner.core.values import Frozen, FrozenMap, ReadOnly
 from dynamo_planner.fleet.capacity import TOLERANCE, amounts, limits, per_replica, total
 from dynamo_planner.fleet.claims import UNBOUNDED_REPLICAS, Budget, Claim, Grant, Option, PoolClaim
-from dynamo_planner.fleet.worth import PoolRange, options, rate_of
+from dynamo_planner.fleet.worth import PoolRange, options
 
 Amounts = ReadOnly[str, Annotated[float, Field(ge=0)]]
 
@@ -28,7 +28,7 @@ class Member(Frozen):
 
     Args:
         policy: Its policy with its guards.
-        weight: What a request of it is worth beside those of others. Default 1.
+        weight: What its work is worth beside that of others. Default 1.
         priority: Models of a higher one are served first, whatever others lose. Default 0.
         floor: What it may always have, by budget. Default nothing.
         gpus: The budget that its GPUs come out of, or those by pool. Default ``gpu``.
@@ -117,13 +117,14 @@ def requested(
 def claims_of(requests: Mapping[str, ModelRequest], budgets: Mapping[str, Budget]) -> list[Claim]:
     """The claims of the models. Where what a model holds is not known at all, nothing rises on its budgets."""
     unknown = {budget for request in requests.values() for budget in _unknown(request, budgets)}
-    plain = [_claim(request, budgets, unknown, shares=False) for request in requests.values()]
+    ranges = {name: _ranges(request, budgets, unknown) for name, request in requests.items()}
+    plain = [_claim(request, ranges[name]) for name, request in requests.items()]
     over = _exceeded(plain, budgets)
     return [
-        _claim(request, budgets, unknown, shares=True)
-        if any(claim.used(claim.wanted, budget) for budget in over)
+        claim._replace(options=tuple(_options(requests[claim.model], ranges[claim.model])))
+        if not claim.fixed and any(claim.used(claim.wanted, budget) for budget in over)
         else claim
-        for request, claim in zip(requests.values(), plain, strict=True)
+        for claim in plain
     ]
 
 
@@ -146,26 +147,38 @@ def _exceeded(claims: list[Claim], budgets: Mapping[str, Budget]) -> set[str]:
     return {row.budget for row, own in zip(rows, used, strict=True) if own > row.amount * (1 + TOLERANCE)}
 
 
-def _claim(request: ModelRequest, budgets: Mapping[str, Budget], unknown: set[str], *, shares: bool) -> Claim:
-    """The claim of a model: with what its options are worth where it has to share, else with two of them."""
-    member, snapshot = request.member, request.snapshot
-    status = snapshot.pools if snapshot else {}
+Ranges = list[tuple[PoolClaim, PoolRange]]
+"""The pools of a model, with the replicas that each may be given."""
+
+
+def _ranges(request: ModelRequest, budgets: Mapping[str, Budget], unknown: set[str]) -> Ranges:
+    """The pools of a model: those that were read, and those that were read before."""
+    status = request.snapshot.pools if request.snapshot else {}
     entries = [
         _known_pool(request, name, status[name], replicas, budgets, unknown)
         for name in status
         if (replicas := status[name].replicas) is not None
     ]
     read = {pool.name for pool, _ in entries}
-    entries += [_unread_pool(name, own) for name, own in request.held.items() if name not in read]
-    pools, ranges = tuple(pool for pool, _ in entries), [own for _, own in entries]
-    ends = dict.fromkeys([tuple(own.least for own in ranges), tuple(own.wanted for own in ranges)])
-    found = [Option(counts, float(n)) for n, counts in enumerate(ends)]
-    fixed = all(own.held for own in ranges)
-    if shares and snapshot is not None and not fixed:
-        counts = {own.name: own.counts() for own in ranges if not own.held}
-        rate = rate_of(snapshot.traffic, [own.load for own in ranges])
-        found = options(ranges, rate, member.policy.in_time(snapshot, request.state, counts))
-    return Claim(request.model, pools, tuple(found), member.weight, member.priority, member.floor, fixed)
+    return entries + [_unread_pool(name, own) for name, own in request.held.items() if name not in read]
+
+
+def _claim(request: ModelRequest, ranges: Ranges) -> Claim:
+    """The claim of a model that need not share: the least and what it wants."""
+    member, own = request.member, [each for _, each in ranges]
+    ends = dict.fromkeys([tuple(each.least for each in own), tuple(each.wanted for each in own)])
+    found = tuple(Option(counts, float(n)) for n, counts in enumerate(ends))
+    fixed = all(each.held for each in own)
+    pools = tuple(pool for pool, _ in ranges)
+    return Claim(request.model, pools, found, member.weight, member.priority, member.floor, fixed)
+
+
+def _options(request: ModelRequest, ranges: Ranges) -> list[Option]:
+    """What a model may be given, and what it is worth."""
+    own, snapshot = [each for _, each in ranges], request.snapshot
+    counts = {each.name: each.counts() for each in own if not each.held}
+    in_time = {} if snapshot is None else request.member.policy.in_time(snapshot, request.state, counts)
+    return options(own, in_time)
 
 
 def _unread_pool(name: str, own: HeldPool) -> tuple[PoolClaim, PoolRange]:
@@ -197,7 +210,7 @@ def _known_pool(
     if uses.keys() & unknown or held:
         most = wanted
     pool = PoolClaim(name, uses, present, launched, replicas.draining, most, load, spec.role)
-    return pool, PoolRange(name, spec.role, uses, least, wanted, min(present, wanted), load, held)
+    return pool, PoolRange(name, spec.role, uses, least, wanted, min(present, wanted), load, spec.gpus, held)
 
 
 def _wakeable(snapshot: Snapshot | None) -> bool:

@@ -29,8 +29,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from dynamo_planner.fleet.capacity import Limit, amounts, fits, limits, per_replica, total
-from dynamo_planner.fleet.choice import Choices, best
+from dynamo_planner.fleet.capacity import TOLERANCE, Limit, amounts, fits, limits, per_replica, total
+from dynamo_planner.fleet.choice import Choices, best, filled
 from dynamo_planner.fleet.claims import Budget, Claim, Grant, Option
 from dynamo_planner.fleet.moves import topped_up, towards
 from dynamo_planner.sizing.arrays import Floats
@@ -92,14 +92,14 @@ def _goal(
     wanted = [claim.wanted for claim in claims]
     if fits(total(wanted, sizes, rows), amount):
         return wanted
-    options = [_with_kept(claim) for claim in claims]
+    options = [_with_kept(claim, claim.kept) for claim in claims]
     for allowed in _ways(claims, options):
         found = _best(claims, allowed, sizes, amount, margin)
         if found is not None:
             return found
     unraised = [
-        [option for option in own if _within(option.counts, claim.kept)] or [Option(claim.kept, 0.0)]
-        for claim, own in zip(claims, options, strict=True)
+        [option for option in own if _within(option.counts, kept)] or [Option(kept, 0.0)]
+        for kept, own in zip([claim.kept for claim in claims], options, strict=True)
     ]
     return _best(claims, unraised, sizes, amount, margin) or [own[0].counts for own in unraised]
 
@@ -108,13 +108,13 @@ def _within(counts: tuple[int, ...], most: tuple[int, ...]) -> bool:
     return all(count <= limit for count, limit in zip(counts, most, strict=True))
 
 
-def _with_kept(claim: Claim) -> tuple[Option, ...]:
+def _with_kept(claim: Claim, kept: tuple[int, ...]) -> tuple[Option, ...]:
     """The options, the least first, with what the model has of what it wants among them."""
-    below = [option.worth for option in claim.options if _within(option.counts, claim.kept)]
-    if not below or any(option.counts == claim.kept for option in claim.options):
+    if any(option.counts == kept for option in claim.options):
         return claim.options
+    below = [option.worth for option in claim.options if _within(option.counts, kept)]
     first, *others = claim.options
-    return (first, Option(claim.kept, max(below)), *others)
+    return (first, Option(kept, max(below)), *others) if below else claim.options
 
 
 def _ways(claims: Sequence[Claim], options: Sequence[Sequence[Option]]) -> Iterator[list[Sequence[Option]]]:
@@ -142,16 +142,51 @@ def _best(
     if not all(allowed):
         return None
     choices = [_choices(*each, margin) for each in zip(claims, allowed, sizes, strict=True)]
-    left = [list(own) for own in allowed]
-    for priority in sorted({claim.priority for claim in claims}, reverse=True):
-        chosen = best(_in_turn(claims, choices, priority), amount)
-        if chosen is None:
+    most = sum((own.use.max(axis=0) for own in choices), np.zeros(len(amount)))
+    binding = np.flatnonzero(most > amount * (1 + TOLERANCE))
+    if len(binding) > 1:
+        chosen = _several_limits(claims, choices, amount)
+    else:  # the others cannot bind
+        own = [Choices(each.use[:, binding], each.worth) for each in choices]
+        chosen = _one_limit(claims, own, amount[binding])
+    if chosen is None:
+        return None
+    chosen = filled([_used(*each) for each in zip(claims, allowed, choices, strict=True)], chosen, amount)
+    return [own[option].counts for own, option in zip(allowed, chosen, strict=True)]
+
+
+def _classes(claims: Sequence[Claim]) -> list[tuple[int, list[int]]]:
+    """The priorities, highest first, with the places of their claims."""
+    found = sorted({claim.priority for claim in claims}, reverse=True)
+    return [(own, [n for n, claim in enumerate(claims) if claim.priority == own]) for own in found]
+
+
+def _one_limit(claims: Sequence[Claim], choices: Sequence[Choices], amount: Floats) -> list[int] | None:
+    """One class after the other: what a class leaves is all that matters to the later ones."""
+    chosen = [0] * len(claims)
+    left = amount - sum((own.use.min(axis=0) for own in choices), np.zeros(len(amount)))
+    for _, members in _classes(claims):
+        least = sum((choices[n].use.min(axis=0) for n in members), np.zeros(len(amount)))
+        found = best([choices[n] for n in members], left + least, sparing=True)
+        if found is None:
             return None
-        for n, option in enumerate(chosen):
-            if claims[n].priority == priority:
-                left[n] = [left[n][option]]
-                choices[n] = Choices(choices[n].use[[option]], choices[n].worth[[option]])
-    return [own[0].counts for own in left]
+        for n, option in zip(members, found, strict=True):
+            chosen[n] = option
+            left = left + choices[n].use.min(axis=0) - choices[n].use[option]
+    return chosen
+
+
+def _several_limits(claims: Sequence[Claim], choices: Sequence[Choices], amount: Floats) -> list[int] | None:
+    """One class after the other, with the later ones deciding between what is equal."""
+    left, chosen = list(choices), [0] * len(claims)
+    for priority, members in _classes(claims):
+        found = best(_in_turn(claims, left, priority), amount)
+        if found is None:
+            return None
+        for n in members:
+            chosen[n] = found[n]
+            left[n] = Choices(left[n].use[[found[n]]], left[n].worth[[found[n]]])
+    return chosen
 
 
 def _in_turn(claims: Sequence[Claim], choices: Sequence[Choices], priority: int) -> list[Choices]:
@@ -170,9 +205,14 @@ def _choices(claim: Claim, options: Sequence[Option], sizes: Floats, margin: flo
     """The options for the choice: weighted, and what the model has of them counts more."""
     counts = np.array([option.counts for option in options], float)
     worth = claim.weight * np.array([option.worth for option in options])
-    kept = [option.worth for option in options if _within(option.counts, claim.kept)]
-    if kept:
-        worth -= margin * np.maximum(claim.weight * max(kept) - worth, 0.0)
-    wanted = np.maximum(np.array(claim.wanted, float), 1.0)
-    worth += USE_WORTH * float(np.abs(worth).max()) * (counts / wanted).mean(axis=1)
+    within = np.all(counts <= np.array(claim.kept, float), axis=1)
+    if within.any():
+        worth -= margin * np.maximum(worth[within].max() - worth, 0.0)
     return Choices(counts @ sizes, worth)
+
+
+def _used(claim: Claim, options: Sequence[Option], choices: Choices) -> Choices:
+    """The options, of which those that hold more are worth a little more."""
+    wanted = np.maximum(np.array(claim.wanted, float), 1.0)
+    part = (np.array([option.counts for option in options], float) / wanted).mean(axis=1)
+    return choices._replace(worth=choices.worth + USE_WORTH * max(float(np.abs(choices.worth).max()), 1.0) * part)

@@ -1,8 +1,8 @@
 """Worth: what replicas of a model are worth, and the options that follow.
 
 ====================  =================================================================================================
-``worth``             ``rate * product over roles of (sum over its pools of share * served)``
-``rate``              requests per second that arrive, and what waits at the frontend within a minute
+``worth``             ``work * product over roles of (sum over its pools of share * served)``
+``work``              what all that is asked for takes: the loads of the pools in replicas, times the GPUs of each
 ``share``             the part of the role's load that is the pool's
 ``served(n)``         ``(in_time(n) + LATE_WORTH * busy(n)) / (1 + LATE_WORTH)``
 ``in_time(n)``        the share of the pool's requests that ``n`` replicas serve in time, where the policy predicts it
@@ -12,7 +12,9 @@
 ====================  =================================================================================================
 
 Prefill and decode multiply, since either alone serves nothing: 0.9 of the prompts and 0.5 of the tokens in time are
-0.45. For a load of 2 replicas, one is busy with ``(1 - exp(-2)) / 2 = 0.43`` of it, two with 0.73 and three with 0.89.
+0.45. A request counts by the work that it takes, as it is priced: counted by their number, requests to a small model
+would go before all those to a large one. For a load of 2 replicas, one is busy with ``(1 - exp(-2)) / 2 = 0.43`` of it,
+two with 0.73 and three with 0.89.
 
 >>> [round(float(share), 2) for share in busy(2.0, np.array([0, 1, 2, 3]))]
 [0.0, 0.43, 0.73, 0.89]
@@ -28,7 +30,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import pdtrc
 
-from dynamo_planner.core.metrics import Traffic
 from dynamo_planner.core.snapshot import Role
 from dynamo_planner.fleet.claims import Option
 from dynamo_planner.sizing.arrays import Floats
@@ -36,11 +37,8 @@ from dynamo_planner.sizing.arrays import Floats
 LATE_WORTH = 0.1
 """What a request that is served late is worth, beside one in time: where all are late, more of them are served."""
 
-BACKLOG_S = 60.0
-"""Seconds within which what waits at the frontend is to be served."""
-
-LEAST_RATE = 1e-3
-"""Requests per second that a model counts with at least, so that an idle one keeps what no other needs."""
+LEAST_WORK = 1e-3
+"""GPUs of work that a model counts with at least, so that an idle one keeps what no other needs."""
 
 MAX_COUNTS = 48
 """Counts of a pool that are considered; of a larger range, evenly spread ones."""
@@ -63,6 +61,7 @@ class PoolRange(NamedTuple):
         wanted: The most.
         kept: Of what is wanted, what it has.
         load: Its load in fractional replicas.
+        gpus: GPUs of a replica. Default 1.
         held: Whether it stays as it is. Default false.
     """
 
@@ -73,6 +72,7 @@ class PoolRange(NamedTuple):
     wanted: int
     kept: int
     load: float
+    gpus: int = 1
     held: bool = False
 
     def counts(self) -> list[int]:
@@ -91,14 +91,7 @@ def busy(load: float, counts: npt.NDArray[np.int_]) -> Floats:
     return np.asarray(np.minimum(found[counts] / load, 1.0))
 
 
-def rate_of(traffic: Traffic, loads: Sequence[float]) -> float:
-    """Requests per second that a model's worth counts; where arrivals are unknown, one for each replica of load."""
-    if traffic.requests_per_s is None:
-        return max(*loads, LEAST_RATE)
-    return max(traffic.requests_per_s + (traffic.queued or 0.0) / BACKLOG_S, LEAST_RATE)
-
-
-def options(pools: Sequence[PoolRange], rate: float, in_time: Mapping[str, Sequence[float] | None]) -> list[Option]:
+def options(pools: Sequence[PoolRange], in_time: Mapping[str, Sequence[float] | None]) -> list[Option]:
     """The options of a model that are worth more than any other that uses no more, the least first and what it wants
     last; with what it has among them."""
     counts = [np.array(pool.counts()) for pool in pools]
@@ -124,7 +117,8 @@ def options(pools: Sequence[PoolRange], rate: float, in_time: Mapping[str, Seque
             some |= count > 0
     chosen = np.column_stack([own[grid[:, n]] for n, own in enumerate(counts)])
     together = ~(zero & some)  # prefill and decode go to zero together
-    chosen, total = chosen[together], rate * total[together]
+    work = max(sum(pool.load * max(pool.gpus, 1) for pool in pools), LEAST_WORK)
+    chosen, total = chosen[together], work * total[together]
     return _efficient(pools, chosen, chosen @ use, total, one_way=one_way)
 
 

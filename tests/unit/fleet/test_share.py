@@ -28,7 +28,7 @@ def test_the_highest_worth_is_served_first() -> None:
 
 
 def test_a_weight_counts_the_worth() -> None:
-    claims = [claim("a", 0, [0, 10, 18]), claim("b", 0, [0, 6, 11], weight=2.0)]
+    claims = [claim("a", 0, [0, 10, 18]), claim("b", 0, [0, 6, 12], weight=2.0)]
     assert share(claims, {"gpu": Budget(total=2)})["b"].goal == (2,)
 
 
