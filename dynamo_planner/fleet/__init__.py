@@ -7,6 +7,7 @@ from dynamo_planner.core.lazy import lazy_exports
 if TYPE_CHECKING:
     from dynamo_planner.fleet.claims import Budget, Claim, Grant, Option, PoolClaim
     from dynamo_planner.fleet.fleet import Fleet, FleetDecision
+    from dynamo_planner.fleet.mix import Hardware, Mix, cheapest_mix, rates_in_time
     from dynamo_planner.fleet.requests import Member
     from dynamo_planner.fleet.sharing import share
 
@@ -18,11 +19,29 @@ __getattr__ = lazy_exports(
         "Fleet": "fleet",
         "FleetDecision": "fleet",
         "Grant": "claims",
+        "Hardware": "mix",
         "Member": "requests",
+        "Mix": "mix",
         "Option": "claims",
         "PoolClaim": "claims",
+        "cheapest_mix": "mix",
+        "rates_in_time": "mix",
         "share": "sharing",
     },
 )
 
-__all__ = ["Budget", "Claim", "Fleet", "FleetDecision", "Grant", "Member", "Option", "PoolClaim", "share"]
+__all__ = [
+    "Budget",
+    "Claim",
+    "Fleet",
+    "FleetDecision",
+    "Grant",
+    "Hardware",
+    "Member",
+    "Mix",
+    "Option",
+    "PoolClaim",
+    "cheapest_mix",
+    "rates_in_time",
+    "share",
+]

@@ -19,7 +19,10 @@ from tests.support.examples import load
 from tests.support.paths import EXAMPLES
 
 
-@pytest.mark.parametrize("script", ["01_quickstart.py", "02_own_policy.py", "05_backtest.py", "07_own_parts.py"])
+SCRIPTS = ("01_quickstart.py", "02_own_policy.py", "05_backtest.py", "07_own_parts.py", "08_several_models.py")
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
 def test_scripts_run(script: str) -> None:
     done = subprocess.run([sys.executable, EXAMPLES / script], capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr
