@@ -18,7 +18,6 @@ from dynamo_planner import decide, load_policy
 from tests.support.examples import load
 from tests.support.paths import EXAMPLES
 
-
 SCRIPTS = ("01_quickstart.py", "02_own_policy.py", "05_backtest.py", "07_own_parts.py", "08_several_models.py")
 
 
