@@ -1,8 +1,9 @@
 """S16: four models on one set of GPUs, by our shares and by others': ``python -m benchmarks.fleet_quality``.
 
 Four models with public traces (Azure 2024 conversation on a Tuesday and on a Saturday, ServeGen m-large on a first day
-and in a later week), each at another hour, scaled so that each takes two to four replicas of four GPUs on
-average, with ``SlaPolicy``. The rules share what they propose:
+and in a later week), each from another hour on, scaled so that each takes two to four replicas of four GPUs on average,
+with ``SlaPolicy``. Of each of the 24 hours of a day the first minutes stand in a row, so that ``--hours 2`` is a day
+twelve times as fast between hours, and at its own pace within them. The rules share what the policies propose:
 
 - ``quotas``: each model has a fixed part of the GPUs, by its mean need.
 - ``proportional``: in proportion to what is wanted, the rest by largest remainders.
@@ -57,10 +58,16 @@ MEAN, STARTUP_S = 1.0, 120.0
 
 
 def part(name: str, hours: float) -> Trace:
-    """The requests of one model."""
+    """The requests of one model: the first minutes of each of the 24 hours of its day, one after the other."""
     trace, at_hour = TRACES[name]
-    at_s = at_hour * 3600.0
-    return Trace.load(SHARED / "traces" / f"{trace}.npz").between(at_s, at_s + hours * 3600.0)
+    whole = Trace.load(SHARED / "traces" / f"{trace}.npz")
+    piece_s, pieces = hours * 3600.0 / 24, []
+    for hour in range(24):
+        at_s = (at_hour + hour) * 3600.0 % (whole.duration_s - piece_s)
+        one = whole.between(at_s, at_s + piece_s)
+        pieces.append((one.arrival_s + hour * piece_s, one.isl, one.osl))
+    arrival_s, isl, osl = (np.concatenate(column) for column in zip(*pieces, strict=True))
+    return Trace(arrival_s, isl, osl, None, name, 24 * piece_s)
 
 
 def services(hours: float) -> dict[str, Service]:
@@ -169,7 +176,7 @@ def least_total(sizes: Sequence[int], shares: Sequence[float], target: float) ->
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--hours", type=float, default=3.0)
+    parser.add_argument("--hours", type=float, default=2.0)
     parser.add_argument("--sizes", type=int, nargs="+", default=[10, 13, 16, 20])
     parser.add_argument("--rules", nargs="+", default=["quotas", "proportional", "global_planner", "rescale", "ours"])
     parser.add_argument("--out", type=Path, help="a file to which results are appended, as lines of JSON")

@@ -286,6 +286,6 @@ DAYS = tuple(
 
 NOT_COVERED = (
     "S8 (Azure code) has no trace here",
-    "S16 (two models that share GPUs) needs a budget over models, which the library does not have yet",
+    "S16 (models that share GPUs) is in benchmarks.fleet_quality",
     "mooncake_synthetic (17 minutes) is too short to be split",
 )

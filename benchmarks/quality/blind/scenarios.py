@@ -111,4 +111,4 @@ SCENARIOS = (
     Scenario("S14 profile 30 % off, slow nodes", TUESDAY, options={"profile_error": 1.3, "faults": cells.SLOW}),
     Scenario("S15 failing launches, quota", LARGE, SMALL, options={"faults": cells.FAILING, "max_gpus_over_mean": 2.0}),
 )  # fmt: skip
-"""S8 (Azure code) has no trace here, and S16 (two models that share GPUs) is of a budget over models."""
+"""S8 (Azure code) has no trace here, and S16 (models that share GPUs) is in ``benchmarks.fleet_quality``."""
