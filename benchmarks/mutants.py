@@ -212,7 +212,8 @@ def judge(mutant: Mutant, tree: Path, tests: list[str]) -> Verdict:
 
 def quickest_first(part: str, tree: Path) -> list[str]:
     """The quick tests of a part, the quickest first, without those that fail as the code is."""
-    ended = _ran(tree, "-vv", "--durations=0", *[path.relative_to(tree).as_posix() for path in tree.glob(PARTS[part])])
+    files = [path.relative_to(tree).as_posix() for path in tree.glob(PARTS[part])]
+    ended = _ran(tree, "-vv", "--durations=0", "--durations-min=0", *files)
     took_s: dict[str, float] = {}
     for seconds, test in re.findall(r"^ *([\d.]+)s (?:setup|call|teardown) +(.+?) *$", ended.output, re.MULTILINE):
         took_s[test] = took_s.get(test, 0.0) + float(seconds)
