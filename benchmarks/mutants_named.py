@@ -26,7 +26,7 @@ NAMED: dict[str, tuple[str, str, str]] = {
         "LENGTHS_HALF_LIFE_S = 6.0\nLENGTHS_HALF_LIFE_REQUESTS = 5.0",
     ),
     "five requests outweigh the profile": (f"{SLA}/correction.py", "PRIOR_REQUESTS = 50.0", "PRIOR_REQUESTS = 5.0"),
-    "the coverage of a queue is ignored": (f"{SLA}/tick.py", "queued /= max(pool.coverage, MIN_COVERAGE)", "pass"),
+    "the coverage of a queue is ignored": (f"{SLA}/tick.py", "queued /= max(pool.reporting, MIN_COVERAGE)", "pass"),
     "attainment is not halved between two roles": (
         f"{SLA}/attainment.py",
         "of_two = (1 + promised) / 2",
