@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal
 
 from dynamo_planner.core.extras import needs_extra
-from dynamo_planner.core.metrics import Dist, Traffic
+from dynamo_planner.core.metrics import Dist, InTime, StageTimes, Traffic
 from dynamo_planner.core.snapshot import PoolSpec, PoolStatus, Replicas, Role, Snapshot
 from dynamo_planner.core.values import FrozenMap
 
@@ -39,8 +39,19 @@ MEASURED_TRAFFIC = (
 MEASURED_POOL = ("queued", "running", "kv_usage", "kv_capacity_tokens", "observed_at_s", "replicas")
 """Measurements: a decision that needs one which is unknown is a hold."""
 
-QUALIFYING_TRAFFIC = ("window_s", "prefix_hit_rate", "arrival_dispersion")
-QUALIFYING_POOL = ("coverage",)
+QUALIFYING_TRAFFIC = (
+    "window_s",
+    "prefix_hit_rate",
+    "arrival_dispersion",
+    "rejected_per_s",
+    "aborted_per_s",
+    "preemptions_per_s",
+    "queued_tokens",
+    "prefill_tokens",
+    "token_gap_ms",
+    "in_time",
+)
+QUALIFYING_POOL = ("coverage", "asleep", "queued_tokens", "kv_usage_max", "traffic")
 """Qualifiers of a measurement. Many sources never have them, and what they count as then is up to the policy."""
 
 FRESH_S = 60.0
@@ -95,6 +106,7 @@ def timelines(
             "traffic": _TRAFFIC,
             "pools": st.fixed_dictionaries(dict.fromkeys(names, _POOL)),
             "replicas": st.one_of(*[st.none()] * 4, replicas),
+            "missing": st.sampled_from([{}, {}, {"traffic.requests_per_s.at_least": "clients give up"}]),
             "lost": st.frozensets(_FIELDS) if unknown else st.just(frozenset()),
         }
     )
@@ -116,7 +128,7 @@ def without(snapshot: Snapshot, paths: Collection[str]) -> Snapshot:
         hidden.setdefault(place, {})[field] = None
     pools = {name: pool.replace(**hidden.get(f"pools.{name}", {})) for name, pool in snapshot.pools.items()}
     traffic = snapshot.traffic.replace(**hidden.get("traffic", {}))
-    missing = FrozenMap(dict.fromkeys(sorted(paths), "hidden by the check"))
+    missing = FrozenMap({**snapshot.missing, **dict.fromkeys(sorted(paths), "hidden by the check")})
     return snapshot.replace(traffic=traffic, pools=FrozenMap(pools), missing=missing)
 
 
@@ -151,7 +163,8 @@ def _snapshot(service: Snapshot, at_s: float, settled: Mapping[str, At], tick: M
         )
         for name, pool in service.pools.items()
     }
-    return Snapshot(at_s=at_s, traffic=Traffic(**observed(tick["traffic"])), pools=pools, knobs=service.knobs)
+    traffic = Traffic(**observed(tick["traffic"]))
+    return Snapshot(at_s=at_s, traffic=traffic, pools=pools, knobs=service.knobs, missing=tick["missing"])
 
 
 def _numbers(*typical: float, most: float) -> st.SearchStrategy[float]:
@@ -202,6 +215,13 @@ _REPLICAS = st.one_of(
     _COUNTS.map(_settled),
     st.builds(_moving, _COUNTS, _START_AGES, _RARE_COUNTS, _RARE_COUNTS, st.none() | _COUNTS),
 )
+_STAGES = st.sampled_from(
+    [
+        StageTimes(),
+        StageTimes(queue_ms=0.0, prefill_ms=200.0, decode_ms=Dist(mean=4000.0, count=900)),
+        StageTimes(queue_ms=9000.0, prefill_ms=0.0, transfer_ms=50.0, first_token_ms=60.0, decode_ms=0.0),
+    ]
+)
 _TRAFFIC = st.fixed_dictionaries(
     {
         "observed_at_s": _AGES,
@@ -215,6 +235,13 @@ _TRAFFIC = st.fixed_dictionaries(
         "window_s": st.sampled_from([60.0, None, 0.0, 1000.0]),
         "prefix_hit_rate": st.sampled_from([None, 0.0, 0.5, 1.0]),
         "arrival_dispersion": st.sampled_from([None, 0.0, 1.0, 20.0]),
+        "rejected_per_s": st.sampled_from([None, 0.0, 3.0]),
+        "aborted_per_s": st.sampled_from([None, 0.0, 3.0]),
+        "preemptions_per_s": st.sampled_from([None, 0.0, 0.5]),
+        "queued_tokens": st.sampled_from([None, 0.0, 1e5]),
+        "prefill_tokens": st.sampled_from([None, 0.0, 1e5]),
+        "token_gap_ms": st.sampled_from([None, Dist(mean=15.0), Dist(mean=100.0, buckets={25.0: 0.5, 200.0: 1.0})]),
+        "in_time": st.sampled_from([None, InTime(ttft_ms=500, itl_ms=25, share=0.5)]),
     }
 )
 _POOL = st.fixed_dictionaries(
@@ -225,6 +252,11 @@ _POOL = st.fixed_dictionaries(
         "kv_usage": _numbers(0.0, 0.1, 0.45, 0.7, 0.95, 1.0, most=1.0),
         "kv_capacity_tokens": _numbers(1e5, most=1e7),
         "coverage": st.sampled_from([1.0, None, 0.5, 0.0]),
+        "asleep": st.sampled_from([None, 0.0, 1.0, 6.0]),
+        "queued_tokens": st.sampled_from([None, 0.0, 1e5]),
+        "kv_usage_max": st.sampled_from([None, 0.5, 1.0]),
+        "stages": _STAGES,
+        "traffic": st.sampled_from([None, Traffic(requests_per_s=0.0), Traffic(requests_per_s=5.0, isl=1000, osl=200)]),
     }
 )
 _FIELDS = st.sampled_from(
