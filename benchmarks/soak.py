@@ -34,11 +34,11 @@ import numpy as np
 import psutil
 from aiohttp import web
 
-from dynamo_planner.demo.fit import EngineFit, fit
 from dynamo_planner.demo.load import LoadClient, TraceRequest
 from dynamo_planner.demo.record import Recording
 from dynamo_planner.demo.router import Router
-from dynamo_planner.demo.stage import AGGREGATED, circus_pools, load_policy
+from dynamo_planner.demo.simulated import simulated_stage
+from dynamo_planner.demo.stage import AGGREGATED, DemoStage, load_policy
 from dynamo_planner.executors.circus import CircusExecutor
 from dynamo_planner.executors.circus.pool import MARK
 from dynamo_planner.executors.circus.processes import marked
@@ -93,16 +93,13 @@ def url_of(worker: WorkerRecord) -> str:
     return f"http://127.0.0.1:{worker.port}"
 
 
-def plan(directory: str, namespace: str, fitted: EngineFit) -> None:
+def plan(directory: str, namespace: str, stage: DemoStage) -> None:
     """The planner's process."""
     logging.basicConfig(level=logging.ERROR)
-    pools = {
-        name: pool.replace(restart_backoff_max_s=RESTART_BACKOFF_MAX_S)
-        for name, pool in circus_pools(fitted, AGGREGATED, MOST_WORKERS).items()
-    }
+    pools = {name: pool.replace(restart_backoff_max_s=RESTART_BACKOFF_MAX_S) for name, pool in stage.pools.items()}
     with CircusExecutor(namespace, pools, state_dir=directory, gpus=()) as executor:
         source = ScrapeSource(executor.endpoints, AGGREGATED, window_s=WINDOW_S)
-        Planner(load_policy(ADJUSTS_EVERY_S), source, executor, interval_s=TICKS_EVERY_S).run()
+        Planner(load_policy(ADJUSTS_EVERY_S, stage), source, executor, interval_s=TICKS_EVERY_S).run()
 
 
 def route(directory: str, namespace: str, connection: Connection) -> None:
@@ -223,16 +220,16 @@ def requests(seed: int) -> list[TraceRequest]:
     return [TraceRequest(float(due_s), int(isl), int(osl)) for due_s, isl, osl in rows]
 
 
-async def drive(soak: Soak, fitted: EngineFit, url: str, router: Connection, minutes: float) -> None:
+async def drive(soak: Soak, stage: DemoStage, url: str, router: Connection, minutes: float) -> None:
     """Replay the load again and again, and watch meanwhile."""
     began_s = time.monotonic()
     ends_s = began_s + 60 * minutes
 
     async def load() -> None:
         while time.monotonic() < ends_s:
-            recording = Recording("soak", fitted.sla, ())
+            recording = Recording("soak", stage.sla, ())
             client = LoadClient(url, recording, asyncio.get_running_loop().time())
-            await client.replay(fitted.requests)
+            await client.replay(stage.requests)
             lost = [request.lost for request in recording.requests if request.lost is not None]
             soak.lost += lost
             soak.answered += len(recording.requests) - len(lost)
@@ -291,11 +288,11 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="a CSV file for the samples")
     asked = parser.parse_args()
-    fitted = fit(requests(asked.seed), disaggregated=False)
+    stage = simulated_stage(requests(asked.seed), MOST_WORKERS, disaggregated=False)
     context = multiprocessing.get_context("spawn")
     namespace = f"soak{time.time_ns() % 10**9}"
     with tempfile.TemporaryDirectory(prefix="soak-", ignore_cleanup_errors=True) as directory:
-        planner = context.Process(target=plan, args=(directory, namespace, fitted))
+        planner = context.Process(target=plan, args=(directory, namespace, stage))
         planner.start()
         here, there = context.Pipe()
         router = context.Process(target=route, args=(directory, namespace, there), daemon=True)
@@ -310,7 +307,7 @@ def main() -> int:
                 time.sleep(TURN_S)
             chance = random.Random(asked.seed)
             soak = Soak(store, planner.pid or 0, router.pid or 0, chance, asked.crash_every_s)
-            asyncio.run(drive(soak, fitted, url, here, asked.minutes))
+            asyncio.run(drive(soak, stage, url, here, asked.minutes))
         finally:
             planner.terminate()
             planner.join()
