@@ -120,8 +120,9 @@ class SkiRental(Plan, kind="ski_rental"):
     3. A replica that the expected demand used goes once nothing did for ``restart_cost`` start-up times: the
        deterministic rule of ski rental (Karlin et al. 1988; Lin, Wierman and Andrew 2011), which never costs more than
        twice what foresight would. 1 is the GPU time of a start alone; the rest is the price of the requests that are
-       late until a replica is back. Where some were late since replicas were missing, that price is known, and longer
-       (:mod:`~dynamo_planner.policies.sla.regret`). One that was only planned for: :data:`PLANNED_COST` start-up times.
+       late until a replica is back. Where some were late again and again since replicas were missing, that price is
+       known, and longer (:mod:`~dynamo_planner.policies.sla.regret`). One that was only planned for goes after
+       :data:`PLANNED_COST` start-up times.
     4. A pool without requests goes to zero by the same rule. While requests run and none come, nothing goes.
     5. Where replicas were lost, there are spares for those that will be (:mod:`~dynamo_planner.policies.sla.losses`).
 
@@ -167,7 +168,7 @@ class SkiRental(Plan, kind="ski_rental"):
         lead_s, caution = inputs.tick.lead_s, inputs.caution
         factor = 1 + COST_PER_CAUTION * caution if caution > 0 else math.exp(caution)
         starts = max(self.restart_cost * factor, min(self.restart_cost, 1.0))
-        return max(starts * lead_s, inputs.outlook.level_s, shortage.worth_s())
+        return max(starts * lead_s, inputs.outlook.level_s, shortage.kept_s())
 
     def _demand(self, inputs: PlanInputs) -> Demand:
         """The demand that is planned for, with caution."""
@@ -256,10 +257,12 @@ class SkiRental(Plan, kind="ski_rental"):
         lost += spare
         target = max(wanted + lost, min(replicas.target, kept + lost))
         if target > wanted + lost:
-            late = hold_s <= shortage.worth_s()
+            late = hold_s <= shortage.kept_s()
             why = "requests were late without them" if late else "to start them again would cost more"
             message = f"{kept} were required within the last {hold_s:.0f} s, and {why}"
             reasons.append(reason("ScaleDownWaits", name, message, needed=kept, now=wanted))
+        if target < replicas.target:
+            memory = memory._replace(shortage=shortage.let_go(at_s))
         return Want(target, load=float(wanted)), memory, reasons
 
 

@@ -179,7 +179,7 @@ def test_full_batches_with_a_queue_get_the_batch_that_itl_bears() -> None:
 
 
 def test_a_restart_has_to_be_worth_it() -> None:
-    service = Service(best_at(8192), {SEQS: 256, CHUNK: 512})
+    service = Service(best_at(8192), {SEQS: 256, CHUNK: 256})
     assert service.run(restarting(lasts_s=10), 30) == []
     assert "RestartCosts" in service.codes()
     assert "is not worth a restart" in service.decisions[-1].explain()
