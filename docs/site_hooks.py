@@ -136,8 +136,8 @@ def _configuration() -> Iterator[str]:
 
 def configuration_models() -> tuple[list[type[BaseModel]], list[type[BaseModel]]]:
     """What a file can name by a kind, with the file itself; and the models that those have as fields."""
-    kinds_of: list[type[BaseModel]] = [registry[kind] for registry in kinds() for kind in sorted(registry)]
-    named = list(dict.fromkeys([RunConfig, *kinds_of]))
+    shipped: list[type[BaseModel]] = [registry[kind] for registry in kinds() for kind in sorted(registry)]
+    named: list[type[BaseModel]] = [RunConfig, *dict.fromkeys(shipped)]
     bases = tuple(registry.base for registry in kinds())
     found: dict[type[BaseModel], None] = {}
 
