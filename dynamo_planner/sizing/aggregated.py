@@ -35,7 +35,7 @@ from dynamo_planner.sizing.stage import BatchStage
 from dynamo_planner.sizing.step_curves import MIN_PROMPT_TOKENS, DecodeCurves, MixedCurves
 from dynamo_planner.sizing.waiting import Service, late_shares
 
-AGGREGATED_MISS_FACTOR = 1.8
+AGGREGATED_MISS_FACTOR = 1.1
 """The share of late requests over what the formula says; fitted once to simulations."""
 
 IDLE_BATCH = 0.5

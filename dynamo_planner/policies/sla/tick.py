@@ -78,8 +78,9 @@ class Tick(NamedTuple):
 def serving(replicas: Replicas, asleep: float | None) -> Replicas:
     """The replicas of a pool, of which as many serve nothing as sleep: like failed ones, they hold their GPUs.
 
-    >>> serving(Replicas(ready=4), asleep=1)
-    Replicas(ready=3, failed=1, target=4)
+    >>> left = serving(Replicas(ready=4), asleep=1)
+    >>> left.ready, left.failed, left.target
+    (3, 1, 4)
     """
     sleeping = min(int(asleep or 0), replicas.ready)
     if not sleeping:

@@ -34,6 +34,7 @@ def planner(*arguments: str | Path) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
+@pytest.mark.alone  # an engine is judged by how long it takes
 def test_a_worker_is_measured_in_half_a_minute(start_worker: StartWorker, tmp_path: Path) -> None:
     worker = start_worker(LAW, LIMITS)
     output = tmp_path / "engine.json"

@@ -22,7 +22,7 @@ from dynamo_planner.profiling.prepare import connect
 from dynamo_planner.profiling.readings import readings
 from dynamo_planner.sources.access import Access
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.timeout(240), pytest.mark.alone]  # an engine is judged by how long it takes
 
 FACTOR = 3.0
 """What a busy machine may do to a time."""

@@ -312,7 +312,7 @@ def test_the_schema_of_policies_has_every_expert() -> None:
         ({"horizons_s": (120, 30)}, "horizons_s must ascend"),
         ({"levels": (0.9, 0.9)}, "levels must ascend"),
         ({"levels": (0.9, 1.0)}, "less than 1"),
-        ({"weights": 1}, "Extra inputs"),
+        ({"weights": 1}, "did you mean 'weight_rate'"),
     ],
 )
 def test_a_wrong_configuration_is_refused(fields: dict[str, Any], says: str) -> None:
