@@ -12,6 +12,7 @@ import math
 import random
 import ssl
 from collections.abc import Awaitable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -164,12 +165,13 @@ class HttpEngine:
     async def _send(self, body: bytes, answer: Answer, begun: asyncio.Event) -> None:
         """Send one request, and take the times of its tokens.
 
-        A server may close an idle connection just when it is used again; such a request is sent once more.
+        A server may close an idle connection just when it is used again, or end a stream before it has begun; such a
+        request is sent once more.
         """
         try:
-            try:
+            with suppress(ServerDisconnectedError):
                 await self._stream(body, answer, begun)
-            except ServerDisconnectedError:
+            if not answer.token_s and not answer.failure:
                 await self._stream(body, answer, begun)
         except (ClientError, TimeoutError, OSError) as error:
             answer.failure = f"{type(error).__name__}: {error}"

@@ -50,7 +50,7 @@ def test_a_worker_is_measured_in_half_a_minute(start_worker: StartWorker, tmp_pa
     assert profile.step_ms(400, 3, 1500) == pytest.approx(40 + 80 + 1.5, rel=0.25)
     kept = json.loads((tmp_path / "engine.measured.json").read_text())
     spent_s = kept["measured"]["spent_s"]
-    more = planner("profile", worker.url, "-o", output, "--minutes", "0.6", "--resume", *SMALL)
+    more = planner("profile", worker.url, "-o", output, "--minutes", "0.8", "--resume", *SMALL)
     assert more.exit_code == 0, more.stderr
     assert json.loads((tmp_path / "engine.measured.json").read_text())["measured"]["spent_s"] > spent_s
     shown = planner("profile", "show", output)
