@@ -225,7 +225,10 @@ class FrozenMap(Mapping[K, V]):
 def or_number(core_schema: CoreSchema, handler: GetJsonSchemaHandler, kind: str) -> JsonSchemaValue:
     """The JSON Schema of a value for which a bare number of a kind may stand, where it is read."""
     schema = handler(core_schema)
-    return {"anyOf": [{"type": kind, "minimum": 0}, schema]} if handler.mode == "validation" else schema
+    if handler.mode != "validation":
+        return schema
+    whole = dict(handler.resolve_ref_schema(schema))  # older pydantic refers from here to what is defined here
+    return {"anyOf": [{"type": kind, "minimum": 0}, whole]}
 
 
 def plain(value: Any) -> Any:
