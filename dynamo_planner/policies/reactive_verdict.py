@@ -112,8 +112,10 @@ def _kept(
         late = own.missed_with_less / own.judged
         if late > limits.missed:
             return _Kept("NoSlack", "but too many requests would be late with one less", {"missed_with_less": late})
-    # Where nothing ran or waited in the whole interval, fewer do, whatever they did not do at a demand that is unknown.
-    shortfall = refused(own.shortfalls, remain, own.present_demand, at_s) if load or busy else None
+    demand = own.present_demand
+    if demand is None and not load and not busy:
+        return None  # nothing ran or waited in the whole interval: that is less than what they did not do
+    shortfall = refused(own.shortfalls, remain, demand, at_s)
     if shortfall is None:
         return None
     message = f"but {shortfall.replicas} replicas did not do at such a demand"
