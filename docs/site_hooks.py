@@ -14,8 +14,8 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 from pydantic import BaseModel
+from site_docstrings import described, docstring_of
 
-from docs.site_docstrings import described, docstring_of
 from dynamo_planner.cli.app import app
 from dynamo_planner.config.kinds import kinds
 from dynamo_planner.config.run import RunConfig

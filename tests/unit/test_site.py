@@ -11,8 +11,8 @@ import yaml
 pytest.importorskip("griffe")
 pytest.importorskip("mkdocs")
 
-from docs.site_docstrings import described
-from docs.site_hooks import configuration_models
+from site_docstrings import described
+from site_hooks import configuration_models
 
 ROOT = Path(__file__).parents[2]
 
