@@ -137,7 +137,7 @@ def load_profile(where: str) -> Any:
     from dynamo_planner.profiles import Profile, ProfileError  # noqa: PLC0415
 
     try:
-        return Profile.load(where) if Path(where).exists() else Profile.bundled(where)
+        return Profile.named(where)
     except ProfileError as error:
         raise ConfigError([f"--profile: {error}"]) from error
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from dynamo_planner.core.nearest import did_you_mean
 from dynamo_planner.profiles.points import GPUS_ASSUMED, DecodePoints, MixedPoints, PrefillPoints
 from dynamo_planner.profiles.validation import ProfileError, built
 
@@ -78,7 +79,8 @@ def read_bundled(name: str) -> dict[str, Any]:
     """The fields of a profile that comes with the package. Raises :class:`~dynamo_planner.profiles.ProfileError`."""
     names = bundled_profiles()
     if name not in names:
-        raise ProfileError(f"{name!r} is not bundled: {', '.join(names)} are; Profile.load reads a path")
+        hint = did_you_mean(name, names)
+        raise ProfileError(f"{name!r} is not bundled{hint} those are {', '.join(names)}; Profile.load reads a path")
     with resources.as_file(resources.files("dynamo_planner.profiles") / "data" / f"{name}.json") as path:
         return read_profile(path)
 

@@ -11,7 +11,6 @@ from pydantic_core import CoreSchema
 
 from dynamo_planner.core.registry import READ_FILES
 from dynamo_planner.profiles.profile import Profile
-from dynamo_planner.profiles.validation import ProfileError
 
 
 class _Named:
@@ -24,15 +23,8 @@ class _Named:
 def _by_name(value: Any, info: ValidationInfo) -> Any:
     if not isinstance(value, str):
         return value
-    from dynamo_planner.profiles.files import bundled_profiles  # noqa: PLC0415  # the one file of the room that reads
-
-    bundled = bundled_profiles()
-    if value in bundled or not (isinstance(info.context, Mapping) and info.context.get(READ_FILES)):
-        return Profile.bundled(value)
-    try:
-        return Profile.load(value)
-    except ProfileError as error:
-        raise ProfileError(f"{error} (bundled: {', '.join(bundled)})") from error
+    reads_files = isinstance(info.context, Mapping) and info.context.get(READ_FILES)
+    return Profile.named(value) if reads_files else Profile.bundled(value)
 
 
 NamedProfile = Annotated[Profile, BeforeValidator(_by_name), _Named()]

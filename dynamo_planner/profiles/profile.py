@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import Field
 
+from dynamo_planner.core.nearest import did_you_mean
 from dynamo_planner.core.notebook import facts_table
 from dynamo_planner.core.snapshot import Snapshot
 from dynamo_planner.core.values import Frozen, FrozenMap, KnobValue, ReadOnly
@@ -81,6 +82,19 @@ class Profile(Frozen):
 
         fields = read_bundled(name)
         return built(lambda: cls.model_validate(fields), name)
+
+    @classmethod
+    def named(cls, where: str) -> Profile:
+        """A profile by the name of a bundled one, or by its path. Raises :class:`ProfileError`."""
+        from dynamo_planner.profiles.files import bundled_profiles  # noqa: PLC0415
+
+        bundled = bundled_profiles()
+        if where in bundled:
+            return cls.bundled(where)
+        try:
+            return cls.load(where)
+        except ProfileError as error:
+            raise ProfileError(f"{error}{did_you_mean(where, bundled)} bundled are {', '.join(bundled)}") from error
 
     @classmethod
     def from_points(

@@ -57,10 +57,7 @@ def from_csv(path: Path, time: str, isl: str, osl: str) -> Requests:
                 continue
             for column, text in zip(columns.values(), fields, strict=False):
                 column.append(text)
-    try:
-        return from_frame(_Columns(columns), time, isl, osl)
-    except TraceError as error:
-        raise TraceError(f"{path}: {error}") from None
+    return from_frame(_Columns(columns), time, isl, osl)
 
 
 class _Columns(dict[str, list[str]]):

@@ -131,10 +131,17 @@ class Trace:
             osl: the column with the output tokens.
             zone: the time zone to show times in, such as ``Europe/Berlin``; that of the file by default.
 
-        Raises :class:`TraceError` for a column that is not there, with the nearest name, or does not hold.
+        Raises :class:`TraceError` for a column that is not there, with the nearest name, or does not hold, and for a
+        file that is not there.
         """
         path = Path(path)
-        return cls._of(from_csv(path, time, isl, osl), _stem(path), zone)
+        try:
+            return cls._of(from_csv(path, time, isl, osl), _stem(path), zone)
+        except FileNotFoundError:
+            raise TraceError(f"{path}: no such file") from None
+        except TraceError as error:
+            told = str(error)
+            raise TraceError(told if told.startswith(str(path)) else f"{path}: {told}") from None
 
     @classmethod
     def from_frame(

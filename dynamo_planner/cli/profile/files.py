@@ -107,7 +107,7 @@ def _loaded(where: str) -> Profile:
     from dynamo_planner.profiles import Profile, ProfileError  # noqa: PLC0415
 
     try:
-        return Profile.load(where) if Path(where).exists() else Profile.bundled(where)
+        return Profile.named(where)
     except ProfileError as error:
         raise ConfigError([str(error)]) from error
 

@@ -53,7 +53,10 @@ def test_a_history_is_a_trace_too(files: Path) -> None:
     ("arguments", "message"),
     [
         (["-r", PROFILE], "give one of the two"),
-        (["-r", "no-such-profile", "--trace", "trace.npz"], "--profile: 'no-such-profile' is not bundled"),
+        (
+            ["-r", "no-such-profile", "--trace", "trace.npz"],
+            "--profile: no-such-profile: there is no such file",
+        ),
         (["-r", PROFILE, "--trace", "missing.npz"], "missing.npz"),
         (["-r", PROFILE, "--trace", "trace.npz", "--from-s", "1000"], "no request from 1000"),
         (["-r", PROFILE, "--trace", "trace.npz", "--trace-format", "azure"], "trace.npz: not an Azure CSV"),

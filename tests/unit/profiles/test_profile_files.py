@@ -110,7 +110,7 @@ def test_bundled_profiles_load_and_name_their_source() -> None:
         assert "aiconfigurator 0.12.0" in str(profile.about["source"])
         assert profile.about["license"] == "Apache-2.0"
         assert profile.decode.best(itl_ms=50, context=2000).throughput > 0
-    with pytest.raises(ProfileError, match=r"'no-such' is not bundled: llama31.* are; Profile\.load reads a path"):
+    with pytest.raises(ProfileError, match=r"'no-such' is not bundled; those are llama31.*; Profile\.load"):
         Profile.bundled("no-such")
 
 

@@ -51,3 +51,19 @@ def test_a_frame_by_the_hour() -> None:
     assert hours.gpu_hours == 7
     assert list(hours.to_frame().columns[-3:]) == ["decode", "prefill", "gpus"]
     assert "2025-03-01 08:00 CET" in hours._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "no such file"),
+        ("t,i,o\n1,5,nan\n", r"osl\[0\] must be a whole number .* got nan"),
+        ("t,i,o\n1,-5,4\n", r"isl\[0\] .* got -5"),
+    ],
+)
+def test_an_error_names_the_file(tmp_path: Path, content: str | None, says: str) -> None:
+    path = tmp_path / "requests.csv"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(TraceError, match=f"^{path}: {says}"):
+        Trace.read_csv(path, time="t", isl="i", osl="o")
