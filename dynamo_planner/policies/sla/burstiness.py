@@ -130,6 +130,27 @@ def certain_rate(arrivals: ArrivalWindow, before_per_s: float | None, usual_per_
     return max(whole, min(since, MAX_SURGE_RATIO * rate), 0.0)
 
 
+def steady_dispersion(
+    before: float | None, reported: float | None, arrivals: ArrivalWindow, before_per_s: float | None
+) -> float | None:
+    """The dispersion that a source reported last while the level of the arrivals stood.
+
+    In a window that holds a change of level, the variance of the counts is that of the levels. What came since the last
+    tick differs then from what left the window, by more than chance::
+
+        window_s |rate - before| > z sqrt(2 D max(rate, before) elapsed_s)
+
+    A window of 600 s that falls from 40 to 39.4 requests/s within 10 s lost 360 requests, where chance makes for
+    ``3 sqrt(2 * 40 * 10) = 85``: the level changes.
+    """
+    if reported is None or before is None or before_per_s is None:
+        return before if reported is None else reported
+    rate, elapsed_s = arrivals.requests_per_s, min(arrivals.elapsed_s, arrivals.window_s)
+    chance = math.sqrt(2 * max(before, 1.0) * max(rate, before_per_s) * elapsed_s)
+    moves = arrivals.window_s * abs(rate - before_per_s) > SURGE_Z * chance
+    return before if moves else reported
+
+
 def pattern(slots: Slots | None, level_s: float, reported_dispersion: float | None) -> Pattern:
     """The burstiness of arrivals about a mean over ``level_s``, as in the past slots.
 

@@ -13,7 +13,15 @@ from dynamo_planner.core.metrics import Traffic
 from dynamo_planner.core.values import Frozen
 from dynamo_planner.forecasting.experts.base import decayed
 from dynamo_planner.policies.sla.arrivals import ArrivalWindow
-from dynamo_planner.policies.sla.burstiness import Pattern, Slots, certain_rate, counted, pattern, recent_rate
+from dynamo_planner.policies.sla.burstiness import (
+    Pattern,
+    Slots,
+    certain_rate,
+    counted,
+    pattern,
+    recent_rate,
+    steady_dispersion,
+)
 from dynamo_planner.policies.sla.lengths import ObservedLengths, learned, rounded
 from dynamo_planner.policies.sla.part import Part
 from dynamo_planner.sizing import Lengths, Load
@@ -63,6 +71,7 @@ class WorkloadMemory(Frozen):
         window_rate: The arrival rate of the last window, in requests per second.
         surge: The arrival rate that the last window makes certain, in requests per second.
         slots: Past arrivals, for their burstiness.
+        dispersion: Their dispersion, as a source reported it last while their level stood.
         isl: The lengths of prompts.
         osl: The lengths of answers.
         hit_rate: The share of prompt tokens served from the prefix cache.
@@ -71,6 +80,7 @@ class WorkloadMemory(Frozen):
     window_rate: float | None = None
     surge: float = 0.0
     slots: Slots | None = None
+    dispersion: float | None = None
     isl: ObservedLengths | None = None
     osl: ObservedLengths | None = None
     hit_rate: float | None = None
@@ -102,11 +112,13 @@ class RecentWorkload(Workload, kind="recent"):
         memory = state or WorkloadMemory()
         rate, requests, elapsed_s = arrivals.requests_per_s, arrivals.new_requests, arrivals.elapsed_s
         usual = recent_rate(memory.slots, arrivals.window_s)
-        dispersion = pattern(memory.slots, arrivals.window_s, traffic.arrival_dispersion).dispersion
+        reported = steady_dispersion(memory.dispersion, traffic.arrival_dispersion, arrivals, memory.window_rate)
+        dispersion = pattern(memory.slots, arrivals.window_s, reported).dispersion
         return WorkloadMemory.unchecked(
             window_rate=rate,
             surge=certain_rate(arrivals, memory.window_rate, usual, dispersion),
             slots=counted(memory.slots, arrivals.at_s, rate, arrivals.window_s),
+            dispersion=reported,
             isl=learned(memory.isl, traffic.isl, requests, elapsed_s),
             osl=learned(memory.osl, traffic.osl, requests, elapsed_s),
             hit_rate=_followed(memory.hit_rate, traffic.prefix_hit_rate, elapsed_s),
@@ -115,7 +127,7 @@ class RecentWorkload(Workload, kind="recent"):
     def load(
         self, state: WorkloadMemory | None, requests_per_s: float, traffic: Traffic, level_s: float
     ) -> Load | None:
-        requests = None if state is None else self._requests.get(_requests, state, traffic, level_s)
+        requests = None if state is None else self._requests.get(_requests, state, level_s)
         return None if requests is None else requests.at(rounded(requests_per_s, RATE_STEP))
 
     def recent_per_s(self, state: WorkloadMemory | None, level_s: float) -> float:
@@ -124,7 +136,7 @@ class RecentWorkload(Workload, kind="recent"):
     def facts(self, state: WorkloadMemory | None, level_s: float) -> Facts:
         memory = state or WorkloadMemory()
         facts: Facts = []
-        bursts = pattern(memory.slots, level_s, None)
+        bursts = pattern(memory.slots, level_s, memory.dispersion)
         if bursts.dispersion > REPORTED_DISPERSION:
             message = f"counts of arrivals vary {bursts.dispersion:.2g} times as much as those of a Poisson process"
             peak = float(bursts.path.max()) if len(bursts.path) else 1.0
@@ -137,11 +149,11 @@ class RecentWorkload(Workload, kind="recent"):
         return facts
 
 
-def _requests(state: WorkloadMemory, traffic: Traffic, level_s: float) -> Requests | None:
+def _requests(state: WorkloadMemory, level_s: float) -> Requests | None:
     """The recent requests; ``None`` where no lengths were ever observed."""
     if state.isl is None or state.osl is None:
         return None
-    bursts = pattern(state.slots, level_s, traffic.arrival_dispersion)
+    bursts = pattern(state.slots, level_s, state.dispersion)
     return Requests(bursts, state.isl.lengths(), state.osl.lengths(), round(state.hit_rate or 0.0, HIT_RATE_DECIMALS))
 
 

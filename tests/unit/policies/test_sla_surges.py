@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dynamo_planner import Traffic
 from dynamo_planner.policies.sla.arrivals import ArrivalWindow
 from dynamo_planner.policies.sla.burstiness import Slots, certain_rate, dispersion_of, pattern, steps_in
+from dynamo_planner.policies.sla.workload import RecentWorkload
 from tests.support.sla_service import Service
 
 WINDOW_S = 30.0
@@ -99,3 +103,24 @@ def test_a_burst_of_twenty_seconds_stays_a_burst() -> None:
 def test_slots_longer_than_the_level_say_nothing_of_bursts() -> None:
     rates = tuple(10.0 + 8 * (number % 2) for number in range(24))
     assert pattern(Slots(300.0, 0.0, number=24, rates=rates), 60.0, None).dispersion == 1
+
+
+def long_windows(rate: Callable[[float], float], reported: Callable[[float], float]) -> float:
+    """The dispersion that is planned with after windows of 600 s, read every 10 s for half an hour."""
+    workload, state = RecentWorkload(), None
+    for at_s in range(10, 1801, 10):
+        traffic = Traffic(isl=1000, osl=100, arrival_dispersion=reported(at_s))
+        state = workload.observe(state, traffic, ArrivalWindow(at_s, rate(at_s), 600.0, 10.0))
+    load = workload.load(state, 10.0, Traffic(), 60.0)
+    assert load is not None
+    return load.arrivals.dispersion
+
+
+def test_a_level_that_changes_within_a_long_window_is_no_burstiness() -> None:
+    """40 requests/s, and 5 from 1,500 s on: counts of 10 s within the window vary by 136 times their mean halfway."""
+
+    def rate(at_s: float) -> float:
+        return 40 - 35 * max(at_s - 1500, 0) / 600
+
+    assert long_windows(rate, lambda at_s: 1.0 if at_s <= 1500 else 136.0) == 1
+    assert long_windows(lambda _: 40.0, lambda at_s: 1.0 if at_s <= 1500 else 9.0) == 9
