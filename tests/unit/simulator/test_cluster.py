@@ -3,45 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import pytest
 
-from dynamo_planner import LoadPolicy, Planner, PoolSpec, ScaleTo, SetKnob, Sla
+from dynamo_planner import LoadPolicy, Planner, PoolSpec, ScaleTo, Sla
 from dynamo_planner.simulator.cluster import SimulatedCluster
-from dynamo_planner.simulator.engine.step_time import LinearTiming
 from dynamo_planner.simulator.setup import ClusterSetup, Faults, MetricsSetup, Outage, PoolSetup
 from dynamo_planner.workloads.generators import poisson
-from dynamo_planner.workloads.trace import Trace
-
-TIMING = LinearTiming(base_ms=10, prefill_ms_per_token=0.1, kv_ms_per_token=0)
-OPTIONS: dict[str, Any] = {"startup_s": 30.0, "gpus": 2, "kv_tokens": 50_000}
-
-
-def aggregated(replicas: int = 2, **options: Any) -> ClusterSetup:
-    return ClusterSetup.aggregated(TIMING, replicas, **{**OPTIONS, **options})
-
-
-def disaggregated(prefill: int = 2, decode: int = 2, **options: Any) -> ClusterSetup:
-    return ClusterSetup.disaggregated(TIMING, prefill, decode, **{**OPTIONS, **options})
-
-
-def cluster(setup: ClusterSetup, trace: Trace, **options: Any) -> SimulatedCluster:
-    return SimulatedCluster(setup, trace, compiled=False, **options)
-
-
-def requests(arrival_s: Any, isl: list[int], osl: list[int], **more: Any) -> Trace:
-    return Trace(np.asarray(arrival_s, float), np.asarray(isl), np.asarray(osl), **more)
-
-
-def one(isl: int = 400, osl: int = 3, at_s: float = 1.0) -> Trace:
-    return requests([at_s], [isl], [osl])
-
-
-def scale(made: SimulatedCluster, pool: str, replicas: int) -> None:
-    (outcome,) = made.executor.apply([ScaleTo(pool=pool, replicas=replicas)])
-    assert outcome.status == "applied"
+from tests.support.clusters import TIMING, aggregated, cluster, disaggregated, one, requests, scale
 
 
 def test_a_request_alone_takes_its_steps() -> None:
@@ -204,100 +174,6 @@ def test_slow_workers_take_longer_for_each_step() -> None:
     assert made.served().ttft_ms == pytest.approx([100])
 
 
-def test_knobs_act_and_say_when_they_cannot() -> None:
-    trace = requests([0.0, 0.0, 50.0, 50.0], [100] * 4, [100] * 4)
-    made = cluster(aggregated(1, live_knobs=True), trace)
-    made.advance(40)
-    knob = SetKnob(knob="max_num_seqs", value=1, pool="workers", expected=256)
-    assert [made.executor.apply([knob])[0].status for _ in range(2)] == ["applied", "refused"]
-    made.finish()
-    ttft = made.served().ttft_ms
-    assert ttft[:2] == pytest.approx([30, 30])
-    assert ttft[2:] == pytest.approx([20, 20 + 990 + 20])
-    wrong = SetKnob(knob="max_num_batched_tokens", value=0, pool="workers")
-    assert made.executor.apply([wrong])[0].status == "failed"
-    assert made.executor.apply([SetKnob(knob="colour", value="red", pool="workers")])[0].status == "failed"
-    assert made.executor.apply([SetKnob(knob="max_local_prefill_length", value=100)])[0].status == "applied"
-    seen = Planner(LoadPolicy(), made.source, made.executor, clock=lambda: made.now_s).step().snapshot
-    assert dict(seen.knobs) == {"max_local_prefill_length": 100}
-    assert dict(seen.pools["workers"].knobs) == {"max_num_seqs": 1, "max_num_batched_tokens": 2048}
-
-
-def turn(made: SimulatedCluster, value: int) -> None:
-    knob = SetKnob(knob="max_num_seqs", value=value, pool="workers")
-    assert made.executor.apply([knob])[0].status == "applied"
-    assert made.executor.knobs["workers"]["max_num_seqs"] == value
-
-
-def replica_changes(made: SimulatedCluster) -> list[tuple[float, int, int]]:
-    """When the replicas changed, and how many were ready and starting from then on."""
-    last = {count.at_s: (count.ready, count.starting) for count in made.timeline}
-    return [(at_s, *counts) for at_s, counts in last.items()]
-
-
-def test_a_knob_replaces_one_worker_after_the_other_and_capacity_stays() -> None:
-    made = cluster(aggregated(2, startup_s=60), poisson(1, 400, seed=1))
-    made.advance(10)
-    turn(made, 8)
-    made.finish()
-    assert replica_changes(made)[:2] == [(0, 2, 0), (10, 2, 1)]
-    assert min(ready for _, ready, _ in replica_changes(made)) == 2
-    assert max(ready + starting for _, ready, starting in replica_changes(made)) == 3
-    assert [worker.end for worker in made.workers] == ["drained", "drained", "", ""]
-    assert made.served().retries.sum() == 0
-    assert np.isfinite(made.served().finished_s).all()
-    assert [round(worker.launched_s) for worker in made.workers][:3] == [0, 0, 10]
-
-
-def test_a_knob_set_back_keeps_the_workers_that_still_have_its_value() -> None:
-    made = cluster(aggregated(2, startup_s=60), poisson(1, 600, seed=1))
-    made.advance(10)
-    turn(made, 8)
-    made.advance_to(80)
-    turn(made, 256)
-    made.finish()
-    assert [worker.end for worker in made.workers[:3]] == ["drained", "", "drained"]
-    assert np.isfinite(made.served().finished_s).all()
-
-
-def test_without_a_free_gpu_a_worker_goes_before_its_successor_comes() -> None:
-    made = cluster(aggregated(2, startup_s=60, gpus=1, max_gpus=2), poisson(1, 400, seed=1))
-    turn(made, 8)
-    made.finish()
-    assert min(ready for _, ready, _ in replica_changes(made)) == 1
-    assert [worker.end for worker in made.workers] == ["drained", "drained", "", ""]
-    assert np.isfinite(made.served().finished_s).all()
-
-
-def test_an_only_worker_without_a_free_gpu_is_left_alone() -> None:
-    made = cluster(aggregated(1, gpus=1, max_gpus=1), poisson(1, 100, seed=1))
-    turn(made, 8)
-    made.finish()
-    assert len(made.workers) == 1
-
-
-def test_scaling_while_workers_are_replaced() -> None:
-    made = cluster(aggregated(4, startup_s=60), poisson(1, 900, seed=1))
-    turn(made, 8)
-    for at_s, replicas in ((30, 3), (100, 5), (150, 2)):
-        made.advance_to(at_s)
-        made.executor.apply([ScaleTo(pool="workers", replicas=replicas)])
-    made.finish()
-    assert replica_changes(made)[-1][1:] == (2, 0)
-    assert [worker.end for worker in made.workers[:4]] == ["drained"] * 4
-    assert np.isfinite(made.served().finished_s).all()
-
-
-def test_a_wider_batch_than_at_the_start() -> None:
-    trace = requests([0.0] * 20, [10] * 20, [50] * 20)
-    made = cluster(aggregated(1, max_num_seqs=2, max_num_batched_tokens=40, live_knobs=True), trace)
-    made.advance(0.02)
-    for name, value in (("max_num_batched_tokens", 400), ("max_num_seqs", 20)):
-        assert made.executor.apply([SetKnob(knob=name, value=value, pool="workers")])[0].status == "applied"
-    made.finish()
-    assert made.served().finished_s.max() < 1.0
-
-
 @pytest.mark.parametrize("setup", [aggregated(), disaggregated()])
 def test_a_planner_drives_it_unchanged(setup: ClusterSetup) -> None:
     made = cluster(setup, poisson(10, 300, seed=2), origin_s=1.7e9)
@@ -312,40 +188,6 @@ def test_a_planner_drives_it_unchanged(setup: ClusterSetup) -> None:
     assert len(made.workers) > sum(pool.replicas for pool in setup.pools.values())
     assert np.isfinite(made.served().finished_s).all()
     assert math.fsum(life.gpu_seconds(made.elapsed_s) for life in made.workers) == pytest.approx(made.gpu_seconds())
-
-
-def test_metrics_are_those_of_the_window() -> None:
-    trace = requests(np.arange(0.25, 200, 0.5), [300] * 399 + [500], [21] * 400)
-    made = cluster(disaggregated(1, 1, metrics=MetricsSetup(window_s=20, quantiles=(0.5, 0.99))), trace)
-    for _ in range(10):
-        made.advance(10)
-        seen = made.source.observe(made.now_s)
-    traffic = seen.traffic
-    assert (traffic.window_s, traffic.observed_at_s, traffic.requests_per_s) == (20, 100, 2)
-    assert traffic.isl is not None and (traffic.isl.mean, traffic.isl.count, traffic.isl.cv2) == (300, 40, 0)
-    assert traffic.osl is not None and traffic.osl.mean == 21
-    assert traffic.ttft_ms is not None and traffic.ttft_ms.mean == pytest.approx(50)
-    assert traffic.itl_ms is not None and (traffic.itl_ms.mean, traffic.itl_ms.count) == pytest.approx((10, 40))
-    assert traffic.token_gap_ms is not None and traffic.token_gap_ms.mean == pytest.approx(10)
-    assert traffic.token_gap_ms.count == pytest.approx(40 * 21)
-    assert traffic.ttft_ms.quantiles[0.99] == pytest.approx(50, rel=0.25)
-    assert traffic.request_duration_s is not None and traffic.request_duration_s.mean == pytest.approx(0.25)
-    assert traffic.arrival_dispersion == 0
-    assert seen.pools["decode"].kv_capacity_tokens == 50_000
-
-
-def test_late_lost_and_frozen_metrics() -> None:
-    metrics = MetricsSetup(window_s=10, delay_s=20, missing_share=0.5, frozen=((100.0, 150.0),))
-    made = cluster(aggregated(metrics=metrics), poisson(5, 300, seed=3), origin_s=1000.0)
-    observations = []
-    for _ in range(30):
-        made.advance(10)
-        observations.append(made.source.observe(made.now_s))
-    assert observations[0].missing["traffic"]
-    assert observations[5].traffic.observed_at_s == 1000 + 60 - 20
-    assert observations[12].traffic.observed_at_s == observations[8].traffic.observed_at_s == 1000 + 90 - 20
-    lost = ["workers" not in seen.pools for seen in observations]
-    assert 5 < sum(lost) < 25
 
 
 def test_prefix_hits_are_where_the_prefix_was() -> None:
@@ -398,54 +240,3 @@ def test_the_compiled_rules_give_the_same_results() -> None:
         for column in ("ttft_ms", "itl_ms", "finished_s", "preemptions", "retries"):
             assert np.array_equal(getattr(objects[0], column), getattr(records[0], column), equal_nan=True)
         assert objects[1:] == records[1:]
-
-
-@pytest.mark.parametrize("compiled", [False, True])
-def test_stage_times_are_those_of_the_requests(compiled: bool) -> None:
-    """Two requests at once, of which the second waits for the prefill of the first, 50 ms, as a batch
-    holds one. A transfer takes 100 ms, the first step of decode 10 ms, and two more tokens 20 ms."""
-    setup = disaggregated(1, 1, kv_transfer_s=0.1, max_num_seqs=1, metrics=MetricsSetup(window_s=60))
-    made = SimulatedCluster(setup, requests([1.0, 1.0], [400, 400], [3, 3]), compiled=compiled)
-    made.source.observe(made.now_s)
-    made.finish()
-    pools = made.source.observe(made.now_s).pools
-    prefill, decode = pools["prefill"].stages, pools["decode"].stages
-    means = {name: dist.mean for name, dist in (*prefill, *decode) if dist is not None}
-    assert prefill.queue_ms is not None and prefill.queue_ms.mean == pytest.approx(25)
-    assert prefill.prefill_ms is not None and prefill.prefill_ms.mean == pytest.approx(50)
-    assert (prefill.transfer_ms, prefill.first_token_ms, prefill.decode_ms) == (None, None, None)
-    assert decode.first_token_ms is not None and decode.first_token_ms.mean == pytest.approx(110)
-    assert (means["transfer_ms"], means["decode_ms"]) == pytest.approx((100, 20))
-    served = made.served()
-    assert served.ttft_ms.mean() == pytest.approx(25 + 50 + decode.first_token_ms.mean)
-
-
-@pytest.mark.parametrize("compiled", [False, True])
-def test_backlog_and_saturation(compiled: bool) -> None:
-    """Two workers with a batch of one each. At 1.01 s the four prompts of 400 tokens are: two in their prefill, and one
-    that waits at each; of the others one is held by no worker, since it is to be decoded first."""
-    setup = aggregated(2, max_num_seqs=1, metrics=MetricsSetup(window_s=60, workers=True))
-    made = SimulatedCluster(setup, requests([1.0] * 4, [400, 100, 300, 200], [200] * 4), compiled=compiled)
-    made.source.observe(made.now_s)
-    made.advance(1.01)
-    (pool,) = made.source.observe(made.now_s).pools.values()
-    assert (pool.queued, pool.queued_tokens, pool.asleep) == (2, 500, 0)
-    assert sorted(worker.queued_tokens or 0 for worker in pool.workers) == [200, 300]
-    assert pool.kv_usage_max == pytest.approx(400 / 50_000) and pool.kv_usage == pytest.approx(250 / 50_000)
-    made.finish()
-    (pool,) = made.source.observe(made.now_s).pools.values()
-    assert (pool.queued_tokens, pool.kv_usage_max) == (0, 0)
-
-
-@pytest.mark.parametrize("compiled", [False, True])
-def test_preemptions_are_counted_in_the_pool_and_of_the_service(compiled: bool) -> None:
-    """A cache of 1,000 tokens holds both prompts, and not what both generate: one is preempted, once."""
-    setup = aggregated(1, kv_tokens=1000, metrics=MetricsSetup(window_s=60))
-    made = SimulatedCluster(setup, requests([1.0, 1.0], [400, 400], [300, 300]), compiled=compiled)
-    made.source.observe(made.now_s)
-    made.finish()
-    observation = made.source.observe(made.now_s)
-    traffic, (pool,) = observation.traffic, observation.pools.values()
-    assert traffic.window_s is not None and pool.traffic is not None
-    assert pool.traffic.preemptions_per_s == traffic.preemptions_per_s == pytest.approx(1 / traffic.window_s)
-    assert (traffic.rejected_per_s, traffic.aborted_per_s) == (0, 0)

@@ -19,6 +19,7 @@ from dynamo_planner.sizing import Arrivals, Load, PercentileSizing
 from tests.support.laws import scaled
 from tests.support.lengths import log_uniform, seen
 from tests.support.steps import Engine, Ints, serve
+from tests.support.steps_profile import profile_of
 from tests.support.traffic import Floats, lognormal, mmpp, renewal
 
 REQUESTS, ATTAINMENT = 60_000, 0.99
@@ -55,26 +56,7 @@ class Case:
 
     def sizing(self) -> PercentileSizing:
         """From a profile that was measured without noise, up to far beyond where the case works."""
-        engine, most = self.engine, 4 * self.batch + 16
-        contexts = np.geomspace(64, 8 * self.context, 5)
-        batch, context = (axis.ravel() for axis in np.meshgrid(np.geomspace(1, most, 8).round(), contexts))
-        fits = batch * context <= engine.kv_tokens
-        batch, context = batch[fits], context[fits]
-        axes = (np.geomspace(16, engine.chunk, 5).round(), np.geomspace(1, most, 5).round(), contexts[::2])
-        prompts, beside, held = (axis.ravel() for axis in np.meshgrid(*axes))
-        step_ms = engine.base_ms + engine.request_ms * beside + engine.kv_ms * beside * held
-        mixed = MixedPoints(
-            prefill_tokens=prompts, num_decode=beside, context=held, step_ms=step_ms + engine.prompt_ms * prompts
-        )
-        profile = Profile.from_points(
-            isl=[100, 1000],
-            ttft_ms=[10, 100],
-            max_kv_tokens=engine.kv_tokens,
-            batch=batch,
-            context=context,
-            itl_ms=engine.base_ms + engine.request_ms * batch + engine.kv_ms * batch * context,
-        )
-        return PercentileSizing(profile.replace(mixed_points=mixed), engine.chunk)
+        return PercentileSizing(profile_of(self.engine, 4 * self.batch + 16, self.context), self.engine.chunk)
 
     def attained(self, replicas: int) -> float:
         """The share of the requests that meet the targets, of those that would with no other beside them."""

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from dynamo_planner import Profile, Sla
-from dynamo_planner.profiles import MixedPoints
 from dynamo_planner.sizing import Arrivals, Load, PercentileSizing
 from tests.support.laws import scaled
 from tests.support.lengths import log_uniform, seen
 from tests.support.steps import Engine, Ints, serve
+from tests.support.steps_profile import profile_of
 from tests.support.traffic import FAMILIES, Floats, lognormal, mmpp, renewal
 
 REQUESTS, ATTAINMENT = 100_000, 0.99
@@ -45,28 +45,7 @@ class Case:
 
     def profile(self) -> Profile:
         """Measured without noise, up to beyond where the case works."""
-        engine, most = self.engine, 1.3 * self.batch + 16
-        contexts = np.geomspace(64, 8 * self.context, 5)
-        batch, context = (axis.ravel() for axis in np.meshgrid(np.geomspace(1, most, 8).round(), contexts))
-        fits = batch * context <= engine.kv_tokens
-        batch, context = batch[fits], context[fits]
-        profile = Profile.from_points(
-            isl=[100, 1000],
-            ttft_ms=[10, 100],
-            max_kv_tokens=engine.kv_tokens,
-            batch=batch,
-            context=context,
-            itl_ms=engine.base_ms + engine.request_ms * batch + engine.kv_ms * batch * context,
-        )
-        if not engine.chunk:
-            return profile
-        axes = (np.geomspace(16, engine.chunk, 5).round(), np.geomspace(1, most, 5).round(), contexts[::2])
-        prompts, batch, context = (axis.ravel() for axis in np.meshgrid(*axes))
-        step = engine.base_ms + engine.request_ms * batch + engine.kv_ms * batch * context
-        mixed = MixedPoints(
-            prefill_tokens=prompts, num_decode=batch, context=context, step_ms=step + engine.prompt_ms * prompts
-        )
-        return profile.replace(mixed_points=mixed)
+        return profile_of(self.engine, 1.3 * self.batch + 16, self.context)
 
     def attained(self, replicas: int) -> float:
         """The share of the requests that meet the targets, of those that would with nobody beside them."""
