@@ -5,12 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
-
-pytest.importorskip("griffe")
-pytest.importorskip("mkdocs")
-
 from site_docstrings import described
 from site_hooks import configuration_models
 
