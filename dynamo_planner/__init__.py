@@ -34,6 +34,7 @@ _moved.install()
 
 if TYPE_CHECKING:
     from dynamo_planner.config import ConfigError, load_policy, policy_schema
+    from dynamo_planner.evaluation import backtest
     from dynamo_planner.guards import Calendar, Fallback, Multiples, Ratio, Spare, Tolerance
     from dynamo_planner.policies import (
         HpaLaw,
@@ -50,11 +51,14 @@ if TYPE_CHECKING:
     )
     from dynamo_planner.profiles import Profile, ProfileError
     from dynamo_planner.runtime import Planner
+    from dynamo_planner.simulator import ClusterSetup
+    from dynamo_planner.workloads import Trace
 
-__getattr__ = lazy_exports(
+__getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "Calendar": "guards",
+        "ClusterSetup": "simulator",
         "ConfigError": "config",
         "Fallback": "guards",
         "HpaLaw": "policies",
@@ -74,7 +78,9 @@ __getattr__ = lazy_exports(
         "Spare": "guards",
         "StaticLaw": "policies",
         "Tolerance": "guards",
+        "Trace": "workloads",
         "WvaLaw": "policies",
+        "backtest": "evaluation",
         "load_policy": "config",
         "policy_schema": "config",
     },
@@ -85,6 +91,7 @@ __all__ = [
     "Action",
     "Bounds",
     "Calendar",
+    "ClusterSetup",
     "ConfigError",
     "Decision",
     "Dist",
@@ -131,10 +138,12 @@ __all__ = [
     "StaticLaw",
     "StepLimit",
     "Tolerance",
+    "Trace",
     "Traffic",
     "Want",
     "WorkerStatus",
     "WvaLaw",
+    "backtest",
     "decide",
     "highest",
     "load_policy",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from types import MappingProxyType
@@ -14,8 +15,8 @@ NONE: Mapping[str, str] = MappingProxyType({})
 
 def lazy_exports(
     package: str, modules: Mapping[str, str], renamed: Mapping[str, str] = NONE, removed_in: str = ""
-) -> Callable[[str], Any]:
-    """Return a module's ``__getattr__`` that imports a name when it is first used.
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """A package's ``__getattr__``, which imports a name when it is first used, and its ``__dir__``, which lists them.
 
     A package so exports what needs an extra, or scipy, without making every import wait for it.
 
@@ -25,7 +26,7 @@ def lazy_exports(
         renamed: for each old name, the name in ``package`` that took its place; using it warns. None by default.
         removed_in: the release that removes the old names.
 
-    >>> __getattr__ = lazy_exports("dynamo_planner", {"Bounds": "guards.bounds"})
+    >>> __getattr__, __dir__ = lazy_exports("dynamo_planner", {"Bounds": "guards.bounds"})
     >>> __getattr__("Bounds").kind
     'bounds'
     >>> __getattr__("Bound")
@@ -43,4 +44,7 @@ def lazy_exports(
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         return getattr(import_module(f"{package}.{modules[name]}"), name)
 
-    return import_on_use
+    def names() -> list[str]:
+        return sorted({*vars(sys.modules[package]), *modules})
+
+    return import_on_use, names

@@ -6,6 +6,7 @@ import math
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from functools import cache
 from inspect import Signature
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, TypeVar
 
 from annotated_types import Ge, Le
@@ -22,12 +23,30 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from dynamo_planner.core.nearest import with_nearest_names
+from dynamo_planner.core.signature import signature_of
+
+if TYPE_CHECKING:
+    from pydantic._internal._model_construction import ModelMetaclass  # it has no public name
+else:
+    ModelMetaclass = type(BaseModel)
 
 K = TypeVar("K")
 V = TypeVar("V")
 
 
-class Frozen(BaseModel):
+class _Readable(ModelMetaclass):
+    """Gives models a signature that people can read, also after pydantic has made its own."""
+
+    @property
+    def __signature__(self: type[Frozen]) -> Signature:  # type: ignore[misc]  # of a metaclass
+        return signature_of(self, self.shorthand)
+
+    @__signature__.setter
+    def __signature__(self, _: Signature) -> None:
+        """Leave pydantic's own, which lists validators, unused."""
+
+
+class Frozen(BaseModel, metaclass=_Readable):
     """A value: immutable, equal by content, refuses unknown fields, and survives a round trip through JSON.
 
     The constructor validates: a user's data goes through it. :meth:`unchecked` makes a value of what is known to be
@@ -52,8 +71,8 @@ class Frozen(BaseModel):
         frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True, protected_namespaces=()
     )
 
-    shorthand: ClassVar[tuple[str, ...]] = ()
-    """Names that are taken beside the fields."""
+    shorthand: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """Names that are taken beside the fields, and the field that each stands for."""
 
     if not TYPE_CHECKING:
 
@@ -70,7 +89,6 @@ class Frozen(BaseModel):
         super().__pydantic_init_subclass__(**kwargs)
         if not cls.__pydantic_complete__:
             type.__setattr__(cls, "__pydantic_serializer__", _SerializerOnDemand(cls, cls.__pydantic_serializer__))
-            type.__setattr__(cls, "__signature__", _SignatureOnDemand())
 
     @classmethod
     def unchecked(cls, **values: Any) -> Self:
@@ -139,14 +157,6 @@ class _SerializerOnDemand:
             return self._stand_in
         self._model.model_rebuild()
         return self._model.__pydantic_serializer__
-
-
-class _SignatureOnDemand:
-    """Builds a model whose building was deferred when its signature is looked up, as an editor or a notebook does."""
-
-    def __get__(self, _: BaseModel | None, model: type[BaseModel]) -> Signature:
-        model.model_rebuild()
-        return model.__signature__  # pydantic's own, which took this one's place
 
 
 _set = object.__setattr__  # looked up once: values are made dozens of times a decision

@@ -28,7 +28,7 @@ __all__ = [
     "ReportsUnknown",
 ]
 
-__getattr__ = lazy_exports(
+__getattr__, __dir__ = lazy_exports(
     __name__,
     {"ExecutorConfig": "config"},
     renamed={"SaysWhy": "ReportsUnknown", "SaysKnobs": "ReportsKnobs", "TellsWhy": "RecordsDecisions"},

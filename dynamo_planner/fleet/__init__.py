@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from dynamo_planner.fleet.requests import Member
     from dynamo_planner.fleet.sharing import share
 
-__getattr__ = lazy_exports(
+__getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "Budget": "claims",

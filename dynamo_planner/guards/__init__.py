@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from dynamo_planner.guards.spare import Spare
     from dynamo_planner.guards.tolerance import Tolerance
 
-__getattr__ = lazy_exports(
+__getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "Calendar": "calendars",

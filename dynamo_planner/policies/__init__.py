@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from dynamo_planner.policies.schedule import Schedule, StaticLaw
     from dynamo_planner.policies.sla import SlaPolicy
 
-__getattr__ = lazy_exports(
+__getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "HpaLaw": "laws.hpa",

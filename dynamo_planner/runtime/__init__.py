@@ -14,6 +14,6 @@ from dynamo_planner.runtime.snapshot_builder import merge
 if TYPE_CHECKING:
     from dynamo_planner.runtime.fleet_planner import FleetPlanner
 
-__getattr__ = lazy_exports(__name__, {"FleetPlanner": "fleet_planner"})
+__getattr__, __dir__ = lazy_exports(__name__, {"FleetPlanner": "fleet_planner"})
 
 __all__ = ["DecisionLog", "FleetPlanner", "Planner", "Step", "merge", "read_log"]

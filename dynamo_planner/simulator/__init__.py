@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dynamo_planner.simulator.engine.step_time import GridTiming, LinearTiming, ProfileTiming, StepTiming
     from dynamo_planner.simulator.setup import ClusterSetup, Faults, MetricsSetup, Outage, PoolSetup
 
-__getattr__ = lazy_exports(
+__getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "SimulatedCluster": "cluster",

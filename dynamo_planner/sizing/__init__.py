@@ -35,7 +35,7 @@ __all__ = [
     "fit_budget",
 ]
 
-__getattr__ = lazy_exports(
+__getattr__, __dir__ = lazy_exports(
     __name__,
     {},
     renamed={"DecodeBatch": "DecodeStage", "MixedStep": "AggregatedStage", "Need": "Requirement"},

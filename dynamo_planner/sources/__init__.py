@@ -43,7 +43,7 @@ __all__ = [
     "SourceError",
 ]
 
-__getattr__ = lazy_exports(  # each needs an extra, or what needs one
+__getattr__, __dir__ = lazy_exports(  # each needs an extra, or what needs one
     __name__,
     {
         "FrontendSource": "scraping.frontend",

@@ -26,6 +26,20 @@ def test_the_package_does_not_import_scipy_for_it() -> None:
     assert found.stdout.strip() == "[]"
 
 
+def test_completion_knows_every_public_name() -> None:
+    rooms = [
+        "",
+        *(f".{room}" for room in ("executors", "guards", "policies", "runtime", "simulator", "sizing", "sources")),
+    ]
+    code = (
+        "from importlib import import_module as load\n"
+        f"packages = [load('dynamo_planner' + room) for room in {rooms}]\n"
+        "print([name for package in packages for name in set(package.__all__) - set(dir(package))])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
 def test_no_examples_are_stored(tmp_path: Path) -> None:
     program = (
         "from dynamo_planner.conformance import check_policy\n"

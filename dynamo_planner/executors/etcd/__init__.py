@@ -13,6 +13,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Etcd", "EtcdError", "RouterKnobs", "WithRouter"]
 
-__getattr__ = lazy_exports(
+__getattr__, __dir__ = lazy_exports(
     __name__, {"Etcd": "client", "EtcdError": "client", "RouterKnobs": "router", "WithRouter": "router"}
 )

@@ -27,7 +27,7 @@ __all__ = [
     "WorkloadTarget",
 ]
 
-__getattr__ = lazy_exports(
+__getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "Api": "api",

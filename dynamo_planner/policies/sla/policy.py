@@ -120,7 +120,7 @@ class SlaPolicy(Policy, kind="sla"):
 
     state_type: ClassVar[Any] = ServiceMemory
 
-    shorthand: ClassVar[tuple[str, ...]] = TARGETS
+    shorthand: ClassVar[Mapping[str, str]] = dict.fromkeys((*TARGETS, "attainment"), "sla")
 
     _moved_fields = model_validator(mode="before")(with_parts)
     _targets_in_sla = model_validator(mode="before")(with_sla)

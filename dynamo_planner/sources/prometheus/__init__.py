@@ -30,4 +30,4 @@ if TYPE_CHECKING:
 
 __all__ = ["PrometheusSource"]
 
-__getattr__ = lazy_exports(__name__, {"PrometheusSource": "source"})
+__getattr__, __dir__ = lazy_exports(__name__, {"PrometheusSource": "source"})

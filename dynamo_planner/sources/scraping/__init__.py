@@ -21,4 +21,4 @@ if TYPE_CHECKING:
 
 __all__ = ["FrontendSource", "ScrapeSource"]
 
-__getattr__ = lazy_exports(__name__, {"FrontendSource": "frontend", "ScrapeSource": "source"})
+__getattr__, __dir__ = lazy_exports(__name__, {"FrontendSource": "frontend", "ScrapeSource": "source"})
