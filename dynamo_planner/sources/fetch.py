@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import lru_cache
 from http.client import HTTPException
 from types import MappingProxyType
 from typing import TypeVar
@@ -24,7 +25,7 @@ with needs_extra("scrape"):
     from urllib3.connection import HTTPConnection, HTTPSConnection
     from urllib3.exceptions import HTTPError, NewConnectionError
     from urllib3.exceptions import TimeoutError as UrllibTimeoutError
-    from urllib3.util import parse_url
+    from urllib3.util import Url, parse_url
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
@@ -72,6 +73,12 @@ class PageText(str):
     shortened = False
 
 
+@lru_cache(maxsize=2**13)
+def _parsed(url: str) -> Url:
+    """The parts of a URL; those of the same workers are wanted at each turn."""
+    return parse_url(url)
+
+
 def checked_url(url: str) -> str:
     """The base URL of a worker, without a slash at its end.
 
@@ -85,7 +92,7 @@ def checked_url(url: str) -> str:
     if "@" in url:
         raise ValueError(f"the URL that ends in {url.rpartition('@')[2]!r} holds a user name or password: leave it out")
     try:
-        parts = parse_url(url)
+        parts = _parsed(url)
     except (HTTPError, ValueError) as error:
         raise ValueError(f"{url!r} is not a URL: {error}") from None
     if parts.scheme not in {"http", "https"} or not parts.host:
@@ -101,7 +108,7 @@ def same_place(url: str) -> str:
     >>> same_place("http://LOCALHOST/a") == same_place("http://127.0.0.1:80/a")
     True
     """
-    parts = parse_url(url)
+    parts = _parsed(url)
     host = (parts.host or "").lower().rstrip(".")
     port = parts.port or (443 if parts.scheme == "https" else 80)
     return f"{parts.scheme}://{'127.0.0.1' if host in {'localhost', '[::1]'} else host}:{port}{parts.path or ''}"
@@ -215,7 +222,7 @@ class _Fetch:
                 self._stoppable(connection.sock)
                 connection.request(
                     "GET" if self._form is None else "POST",
-                    parse_url(self._url).request_uri,
+                    _parsed(self._url).request_uri,
                     body=self._form,
                     headers=self._headers,
                     preload_content=False,
@@ -232,7 +239,7 @@ class _Fetch:
             raise FetchError(f"{self.name}: {str(error).rpartition(': ')[2] or type(error).__name__}") from error
 
     def _connection(self) -> HTTPConnection:
-        parts = parse_url(self._url)
+        parts = _parsed(self._url)
         host = (parts.host or "").strip("[]")
         if parts.scheme == "https":
             return HTTPSConnection(host, parts.port, timeout=self._timeout_s, ssl_context=self._tls)

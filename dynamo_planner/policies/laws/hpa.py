@@ -59,7 +59,8 @@ class HpaLaw(Policy, kind="hpa"):
     Ready replicas that were not observed count as at their target when scaling down and as 0 when scaling up; starting
     ones as 0 when scaling up; then the ratio is worked out again, and where it crosses 1 or comes within the tolerance
     nothing changes. An external metric ``x`` has ``ratio = x / (target * replicas)`` and ``wanted = ceil(x / target)``.
-    Of several metrics the largest wish counts, and where one is unknown there is no scale-down. Never to zero.
+    Of several metrics the largest wish counts, and where one is unknown or a lower bound, there is no scale-down. Never
+    to zero.
 
     ``behavior`` is guards: ``HpaLaw() | Stabilization() | StepLimit()`` is an HPA with its defaults, and is to decide
     every 15 s as that does. An HPA is of one Deployment and needs a metric for it; the defaults here are what is often
@@ -105,6 +106,8 @@ class HpaLaw(Policy, kind="hpa"):
                 unknown = unknown or wish
             else:
                 wishes.append(wish)
+            if metric.name == "requests_per_s" and (more := snapshot.at_least("traffic.requests_per_s")):
+                unknown = unknown or Hold(f"traffic.requests_per_s is a lower bound: {more}", "MetricUnknown")
         best = max(wishes, key=lambda wish: wish[0].replicas, default=None)
         if best is None or (unknown is not None and best[0].replicas < replicas.target):
             return unknown or UNREADABLE, None

@@ -14,10 +14,11 @@
 
 The second line has its own witnesses. vLLM does not count requests that clients give up, but it counted their first
 tokens: where these are more than the first line allows, beyond the noise, they are the arrivals, and no more than a
-lower bound where requests wait, some of which may be given up as well. Where more requests have left than came in, or
-it is not clear how many of ``A`` are in ``N``, arrivals are unknown rather than wrong. What vLLM's clients give up
-before a first token leaves no trace but a queue that shrinks without first tokens; that is looked for from sample to
-sample, since over a window a queue that fills hides one that was given up.
+lower bound where requests wait, some of which may be given up as well. Within the noise they count but for what the
+requests in their prefill may explain. Where more requests have left than came in, or it is not clear how many of ``A``
+are in ``N``, arrivals are unknown rather than wrong. What vLLM's clients give up before a first token leaves no trace
+but a queue that shrinks without first tokens; that is looked for from sample to sample, since over a window a queue
+that fills hides one that was given up.
 
 >>> arrivals_of(Flow(ended=50, inside=2))
 52.0
@@ -123,7 +124,7 @@ def arrivals_of(flow: Flow, *, by_first_tokens: bool = False) -> float | None:
             f"{flow.aborted:.0f} requests were given up, and how many of them are among the {flow.ended:.0f} "
             "that ended is not counted"
         )
-    return most
+    return max(most, _proven(flow) - _tolerance(0.0, flow.running))
 
 
 def needs_first_tokens(flow: Flow) -> bool:

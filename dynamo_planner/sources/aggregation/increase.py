@@ -177,6 +177,8 @@ def sum_histograms(parts: Iterable[HistogramData]) -> HistogramData:
     HistogramData(count=3.0, total=10.0, buckets={5: 3.0})
     """
     full = [part for part in parts if part.count > 0]
+    if len(full) == 1:
+        return full[0]
     bounds = set.intersection(*(set(part.buckets) for part in full)) if full else set()
     return HistogramData(
         count=sum((part.count for part in full), 0.0),

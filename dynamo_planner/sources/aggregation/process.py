@@ -57,15 +57,15 @@ class Continuity(Enum):
 WHY = {Continuity.UNCLEAR: PERHAPS_ANOTHER, Continuity.OTHER: ANOTHER_PROCESS}
 
 
-def continuity(before: WorkerSample, after: WorkerSample) -> Continuity:
-    """Compare two samples from one address, the second of them later."""
+def continuity(before: WorkerSample, after: WorkerSample, *, fallen: bool) -> Continuity:
+    """Compare two samples from one address, the second of them later, between which counters have fallen or not."""
     then_s, now_s = before.started_s, _start(after)
     if now_s is None:
-        return _without_start(before, after)
+        return _without_start(before, after, fallen=fallen)
     began_since = now_s >= before.at_s - CLOCK_SKEW_S
     if now_s == then_s:
-        return Continuity.OTHER if has_fallen(before, after) else Continuity.SAME
-    if then_s is None and not began_since and not has_fallen(before, after):
+        return Continuity.OTHER if fallen else Continuity.SAME
+    if then_s is None and not began_since and not fallen:
         return Continuity.UNCLEAR
     if not began_since or _outlasts(after, after.at_s - now_s + CLOCK_SKEW_S):
         return Continuity.OTHER
@@ -128,14 +128,14 @@ def _start(sample: WorkerSample) -> float | None:
     return None if started_s is None or started_s > sample.at_s + CLOCK_SKEW_S else started_s
 
 
-def _without_start(before: WorkerSample, after: WorkerSample) -> Continuity:
+def _without_start(before: WorkerSample, after: WorkerSample, *, fallen: bool) -> Continuity:
     """By numbered items, of which a new process begins with the first; or else by counters that fell."""
     for quantity, now in after.read_once.items():
         then = before.read_once.get(quantity)
         if then is not None and now.first <= then.last:
             return Continuity.RESTARTED if now.first <= 1 else Continuity.OTHER
     moved = before.started_s != after.started_s
-    return Continuity.UNCLEAR if moved or has_fallen(before, after) else Continuity.SAME
+    return Continuity.UNCLEAR if moved or fallen else Continuity.SAME
 
 
 def _outlasts(sample: WorkerSample, age_s: float) -> bool:
@@ -149,9 +149,10 @@ def _outlasts(sample: WorkerSample, age_s: float) -> bool:
 
 
 def _series_fell(then: Series, now: Series, passing: Container[str]) -> bool:
-    return any(
-        value > now.get(labels, 0.0) and not _may_be_gone(labels, now, passing) for labels, value in then.items()
-    )
+    for labels, value in then.items():
+        if value > now.get(labels, 0.0) and not _may_be_gone(labels, now, passing):
+            return True
+    return False
 
 
 def _may_be_gone(labels: Labels, now: Container[Labels], passing: Container[str]) -> bool:
@@ -168,8 +169,10 @@ def _histograms_fell(
         later = now.get(labels, EMPTY_HISTOGRAM)
         if later.count < earlier.count:
             return True
-        if any(count < earlier.buckets.get(bound, 0.0) for bound, count in later.buckets.items()):
-            return True
+        before = earlier.buckets
+        for bound, count in later.buckets.items():
+            if bound in before and count < before[bound]:
+                return True
     return False
 
 

@@ -26,7 +26,6 @@ from dynamo_planner.sources.aggregation.selection import (
     counter_series,
     gauge_value,
     histogram_series,
-    is_plausible,
     require_plausible,
 )
 from dynamo_planner.sources.series import Labels, Page, Series
@@ -276,8 +275,12 @@ def _bounds(buckets: Series) -> dict[Labels, dict[float, float]]:
     bounds: dict[Labels, dict[float, float]] = {}
     for labels, value in buckets.items():
         others, bound = _without_bound(labels)
-        if bound >= 0 and is_plausible(value):  # the same bound may be written in two ways: 1 and 1.0
-            bounds.setdefault(others, {}).setdefault(bound, value)
+        if bound >= 0 and 0 <= value <= MAX_PLAUSIBLE:
+            of_others = bounds.get(others)
+            if of_others is None:
+                of_others = bounds[others] = {}
+            if bound not in of_others:  # the same bound may be written in two ways: 1 and 1.0
+                of_others[bound] = value
     return bounds
 
 

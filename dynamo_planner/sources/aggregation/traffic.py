@@ -134,8 +134,9 @@ def service_traffic(
     prefill, requests skip prefill: then arrivals and ISL are decode's, and TTFT and prefix hits are in neither pool.
     Only aggregated workers see the duration of a request as a whole, so that it is unknown where there are others.
     """
-    prompts = pool_traffic(_with_roles(pools, roles, "prefill", "aggregated"), at_s)
-    tokens = pool_traffic(_with_roles(pools, roles, "decode", "aggregated"), at_s)
+    taking, generating = (_with_roles(pools, roles, role, "aggregated") for role in ("prefill", "decode"))
+    prompts = pool_traffic(taking, at_s)
+    tokens = prompts if generating == taking else pool_traffic(generating, at_s)
     window_s = prompts.window_s if prompts.window_s is not None else tokens.window_s
     traffic = PartialTraffic(window_s=window_s, choices=tokens.choices)
     for fields, side in ((FROM_PREFILL, prompts), (FROM_DECODE, tokens), (FROM_AGGREGATED, prompts)):

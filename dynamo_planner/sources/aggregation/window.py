@@ -106,17 +106,18 @@ class WorkerHistory:
 
     def _interval(self, last: WorkerSample, sample: WorkerSample) -> WorkerInterval:
         """The interval up to a sample, unless a process goes on that seemed to have ended, or one that was not seen."""
-        how, grown = continuity(last, sample), growth(last, sample)
+        fallen, grown = has_fallen(last, sample), growth(last, sample)
+        how = continuity(last, sample, fallen=fallen)
         if how is not Continuity.RESTARTED:
             if any(goes_on(earlier, last, sample, self._growth) for earlier in self._ended):
-                if has_fallen(last, sample):
+                if fallen:
                     self._shared_until_s = sample.at_s + SHARED_WINDOWS * self._window_s
                 how = Continuity.OTHER
             elif sample.at_s < self._shared_until_s:
                 how = Continuity.OTHER
             elif how is Continuity.SAME and sample.started_s is None and is_beyond_belief(last, sample, self._growth):
                 how = Continuity.UNCLEAR
-        self._growth = None if has_fallen(last, sample) else grown
+        self._growth = None if fallen else grown
         self._ended = [earlier for earlier in self._ended if has_fallen(earlier, sample)]
         if how in WHY:
             self._ended = [*self._ended, last][-MAX_REMEMBERED:]

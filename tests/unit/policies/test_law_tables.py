@@ -96,6 +96,18 @@ def test_hpa_on_arrivals(replicas: Any, rate: float, want: int) -> None:
     assert wanted(policy, pool(replicas), Traffic(requests_per_s=rate)) == want
 
 
+def test_hpa_raises_and_does_not_lower_by_a_rate_that_may_be_higher() -> None:
+    policy = HpaLaw(aggregated=(HpaMetric(name="requests_per_s", target=5),))
+    for replicas, want in ((1, 3), (8, None)):
+        snapshot = Snapshot(
+            at_s=0,
+            traffic=Traffic(requests_per_s=15),
+            pools={"workers": pool(replicas)},
+            missing={"traffic.requests_per_s.at_least": "clients give up"},
+        )
+        assert policy.decide(snapshot).targets.get("workers") == want
+
+
 def test_hpa_takes_the_largest_wish_and_does_not_go_down_where_a_metric_is_unknown() -> None:
     policy = HpaLaw(aggregated=(HpaMetric(name="requests", target=10), HpaMetric(name="kv_usage", target=0.5)))
     assert wanted(policy, pool(4, queued=20, running=40, kv_usage=0.9)) == 8  # requests: 6; KV: 7.2

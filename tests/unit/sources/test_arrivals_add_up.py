@@ -32,6 +32,15 @@ def test_requests_that_clients_of_vllm_give_up_have_had_a_first_token(farm: Farm
         assert ("before a first token are not counted" in more) == bool(waiting)
 
 
+def test_what_first_tokens_show_within_the_noise_counts_but_for_prefills_of_before(farm: Farm) -> None:
+    """117 ended and 14 more run: 131 of 149. Of 147 first tokens 3 + 29 / 5 may be of requests that came before."""
+    pages = [
+        Vllm(ttft_s=(0.1,) * 100, done=85, running=15).page(),
+        Vllm(ttft_s=(0.1,) * 247, done=202, running=29).page(),
+    ]
+    assert observe(farm, *pages).traffic.requests_per_s == pytest.approx((147 - 8.8) / 10)
+
+
 def test_without_aborts_completions_and_what_is_inside_count(farm: Farm) -> None:
     """First tokens run ahead of completions while the batch fills; nothing is counted twice."""
     pages = [
