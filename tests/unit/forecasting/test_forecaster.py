@@ -150,6 +150,15 @@ def test_a_stale_state_looks_further_ahead(feed: Any, poisson: Callable[..., lis
     assert quantile(state, 30, after_s=270) == quantile(state, 300)
 
 
+def test_beyond_the_last_horizon_a_forecast_is_no_surer_than_at_it(feed: Any) -> None:
+    """The errors of the last horizons were 0.8 and 0.7 by chance: less than 0.7 is not to be had further ahead."""
+    state = feed(DEFAULT, [4.0] * 50)
+    *near, before, last = state.tracks
+    errors = (before._replace(settled=9.0, spread=0.64), last._replace(settled=9.0, spread=0.49))
+    forecast = DEFAULT.forecast(state.replace(tracks=(*near, *errors)), state.at_s, 1.5 * DEFAULT.horizons_s[-1])
+    assert forecast is not None and forecast.error == pytest.approx(0.7)
+
+
 def test_irregular_sampling_gives_the_same_picture(poisson: Callable[..., list[float]]) -> None:
     """The same traffic in windows of 5 to 20 s, cut at random: same level, same quantile for a window of 10 s."""
     draw = np.random.default_rng(4)

@@ -47,6 +47,12 @@ def test_few_intervals_are_constant_and_more_are_fitted() -> None:
     assert expert.ahead(memory, at_s, [30, 6000]) == [4.5, 4.5]
 
 
+def test_an_interval_without_requests_counts_as_seen() -> None:
+    expert = Doubling(interval_s=60)
+    memory, at_s = fed(expert, [0.0, 0.0, 3.0, 3.0] * 4 + [0.0])
+    assert expert.ahead(memory, at_s, [30]) == [4.5]
+
+
 def test_a_gap_is_left_open_and_a_failed_fit_is_constant() -> None:
     expert = Failing(interval_s=60, window=8)
     memory, at_s = fed(expert, [2.0, 3.0] * 10)

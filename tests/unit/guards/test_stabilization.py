@@ -190,6 +190,12 @@ def test_the_state_stays_small_whatever_the_tick_rate(every_s: float, falling: b
     assert largest < 2 * 20 * (EXACT_RECOMMENDATIONS + 2)
 
 
+def test_few_recommendations_are_remembered_to_the_second() -> None:
+    """With the present 1000 these are as many as are kept apart: 0.1 s each, from 999 down."""
+    steps: list[tuple[float, int | str]] = [(tick / 10, 999 - tick) for tick in range(EXACT_RECOMMENDATIONS - 1)]
+    assert timeline(Stabilization(), [*steps, (300.05, 1)], present=1000)[-1] == 998
+
+
 def test_a_crowded_window_is_longer_by_at_most_a_slot() -> None:
     """At 100 looks a second, 1000 down to 1; exactly, the target at a look is what was wanted 30 s before."""
     wanted = [1000 - min(tick // 9, 999) for tick in range(9000)]

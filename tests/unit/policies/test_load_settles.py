@@ -56,6 +56,19 @@ def test_prefill_has_no_grace() -> None:
     assert timeline.codes("prefill") == ["FallFailedBefore"]
 
 
+def test_only_the_first_of_rises_in_a_row_says_that_a_count_did_not_do() -> None:
+    """What waited since the first asks for the second: one did not do, of two nothing is known."""
+    timeline = Timeline()
+    interval(timeline, 0, {"prefill": 2}, prefill=prefill(1, 9))
+    timeline.expect(40, {}, prefill=prefill(2, 30))
+    interval(timeline, 40, {"prefill": 3}, prefill=prefill(2, 30))
+    timeline.expect(80, {}, prefill=prefill(3, 0))
+    interval(timeline, 80, {"prefill": 2}, prefill=prefill(3, 0))
+    timeline.expect(120, {}, prefill=prefill(2, 0))
+    interval(timeline, 120, {"prefill": 2}, prefill=prefill(2, 0))
+    assert timeline.codes("prefill") == ["FallFailedBefore"]
+
+
 def test_an_idle_service_falls_whatever_its_demand_was() -> None:
     timeline = Timeline()
     interval(timeline, 0, {"decode": 3}, decode=decode(2, 0.95))
