@@ -172,6 +172,7 @@ def test_lengths_that_are_unknown_do_not_keep_a_pool_from_being_raised() -> None
     for _ in range(30):
         service.see(80, isl=None, osl=None)
     assert service.target("prefill") > before
+    assert "MetricUnknown" not in service.codes("prefill")  # that says why a pool is not lowered
 
 
 def test_a_queue_that_was_seen_and_is_not_any_more_lowers_nothing() -> None:

@@ -75,6 +75,7 @@ def test_a_pool_that_is_never_idle_shows_how_fast_it_is() -> None:
 
     assert done(100, 40) == 5
     assert done(100, 3) is None  # one of them may have been idle
+    assert done(3, 100) is None
     assert done(100, 40, ready_then=1) is None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 from pydantic import ValidationError
@@ -54,6 +55,20 @@ def test_a_pool_that_is_too_large_falls_to_what_the_learned_steps_need() -> None
     assert "EngineLearned" in service.codes("decode")
     (why,) = [each for each in service.decision.reasons if each.code == "EngineLearned"]
     assert 0 < float(why.values["error"] or 0) < 0.15
+
+
+def test_prompts_are_learned_from_the_time_to_first_token_where_there_are_no_stage_times() -> None:
+    """Prompts take 60 ms each and 40 come a second: a load of 2.4, and little waiting with three."""
+    service = Service(POLICY, roles=("prefill",), prefill=8)
+    targets = []
+    for _ in range(360):
+        ready = service.ready["prefill"]
+        utilisation = min(2.4 / ready, 0.99)
+        waits_ms = 30 * utilisation ** math.sqrt(2 * ready + 2) / ready / (1 - utilisation)
+        service.see(40, pools={"prefill": {"running": 2.4}}, ttft_ms=of(60 + waits_ms, SLA.ttft_ms))
+        targets.append(service.target("prefill"))
+    assert targets[-1] in (3, 4)
+    assert min(targets) >= 3
 
 
 def test_a_pool_in_time_rises_with_the_demand_alone_while_little_is_known() -> None:

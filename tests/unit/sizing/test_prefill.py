@@ -118,6 +118,12 @@ def test_prompts_that_can_never_be_in_time_are_said_and_not_paid_for() -> None:
     assert PrefillQueue(Arrivals(10.0), np.array([5.0]), 1.0).replicas_for(0.99) == 0
 
 
+def test_arrivals_that_were_as_even_as_can_be_are_those_without_a_past() -> None:
+    services_s, counts = np.array([0.1, 0.2, 0.3]), np.arange(3, 9)
+    even = PrefillQueue(Arrivals(10.0, path=np.ones(100)), services_s, 0.5).attainable(counts)
+    assert even == pytest.approx(PrefillQueue(Arrivals(10.0), services_s, 0.5).attainable(counts), abs=0.02)
+
+
 def test_nothing_to_do_needs_nobody() -> None:
     assert PrefillQueue(Arrivals(0.0), np.array([0.1]), 1.0).replicas_for(0.99) == 0
 
