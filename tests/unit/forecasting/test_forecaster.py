@@ -14,6 +14,7 @@ from dynamo_planner import ConfigError, SlaPolicy, load_policy, policy_schema
 from dynamo_planner.forecasting import (
     Constant,
     Expert,
+    Forecast,
     Forecaster,
     ForecastState,
     Seasonal,
@@ -35,6 +36,12 @@ def quantile(state: ForecastState | None, horizon_s: float = 120.0, level: float
 def test_nothing_seen_is_unknown() -> None:
     assert DEFAULT.update(None, 5, None, 5) is None
     assert DEFAULT.forecast(None, 5, 30) is None
+
+
+def test_outside_the_calibrated_levels_scores_are_as_far_apart_as_normal_ones() -> None:
+    forecast = Forecast(3.0, 0.5, levels=(0.3, 0.9), scores=(-0.6, 1.4))
+    assert forecast.score(0.99) == pytest.approx(1.4 + 2.3263 - 1.2816, abs=1e-4)
+    assert forecast.score(0.1) == pytest.approx(-0.6 - (1.2816 - 0.5244), abs=1e-4)
 
 
 def test_one_sample_is_enough_for_a_forecast() -> None:

@@ -197,6 +197,7 @@ def test_ray_serve_to_zero_only_from_one_and_up_from_zero_at_once() -> None:
     timeline.expect(40, {}, workers=pool(0))
     timeline.traffic = Traffic(requests_per_s=1)
     timeline.expect(50, {"workers": 2}, workers=pool(0))
+    timeline.expect(60, {"workers": 3}, workers=pool(Replicas(ready=0, starting=3)))
 
 
 # llm-d's KEDA law: TTFT 1000 ms, ITL 50 ms.

@@ -97,6 +97,19 @@ def test_a_count_that_did_not_do_is_refused_until_demand_is_lower_or_eighty_inte
     assert first_fall_s(5.0) == pytest.approx(60 + 80 * 60, abs=60)
 
 
+def test_a_count_that_did_not_do_twice_is_refused_for_twice_as_long() -> None:
+    timeline = Timeline(LoadPolicy(adjustment_interval_s=60, decode_grace_intervals=0))
+    ready, changes = 2, []
+    for at_s in range(0, 20_000, 30):
+        target = timeline.see(at_s, decode=decode(ready, {2: 0.95, 3: 0.3}[ready])).targets.get("decode", ready)
+        if target != ready:
+            changes.append(at_s)
+        ready = target
+    rises_s, falls_s = changes[::2], changes[1::2]
+    held_s = [fall - rise for rise, fall in zip(rises_s, falls_s, strict=False)]
+    assert held_s == pytest.approx([80 * 60, 160 * 60], abs=90)
+
+
 def late(share: float, replicas: int = 4, running: float = 40) -> tuple[Traffic, PoolStatus]:
     """Traffic of which a share takes 100 ms a token and a hundredth 24 ms, in a pool of little KV usage."""
     traffic = Traffic(requests_per_s=5, itl_ms=Dist(mean=20, buckets={20: 0.99 - share, 25: 1 - share, 100: 1.0}))

@@ -77,6 +77,17 @@ def test_the_path_is_what_replicas_lag_behind_by() -> None:
     assert late_shares(arrivals, np.array([1.5]), within, ("least_loaded",))[0, 0] >= 0.5
 
 
+def test_each_count_is_judged_as_if_it_were_the_only_one() -> None:
+    arrivals = Arrivals(10.0, 1.0, 1.0, np.array([0.0] * 7 + [3.0, 0.0, 0.0]))
+
+    def late(*counts: float) -> list[float]:
+        ones = np.ones(len(counts))
+        service = Service(0.1 * ones, 0 * ones, 1e-9 * ones, np.full((len(counts), 12), 0.5))
+        return [float(share) for share in late_shares(arrivals, np.array(counts), service, ("least_loaded",))[0]]
+
+    assert late(1.2, 1.5, 2.5) == pytest.approx([*late(1.2), *late(1.5), *late(2.5)])
+
+
 @pytest.mark.parametrize(("isl", "low", "high"), [(4000, 1, 2), (16_000, 6, 9), (32_000, 11, 24)])
 def test_a_pool_of_nearly_empty_replicas_is_no_set_of_single_queues(
     h100: Profile, isl: int, low: int, high: int
