@@ -109,7 +109,8 @@ def test_cached_prompt_tokens_are_saved_on_prefill_only(sizing: PercentileSizing
 
 def test_an_easier_itl_never_takes_more_aggregated_replicas(sizing: PercentileSizing) -> None:
     """Prompts of 6,000 tokens, whose steps take far longer for each token than steps of a few tokens do."""
-    load, role = Load.of(10, 6000, 400), ("aggregated",)
+    role: tuple[Role, ...] = ("aggregated",)
+    load = Load.of(10, 6000, 400)
     needs = [sizing.replicas_for(load, Sla(ttft_ms=1500, itl_ms=itl), role)["aggregated"] for itl in (15, 25, 40)]
     counts = [need.replicas for need in needs]
     assert counts == sorted(counts, reverse=True)
