@@ -1,7 +1,8 @@
 """Copies: the same process of a worker, scraped by several jobs or by several servers.
 
-A target is identified by its worker and its address (``instance``). Several series ``up`` of one address differ in the
-labels in which its copies differ, whichever these are. The addresses of several processes of a worker are no copies.
+A target is identified by its worker and its address (``instance``, and what stands behind it where a server passes on
+what others scraped). Several series ``up`` of one address differ in the labels in which its copies differ, whichever
+these are. The addresses of several processes of a worker are no copies, nor are several pods behind one address.
 
 >>> up = lambda **labels: tuple(sorted({"__name__": "up", "pod": "a", "instance": "10.0.0.1:8000", **labels}.items()))
 >>> vector = {up(job="llm", service="llm"): 1.0, up(job="pods"): 1.0, up(job="pods", instance="10.0.0.1:9000"): 1.0}
@@ -17,7 +18,9 @@ from dynamo_planner.sources import series
 from dynamo_planner.sources.prometheus.api import Matrix, QueryError, Vector
 
 ADDRESS = "instance"
-POD = "pod"
+POD, NAMESPACE = "pod", "namespace"
+BEHIND = ("exported_instance", POD, "exported_pod")
+"""Labels that tell the processes behind one address apart, where their values differ."""
 
 OF_TARGETS = frozenset(
     {"job", "service", "endpoint", "container", "prometheus", "prometheus_replica", "replica", "monitor", "scrape_job"}
@@ -37,7 +40,7 @@ def copy_labels(targets: Vector, engines: Vector, started: Vector, worker_label:
             of one process, such as that of a sidecar that passes a page on; so are those of one port of a pod.
         worker_label: the label that distinguishes workers.
     """
-    addresses = (ADDRESS,) if worker_label != ADDRESS and _one_process_a_worker(engines, started, worker_label) else ()
+    addresses = (ADDRESS,) if worker_label != ADDRESS and one_process_each(engines, started, worker_label) else ()
     found: set[str] = set()
     for every in _groups(targets, worker_label, addresses).values():
         if len(every) > 1:
@@ -77,29 +80,32 @@ def every_series(answer: Matrix | QueryError) -> Vector | QueryError:
     return {labels: value for vector in answer.values() for labels, value in vector.items()}
 
 
-def _one_process_a_worker(engines: Vector, started: Vector, worker_label: str) -> bool:
-    """Whether some workers have several addresses, and those of each are of one process."""
+def one_process_each(engines: Vector, started: Vector, worker_label: str) -> bool:
+    """Whether some workers have several addresses, those of each are of one process, and each address is of a worker.
+
+    The arguments are those of :func:`copy_labels`.
+    """
     began: dict[tuple[str, str], set[float]] = {}
     for target, value in started.items():
         labels = dict(target)
         began.setdefault((labels.get(worker_label, ""), labels.get(ADDRESS, "")), set()).add(value)
-    by_worker: dict[str, dict[str, bool]] = {}
+    by_worker: dict[str, dict[str, str | None]] = {}
     for target in engines:
         labels = dict(target)
-        is_pod = worker_label == POD or POD in labels
-        by_worker.setdefault(labels.get(worker_label, ""), {})[labels.get(ADDRESS, "")] = is_pod
-    several = {worker: addresses for worker, addresses in by_worker.items() if worker and len(addresses) > 1}
+        pod = f"{labels.get(NAMESPACE, '')}/{labels[POD]}" if POD in labels else None
+        by_worker.setdefault(labels.get(worker_label, ""), {})[labels.get(ADDRESS, "")] = pod
+    several = {worker: addresses for worker, addresses in by_worker.items() if len(addresses) > 1}
     return bool(several) and all(
-        _is_one_process([began.get((worker, address), set()) for address in addresses], addresses)
+        worker and _is_one_process([began.get((worker, address), set()) for address in addresses], addresses)
         for worker, addresses in several.items()
     )
 
 
-def _is_one_process(began: Sequence[set[float]], addresses: Mapping[str, bool]) -> bool:
+def _is_one_process(began: Sequence[set[float]], pod_of: Mapping[str, str | None]) -> bool:
     if all(began):
         return len(set.union(*began)) == 1
-    ports = {address.rpartition(":")[2] for address in addresses}
-    return all(addresses.values()) and len(ports) == 1
+    ports, pods = {address.rpartition(":")[2] for address in pod_of}, set(pod_of.values())
+    return len(pods) == 1 and None not in pods and len(ports) == 1
 
 
 def _groups(samples: Vector, worker_label: str, copies: Sequence[str]) -> dict[tuple[str, str], list[Labels]]:
@@ -109,4 +115,11 @@ def _groups(samples: Vector, worker_label: str, copies: Sequence[str]) -> dict[t
         if worker := labels.get(worker_label):
             address = "" if ADDRESS in copies else labels.get(ADDRESS, "")
             groups.setdefault((worker, address), []).append(labels)
+    for label in BEHIND:
+        for (worker, address), every in list(groups.items()):
+            values = {labels[label] for labels in every if label in labels}
+            if len(values) > 1:
+                del groups[worker, address]
+                for value in values:
+                    groups[worker, f"{address} {value}"] = [labels for labels in every if labels.get(label) == value]
     return groups

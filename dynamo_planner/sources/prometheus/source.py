@@ -18,7 +18,14 @@ from dynamo_planner.sources.aggregation.pools import WorkerNotes, notes_of
 from dynamo_planner.sources.prometheus.answers import read_answers
 from dynamo_planner.sources.prometheus.api import PartialError, PrometheusApi, QueryError, Vector
 from dynamo_planner.sources.prometheus.clock import clock_remark, future_doubt
-from dynamo_planner.sources.prometheus.copies import copy_labels, every_series, shared_targets
+from dynamo_planner.sources.prometheus.copies import (
+    ADDRESS,
+    POD,
+    copy_labels,
+    every_series,
+    one_process_each,
+    shared_targets,
+)
 from dynamo_planner.sources.prometheus.detection import detection_pattern, vocabulary_of
 from dynamo_planner.sources.prometheus.instead import what_is_there
 from dynamo_planner.sources.prometheus.model_answers import FRONTEND, ModelAnswers
@@ -208,7 +215,10 @@ class PrometheusSource:
         return replace(group, vocabulary=vocabulary.for_role(role) if role else vocabulary, scope=scope)
 
     def _with_copies(self, groups: Iterable[_TargetGroup], answers: GroupAnswers) -> list[_TargetGroup]:
-        """Remember in which labels copies differ. Returns the groups for which that is news."""
+        """Remember in which labels copies differ, and that pods are workers where they have several addresses.
+
+        Returns the groups for which that is news.
+        """
         changed = []
         with self._detecting:
             for group in groups:
@@ -217,9 +227,12 @@ class PrometheusSource:
                     continue
                 beside = (answers.get((group.name, QueryKey(each)), {}) for each in (ADDRESSES, STARTS))
                 engines, began = ({} if isinstance(each, QueryError) else each for each in beside)
-                copies = copy_labels(targets, engines, began, group.scope.worker_label)
-                if copies != group.scope.copies:
-                    changed.append(replace(group, scope=group.scope.replace(copies=copies)))
+                scope = group.scope
+                if scope.worker_label == ADDRESS and one_process_each(engines, began, POD):
+                    scope = scope.replace(worker_label=POD)
+                scope = scope.replace(copies=copy_labels(targets, engines, began, scope.worker_label))
+                if scope != group.scope:
+                    changed.append(replace(group, scope=scope))
                     self._groups[[each.name for each in self._groups].index(group.name)] = changed[-1]
         return changed
 

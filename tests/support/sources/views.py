@@ -136,7 +136,7 @@ def through_prometheus(situation: Situation, draw: random.Random) -> Iterator[Vi
             data = {"resultType": "vector", "result": result}
             return json.dumps({"status": "success", "data": data, **(dialect if is_partial else {})})
 
-        with mock.patch("dynamo_planner.sources.prometheus.api.fetch_all", _fetching(answered)):
+        with mock.patch("dynamo_planner.sources.prometheus.api.fetch_all", fetching(answered)):
             observation = source.observe(at_s)
         inside = {
             name: [each for each in times if at_s - OF_PROMETHEUS_S <= each <= at_s]
@@ -205,7 +205,7 @@ def scraped(situation: Situation, draw: random.Random, without: str = "") -> tup
     return store, {name: sorted(times) for name, times in sampled_s.items()}
 
 
-def _fetching(answered: Callable[[str], str]) -> Callable[..., dict[Any, Any]]:
+def fetching(answered: Callable[[str], str]) -> Callable[..., dict[Any, Any]]:
     def fetched(
         urls: Mapping[Any, str], read: Callable[[Any, str], Any], *, forms: Mapping[Any, str] | None = None, **_: Any
     ) -> dict[Any, Any]:
