@@ -13,6 +13,7 @@ from dynamo_planner.core.metrics import Dist, PoolMetrics, Traffic, WorkerStatus
 from dynamo_planner.core.snapshot import Observation
 from dynamo_planner.sources.aggregation.pools import WorkerNotes
 from dynamo_planner.sources.aggregation.traffic import AT_LEAST
+from dynamo_planner.sources.aggregation.witnesses import AT_WORKERS
 
 TRAFFIC = ("requests_per_s", "isl", "osl", "ttft_ms", "itl_ms", "request_duration_s", "prefix_hit_rate")
 
@@ -95,6 +96,8 @@ def show(console: Console, findings: Findings, notes: Mapping[str, str]) -> None
     for field, why in findings.observation.missing.items():
         if field.endswith(f".traffic.{AT_LEAST}"):
             console.print(f"  requests_per_s is at least that: {why}; a frontend counts all", markup=False)
+        if field == f"traffic.{AT_WORKERS}":
+            console.print(f"  {why}", markup=False)
     _show_missing(console, _of_service(findings))
     for worker, note in notes.items():
         console.print(f"{worker}: {note}", markup=False)
@@ -161,7 +164,7 @@ def _of_service(findings: Findings) -> Iterator[tuple[str, str]]:
     for field, why in missing.items():
         name = field.removeprefix("traffic.")
         is_news = name == "requests_per_s" and not any(why.startswith(note) for note in noted)
-        if field.startswith("traffic") and (name not in of_pools or is_news):
+        if field.startswith("traffic") and name != AT_WORKERS and (name not in of_pools or is_news):
             yield name, why
 
 

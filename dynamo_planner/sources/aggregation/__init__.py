@@ -3,6 +3,7 @@
 In the order of the data:
 
 - ``sample`` -- one page of one worker in an engine's vocabulary: what it reports, and why it does not report the rest.
+- ``models`` -- the series of one model, where a page has several.
 - ``selection`` -- which series of a page make a metric, and their sum, mean or product.
 - ``process`` -- which process answered: the one of the sample before, one that began since, or another one.
 - ``increase`` -- what happened between two samples of a worker: counters, histograms, the flow of requests.

@@ -118,19 +118,12 @@ def _comparable(before: WorkerSample, after: WorkerSample, quantity: str, known:
     return quantity in known and (None in by_names or by_names[0] == by_names[1])
 
 
-def _inside(sample: WorkerSample) -> float | None:
-    if "inside" in sample.gauges:
-        return sample.gauges["inside"]
-    running, waiting = sample.gauges.get("running"), sample.gauges.get("waiting")
-    return None if running is None or waiting is None else running + waiting
-
-
 def _flow(before: WorkerSample, after: WorkerSample, counters: Mapping[str, float]) -> Flow:
     return Flow(
         arrived=counters.get("arrivals"),
         ended=counters.get("completions"),
         aborted=counters.get("aborts", 0.0),
-        inside=_change(_inside(before), _inside(after)),
+        inside=_change(before.inside, after.inside),
         first_tokens=counters.get("first_tokens"),
         waiting=_change(before.gauges.get("waiting"), after.gauges.get("waiting")),
         preemptions=counters.get("preemptions"),

@@ -12,12 +12,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 from dynamo_planner.engines.metric_kinds import Counter, Histogram, Mean, Metric, Ratio
-from dynamo_planner.engines.vocabulary import COUNTERS, GAUGES, NO_MODEL, QUANTITIES, Quantity, Vocabulary
+from dynamo_planner.engines.vocabulary import COUNTERS, GAUGES, QUANTITIES, Quantity, Vocabulary
 from dynamo_planner.sources.aggregation.selection import (
     MAX_PLAUSIBLE,
     AbsentError,
@@ -34,10 +34,6 @@ SHARE_TOLERANCE = 0.01
 """By how much a share may exceed 1 and be taken for 1: its parts may be measured at two moments."""
 
 SHARES = ("kv_usage", "prefix_hit_rate", "awake")
-
-MAX_NAMES = 5
-MAX_NAME_CHARS = 80
-"""How many names of models a message has, and how long they are at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,50 +101,21 @@ class WorkerSample:
     metric_names: dict[str, str] = field(default_factory=dict)
     transient: tuple[str, ...] = ()
 
-
-def select_model(page: Page, label: str | None, model: str | None) -> tuple[Page, str]:
-    """Drop the series of other models; one without the label, or whose label names none, is of all models, and stays.
-
-    Where every series that has the label is of another model, their metrics are not on the page that is returned, and
-    the text says which models there are: nothing is known of this one, not even that it has no requests.
-    """
-    if label is None or model is None:
-        return page, ""
-    wanted = (label, model.casefold())
-    picked: Page = {}
-    others: dict[str, None] = {}
-    found = False
-    for name, series in page.items():
-        kept = {}
-        for labels, value in series.items():
-            said = next((said for each, said in labels if each == label), None)
-            if said is None or said.casefold() in NO_MODEL:
-                kept[labels] = value
-            elif (label, said.casefold()) == wanted:
-                kept[labels] = value
-                found = True
-            else:
-                others[said] = None
-        picked[name] = kept
-    if found or not others:
-        return picked, ""
-    return {name: series for name, series in picked.items() if series}, no_such_model(label, model, others)
-
-
-def no_such_model(label: str, model: str, others: Iterable[str]) -> str:
-    """That no series is of a model, and of which there are some.
-
-    >>> no_such_model("model_name", "qwen", ["Qwen/Qwen3-32B"])
-    "no series has the model 'qwen'; those of model_name are 'Qwen/Qwen3-32B'"
-    """
-    names = sorted(others)
-    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
-    there = ", ".join(repr(name[:MAX_NAME_CHARS]) for name in names[:MAX_NAMES])
-    return f"no series has the model {model!r}; those of {label} are {there}{more}"
+    @property
+    def inside(self) -> float | None:
+        """The requests that are running or waiting; ``None`` where unknown."""
+        if "inside" in self.gauges:
+            return self.gauges["inside"]
+        running, waiting = self.gauges.get("running"), self.gauges.get("waiting")
+        return None if running is None or waiting is None else running + waiting
 
 
 def read_page(
-    page: Page, vocabulary: Vocabulary, at_s: float, failed_pages: Mapping[str, str] | None = None
+    page: Page,
+    vocabulary: Vocabulary,
+    at_s: float,
+    failed_pages: Mapping[str, str] | None = None,
+    others: str = "",
 ) -> WorkerSample:
     """Read a page in an engine's vocabulary.
 
@@ -157,6 +124,7 @@ def read_page(
         vocabulary: for the worker's role.
         at_s: when it was read, in Unix seconds.
         failed_pages: for each page that could not be fetched, why.
+        others: which models there are instead of the one whose series the page has; empty where it has them.
     """
     sample = WorkerSample(at_s=at_s, started_s=_started(page, vocabulary), transient=vocabulary.transient)
     for quantity in QUANTITIES:
@@ -166,8 +134,8 @@ def read_page(
         why = _first_of(sample, page, quantity, metrics)
         if why:
             switch = start_hint(vocabulary.switches.get(quantity, "")) if quantity in sample.absent else ""
-            sample.unknown[quantity] = "; ".join((why + switch, *(failed_pages or {}).values()))
-    if failed_pages:
+            sample.unknown[quantity] = others or "; ".join((why + switch, *(failed_pages or {}).values()))
+    if failed_pages or others:
         sample.absent.clear()
     _zero_before_first_request(sample, vocabulary)
     return sample

@@ -40,6 +40,7 @@ from dynamo_planner.sources.aggregation.process import (
     growth,
     has_fallen,
     is_beyond_belief,
+    were_elsewhere,
 )
 from dynamo_planner.sources.aggregation.sample import HistogramData, WorkerSample
 
@@ -117,6 +118,8 @@ class WorkerHistory:
                 how = Continuity.OTHER
             elif how is Continuity.SAME and sample.started_s is None and is_beyond_belief(last, sample, self._growth):
                 how = Continuity.UNCLEAR
+            elif how is Continuity.SAME and were_elsewhere(last, sample):
+                how = Continuity.OTHER
         self._growth = None if fallen else grown
         self._ended = [earlier for earlier in self._ended if has_fallen(earlier, sample)]
         if how in WHY:

@@ -72,10 +72,17 @@ def excess(first: Witness, second: Witness) -> float:
     return second.arrivals - least if second.arrivals < least - noise else 0.0
 
 
-def beyond_frontends(frontends: Traffic, workers: Traffic) -> str:
-    """Why the arrivals that frontends count cannot be all, where workers count more; else empty.
+RATE = "requests_per_s"
+AT_WORKERS = f"{RATE}.workers"
+"""The field of what is said where frontends count more requests than reach the workers."""
 
-    Fewer at the workers are no contradiction: a frontend counts what it refuses, and what waits before them.
+
+def compare_with_frontends(frontends: Traffic, workers: Traffic) -> dict[str, str]:
+    """Where frontends and workers count differently beyond the noise, what it may be, by the field it is about.
+
+    Where workers count more, the arrivals that frontends count cannot be all, and are unknown (``requests_per_s``).
+    Fewer at the workers are no contradiction: a frontend counts what it refuses, and what waits before them. They are
+    known, and the difference is said (``AT_WORKERS``).
     """
     first, second = (
         Witness(
@@ -86,12 +93,16 @@ def beyond_frontends(frontends: Traffic, workers: Traffic) -> str:
         )
         for each in (frontends, workers)
     )
-    if excess(first, second) <= 0:
-        return ""
-    return (
-        f"the frontends count {frontends.requests_per_s:.3g} requests/s and the workers {workers.requests_per_s:.3g}: "
-        "some come another way, not all frontends are listed, or requests ask for several answers (n)"
-    )
+    more = excess(first, second)
+    if more == 0:
+        return {}
+    rates = (frontends.requests_per_s, workers.requests_per_s)
+    counts = "the frontends count {:.3g} requests/s and the workers {:.3g}".format(*rates)
+    if more > 0:
+        why = "some come another way, not all frontends are listed, or requests ask for several answers (n)"
+        return {RATE: f"{counts}: {why}"}
+    why = "requests wait before them or are refused, not all workers are listed, or the frontends have other models too"
+    return {AT_WORKERS: f"{counts}: {why}"}
 
 
 def _count(traffic: Traffic) -> float | None:

@@ -51,13 +51,19 @@ def distribution_parts(metrics: Iterable[Metric], scope: Scope) -> dict[str, str
     for metric in metrics:
         if isinstance(metric, Histogram):
             counts.append(_of_histogram(metric, "_count", scope))
-            sums.append(_scaled(_of_histogram(metric, "_sum", scope), metric.scale))
+            sums.append(sum_by_worker([metric], scope))
             buckets.append(_of_histogram(metric, "_bucket", scope, keep=("le",)))
         elif isinstance(metric, Mean):
             counts.append(by_worker(metric.count, scope, scope.increase))
             sums.append(_scaled(by_worker(metric.total, scope, scope.increase), metric.scale))
     queries = {"count": f"sum({first_of(counts)})", "sum": f"sum({first_of(sums)})"} if counts else {}
     return {**queries, "bucket": f"sum by (le) ({first_of(buckets)})"} if buckets else queries
+
+
+def sum_by_worker(metrics: Iterable[Metric], scope: Scope) -> str:
+    """What the histograms among these metrics observed in each worker over the window, in the quantity's unit."""
+    histograms = [metric for metric in metrics if isinstance(metric, Histogram)]
+    return first_of(_scaled(_of_histogram(each, "_sum", scope), each.scale) for each in histograms)
 
 
 def _of_histogram(metric: Histogram, suffix: str, scope: Scope, keep: tuple[str, ...] = ()) -> str:

@@ -6,6 +6,7 @@ start time of the process: it has to lie within the window, and never goes back.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -15,6 +16,7 @@ from dynamo_planner.sources.aggregation.process import (
     ANOTHER_PROCESS,
     CLOCK_SKEW_S,
     MANY_REQUESTS,
+    OUTNUMBERED,
     PERHAPS_ANOTHER,
     REQUESTS,
     SURGE,
@@ -38,6 +40,7 @@ from dynamo_planner.sources.prometheus.query_keys import (
     SAMPLED_BEFORE,
     START_FELL,
     STARTED,
+    SUM_OF_TTFT,
     TOTAL,
     TOTAL_BEFORE,
     UP,
@@ -87,7 +90,7 @@ class WorkerAnswers:
         }
         went_back, oldest_s = self.by_worker(QueryKey(START_FELL)), self.by_worker(QueryKey(OLDEST_START))
         newest_s = self.by_worker(QueryKey(STARTED))
-        doubts = {}
+        doubts = dict.fromkeys(self._elsewhere(), ANOTHER_PROCESS)
         for worker in fell | newest_s.keys():
             newest = newest_s.get(worker)
             if newest is None or newest > self.at_s + CLOCK_SKEW_S:
@@ -117,6 +120,15 @@ class WorkerAnswers:
     def _total(self, key: str, worker: str) -> float:
         """The requests that one worker has counted."""
         return max((self.by_worker(QueryKey(key, quantity)).get(worker, 0.0) for quantity in COUNTED), default=0.0)
+
+    def _elsewhere(self) -> Iterator[str]:
+        """Workers whose requests took more time than they can have had inside (:func:`were_elsewhere`)."""
+        peaks = self.by_worker(QueryKey(INSIDE_PEAK))
+        for worker, total_ms in self.by_worker(QueryKey(SUM_OF_TTFT)).items():
+            count = max(self.by_worker(QueryKey(quantity)).get(worker, 0.0) for quantity in REQUESTS)
+            most_s = OUTNUMBERED * (1 + peaks.get(worker, math.inf)) * self.window_s
+            if count > MANY_REQUESTS and total_ms / 1000 > most_s:
+                yield worker
 
     def _in_turn(self) -> Iterator[str]:
         """Workers whose counters fall again and again, or grow beyond belief, as those of two processes in turn do."""

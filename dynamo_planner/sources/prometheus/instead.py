@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dynamo_planner.core.values import FrozenMap
 from dynamo_planner.engines.registry import worker_vocabularies
 from dynamo_planner.engines.vocabulary import Vocabulary, describe_engines
-from dynamo_planner.sources.aggregation.sample import MAX_NAMES, no_such_model
+from dynamo_planner.sources.aggregation.models import MAX_NAMES, no_such_model
 from dynamo_planner.sources.prometheus.api import PrometheusApi, Vector
 from dynamo_planner.sources.prometheus.query_keys import presence_names
 from dynamo_planner.sources.prometheus.scope import Scope

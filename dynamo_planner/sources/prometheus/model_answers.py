@@ -10,13 +10,14 @@ from dynamo_planner.core.metrics import PoolMetrics, Traffic
 from dynamo_planner.core.snapshot import Observation, PoolSpec, PoolStatus, Replicas, Role, Snapshot
 from dynamo_planner.sources.aggregation.pools import MissingByPath, pool_metrics, with_router_tokens
 from dynamo_planner.sources.aggregation.traffic import (
+    AT_LEAST,
     FROM_AGGREGATED,
     FROM_DECODE,
     FROM_PREFILL,
     frontend_traffic,
     service_traffic,
 )
-from dynamo_planner.sources.aggregation.witnesses import beyond_frontends
+from dynamo_planner.sources.aggregation.witnesses import RATE, compare_with_frontends
 from dynamo_planner.sources.prometheus.pool_answers import PoolAnswers
 
 UNREAD = "its pool could not be read"
@@ -101,8 +102,10 @@ class ModelAnswers:
         traffic = partial.as_requests(observed_at_s)
         at_front = frontend_traffic(frontend.workers, at_s)
         known = {**at_front.known, "window_s": at_front.window_s, "observed_at_s": frontend.observed_at_s}
-        why = beyond_frontends(at_front.as_traffic(frontend.observed_at_s), traffic)
-        traffic, missing = traffic.replace(**known), {**missing, **at_front.missing}
-        if why:
-            traffic, missing["requests_per_s"] = traffic.replace(requests_per_s=None), why
+        disagreement = compare_with_frontends(at_front.as_traffic(frontend.observed_at_s), traffic)
+        traffic, missing = traffic.replace(**known), {**missing, **at_front.missing, **disagreement}
+        if RATE in at_front.known:  # it counts at the door
+            missing.pop(AT_LEAST, None)
+        if RATE in disagreement:
+            traffic = traffic.replace(requests_per_s=None)
         return traffic, {field: why for field, why in missing.items() if getattr(traffic, field, None) is None}

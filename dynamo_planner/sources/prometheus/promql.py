@@ -30,6 +30,7 @@ from dynamo_planner.sources.prometheus.expressions import (
     inside_of,
     newest,
     over_time,
+    sum_by_worker,
 )
 from dynamo_planner.sources.prometheus.query_keys import (
     ADDRESSES,
@@ -53,6 +54,7 @@ from dynamo_planner.sources.prometheus.query_keys import (
     START_FELL,
     STARTED,
     STARTS,
+    SUM_OF_TTFT,
     TARGETS,
     TOTAL,
     TOTAL_BEFORE,
@@ -107,8 +109,7 @@ def queries_of(vocabulary: Vocabulary, scope: Scope) -> dict[QueryKey, str]:
         QueryKey(INSIDE_CHANGE): inside_of(vocabulary, scope, change),
         QueryKey(WAITING_CHANGE): gauges_of(vocabulary, "waiting", scope, change),
     }
-    if any(vocabulary.switches.get(quantity) for quantity in vocabulary.with_first_request):
-        queries[QueryKey(INSIDE_PEAK)] = inside_of(vocabulary, scope, lambda series: over_time("max", series, scope))
+    queries[QueryKey(INSIDE_PEAK)] = inside_of(vocabulary, scope, lambda series: over_time("max", series, scope))
     queries |= _of_processes(vocabulary, scope) | _of_missed_scrapes(vocabulary, scope)
     queries |= _of_copies(vocabulary, scope)
     return {key: query for key, query in queries.items() if query}
@@ -180,6 +181,7 @@ def _of_processes(vocabulary: Vocabulary, scope: Scope) -> dict[QueryKey, str]:
             queries[QueryKey(FIRST_VALUE, quantity)] = first_of(
                 by_worker(each, scope, lambda series: f"({_first_value(series, scope)})") for each in counters
             )
+    queries[QueryKey(SUM_OF_TTFT)] = sum_by_worker(scrapable_metrics(vocabulary, "ttft_ms"), scope)
     counting = next((each for each in WITNESSES if each in COUNTED and scrapable_metrics(vocabulary, each)), None)
     if counting is not None:
         metrics = scrapable_metrics(vocabulary, counting)

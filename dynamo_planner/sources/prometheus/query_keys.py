@@ -22,6 +22,9 @@ STARTED, OLDEST_START, START_FELL = "started", "oldest_start", "start_fell"
 """How often a counter fell, the first value of one that came within the window, the newest and the oldest start time
 of the process in the window, and how often it went back."""
 
+SUM_OF_TTFT = "sum_of_ttft"
+"""How long the requests of each worker waited for their first tokens, all together, in milliseconds."""
+
 FELL_LATELY, USUAL, HALF = "fell_lately", "usual", "half"
 """How often a counter fell over the last windows, and how much it grew in the window before and in the last half of
 this one: for workers that have no start time."""

@@ -12,7 +12,8 @@ from dynamo_planner.core.snapshot import Role
 from dynamo_planner.engines.prefixed import with_prefix
 from dynamo_planner.engines.registry import detect, frontend_vocabularies, worker_vocabularies
 from dynamo_planner.engines.vocabulary import Vocabulary, describe_engines, page_of_router
-from dynamo_planner.sources.aggregation.sample import WorkerSample, read_page, select_model
+from dynamo_planner.sources.aggregation.models import select_model
+from dynamo_planner.sources.aggregation.sample import WorkerSample, read_page
 from dynamo_planner.sources.aggregation.window import WorkerHistory
 from dynamo_planner.sources.fetch import FetchError, PageText, fetch_all
 from dynamo_planner.sources.scraping.arrived import describe_failure, describe_page, unpacked
@@ -265,8 +266,7 @@ class Scraper:
                 raise ValueError(f"its page has none of the metrics of {describe_engines(self._among)}{came}")
             vocabulary = self._for_role[engine.engine, target.role]
             page, others = select_model(pages.page, vocabulary.model_label, self._model)
-            failed = {**pages.failed, "model": others} if others else pages.failed
-            return read_page(page, vocabulary, at_s, failed)
+            return read_page(page, vocabulary, at_s, pages.failed, others)
         except ValueError as error:
             raise ValueError("; ".join((f"{target.url}: {error}", *pages.failed.values()))) from None
 

@@ -11,9 +11,9 @@ from dynamo_planner.core.snapshot import Observation, Role
 from dynamo_planner.engines.registry import worker_vocabularies
 from dynamo_planner.engines.vocabulary import Vocabulary
 from dynamo_planner.sources.aggregation.pools import WorkerNotes, notes_of, pool_metrics, with_router_tokens
-from dynamo_planner.sources.aggregation.traffic import service_traffic
+from dynamo_planner.sources.aggregation.traffic import AT_LEAST, service_traffic
 from dynamo_planner.sources.aggregation.window import WorkerHistory
-from dynamo_planner.sources.aggregation.witnesses import beyond_frontends
+from dynamo_planner.sources.aggregation.witnesses import RATE, compare_with_frontends
 from dynamo_planner.sources.fetch import checked_url, same_place
 from dynamo_planner.sources.scraping.request import PageRequest, RequestOptions
 from dynamo_planner.sources.scraping.scraper import ScrapeLimits, Scraper, ScrapeTarget
@@ -137,10 +137,13 @@ class ScrapeSource:
         reported = partial.as_traffic if frontend is None else partial.as_requests
         traffic = reported(at_s if observed else None)
         if frontend is not None:
-            why = beyond_frontends(frontend, traffic)
+            disagreement = compare_with_frontends(frontend, traffic)
             traffic = traffic.replace(**{field: value for field, value in frontend if value is not None})
-            if why:
-                traffic, missing["traffic.requests_per_s"] = traffic.replace(requests_per_s=None), why
+            if RATE in disagreement:
+                traffic = traffic.replace(requests_per_s=None)
+            missing.update({f"traffic.{field}": why for field, why in disagreement.items()})
+            if frontend.requests_per_s is not None:  # it counts at the door
+                partial.missing.pop(AT_LEAST, None)
         for field, why in partial.missing.items():
             missing.setdefault(f"traffic.{field}", why)
         missing = {field: why for field, why in missing.items() if not _is_known(traffic, field)}

@@ -19,6 +19,7 @@ def test_copies_and_clocks_are_named() -> None:
             "pools.decode.workers.a": "its series come twice",
             "pools.decode.workers.b": "it could not be scraped",
             "clock": "90 s ahead",
+            "traffic.requests_per_s.workers": "the frontends count more",
         },
     )
     text = StringIO()
@@ -27,6 +28,7 @@ def test_copies_and_clocks_are_named() -> None:
     assert "a: its series come twice" in lines
     assert "unknown: b: it could not be scraped" in lines
     assert "clocks: 90 s ahead" in lines
+    assert "the frontends count more" in lines
 
 
 def test_backlog_and_stages_are_told_as_far_as_they_are_known() -> None:

@@ -181,16 +181,33 @@ def test_a_frontend_comes_before_the_workers(farm: Farm) -> None:
     assert "a frontend could not be scraped" in observation.missing["traffic.queued"]
 
 
-def test_workers_that_count_more_than_the_frontends(farm: Farm) -> None:
-    """One of two frontends is not listed; fewer at the workers are no contradiction."""
+def behind_a_frontend(farm: Farm, worker: Vllm) -> Observation:
+    """A worker that ends as it is here, behind a frontend at which 9 requests come in a second."""
     frontend = FrontendSource([farm.url("front")], model="tiny", timeout_s=10)
     source = ScrapeSource({"workers": farm.urls("w0")}, {"workers": "aggregated"}, frontend=frontend, timeout_s=10)
-    farm.pages = {"front": BEFORE, "w0": Vllm().page()}
+    farm.pages = {"front": BEFORE, "w0": Vllm(waiting=worker.waiting).page()}
     source.observe(1000.0)
-    farm.pages = {"front": AFTER, "w0": Vllm(done=240).page()}
-    observation = source.observe(1000.0 + SECONDS)
-    assert observation.traffic.requests_per_s is None
-    assert "the frontends count 9 requests/s and the workers 24" in observation.missing["traffic.requests_per_s"]
+    farm.pages = {"front": AFTER, "w0": worker.page()}
+    return source.observe(1000.0 + SECONDS)
+
+
+def test_workers_that_count_more_than_the_frontends(farm: Farm) -> None:
+    """One of two frontends is not listed; fewer at the workers are no contradiction, and said."""
+    more = behind_a_frontend(farm, Vllm(done=240))
+    assert more.traffic.requests_per_s is None
+    assert "the frontends count 9 requests/s and the workers 24" in more.missing["traffic.requests_per_s"]
+    fewer = behind_a_frontend(farm, Vllm(done=20))
+    assert fewer.traffic.requests_per_s == pytest.approx(9)
+    assert "not all workers are listed" in fewer.missing["traffic.requests_per_s.workers"]
+
+
+def test_a_frontend_that_counts_at_the_door_has_no_lower_bound(farm: Farm) -> None:
+    """Of 90 requests 90 had a first token, and the clients gave them up; others wait."""
+    observation = behind_a_frontend(farm, Vllm(ttft_s=(0.2,) * 90, waiting=30))
+    assert observation.traffic.requests_per_s == pytest.approx(9)
+    assert observation.pools["workers"].traffic is not None
+    assert "pools.workers.traffic.requests_per_s.at_least" in observation.missing
+    assert not any(field.startswith("traffic.requests_per_s") for field in observation.missing)
 
 
 def test_requests_that_ask_for_several_answers(farm: Farm) -> None:

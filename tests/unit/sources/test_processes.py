@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pytest
 
 from dynamo_planner.core.snapshot import Observation
-from dynamo_planner.sources import FrontendSource, ScrapeSource
+from dynamo_planner.sources import FrontendSource, PrometheusSource, ScrapeSource
+from tests.support.sources.asked import observed, scraped_pages
 from tests.support.sources.farm import Farm, Vllm
 
 ANOTHER = "another process answers at this address"
@@ -58,6 +59,33 @@ def test_another_set_of_series_is_another_process(farm: Farm) -> None:
     observation = read_in_turn(farm, pages)[-1]
     assert observation.traffic.requests_per_s is None
     assert ANOTHER in observation.missing["traffic.requests_per_s"]
+
+
+@pytest.mark.parametrize(("running", "known"), [(5, False), (90, True)])
+def test_more_requests_than_were_ever_inside_are_of_another_process(farm: Farm, running: int, known: bool) -> None:
+    """3,000 first tokens after 0.3 s each in 10 s are 90 requests that wait at a time: a surge, or another process."""
+    started_s = 100.25  # of both, which were started at once
+    pages = [old(done, started_s, running=5) for done in (1000, 1050)]
+    pages.append(Vllm(done=4050, ttft_s=(0.3,) * 3000, running=running, started_s=started_s, isl=(50,) * 20).page())
+    observation = read_in_turn(farm, pages)[-1]
+    assert (observation.traffic.requests_per_s is not None) == known
+    assert known or ANOTHER in observation.missing["traffic.requests_per_s"]
+
+
+@pytest.mark.parametrize(("running", "known"), [(5, False), (90, True)])
+def test_more_requests_than_were_ever_inside_through_prometheus(running: int, known: bool) -> None:
+    """As above: 3,000 first tokens after 2 s each within a minute are 100 requests at a time."""
+
+    def page(_: Mapping[str, str], at_s: float) -> str:
+        is_other = at_s > LONG_AGO_S - 20
+        done = int(at_s - LONG_AGO_S + 2000) + 3000 * is_other
+        return Vllm(done=done, ttft_s=(2.0,) * done, running=running if is_other else 5, started_s=100.25).page()
+
+    store = scraped_pages([{"instance": "service:80"}], page, [LONG_AGO_S - 15 * back for back in reversed(range(9))])
+    source = PrometheusSource("http://127.0.0.1:1", {"chat": "aggregated"})
+    observation = observed(source, store, LONG_AGO_S)
+    assert (observation.traffic.requests_per_s is not None) == known
+    assert known or ANOTHER in observation.missing["traffic.requests_per_s"]
 
 
 def test_a_process_younger_than_its_requests_took_has_not_begun_since(farm: Farm) -> None:

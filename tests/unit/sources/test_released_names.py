@@ -8,7 +8,8 @@ from dynamo_planner.engines.registry import frontend_vocabularies, worker_vocabu
 from dynamo_planner.engines.sglang import SGLANG
 from dynamo_planner.engines.trtllm import TRTLLM
 from dynamo_planner.engines.vllm import VLLM
-from dynamo_planner.sources.aggregation.sample import read_page, select_model
+from dynamo_planner.sources.aggregation.models import select_model
+from dynamo_planner.sources.aggregation.sample import read_page
 from dynamo_planner.sources.prometheus.detection import detection_pattern, vocabulary_of
 from dynamo_planner.sources.prometheus.promql import queries_of
 from dynamo_planner.sources.prometheus.query_keys import QueryKey
