@@ -78,5 +78,5 @@ def _held_by(records: Records, store: Store) -> Iterator[int]:
     planned = alive(records.planner)
     for worker in records.workers:
         process = worker.process or store.noted(worker)
-        if worker.gpus and (planned or (process and descendants(process, records.mark(worker)))):
+        if worker.gpus and (planned or (process and descendants(process, records.mark(worker), worker.strays))):
             yield from worker.gpus

@@ -154,7 +154,7 @@ def draining(
 
 def back(worker: WorkerRecord, now_s: float) -> WorkerRecord:
     """A drained worker that is to be restarted at once."""
-    stopped = worker.replace(comes_back=False, process=None, asked=(), kill_at_s=None)
+    stopped = worker.replace(comes_back=False, process=None, asked=(), strays=(), kill_at_s=None)
     return _failed(stopped, "it restarts with other knobs", now_s, retry_in_s=0.0)
 
 

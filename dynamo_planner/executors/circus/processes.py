@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -30,6 +30,7 @@ _PROC = Path("/proc")
 class _Stat(NamedTuple):
     pid: int
     state: str
+    parent: int
     session: int
     started_ticks: int
 
@@ -44,14 +45,14 @@ def boot_id() -> str:
 
 
 def _stat(pid: int) -> _Stat | None:
-    """State, session and start of a process, by proc(5); ``None`` where there is none. A zombie is none: it is over."""
+    """What proc(5) says of a process; ``None`` where there is none. A zombie is none: it is over."""
     try:
         text = (_PROC / str(pid) / "stat").read_text(errors="replace")
     except OSError:
         return None
     fields = text[text.rindex(")") + 2 :].split()
     state = fields[0]
-    return None if state in "ZXx" else _Stat(pid, state, int(fields[3]), int(fields[19]))
+    return None if state in "ZXx" else _Stat(pid, state, int(fields[1]), int(fields[3]), int(fields[19]))
 
 
 def identify(pid: int) -> Process | None:
@@ -65,9 +66,9 @@ def alive(process: Process | None) -> bool:
     return process is not None and identify(process.pid) == process
 
 
-def descendants(leader: Process, mark: str) -> tuple[Process, ...]:
-    """What still runs of a worker: its leader, the rest of the leader's session, and every process with ``mark`` in its
-    environment, which finds those that left the session.
+def descendants(leader: Process, mark: str, strays: Collection[Process] = ()) -> tuple[Process, ...]:
+    """What still runs of a worker: its leader, the rest of the leader's session, every process with ``mark`` in its
+    environment, which finds those that left the session, the ``strays`` that were seen before, and all their children.
 
     The kernel gives a session's number to no new process while the session has members, so after its leader's end the
     number still identifies them.
@@ -75,14 +76,54 @@ def descendants(leader: Process, mark: str) -> tuple[Process, ...]:
     if leader.boot_id != boot_id():
         return ()
     variable, _, value = mark.partition("=")
-    reused = (holder := identify(leader.pid)) is not None and holder != leader
-    found = [
-        Process(pid=stat.pid, started_ticks=stat.started_ticks, boot_id=leader.boot_id)
-        for pid in psutil.pids()
-        if (stat := _stat(pid))
-        and ((stat.session == leader.pid and not reused) or _environment(pid).get(variable) == value)
-    ]
-    return tuple(found)
+    stats = _stats()
+    reused = leader.pid in stats and not _is(leader, stats[leader.pid])
+    known = {stray.pid for stray in strays if stray.pid in stats and _is(stray, stats[stray.pid])}
+    found = {
+        pid
+        for pid, stat in stats.items()
+        if (stat.session == leader.pid and not reused) or pid in known or _environment(pid).get(variable) == value
+    }
+    return tuple(_process(stats[pid]) for pid in sorted(_with_children(found, stats)))
+
+
+def strays(known: Mapping[Process, Collection[Process]]) -> dict[Process, tuple[Process, ...]]:
+    """The descendants of each leader that are in another session, given those that are known of it.
+
+    Of one that has also cleared its environment (``env -i``, ``sudo``, ``mpirun``) nothing but its parents says whose
+    it is, and those only as long as they live. So this is asked while they do, and remembered.
+    """
+    stats = _stats()
+    left = {}
+    for leader, before in known.items():
+        here = {each.pid for each in (leader, *before) if each.pid in stats and _is(each, stats[each.pid])}
+        family = _with_children(here, stats)
+        left[leader] = tuple(_process(stats[pid]) for pid in sorted(family) if stats[pid].session != leader.pid)
+    return left
+
+
+def _stats() -> dict[int, _Stat]:
+    return {pid: stat for pid in psutil.pids() if (stat := _stat(pid))}
+
+
+def _process(stat: _Stat) -> Process:
+    return Process(pid=stat.pid, started_ticks=stat.started_ticks, boot_id=boot_id())
+
+
+def _is(process: Process, stat: _Stat) -> bool:
+    return _process(stat) == process
+
+
+def _with_children(pids: Collection[int], stats: Mapping[int, _Stat]) -> set[int]:
+    children: dict[int, list[int]] = {}
+    for stat in stats.values():
+        children.setdefault(stat.parent, []).append(stat.pid)
+    family, todo = set(pids), [*pids]
+    while todo:
+        new = [pid for pid in children.get(todo.pop(), ()) if pid not in family]
+        family.update(new)
+        todo += new
+    return family
 
 
 def _environment(pid: int) -> dict[str, str]:

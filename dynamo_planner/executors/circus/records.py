@@ -50,6 +50,7 @@ class WorkerRecord(Frozen):
         unanswered_since_s: Since when its health check fails, if it is ready (Unix seconds).
         failing_since_s: Since when it has ended without a request, again and again (Unix seconds).
         unhealthy: Whether it is ready and out of service, because its health check fails (false).
+        strays: Descendants of its process that left its session, as they were seen last.
     """
 
     name: str
@@ -73,6 +74,7 @@ class WorkerRecord(Frozen):
     failing_since_s: float | None = None
     unanswered_since_s: float | None = None
     unhealthy: bool = False
+    strays: tuple[Process, ...] = ()
 
     @property
     def serves(self) -> bool:

@@ -18,7 +18,7 @@ from dynamo_planner.executors.circus.gpu_leases import GpuLeases
 from dynamo_planner.executors.circus.health import READY_EVERY_S, HealthCheck, HealthChecks
 from dynamo_planner.executors.circus.names import free_name
 from dynamo_planner.executors.circus.pool import CircusPool
-from dynamo_planner.executors.circus.processes import alive, descendants, send
+from dynamo_planner.executors.circus.processes import alive, descendants, send, strays
 from dynamo_planner.executors.circus.records import Process, WorkerRecord
 from dynamo_planner.executors.circus.starter import Starter
 from dynamo_planner.executors.circus.store import Ledger, NotBegunError
@@ -29,10 +29,7 @@ _ARBITER_LOG_MAX_BYTES = 1_000_000
 
 
 class Supervisor:
-    """The workers of one namespace.
-
-    ``requests`` are those that each worker has, by its name, as far as they are known.
-    """
+    """The workers of one namespace; ``requests`` are those that each has, by its name, as far as they are known."""
 
     def __init__(
         self,
@@ -101,7 +98,9 @@ class Supervisor:
                 if worker.phase in {"starting", "ready"} and worker.port and (path := self._pools[worker.pool].health)
             }
         )
-        for worker in self.workers:
+        left = strays({worker.process: worker.strays for worker in self.workers if worker.process})
+        for known in self.workers:
+            worker = known.replace(strays=left[known.process]) if known.process else known
             if worker.phase in {"draining", "failed"}:
                 yield worker
                 continue
@@ -144,7 +143,7 @@ class Supervisor:
             self._store.forget(worker)
             self._starter.mark_stale(worker.name)
             if worker.phase == "failed":
-                yield worker.replace(process=None, asked=())
+                yield worker.replace(process=None, asked=(), strays=())
             elif worker.comes_back:
                 yield lifecycle.back(worker, now_s)
             else:
@@ -156,7 +155,7 @@ class Supervisor:
             return ()
         if alive(process) and not with_children:
             return (process,)
-        return descendants(process, self._ledger.records.mark(worker))
+        return descendants(process, self._ledger.records.mark(worker), worker.strays)
 
     def _restart_due(self, now_s: float) -> None:
         due = [worker for worker in self.workers if lifecycle.due(worker, now_s)]

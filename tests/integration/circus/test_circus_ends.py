@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from dynamo_planner import Outcome, ScaleTo
 from dynamo_planner.executors import ExecutorError
+from dynamo_planner.executors.circus.processes import identify
 
 if TYPE_CHECKING:
     from dynamo_planner.executors.circus import CircusExecutor
@@ -46,6 +48,20 @@ def test_children_that_outlive_their_worker_hold_its_gpu_until_they_are_gone_too
         assert apply(executor, 1).status == "failed" or len(place.processes()) == 2
         place.settled(executor, decode=0)
         assert list(place.processes()) == [place.arbiter_pid()]
+
+
+@pytest.mark.parametrize("end", ["drained", "killed"])
+def test_a_child_that_left_the_session_and_its_environment_ends_with_its_worker(place: Place, end: str) -> None:
+    with place.executor(pools={"decode": place.pool(gpus=1, stranger=1, restart_backoff_s=60)}, gpus=[0]) as executor:
+        place.settled(executor, decode=1)
+        (info,) = executor.workers()
+        stranger = int(Path(info.log).read_text().split("stranger ")[1].split()[0])
+        if end == "killed":
+            os.kill(info.pid or 0, signal.SIGKILL)
+            place.until(lambda: executor.observe()["decode"].failed == 1)
+        assert apply(executor, 0).status == "applied"
+        place.until(lambda: executor.observe()["decode"] == place.replicas(ready=0))
+        place.until(lambda: identify(stranger) is None)
 
 
 def test_one_that_dies_at_once_is_a_failed_outcome_with_its_last_words(place: Place) -> None:

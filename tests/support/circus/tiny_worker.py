@@ -3,7 +3,8 @@
 ``ready_after_s``: answers only then. ``gate``: it answers once that file is there. ``hang``: it listens and never
 answers. ``ill``: once that file is there it answers 503, or nothing where the file says ``silent``. ``drain_s``: how
 long it goes on after SIGTERM. ``ignore_term``: it never ends. ``die_after_s``: it ends by itself, with status 3.
-``child`` and ``daemon``: it has a child, in its session or in one of its own, that sleeps on when the worker ends.
+``child``, ``daemon`` and ``stranger``: it has a child that sleeps on when the worker ends, in its session, in one of
+its own, or there without its environment.
 ``spam``: it prints that many lines a second. ``show_env``: it prints its environment.
 """
 
@@ -39,6 +40,8 @@ def main(arguments: dict[str, str]) -> None:
         subprocess.Popen(sleeper)
     if "daemon" in arguments:
         subprocess.Popen(sleeper, start_new_session=True)
+    if "stranger" in arguments:
+        print("stranger", subprocess.Popen(sleeper, start_new_session=True, env={}).pid, flush=True)
     server: socket.socket | None = None
     silent: list[socket.socket] = []
     every_s = 1 / number("spam", 20)
