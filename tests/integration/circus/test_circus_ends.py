@@ -58,7 +58,7 @@ def test_a_child_that_left_the_session_and_its_environment_ends_with_its_worker(
         stranger = int(Path(info.log).read_text().split("stranger ")[1].split()[0])
         if end == "killed":
             os.kill(info.pid or 0, signal.SIGKILL)
-            place.until(lambda: executor.observe()["decode"].failed == 1)
+            place.until(lambda: executor.observe()["decode"] == place.replicas(ready=0, failed=1))
         assert apply(executor, 0).status == "applied"
         place.until(lambda: executor.observe()["decode"] == place.replicas(ready=0))
         place.until(lambda: identify(stranger) is None)
