@@ -8,7 +8,7 @@ fewer.
 
 from dynamo_planner import KnobPolicy, Profile, SetKnob, Sla, SlaPolicy, together
 from dynamo_planner.evaluation import backtest
-from dynamo_planner.simulator import ClusterSetup, MetricsSetup
+from dynamo_planner.simulator import ClusterSetup
 from dynamo_planner.workloads import poisson
 
 sla = Sla(ttft_ms=1500, itl_ms=30)
@@ -20,7 +20,6 @@ cluster = ClusterSetup.aggregated(
     startup_s=60,
     max_replicas=20,
     max_num_batched_tokens=8192,
-    metrics=MetricsSetup(quantiles=(0.9, 0.99)),
 )
 replicas = SlaPolicy(sla=sla, profile=profile)
 policies = {

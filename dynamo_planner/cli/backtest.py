@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -45,11 +44,13 @@ def backtest(
     prefill: Annotated[int, typer.Option(min=0, help="Prefill workers at the start.")] = 2,
     decode: Annotated[int, typer.Option(min=0, help="Decode workers at the start.")] = 2,
     workers: Annotated[int, typer.Option(min=0, help="Workers at the start (aggregated).")] = 2,
-    max_replicas: Annotated[int, typer.Option(min=1, help="The most workers of a pool.")] = 64,
+    max_replicas: Annotated[
+        int | None, typer.Option(min=1, help="The most workers of a pool.", show_default="no limit")
+    ] = None,
     ttft_ms: Annotated[float, typer.Option(help="The TTFT target.")] = 2000.0,
     itl_ms: Annotated[float, typer.Option(help="The ITL target.")] = 50.0,
     attainment: Annotated[float, typer.Option(help="The share of requests that are to meet both.")] = 0.99,
-    startup_s: Annotated[float, typer.Option(min=0, help="Seconds from a launch to being ready.")] = 60.0,
+    startup_s: Annotated[float, typer.Option(min=0, help="Seconds from a launch to being ready.")] = 120.0,
     interval_s: Annotated[float, typer.Option(help="Seconds between two decisions.")] = 10.0,
     from_s: Annotated[float, typer.Option(min=0, help="Start at this second of the trace.")] = 0.0,
     to_s: Annotated[float | None, typer.Option(help="End at this second of the trace.")] = None,
@@ -78,7 +79,7 @@ def backtest(
     # numpy and scipy are imported only where they are needed
     from dynamo_planner.evaluation import backtest as run_backtest  # noqa: PLC0415
     from dynamo_planner.evaluation import oracle  # noqa: PLC0415
-    from dynamo_planner.simulator import ClusterSetup, MetricsSetup  # noqa: PLC0415
+    from dynamo_planner.simulator import ClusterSetup  # noqa: PLC0415
     from dynamo_planner.workloads import TraceError  # noqa: PLC0415
 
     policies = _policies(policy, allow_custom_kinds)
@@ -90,22 +91,11 @@ def backtest(
         raise ConfigError([str(error)]) from error
     sla = Sla(ttft_ms=ttft_ms, itl_ms=itl_ms, attainment=attainment)
     options: dict[str, Any] = {"startup_s": startup_s, "max_replicas": max_replicas}
-    options["metrics"] = MetricsSetup(quantiles=(0.5, 0.9, 0.99))
     if mode is Mode.AGGREGATED:
         cluster = ClusterSetup.aggregated(measured, workers, **options)
     else:
         cluster = ClusterSetup.disaggregated(measured, prefill, decode, **options)
-    with _bars(policies) as progress:
-        done = run_backtest(
-            policies,
-            requests,
-            cluster,
-            sla=sla,
-            interval_s=interval_s,
-            seed=seed,
-            processes=processes,
-            progress=progress,
-        )
+    done = run_backtest(policies, requests, cluster, sla=sla, interval_s=interval_s, seed=seed, processes=processes)
     if yardstick:
         best = oracle(requests, cluster, sla, interval_s=interval_s, seed=seed, budget=yardstick)
         least = {"bound": best.bound_gpu_hours, "feasible": best.feasible_gpu_hours}
@@ -166,15 +156,3 @@ def choose_requests(
     if from_s or to_s is not None:
         requests = requests.between(from_s, requests.duration_s + 1 if to_s is None else to_s)
     return requests if rate is None else requests.at_rate(rate, seed)
-
-
-@contextmanager
-def _bars(policies: dict[str, Policy]) -> Iterator[Callable[[str, float], None]]:
-    """A progress bar for each policy on standard error, where that is a terminal."""
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import Progress  # noqa: PLC0415
-
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        tasks = {name: progress.add_task(name, total=1.0) for name in policies}
-        yield lambda name, share: progress.update(tasks[name], completed=share)

@@ -34,8 +34,10 @@ def tune(
     itl_ms: Annotated[float, typer.Option(help="The ITL target.")] = 50.0,
     attainment: Annotated[float, typer.Option(help="The share of requests that are to meet both.")] = 0.99,
     blocks: Annotated[int, typer.Option(min=2, help="Blocks of time, each held out once.")] = 4,
-    startup_s: Annotated[float, typer.Option(min=0, help="Seconds from a launch to being ready.")] = 60.0,
-    max_replicas: Annotated[int, typer.Option(min=1, help="The most workers of a pool.")] = 64,
+    startup_s: Annotated[float, typer.Option(min=0, help="Seconds from a launch to being ready.")] = 120.0,
+    max_replicas: Annotated[
+        int | None, typer.Option(min=1, help="The most workers of a pool.", show_default="no limit")
+    ] = None,
     from_s: Annotated[float, typer.Option(min=0, help="Start at this second of the trace.")] = 0.0,
     to_s: Annotated[float | None, typer.Option(help="End at this second of the trace.")] = None,
     rate: Annotated[float | None, typer.Option(help="Scale the load to this many requests/s on average.")] = None,
@@ -70,7 +72,6 @@ def tune(
             max_replicas=max_replicas,
             seed=seed,
             processes=processes,
-            progress=lambda name: typer.echo(f"trying {name}", err=True),
         )
     except ValueError as error:
         raise ConfigError([str(error)]) from error

@@ -23,3 +23,14 @@ class NotebookFigure(Figure):
         picture = BytesIO()
         self.savefig(picture, format="png")
         return picture.getvalue()
+
+
+def axes_or_new(ax: Any, **options: Any) -> Any:
+    """The axes that are given, or those of a new figure with these options."""
+    return NotebookFigure(layout="constrained", **options).subplots() if ax is None else ax
+
+
+def figure_of(panel: Any) -> Figure:
+    """The figure that axes are in, also where they are in a subfigure."""
+    figure: Figure = panel.figure.canvas.figure
+    return figure

@@ -25,6 +25,7 @@ from typing import Any
 from dynamo_planner.core.decision import Decision
 from dynamo_planner.core.policy import PlainFunction, Policy, as_policy
 from dynamo_planner.core.snapshot import Sla
+from dynamo_planner.evaluation.progress import Progress, shown
 from dynamo_planner.evaluation.report import Report
 from dynamo_planner.evaluation.run import Run
 from dynamo_planner.evaluation.score import score
@@ -39,9 +40,6 @@ DRAIN_S = 300.0
 
 POLL_S = 0.2
 
-Progress = Callable[[str, float], None]
-"""Called with the name of a policy, and the share of the trace that it has been through."""
-
 
 def backtest(
     policies: Mapping[str, Policy | PlainFunction],
@@ -52,12 +50,15 @@ def backtest(
     interval_s: float = 10.0,
     seed: int = 0,
     processes: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool = True,
 ) -> Report:
     """Run each policy on the same requests and the same cluster, deciding every ``interval_s``, and score them.
 
     They run side by side in as many ``processes`` as there are cores; with ``processes=1``, or where a policy cannot be
     pickled, as a lambda cannot, one after the other in this one. The same ``seed`` gives the same report.
+
+    Where the trace has a ``start``, the policies see its times, so that calendars mean what they say, and the report
+    shows them in its time zone. Otherwise time begins at 0.
 
     GPUs are billed from the launch of a worker to its release, or to the end of the trace: a trace is taken for a part
     of traffic that goes on. Requests have 300 s after it to finish.
@@ -70,7 +71,8 @@ def backtest(
         interval_s: seconds between two decisions; 10 by default.
         seed: decides all that is random in the cluster; 0 by default.
         processes: how many processes to use; the number of cores by default.
-        progress: called while it runs.
+        progress: bars on a terminal or in a notebook, by default; ``False`` for none, or a function of your own that
+            is called with the name of a policy and the share of the trace that it has been through.
 
     Raises ``ValueError`` where there is no policy, or ``interval_s`` is not a positive number.
     """
@@ -81,10 +83,11 @@ def backtest(
     by_name = {name: as_policy(policy) for name, policy in policies.items()}
     task = partial(run_policy, trace=trace, cluster=cluster, sla=sla, interval_s=interval_s, seed=seed)
     count = min(processes or os.cpu_count() or 1, len(by_name))
-    if count > 1 and _can_be_pickled(by_name):
-        runs = _side_by_side(task, by_name, count, progress)
-    else:
-        runs = {name: task(name, policy, progress=progress) for name, policy in by_name.items()}
+    with shown(progress) as update:
+        if count > 1 and _can_be_pickled(by_name):
+            runs = _side_by_side(task, by_name, count, update)
+        else:
+            runs = {name: task(name, policy, progress=update) for name, policy in by_name.items()}
     return Report(trace=trace.name, sla=sla, runs=runs)
 
 
@@ -100,7 +103,8 @@ def run_policy(
     progress: Progress | None = None,
 ) -> Run:
     """One policy on a trace; as :func:`backtest`, in this process."""
-    simulated = SimulatedCluster(cluster, trace, seed=seed)
+    began_s = 0.0 if trace.start is None else trace.start.timestamp()
+    simulated = SimulatedCluster(cluster, trace, seed=seed, origin_s=began_s)
     planner = Planner(
         policy, simulated.source, simulated.executor, interval_s=interval_s, clock=lambda: simulated.now_s
     )
@@ -135,6 +139,7 @@ def run_policy(
             unattainable=unattainable(trace, cluster, sla),
         ),
         sla=sla,
+        start=trace.start,
     )
 
 
@@ -167,7 +172,7 @@ def _in_process(task: Callable[..., Run], number: int, name: str, policy: Policy
 
 
 def _side_by_side(
-    task: Callable[..., Run], policies: Mapping[str, Policy], processes: int, progress: Progress | None
+    task: Callable[..., Run], policies: Mapping[str, Policy], processes: int, progress: Progress
 ) -> dict[str, Run]:
     context = multiprocessing.get_context()
     shares = context.Array("d", len(policies), lock=False)
@@ -180,6 +185,5 @@ def _side_by_side(
         while left:
             left = wait(left, timeout=POLL_S).not_done
             for number, name in enumerate(futures):
-                if progress is not None:
-                    progress(name, shares[number])
+                progress(name, shares[number])
         return {name: future.result() for name, future in futures.items()}

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -37,7 +37,7 @@ from dynamo_planner.simulator.setup import ClusterSetup
 from dynamo_planner.workloads.trace import Trace
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 DRAIN_S = 300.0
 """How long after the traces requests may take to finish; one that is not finished then has missed."""
@@ -84,18 +84,18 @@ class FleetRun:
             sum(self.gpus[name][pool] * (own.ready + own.starting + own.draining) for pool, own in counts.items())
         )
 
-    def plot(self, ax: Axes | None = None) -> Axes:
-        """Who had which GPUs when (extra ``plot``)."""
-        import matplotlib.pyplot as plt  # noqa: PLC0415  # needs the extra
+    def plot(self, ax: Any = None) -> Figure:
+        """Who had which GPUs when (extra ``plot``). ``ax`` are axes to draw on; a new figure by default."""
+        from dynamo_planner.core.notebook_figure import axes_or_new, figure_of  # noqa: PLC0415  # needs the extra
 
-        axes = ax if ax is not None else plt.subplots(figsize=(9, 3.5))[1]
+        axes = axes_or_new(ax, figsize=(9, 3.5))
         end_s = max(run.end_s for run in self.runs.values())
         at_s = np.linspace(0, end_s, 600)
         held = [[self._held(name, float(second)) for second in at_s] for name in self.runs]
         axes.stackplot(at_s / 3600, held, labels=list(self.runs), step="post")
         axes.set(xlabel="hour", ylabel="GPUs", xlim=(0, end_s / 3600))
         axes.legend(loc="upper left", fontsize="small")
-        return axes
+        return figure_of(axes)
 
     def __repr__(self) -> str:
         return f"FleetRun({len(self.runs)} models: {self.attainment:.2%} in time, {self.gpu_hours:.1f} GPU-hours)"

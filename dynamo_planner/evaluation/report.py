@@ -13,9 +13,8 @@ from dynamo_planner.evaluation.run import Run
 from dynamo_planner.evaluation.score import Score
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from pandas import DataFrame
-
-    from dynamo_planner.core.notebook_figure import NotebookFigure
 
 COLUMNS = (
     "attainment",
@@ -86,11 +85,30 @@ class Report:
         scores = {name: run.score.model_dump(mode="json") for name, run in self.runs.items()}
         return {"trace": self.trace, "sla": self.sla.model_dump(), "oracle": self.oracle, "scores": scores}
 
-    def plot(self, names: Sequence[str] | None = None) -> NotebookFigure:
-        """Load, latency against the SLA, replicas and reasons over time, a column for each policy (extra ``plot``)."""
+    def plot(self, names: Sequence[str] | None = None, figure: Any = None) -> Figure:
+        """Load, latency against the SLA, replicas and reasons over time, a column for each policy (extra ``plot``).
+
+        :meth:`plot_panel` draws one panel on axes of your own.
+
+        Args:
+            names: the policies; all by default.
+            figure: a figure or subfigure of matplotlib to draw on; a new one by default.
+        """
         from dynamo_planner.evaluation.report_plot import plot_runs  # noqa: PLC0415
 
-        return plot_runs([self.runs[name] for name in names or self.runs], self.sla, self.trace)
+        return plot_runs([self.runs[name] for name in names or self.runs], self.sla, self.trace, figure)
+
+    def plot_panel(self, name: str, what: str = "ttft", ax: Any = None) -> Figure:
+        """One panel of the picture of a policy (extra ``plot``).
+
+        Args:
+            name: the policy.
+            what: ``load``, ``ttft``, ``itl``, ``reasons``, or the name of a pool for its replicas; ``ttft`` by default.
+            ax: axes of matplotlib to draw on; a new figure by default.
+        """
+        from dynamo_planner.evaluation.report_plot import plot_panel  # noqa: PLC0415
+
+        return plot_panel(self.runs[name], what, ax)
 
     def save(self, path: str | Path) -> None:
         """Write it as one page of HTML with the table, the picture and the worst minute of each (extra ``plot``)."""

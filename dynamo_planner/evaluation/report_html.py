@@ -53,5 +53,5 @@ def _svg(figure: Figure) -> str:
 
 def _worst_minute(run: Run) -> str:
     at_s = run.worst().at_s
-    heading = f"{run.name}: what was decided before and in its worst minute, from {at_s:.0f} s"
+    heading = f"{run.name}: what was decided before and in its worst minute, from {run.clock.text(at_s)}"
     return f"<h2>{escape(heading)}</h2><pre>{escape(run.explain(at_s - 120, at_s + 60))}</pre>"

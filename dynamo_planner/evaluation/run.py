@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from dynamo_planner.core.decision import Decision
 from dynamo_planner.core.snapshot import Sla
 from dynamo_planner.evaluation.score import Score
+from dynamo_planner.evaluation.trace_clock import TraceClock
 from dynamo_planner.evaluation.worst import WorstMinute, worst_minute
 from dynamo_planner.simulator.results import ReplicaCounts, Served, WorkerLifecycle
+from dynamo_planner.workloads.tables import seconds_from
 
 
 @dataclass(frozen=True, repr=False)
@@ -28,6 +31,7 @@ class Run:
         end_s: the length of the trace.
         score: the run in numbers.
         sla: the targets.
+        start: when second 0 of the trace was, with its time zone; unknown by default.
     """
 
     name: str
@@ -39,16 +43,26 @@ class Run:
     end_s: float
     score: Score
     sla: Sla
+    start: datetime | None = None
 
-    def explain(self, from_s: float, to_s: float) -> str:
-        """The decisions between two times of the trace, with their reasons."""
+    @property
+    def clock(self) -> TraceClock:
+        """The clock of the trace."""
+        return TraceClock(self.start)
+
+    def explain(self, begin: float | str | datetime, end: float | str | datetime) -> str:
+        """The decisions between two times of the trace, with their reasons.
+
+        Both are seconds of the trace or, where its ``start`` is known, datetimes or ISO 8601.
+        """
+        from_s, to_s = (seconds_from(self.start, moment) for moment in (begin, end))
         lines = []
         for decision in self.decisions:
             at_s = decision.at_s - self.start_s
             if from_s <= at_s < to_s:
-                lines.append(f"{at_s:.0f} s")
+                lines.append(self.clock.text(at_s))
                 lines += [f"  {line}" for line in decision.explain().splitlines()]
-        return "\n".join(lines) or f"nothing new was decided from {from_s:g} to {to_s:g} s"
+        return "\n".join(lines) or f"nothing new was decided from {self.clock.text(from_s)} to {self.clock.text(to_s)}"
 
     @property
     def held_throughout(self) -> tuple[str, ...]:
@@ -58,7 +72,7 @@ class Run:
 
     def worst(self) -> WorstMinute:
         """The minute in which most requests missed a target: what came, what was there, what was decided and why."""
-        return worst_minute(self.served, self.sla, self.counts, self.decisions, self.start_s)
+        return worst_minute(self.served, self.sla, self.counts, self.decisions, self.start_s, self.clock)
 
     def __repr__(self) -> str:
         score = self.score

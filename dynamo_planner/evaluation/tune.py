@@ -17,7 +17,7 @@ recommended; otherwise the default is as good.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -26,12 +26,13 @@ import numpy as np
 from dynamo_planner.core.policy import Policy
 from dynamo_planner.core.snapshot import Role, Sla
 from dynamo_planner.evaluation.backtest import backtest
+from dynamo_planner.evaluation.progress import Progress, shown
 from dynamo_planner.evaluation.run import Run
 from dynamo_planner.evaluation.tuned import Floats, Trial, Tuned, cheapest, judged
 from dynamo_planner.guards.spare import Spare
 from dynamo_planner.policies.sla import SlaPolicy
 from dynamo_planner.profiles import Profile
-from dynamo_planner.simulator.setup import ClusterSetup, MetricsSetup
+from dynamo_planner.simulator.setup import ClusterSetup
 from dynamo_planner.sizing import Load, PercentileSizing
 from dynamo_planner.workloads.trace import Trace
 
@@ -66,12 +67,12 @@ def tune(
     settings: Mapping[str, Mapping[str, Any]] = SETTINGS,
     fleets: Mapping[str, Mapping[str, Any]] = FLEETS,
     blocks: int = 4,
-    startup_s: float = 60.0,
-    max_replicas: int = 64,
+    startup_s: float = 120.0,
+    max_replicas: int | None = None,
     interval_s: float = 10.0,
     seed: int = 0,
     processes: int | None = None,
-    progress: Callable[[str], None] | None = None,
+    progress: Progress | bool = True,
 ) -> Tuned:
     """Try every fleet with the default settings, then every setting on the cheapest fleet that keeps the promise.
 
@@ -82,12 +83,13 @@ def tune(
         settings: The settings by name, the default first. Default :data:`SETTINGS`.
         fleets: The fleets by name. Default :data:`FLEETS`.
         blocks: Blocks of time, at least 2. Default 4.
-        startup_s: Seconds that a start takes. Default 60.
-        max_replicas: The most replicas of a pool. Default 64.
+        startup_s: Seconds that a start takes. Default 120.
+        max_replicas: The most replicas of a pool. Default no limit.
         interval_s: Seconds between decisions. Default 10.
         seed: Decides all that is left to chance. Default 0.
         processes: Runs at once. Default one a core.
-        progress: Called with each fleet before it is tried.
+        progress: As for :func:`~dynamo_planner.evaluation.backtest.backtest`; the name is that of a candidate. Default
+            bars on a terminal or in a notebook.
 
     Raises ``ValueError`` where there are fewer than 2 blocks or nothing to try.
     """
@@ -111,14 +113,13 @@ def tune(
         startup_s=startup_s,
         max_replicas=max_replicas,
     )
-    say = progress or (lambda _: None)
     of_fleets: list[Trial] = []
-    for name, options in possible.items():
-        say(name)
-        of_fleets += run(name, options, {first: settings[first]})
-    default = of_fleets[cheapest(of_fleets, sla, np.arange(blocks))]
-    say(f"{default.fleet}, with other settings")
-    of_settings = run(default.fleet, possible[default.fleet], {name: settings[name] for name in others})
+    with shown(progress) as update:
+        for name, options in possible.items():
+            of_fleets += run(name, options, {first: settings[first]}, update=update)
+        default = of_fleets[cheapest(of_fleets, sla, np.arange(blocks))]
+        rest = {name: settings[name] for name in others}
+        of_settings = run(default.fleet, possible[default.fleet], rest, update=update)
     return judged(sla, (default, *[trial for trial in of_fleets if trial is not default], *of_settings), blocks)
 
 
@@ -132,7 +133,8 @@ def _trials(
     sla: Sla,
     blocks: int,
     startup_s: float,
-    max_replicas: int,
+    max_replicas: int | None,
+    update: Progress,
     **how: Any,
 ) -> list[Trial]:
     """The trials of some settings on one fleet."""
@@ -143,7 +145,11 @@ def _trials(
         engine["max_num_seqs"] = options["max_num_seqs"]
     policies = {name: _policy(sla, profile, {**engine, **own}) for name, own in settings.items()}
     cluster = _cluster(fleet, options, trace, profile, sla, startup_s, max_replicas)
-    report = backtest(policies, trace, cluster, sla=sla, **how)
+
+    def told(name: str, share: float) -> None:
+        update(f"{fleet}, {name}", share)
+
+    report = backtest(policies, trace, cluster, sla=sla, progress=told, **how)
     return [
         Trial(
             f"{fleet}, {name}",
@@ -170,7 +176,7 @@ def _as_data(sla: Sla, own: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _cluster(
-    fleet: str, options: Mapping[str, Any], trace: Trace, profile: Profile, sla: Sla, startup_s: float, most: int
+    fleet: str, options: Mapping[str, Any], trace: Trace, profile: Profile, sla: Sla, startup_s: float, most: int | None
 ) -> ClusterSetup:
     """The fleet, with the replicas that its first minutes need."""
     first_s = min(START_S, trace.duration_s)
@@ -179,10 +185,9 @@ def _cluster(
     roles: tuple[Role, ...] = ("prefill", "decode") if fleet == "disaggregated" else ("aggregated",)
     chunk = {"chunk_tokens": options["max_num_batched_tokens"]} if options else {}
     needed = PercentileSizing(profile, **chunk).replicas_for(load, sla, roles)
-    start = [min(needed[role].replicas, most) for role in roles]
-    metrics = MetricsSetup(quantiles=(0.5, 0.9, 0.99))
+    start = [min(needed[role].replicas, most or needed[role].replicas) for role in roles]
     build = ClusterSetup.disaggregated if len(roles) == 2 else ClusterSetup.aggregated
-    return build(profile, *start, startup_s=startup_s, max_replicas=most, metrics=metrics, **options)
+    return build(profile, *start, startup_s=startup_s, max_replicas=most, **options)
 
 
 def _by_block(run: Run, sla: Sla, blocks: int) -> tuple[Floats, Floats]:

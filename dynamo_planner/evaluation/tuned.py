@@ -14,7 +14,7 @@ from dynamo_planner.core.snapshot import Sla
 from dynamo_planner.evaluation.score import Score
 
 if TYPE_CHECKING:
-    from dynamo_planner.core.notebook_figure import NotebookFigure
+    from matplotlib.figure import Figure
 
 Floats = NDArray[np.float64]
 
@@ -113,14 +113,17 @@ class Tuned:
             return f"The default is as good: {self.best} is cheapest, but {blocks}, {held}."
         return f"Take {self.best}: {blocks}, {held}."
 
-    def plot(self) -> NotebookFigure:
-        """GPU-hours against the share of requests that miss a target, a colour for each fleet (extra ``plot``)."""
+    def plot(self, ax: Any = None) -> Figure:
+        """GPU-hours against the share of requests that miss a target, a colour for each fleet (extra ``plot``).
+
+        ``ax`` are axes of matplotlib to draw on; a new figure by default.
+        """
         from dynamo_planner.evaluation.report_plot import plot_pareto  # noqa: PLC0415
 
         fleets: dict[str, dict[float, Score]] = {}
         for trial in self.trials:
             fleets.setdefault(trial.fleet, {})[trial.score.gpu_hours] = trial.score
-        return plot_pareto(fleets, self.sla)
+        return plot_pareto(fleets, self.sla, ax=ax)
 
 
 def cheapest(trials: Sequence[Trial], sla: Sla, blocks: NDArray[np.intp]) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 
 from dynamo_planner.core.decision import Decision
 from dynamo_planner.core.snapshot import Sla
+from dynamo_planner.evaluation.trace_clock import SECONDS, TraceClock
 from dynamo_planner.simulator.results import ReplicaCounts, Served
 
 MINUTE_S = 60.0
@@ -29,6 +30,7 @@ class WorstMinute:
         itl_ms: The 95th percentile of their ITL; ``nan`` where none finished.
         replicas: The replicas of each pool when it began: ready, starting and draining.
         decision: The decision in force, with its reasons.
+        clock: The clock of the trace; seconds by default.
     """
 
     at_s: float
@@ -39,6 +41,7 @@ class WorstMinute:
     itl_ms: float
     replicas: Mapping[str, ReplicaCounts]
     decision: str
+    clock: TraceClock = SECONDS
 
     def __str__(self) -> str:
         pools = ", ".join(
@@ -46,14 +49,19 @@ class WorstMinute:
             for name, count in self.replicas.items()
         )
         return (
-            f"from {self.at_s:.0f} s: {self.missed} of {self.requests} requests missed a target "
+            f"from {self.clock.text(self.at_s)}: {self.missed} of {self.requests} requests missed a target "
             f"({self.requests / MINUTE_S:.1f}/s, after {self.before_per_s:.1f}/s in the five minutes before)\n"
             f"TTFT p95 {self.ttft_ms:.0f} ms, ITL p95 {self.itl_ms:.1f} ms; {pools}\n{self.decision}"
         )
 
 
 def worst_minute(
-    served: Served, sla: Sla, counts: Sequence[ReplicaCounts], decisions: Sequence[Decision], start_s: float
+    served: Served,
+    sla: Sla,
+    counts: Sequence[ReplicaCounts],
+    decisions: Sequence[Decision],
+    start_s: float,
+    clock: TraceClock,
 ) -> WorstMinute:
     """The minute in which most requests missed a target; the first one where none did."""
     missed = ~served.meets(sla)
@@ -74,12 +82,13 @@ def worst_minute(
         ttft_ms=ttft_ms,
         itl_ms=itl_ms,
         replicas={count.pool: count for count in counts if count.at_s <= at_s},
-        decision=_decision_at(decisions, start_s, at_s),
+        decision=_decision_at(decisions, start_s, at_s, clock),
+        clock=clock,
     )
 
 
-def _decision_at(decisions: Sequence[Decision], start_s: float, at_s: float) -> str:
+def _decision_at(decisions: Sequence[Decision], start_s: float, at_s: float, clock: TraceClock) -> str:
     past = [decision for decision in decisions if decision.at_s - start_s <= at_s]
     if not past:
         return "nothing was decided yet"
-    return f"decided at {past[-1].at_s - start_s:.0f} s:\n{past[-1].explain()}"
+    return f"decided at {clock.text(past[-1].at_s - start_s)}:\n{past[-1].explain()}"

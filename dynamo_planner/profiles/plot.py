@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynamo_planner.core.extras import needs_extra
-from dynamo_planner.core.notebook_figure import NotebookFigure
+from dynamo_planner.core.notebook_figure import NotebookFigure, figure_of
 from dynamo_planner.core.plot_style import GRID, INK, QUIET
 from dynamo_planner.profiles.decode_surface import DecodeSurface
 from dynamo_planner.profiles.points import DecodePoints
@@ -31,9 +31,12 @@ MARGIN = 1.25
 """How far beyond the measurements to draw."""
 
 
-def plot_curves(prefill: PrefillCurve, decode: DecodeSurface, title: str) -> Figure:
-    """Plot TTFT and prefill throughput over ISL, ITL over KV usage and context, and decode throughput over ITL."""
-    figure = NotebookFigure(figsize=(11, 7.8), layout="constrained")
+def plot_curves(prefill: PrefillCurve, decode: DecodeSurface, title: str, figure: Any = None) -> Figure:
+    """Plot TTFT and prefill throughput over ISL, ITL over KV usage and context, and decode throughput over ITL.
+
+    ``figure`` is a figure or subfigure to draw on; a new one by default.
+    """
+    figure = NotebookFigure(figsize=(11, 7.8), layout="constrained") if figure is None else figure
     (ttft, prefill_rate), (itl, decode_rate) = figure.subplots(2, 2)
     figure.suptitle(title, x=0.01, ha="left", fontsize=12, color=INK)
     _ttft(ttft, prefill)
@@ -50,7 +53,7 @@ def plot_curves(prefill: PrefillCurve, decode: DecodeSurface, title: str) -> Fig
     for panel in (ttft, prefill_rate, decode_rate):
         panel.grid(color=GRID, linewidth=0.8)
         panel.set_axisbelow(True)
-    return figure
+    return figure_of(ttft)
 
 
 def _ttft(panel: Any, prefill: PrefillCurve) -> None:

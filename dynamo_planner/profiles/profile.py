@@ -181,12 +181,15 @@ class Profile(Frozen):
 
         write_profile(self.model_dump(mode="json", exclude_none=True), path)
 
-    def plot(self) -> Figure:
-        """A figure of TTFT, throughput and the ITL surface with the measured points (extra ``plot``)."""
+    def plot(self, figure: Any = None) -> Figure:
+        """A figure of TTFT, throughput and the ITL surface with the measured points (extra ``plot``).
+
+        ``figure`` is a figure or subfigure of matplotlib to draw on; a new one by default.
+        """
         from dynamo_planner.profiles.plot import plot_curves  # noqa: PLC0415
 
         about = [str(self.about[key]) for key in ("model", "system", "backend") if self.about.get(key)]
-        return plot_curves(self.prefill, self.decode, "\n".join([self.name, " · ".join(about)]).strip())
+        return plot_curves(self.prefill, self.decode, "\n".join([self.name, " · ".join(about)]).strip(), figure)
 
     @cached_property
     def prefill(self) -> PrefillCurve:

@@ -45,8 +45,8 @@ class MetricsSetup(Frozen):
         delay_s: the age of what is shown, in seconds; 0 by default.
         missing_share: the probability that a pool is missing from an observation; 0 by default.
         frozen: periods (from, to; seconds of the trace) in which the source shows what it last did, with its age.
-        quantiles: which quantiles of TTFT and ITL are shown, from buckets whose bounds are a quarter apart; none by
-            default.
+        quantiles: which quantiles of TTFT and ITL are shown, from buckets whose bounds are a quarter apart; 0.5, 0.9
+            and 0.99 by default.
         workers: whether each worker is shown too; no by default.
         sla: the targets for which the share of finished requests that met both is shown; none by default.
     """
@@ -55,7 +55,7 @@ class MetricsSetup(Frozen):
     delay_s: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     missing_share: float = Field(default=0.0, ge=0, le=1)
     frozen: tuple[tuple[float, float], ...] = ()
-    quantiles: tuple[float, ...] = ()
+    quantiles: tuple[float, ...] = (0.5, 0.9, 0.99)
     workers: bool = False
     sla: Sla | None = None
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from dynamo_planner.core.metrics import Dist
 from dynamo_planner.core.snapshot import Snapshot
-from dynamo_planner.workloads.formats.base import MAX_TOKENS
+from dynamo_planner.workloads.formats.base import MAX_TOKENS, start_at
 from dynamo_planner.workloads.trace import Trace, TraceError
 
 LOG = logging.getLogger(__name__)
@@ -58,7 +58,8 @@ def trace_of(snapshots: Iterable[Snapshot], seed: int, name: str = "history") ->
     if blind_s:
         LOG.warning("%s: the rate is unknown for %.0f s, in which no requests come", name, blind_s)
     arrival_s, isls, osls = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    return Trace(arrival_s, isls, osls, None, name, recorded[-1].at_s - recorded[0].at_s)
+    began_s = recorded[0].at_s
+    return Trace(arrival_s, isls, osls, None, name, recorded[-1].at_s - began_s, start_at(began_s))
 
 
 def _lengths(dist: Dist, count: int, random: np.random.Generator) -> np.ndarray:

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from dynamo_planner.core.nearest import did_you_mean
-from dynamo_planner.workloads.formats.base import UNIX_S, TraceError
+from dynamo_planner.workloads.formats.base import TraceError, start_at
 from dynamo_planner.workloads.formats.text import TextLines
 
 
@@ -99,8 +99,7 @@ def _times(values: Sequence[Any], name: str) -> tuple[np.ndarray, datetime | Non
     except (TypeError, ValueError, AttributeError) as error:
         raise TraceError(f"column {name!r}: {error}; give datetimes, ISO 8601 or seconds") from None
     first_s = float(np.nanmin(seconds))
-    start = datetime.fromtimestamp(first_s, UTC) if UNIX_S[0] <= first_s < UNIX_S[1] else None
-    return seconds - first_s, start
+    return seconds - first_s, start_at(first_s)
 
 
 def _numbers_or_times(texts: Sequence[str]) -> list[Any]:

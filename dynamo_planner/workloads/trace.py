@@ -13,6 +13,7 @@ import numpy as np
 from dynamo_planner.core.snapshot import Role, Sla
 from dynamo_planner.profiles.profile import Profile
 from dynamo_planner.workloads.formats.base import MAX_TOKENS, UNIX_S, TraceError, TraceFormat
+from dynamo_planner.workloads.formats.npz import start_arrays
 from dynamo_planner.workloads.formats.registry import TRACE_FORMATS, read_columns
 from dynamo_planner.workloads.formats.text import PACKED_SUFFIXES
 from dynamo_planner.workloads.hourly import Hours, hours_of
@@ -115,7 +116,13 @@ class Trace:
             raise TraceError(f"{path}: there is no request in it")
         try:
             return cls(
-                columns.arrival_s, columns.isl, columns.osl, columns.prefix_hit, name or _stem(path), columns.duration_s
+                columns.arrival_s,
+                columns.isl,
+                columns.osl,
+                columns.prefix_hit,
+                name or _stem(path),
+                columns.duration_s,
+                columns.start,
             )
         except TraceError as error:
             raise TraceError(f"{path}: {error}") from None
@@ -162,6 +169,7 @@ class Trace:
             "isl": self.isl,
             "osl": self.osl,
             "duration_s": np.array(self.duration_s),
+            **start_arrays(self.start),
         }
         if self.prefix_hit is not None:
             arrays["prefix_hit"] = self.prefix_hit

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from array import array
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -36,6 +37,7 @@ class Columns(NamedTuple):
         osl: output tokens.
         prefix_hit: prompt tokens that a prefix cache without bounds would hold, where known.
         duration_s: the length of the trace; 0 by default, which stands for the last arrival.
+        start: when second 0 was, with its time zone; unknown by default.
     """
 
     arrival_s: np.ndarray
@@ -43,6 +45,7 @@ class Columns(NamedTuple):
     osl: np.ndarray
     prefix_hit: np.ndarray | None = None
     duration_s: float = 0.0
+    start: datetime | None = None
 
 
 class TraceFormat(ABC):
@@ -89,11 +92,17 @@ class RequestRows:
         Raises :class:`TraceError` where the times are Unix times of another unit.
         """
         hits = None if prefix_hit is None else np.array(prefix_hit)
-        time = np.array(self._time)
+        time, start = np.array(self._time), None
         if len(time):
             refuse_other_unit(path, float(time.min()), self._unit)
+            start = start_at(float(time.min()) / PER_SECOND[self._unit])
             time = (time - time.min()) / PER_SECOND[self._unit]
-        return Columns(time, np.array(self._isl), np.array(self._osl), hits)
+        return Columns(time, np.array(self._isl), np.array(self._osl), hits, start=start)
+
+
+def start_at(earliest_s: float) -> datetime | None:
+    """When a trace began whose earliest time is this one, where that is Unix time."""
+    return datetime.fromtimestamp(earliest_s, UTC) if UNIX_S[0] <= earliest_s < UNIX_S[1] else None
 
 
 def refuse_other_unit(path: Path, earliest: float, unit: TimeUnit) -> None:

@@ -67,7 +67,8 @@ class CsvTable(TraceFormat):
                 raise lines.error("too few fields") from error
             except (ValueError, OverflowError, csv.Error) as error:
                 raise lines.error(str(error)) from error
-        return rows.columns(path)
+        columns = rows.columns(path)
+        return columns._replace(start=time.earliest) if isinstance(time, _SinceTheFirst) else columns
 
     def _places(self, header: list[str]) -> tuple[int, int, int] | None:
         """Where the three columns stand; ``None`` where one is missing."""
@@ -81,6 +82,7 @@ class _SinceTheFirst:
 
     def __init__(self) -> None:
         self._first: datetime | None = None
+        self.earliest: datetime | None = None
 
     def __call__(self, text: str) -> float:
         time = datetime.fromisoformat(text.strip())
@@ -88,6 +90,7 @@ class _SinceTheFirst:
             time = time.replace(tzinfo=UTC)
         if self._first is None:
             self._first = time
+        self.earliest = time if self.earliest is None else min(self.earliest, time)
         return (time - self._first).total_seconds()
 
 

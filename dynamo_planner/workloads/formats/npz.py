@@ -1,14 +1,16 @@
-"""Trace files of numpy: ``arrival_s`` (or ``arrival_s_spread``), ``isl``, ``osl``, and if they are there ``prefix_hit``
-and ``duration_s``."""
+"""Trace files of numpy: ``arrival_s`` (or ``arrival_s_spread``), ``isl``, ``osl``, and if they are there
+``prefix_hit``, ``duration_s``, and ``start`` and ``zone`` as texts."""
 
 from __future__ import annotations
 
 import zipfile
+from datetime import datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from dynamo_planner.workloads.formats.base import UNIX_S, Columns, TraceError, TraceFormat, refuse_other_unit
+from dynamo_planner.workloads.formats.base import Columns, TraceError, TraceFormat, refuse_other_unit, start_at
 
 MAX_NPZ_BYTES = 4 << 30
 """The largest file that is read, in bytes when unpacked."""
@@ -39,8 +41,27 @@ class Npz(TraceFormat):
         duration = arrays.get("duration_s", np.array(0.0))
         if duration.shape != () or duration.dtype.kind not in "iuf":
             raise TraceError(f"{path}: duration_s must be a single number, got {duration!r:.100}")
-        arrival = _from_start(path, arrays.get("arrival_s_spread", arrays["arrival_s"]))
-        return Columns(arrival, arrays["isl"], arrays["osl"], arrays.get("prefix_hit"), float(duration))
+        arrival, began = _from_start(path, arrays.get("arrival_s_spread", arrays["arrival_s"]))
+        start = _start(path, arrays) or began
+        return Columns(arrival, arrays["isl"], arrays["osl"], arrays.get("prefix_hit"), float(duration), start)
+
+
+def start_arrays(start: datetime | None) -> dict[str, np.ndarray]:
+    """The arrays for a start: its time of ISO 8601, and the name of its time zone where it has one."""
+    if start is None:
+        return {}
+    zone = getattr(start.tzinfo, "key", None)
+    return {"start": np.array(start.isoformat()), **({"zone": np.array(zone)} if zone else {})}
+
+
+def _start(path: Path, arrays: dict[str, np.ndarray]) -> datetime | None:
+    if "start" not in arrays:
+        return None
+    try:
+        start = datetime.fromisoformat(str(arrays["start"]))
+        return start.astimezone(ZoneInfo(str(arrays["zone"]))) if "zone" in arrays else start
+    except (ValueError, KeyError) as error:  # ZoneInfoNotFoundError is a KeyError
+        raise TraceError(f"{path}: start: {error}") from error
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
@@ -48,16 +69,14 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
         return {name: np.asarray(file[name]) for name in file.files}
 
 
-def _from_start(path: Path, arrival_s: np.ndarray) -> np.ndarray:
-    """Times from the start of the trace: Unix times count from the earliest one."""
+def _from_start(path: Path, arrival_s: np.ndarray) -> tuple[np.ndarray, datetime | None]:
+    """Times from the start of the trace, and when that was: Unix times count from the earliest one."""
     if arrival_s.ndim != 1 or arrival_s.dtype.kind not in "iuf" or not len(arrival_s):
-        return arrival_s
+        return arrival_s, None
     earliest = arrival_s.min()
     refuse_other_unit(path, float(earliest), "s")
-    if not UNIX_S[0] <= earliest < UNIX_S[1]:
-        return arrival_s
-    since: np.ndarray = arrival_s - earliest
-    return since
+    start = start_at(float(earliest))
+    return (arrival_s if start is None else arrival_s - earliest), start
 
 
 NPZ = Npz()

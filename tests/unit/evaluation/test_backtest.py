@@ -56,7 +56,7 @@ def test_the_decisions_of_a_minute_are_told_with_their_reasons(report: Report) -
     told = run.explain(60, 120)
     assert "HpaMetric" in told and "prefill" in told
     assert all(decision.state is None for decision in run.decisions)
-    assert run.explain(1e6, 2e6) == "nothing new was decided from 1e+06 to 2e+06 s"
+    assert run.explain(1e6, 2e6) == "nothing new was decided from 1000000 s to 2000000 s"
 
 
 def test_table_json_picture_and_page(report: Report, tmp_path: Path) -> None:

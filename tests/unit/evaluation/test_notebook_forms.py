@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from dynamo_planner import Decision, Profile, Reason, ScaleTo, Sla, Snapshot
 from dynamo_planner.evaluation import Report
@@ -75,7 +78,38 @@ def test_a_frame_of_scores(run: Run) -> None:
 
 
 def test_a_figure_shows_itself(run: Run) -> None:
-    assert Report(trace="a trace", sla=SLA, runs={"mine": run}).plot()._repr_png_().startswith(b"\x89PNG")
+    figure: Any = Report(trace="a trace", sla=SLA, runs={"mine": run}).plot()
+    assert figure._repr_png_().startswith(b"\x89PNG")
+
+
+def test_pictures_are_drawn_on_axes_that_are_given(run: Run) -> None:
+    figure = Figure()
+    halves: Any = figure.subfigures(2)
+    above, below = halves
+    report = Report(trace="a trace", sla=SLA, runs={"mine": run})
+    assert report.plot(figure=above) is figure
+    assert report.plot_panel("mine", "decode", ax=below.subplots()) is figure
+    assert below.axes[0].get_ylabel() == "decode"
+    with pytest.raises(ValueError, match=r"no panel 'decod', did you mean 'decode'\?"):
+        report.plot_panel("mine", "decod")
+
+
+def test_the_clock_of_a_trace_is_kept_to_the_axes_and_the_explanations(run: Run) -> None:
+    """Half past one before the night of 30 March 2025, in which Berlin's clock goes from 2 to 3."""
+    timed = replace(run, start=datetime(2025, 3, 30, 1, 58, tzinfo=ZoneInfo("Europe/Berlin")))
+    lines = str(timed.worst()).splitlines()
+    assert (lines[0].split(": ")[0], lines[2]) == (
+        "from 2025-03-30 03:00:00 CEST",
+        "decided at 2025-03-30 01:59:40 CET:",
+    )
+    assert timed.explain("2025-03-30 01:59", "2025-03-30 03:01").startswith("2025-03-30 01:59:40 CET\n  decode: 2 -> 3")
+    panel = Report(trace="a trace", sla=SLA, runs={"mine": timed}).plot_panel("mine").axes[0]
+    assert panel.get_xlabel() == "time in Europe/Berlin"
+    first, last = panel.get_xlim()
+    assert round((last - first) * 86_400) == 300
+    ticks = [label.get_text() for label in panel.get_xticklabels()]
+    assert "03:00" in ticks
+    assert "02:00" not in ticks
 
 
 def test_a_policy_that_held_throughout_is_marked(run: Run) -> None:
