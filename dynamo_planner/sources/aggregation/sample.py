@@ -33,6 +33,9 @@ from dynamo_planner.sources.series import Labels, Page, Series
 SHARE_TOLERANCE = 0.01
 """By how much a share may exceed 1 and be taken for 1: its parts may be measured at two moments."""
 
+JSON_PAGES = ("/slots", "/v1/loads")
+"""Pages that have only JSON."""
+
 SHARES = ("kv_usage", "prefix_hit_rate", "awake")
 
 
@@ -134,11 +137,18 @@ def read_page(
         why = _first_of(sample, page, quantity, metrics)
         if why:
             switch = start_hint(vocabulary.switches.get(quantity, "")) if quantity in sample.absent else ""
-            sample.unknown[quantity] = others or "; ".join((why + switch, *(failed_pages or {}).values()))
+            failed = _failed_of(metrics, failed_pages) if failed_pages else ()
+            sample.unknown[quantity] = others or "; ".join((why + switch, *failed))
     if failed_pages or others:
         sample.absent.clear()
     _zero_before_first_request(sample, vocabulary)
     return sample
+
+
+def _failed_of(metrics: tuple[Metric, ...], failed_pages: Mapping[str, str]) -> list[str]:
+    """Why pages could not be fetched that may have these metrics: not those of JSON that have others alone."""
+    own = {name.partition(":")[0] for metric in metrics for name in metric.samples() if name.startswith("/")}
+    return [why for path, why in failed_pages.items() if path in own or path not in JSON_PAGES]
 
 
 def start_hint(switch: str) -> str:

@@ -39,6 +39,7 @@ from dynamo_planner.sources.prometheus.flows import WorkerAnswers
 from dynamo_planner.sources.prometheus.pool_answers import (
     PoolAnswers,
     UnreadableError,
+    absent_names,
     products_of,
     value_or_why,
     why_not_picked,
@@ -263,12 +264,11 @@ class _PoolReader:
         """What a distribution observed over the window, in all workers together."""
         count, total = (self._single(QueryKey(quantity, part)) for part in ("count", "sum"))
         if count is not None and total is not None:
-            histograms = [each for each in scrapable_metrics(self._vocabulary, quantity) if isinstance(each, Histogram)]
-            scale = histograms[0].scale if histograms else 1.0
-            key = QueryKey(quantity, "bucket")
-            if isinstance(why := self._answers.get(key), QueryError):
+            metrics = scrapable_metrics(self._vocabulary, quantity)
+            scale = next((each.scale for each in metrics if isinstance(each, Histogram)), 1.0)
+            if isinstance(why := self._answers.get(QueryKey(quantity, "bucket")), QueryError):
                 self._remarks["traffic", quantity, "quantiles"] = str(why)
-            buckets = cumulative_buckets(self._vector(key), count, scale)
+            buckets = cumulative_buckets(self._vector(QueryKey(quantity, "bucket")), count, scale)
             return HistogramData(count, total, buckets) if count > MIN_COUNT else EMPTY_HISTOGRAM
         return EMPTY_HISTOGRAM if self._is_before_the_first_request(quantity) else None
 
@@ -290,9 +290,9 @@ class _PoolReader:
         names = list(dict.fromkeys(name for metric in metrics for name in presence_names_of(metric)))
         if not self._present and (error := self._failed([NAMES])):
             return f"whether Prometheus has {' or '.join(names)} is unknown: {error}"
-        if all(present.isdisjoint(names) for present in self._present.values()):
+        if absent := absent_names(metrics, self._present.values()):
             how = start_hint(vocabulary.switches.get(quantity, ""))
-            return f"Prometheus has no {' or '.join(names)} with these labels{how}"
+            return f"Prometheus has no {' or '.join(absent)} with these labels{how}"
         if why := why_not_picked(metrics, self._vector(QueryKey(LABELS, quantity))):
             return why
         if quantity in GAUGES:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from dynamo_planner.engines.metric_kinds import Info, Mean, Metric, Product, Ratio
+from dynamo_planner.engines.metric_kinds import Counter, Gauge, Histogram, Info, Mean, Metric, Product, Ratio
 from dynamo_planner.engines.vocabulary import Quantity
 from dynamo_planner.sources.aggregation.sample import SHARE_TOLERANCE, SHARES
 from dynamo_planner.sources.aggregation.selection import describe_where, is_plausible
@@ -71,6 +71,39 @@ def products_of(vector: Vector, metric: Info, worker_label: str) -> dict[str, fl
                 product = math.nan
         products[worker] = products.get(worker, 0.0) + product
     return products
+
+
+def absent_names(metrics: Iterable[Metric], there: Collection[Collection[str]]) -> list[str]:
+    """For each metric the names of its first part that no worker has; none where one metric is there as a whole.
+
+    >>> from dynamo_planner.engines.sglang import SGLANG
+    >>> absent_names(SGLANG.quantities["isl"], [["sglang:num_requests_total"]])
+    ['sglang:prompt_tokens_histogram_count', 'sglang:prompt_tokens_total']
+    """
+    absent: list[str] = []
+    for metric in metrics:
+        parts = [names for names in _parts_of(metric) if not any(set(names) & set(each) for each in there)]
+        if not parts:
+            return []
+        absent += parts[0]
+    return list(dict.fromkeys(absent))
+
+
+def _parts_of(metric: Metric) -> Iterator[Sequence[str]]:
+    """The names of each part of a metric, one of which has to be there."""
+    if isinstance(metric, Histogram):
+        yield [f"{name}_count" for name in metric.names]
+    elif isinstance(metric, Info):
+        yield metric.names
+    elif isinstance(metric, Gauge | Counter):
+        yield from (metric.names, *metric.plus, *(metric.minus if isinstance(metric, Gauge) else ()))
+    elif isinstance(metric, Mean):
+        yield from (*_parts_of(metric.total), *_parts_of(metric.count))
+    elif isinstance(metric, Ratio):
+        yield from (*_parts_of(metric.part), *_parts_of(metric.whole))
+    else:
+        for factor in metric.factors:
+            yield from _parts_of(factor)
 
 
 def why_not_picked(metrics: Iterable[Metric], there: Vector) -> str:

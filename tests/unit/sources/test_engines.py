@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from dynamo_planner.core.snapshot import Observation, Role
+from dynamo_planner.engines.registry import worker_vocabularies
 from dynamo_planner.sources import ScrapeSource
+from dynamo_planner.sources.aggregation.sample import read_page
 from dynamo_planner.sources.scraping.config import ScrapeConfig
 from tests.support.sources import engine_pages as pages
 from tests.support.sources.engine_cases import (
@@ -270,6 +272,11 @@ def test_llamacpp_without_slots_says_how_to_have_them(farm: Farm) -> None:
     for name in ("kv_usage", "kv_capacity_tokens"):
         why = observation.missing[f"pools.workers.{name}"]
         assert re.search(r"/slots:n_.* is not on its page \(start it with --slots\).*it answered 404", why), why
+    sample = read_page(
+        {"llamacpp:requests_processing": {(): 1.0}}, worker_vocabularies()["llamacpp"], 0.0, {"/slots": "it is gone"}
+    )
+    assert "it is gone" in sample.unknown["kv_usage"]
+    assert sample.unknown["itl_ms"] == "llamacpp:tokens_predicted_seconds_total is not on its page", "no slot has it"
 
 
 def test_slots_of_llamacpp_share_one_cache_or_have_one_each(farm: Farm) -> None:
