@@ -26,6 +26,9 @@ CONTEXT_SCALES = (0.5, 1.0, 2.0, 4.0)
 THROUGHPUT_TOLERANCE = 1e-3
 """A measured throughput that is this close to requests / ITL / GPUs at every point adds nothing to the ITL."""
 
+MIN_BATCHES = 5
+"""Fewer different batches cannot tell the terms of the trend in the batch apart."""
+
 
 class Capacity(NamedTuple):
     """Decode capacity under an ITL target: numbers, or arrays of the shape of the query.
@@ -53,16 +56,18 @@ class DecodeSurface:
 
     ::
 
-        ITL        = (a + b n + c n**2 + d n x) exp(correction(log n, log x))
-        throughput = 1000 n e / (ITL gpus)
+        ITL        = (a + b n + c n**2 + d n x + e sqrt(n)) exp(correction(log n, log x))
+        throughput = 1000 n s / (ITL gpus)
 
     ======  ==============================================================================================
     symbol  meaning
     ======  ==============================================================================================
     n       batch, ``kv_usage max_kv_tokens / context``, at least 1; n**2 is for batches bound by arithmetic
     x       context in tokens, at least 1
-    a..d    ms for the weights, per request, per squared request, and per KV token; none negative
-    e       share of the throughput that was measured; less than 1 where requests wait
+    a..e    ms for the weights, per request, per squared request, per KV token, and per square root of the requests;
+            none negative. The root is for what rises ever more slowly, as the experts that a batch touches;
+            without :data:`MIN_BATCHES` different batches there is none
+    s       share of the throughput that was measured; less than 1 where requests wait
     ======  ==============================================================================================
 
     The correction interpolates what the points say beyond the trend (:mod:`dynamo_planner.profiles.kriging`). The
@@ -190,12 +195,15 @@ _SCALES = [(BATCH_SCALE, scale) for scale in CONTEXT_SCALES]
 def fit_itl(points: DecodePoints, nugget: float = NUGGET) -> Fit:
     """The ITL of the points as a function of (batch, context); see :class:`DecodeSurface`."""
     where = np.column_stack([points.batch, points.context])
-    terms = partial(_step_terms, largest=float(where[:, 0].max()))
+    terms = partial(
+        _step_terms, largest=float(where[:, 0].max()), rooted=len(np.unique(where[:, 0].round())) >= MIN_BATCHES
+    )
     return fit(where, np.asarray(points.itl_ms), terms, _SCALES, _OFFSETS, nugget)
 
 
-def _step_terms(points: Floats, largest: float) -> Floats:
+def _step_terms(points: Floats, largest: float, *, rooted: bool) -> Floats:
     batch, context = points.T
     inside = np.minimum(batch, largest)
     square = inside**2 + 2 * largest * (batch - inside)
-    return np.column_stack([np.ones_like(batch), batch, square, batch * context])
+    terms = [np.ones_like(batch), batch, square, batch * context]
+    return np.column_stack([*terms, np.sqrt(batch)] if rooted else terms)

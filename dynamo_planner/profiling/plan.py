@@ -5,7 +5,9 @@ The uncertainty of a curve at a place is the posterior variance of the Gaussian 
 measured and not on what, so the gain of an experiment is known before it is made (Krause et al., *Near-Optimal Sensor
 Placements in Gaussian Processes*, JMLR 9, 2008)::
 
-    gain(experiment) = sum over curves of  error**2 mean over targets of (variance now - variance then) / seconds
+    gain(experiment) = sum over curves of  error**2 mean over targets of (variance now**2 - variance then**2) / seconds
+
+The squares let the places that are known least count most, since a curve is judged by its 95th percentile.
 """
 
 from __future__ import annotations
@@ -42,6 +44,10 @@ CHAINS, CHAINED = 12, 4
 
 FIRST_CONTEXT, FIRST_BATCH, FIRST_ITL_S = 256, 4, 0.02
 """The first staircase, which only gives a notion of the times; that with the most requests follows."""
+
+BETWEEN = 1.0, 0.71
+"""Two staircases of one kind start from the full batch and the next two from this share of it, so that batches between
+the powers of 2 are measured too: kernels take steps there."""
 
 GROWTH = 100
 """Tokens by which requests grow at their largest batch."""
@@ -96,7 +102,7 @@ def next_experiment(
     curves = _Curves(None if prefill is None else PrefillCurve(prefill), None if decode is None else fit_itl(decode))
     views = {curve: _View(_known(measured, curve), _targets(domain, curve), curve) for curve in errors}
     best, highest = None, 0.0
-    for experiment, points in _candidates(domain, curves, len(measured.mixed)):
+    for experiment, points in _candidates(domain, curves, len(measured.decode)):
         if experiment.seconds > most_s or experiment.purpose in made:
             continue
         gain = sum(errors[curve].rms ** 2 * views[curve].gain(new) for curve, new in points.items() if curve in views)
@@ -130,11 +136,11 @@ def _candidates(domain: Domain, curves: _Curves, turn: int) -> Iterator[tuple[Ex
             yield Experiment(prompts(chain.tolist()), purpose, seconds), {"ttft": chain[:, None].astype(float)}
     if domain.role == "prefill":
         return
+    between = BETWEEN[turn // 2 % 2]
     for context in np.unique(np.geomspace(32, domain.max_context * 0.9, 14).round().astype(int)).tolist():
         largest = largest_batch(domain, context)
-        for batch in sorted(
-            {largest, *(size for shift in (2, 4) if 0 < (size := domain.max_batch >> shift) < largest), 1}
-        ):
+        smaller = [size for part in (4, 16) if 0 < (size := domain.max_batch // part) < largest]
+        for batch in sorted({1, *(max(round(size * between), 1) for size in (largest, *smaller))}):
             steps = staircase(domain, context, batch, curves.itl_s, turn)
             if steps.longest <= domain.max_context:
                 yield _candidate(domain, curves, steps)
@@ -189,18 +195,20 @@ class _View:
         self._factor = cho_factor(_covariance(self._known, self._known) + NOISE * np.eye(len(known)))
         self._across = _covariance(self._known, self._targets)
         self._solved = cho_solve(self._factor, self._across)
+        self._variance = 1 - np.sum(self._across * self._solved, axis=0)
 
     def _features(self, places: Floats) -> Floats:
         return np.asarray(np.log(places + self._offsets) / self._scales)
 
     def gain(self, new: Floats) -> float:
-        """By how much measurements at new places lower the mean variance at the targets."""
+        """By how much measurements at new places lower the mean square of the variances at the targets."""
         places = self._features(new)
         to_known = _covariance(places, self._known)
         left = _covariance(places, places) + NOISE * np.eye(len(places))
         left -= to_known @ cho_solve(self._factor, to_known.T)
         across = _covariance(places, self._targets) - to_known @ self._solved
-        return float(np.mean(np.sum(across * np.linalg.solve(left, across), axis=0)))
+        less = np.sum(across * np.linalg.solve(left, across), axis=0)
+        return float(np.mean(less * (2 * self._variance - less)))  # v**2 - (v - less)**2
 
 
 def _covariance(first: Floats, second: Floats) -> Floats:
