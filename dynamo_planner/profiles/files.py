@@ -1,4 +1,5 @@
-"""The files of profiles: directories of Dynamo's profiler, saved profiles, and the bundled ones, as plain data."""
+"""The files of profiles: directories of Dynamo's profiler, saved profiles, results of load tests, and the bundled
+profiles, as plain data."""
 
 from __future__ import annotations
 
@@ -19,6 +20,9 @@ from dynamo_planner.profiles.validation import ProfileError, built
 
 MAX_BYTES = 1 << 24
 """Largest size of a profile's file, and of what it unpacks to, in bytes."""
+
+MAX_RESULT_BYTES = 1 << 28
+"""The same of a JSON file, which may be the result of a load test with all its texts."""
 
 FORMAT = 1
 
@@ -43,7 +47,7 @@ MIXED = {
 
 
 def read_profile(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The fields of a :class:`~dynamo_planner.profiles.Profile` from a directory or a saved file.
+    """The fields of a :class:`~dynamo_planner.profiles.Profile` from a directory, a saved file or a load test's result.
 
     Raises :class:`~dynamo_planner.profiles.ProfileError`.
     """
@@ -52,10 +56,17 @@ def read_profile(path: str | os.PathLike[str]) -> dict[str, Any]:
         return _read_directory(path)
     if not path.exists():
         raise ProfileError(f"{path}: there is no such file or directory")
-    data = _read_json(path)
-    if data.pop("format", None) != FORMAT:
-        raise ProfileError(f'{path}: is no saved profile: it takes "format": {FORMAT}, as Profile.save writes it')
-    return data
+    data = _read_json(path, MAX_RESULT_BYTES)
+    if data.pop("format", None) == FORMAT:
+        return data
+    from dynamo_planner.profiles.load_tests import READERS, fields_from_load_test  # noqa: PLC0415
+
+    if (fields := fields_from_load_test(data, path.stem)) is not None:
+        return fields
+    raise ProfileError(
+        f'{path}: is no saved profile: it takes "format": {FORMAT}, as Profile.save writes it, or the result of a load '
+        f"test by {' or '.join(READERS)}"
+    )
 
 
 def write_profile(fields: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
@@ -167,9 +178,9 @@ def _read_npz(path: Path) -> dict[str, Any]:
         raise ProfileError(f"{path}: is not an npz file of plain arrays: {error}") from error
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path, most: int = MAX_BYTES) -> dict[str, Any]:
     try:
-        _check_size(path, path.stat().st_size)
+        _check_size(path, path.stat().st_size, most)
         data = json.loads(path.read_text(encoding="utf-8"))
     except ProfileError:
         raise
@@ -182,9 +193,9 @@ def _read_json(path: Path) -> dict[str, Any]:
     return data
 
 
-def _check_size(path: Path, size: int) -> None:
-    if size > MAX_BYTES:
-        raise ProfileError(f"{path}: holds {size} bytes: {MAX_BYTES} at most")
+def _check_size(path: Path, size: int, most: int = MAX_BYTES) -> None:
+    if size > most:
+        raise ProfileError(f"{path}: holds {size} bytes: {most} at most")
 
 
 def _compact(data: Any, indent: str = "") -> str:

@@ -60,7 +60,8 @@ class Profile(Frozen):
 
     @classmethod
     def load(cls, path: str | PathLike) -> Profile:
-        """Read the directory that Dynamo's profiler writes, or a file that :meth:`save` wrote.
+        """Read the directory that Dynamo's profiler writes, a file that :meth:`save` wrote, or the result of a load
+        test by GuideLLM or vLLM's ``bench serve`` (:mod:`~dynamo_planner.profiles.load_tests`).
 
         Of a directory: ``selected_prefill_interpolation/raw_data.npz`` or ``prefill_raw_data.json``, the same for
         decode, and where there are ``mixed_step.npz`` and ``meta.json``. Nothing is ever unpickled.
