@@ -149,4 +149,4 @@ def _computed_from(sent_s: Floats, first_s: Floats) -> Floats:
 
 def _overlap(begin_s: Floats, end_s: Floats, from_s: float, to_s: float) -> Floats:
     """For how many seconds each span lies within another one."""
-    return np.maximum(np.minimum(end_s, to_s) - np.maximum(begin_s, from_s), 0.0)
+    return np.asarray(np.maximum(np.minimum(end_s, to_s) - np.maximum(begin_s, from_s), 0.0))
