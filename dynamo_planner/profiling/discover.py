@@ -25,7 +25,7 @@ PAGES = {
     "sglang": "/get_server_info",
     "version": "/version",
 }
-TIMEOUT_S, MAX_BYTES = 5.0, 1 << 24
+TIMEOUT_S, MAX_BYTES, SERVER_ERRORS = 5.0, 1 << 24, 500
 
 RUNNING = (
     "vllm:num_requests_running",
@@ -93,6 +93,14 @@ def discover(url: str, access: Access, model: str | None = None) -> Found:
     if isinstance(version, dict) and isinstance(version.get("version"), str):
         found.version = found.version or version["version"]
     return found
+
+
+def is_ready(url: str, access: Access) -> bool:
+    """Whether an engine takes requests: it names its models, and its health page, if any, does not say otherwise."""
+    pages = _pages(url, access, {"models": PAGES["models"], "health": "/health"})
+    health = pages["health"]
+    ill = isinstance(health, FetchError) and health.status is not None and health.status >= SERVER_ERRORS
+    return isinstance(pages["models"], str) and not ill
 
 
 def requests_inside(url: str, access: Access) -> float | None:

@@ -29,7 +29,8 @@ LOOK_EVERY_S = 0.25
 class LiveSession:
     """One session: the endpoint, what is wanted of it, and what was measured so far.
 
-    ``others`` is whether to measure although others use the engine.
+    ``others`` is whether to measure although others use the engine; ``startup_s`` is how long the engine took to start,
+    where the session started it.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class LiveSession:
     ) -> None:
         self.kept = session_files.beside(output)
         self.measured: Measured | None = None
+        self.startup_s: float | None = None
         self._url, self._access, self._wanted, self._output = url, access, wanted, output
         self._goal, self._with_others = Goal(minutes=minutes, error=error), others
         self._found = Found()
@@ -48,6 +50,8 @@ class LiveSession:
         told = ", ".join(f"{name} {value}" for name, value in found.limits if value is not None) or "no limits told"
         kind = f"{found.engine or 'an engine of unknown kind'} {found.version}".rstrip()
         typer.echo(f"{self._url}: {kind}, {found.model}: {told}", err=True)
+        if self.startup_s is not None:
+            typer.echo(f"it took {self.startup_s:.1f} s to start", err=True)
         for note in found.notes:
             typer.echo(f"note: {note}", err=True)
 
@@ -101,6 +105,7 @@ class LiveSession:
                 "backend": found.engine,
                 "backend_version": found.version,
                 **told,
+                "startup_s": None if self.startup_s is None else round(self.startup_s, 1),
                 **{name: value for name, value in measured.limits if name != "kv_tokens"},
                 "traffic": "others used the engine, figures are spoiled" if self._with_others else None,
             },

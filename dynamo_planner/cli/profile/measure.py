@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +19,10 @@ FAILED, INTERRUPTED = 1, 130
 
 def measure(
     url: Annotated[str, typer.Argument(help="The engine's base URL, such as http://localhost:8000.")],
+    command: Annotated[
+        list[str] | None,
+        typer.Argument(help="After `--`: start the engine by this command, time the start, and end it afterwards."),
+    ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The profile to write.")] = Path("profile.json"),
     minutes: Annotated[float, typer.Option(min=0.05, help="The engine's time at most.")] = 5.0,
     error: Annotated[float, typer.Option(min=0, help="Stop once the 95th percentile of errors is below it.")] = 0.05,
@@ -50,8 +55,11 @@ def measure(
     What was measured is kept after each experiment, also at Ctrl-C, and `--resume` goes on with it.
 
     Example: `dynamo-planner profile http://localhost:8000 -o engine.json`
+
+    Example: `dynamo-planner profile http://localhost:8000 -o engine.json -- vllm serve MODEL --port 8000`
     """
     from dynamo_planner.cli.profile.live import LiveSession  # noqa: PLC0415
+    from dynamo_planner.cli.profile.start import started  # noqa: PLC0415
     from dynamo_planner.profiling.engine import Limits, ProfilingError  # noqa: PLC0415
     from dynamo_planner.profiling.measured import Measured  # noqa: PLC0415
     from dynamo_planner.profiling.prepare import Wanted  # noqa: PLC0415
@@ -60,13 +68,20 @@ def measure(
     _one_of("--api", api, (None, "tokens", "text", "chat"))
     known = Limits(kv_tokens=kv_tokens, max_num_batched_tokens=step_tokens, max_context=max_context)
     wanted = Wanted(role=role, limits=known, max_batch=max_concurrency, api=api, max_isl=max_isl)
-    live = LiveSession(_base(url), _access(token, header, ca), wanted, output, minutes, error, others=with_traffic)
+    if command and dry_run:
+        raise ConfigError(["--dry-run asks a running engine: start it yourself, and leave out the command"])
+    access, noted = _access(token, header, ca), {"system": gpu, "flags": flags}
+    live = LiveSession(_base(url), access, wanted, output, minutes, error, others=with_traffic)
     try:
-        live.discover(model)
-        if dry_run:
-            typer.echo(live.plan())
-            return
-        why = live.run(resume=resume)
+        with ExitStack() as running:
+            if command:
+                log = output.with_suffix(".log")
+                live.startup_s = running.enter_context(started(command, _base(url), access, log))
+            live.discover(model)
+            if dry_run:
+                typer.echo(live.plan())
+                return
+            why = live.run(resume=resume)
     except ProfilingError as problem:
         typer.echo(f"error: {problem}", err=True)
         if live.measured is not None and live.measured.spent_s:
@@ -75,11 +90,11 @@ def measure(
     except KeyboardInterrupt:
         if live.measured is None or not live.measured.spent_s:
             raise typer.Exit(INTERRUPTED) from None
-        live.write(name, {"system": gpu, "flags": flags}, gpus, picture)
+        live.write(name, noted, gpus, picture)
         typer.echo(f"interrupted: {live.kept} has what was measured, go on with --resume", err=True)
         raise typer.Exit(INTERRUPTED) from None
     typer.echo(f"{why}; {errors_of(live.measured or Measured())}", err=True)
-    live.write(name, {"system": gpu, "flags": flags}, gpus, picture)
+    live.write(name, noted, gpus, picture)
 
 
 def _base(url: str) -> str:
