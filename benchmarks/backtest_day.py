@@ -19,7 +19,7 @@ from dynamo_planner import ClusterSetup, KedaSloLaw, LoadPolicy, Policy, Profile
 from dynamo_planner.workloads import diurnal, following
 
 DAY_S, REQUESTS, BUDGET_S = 86_400.0, 200_000, 60.0
-SLA = Sla(ttft_ms=500, itl_ms=25)
+SLA = Sla(ttft_ms=1000, itl_ms=40)
 
 
 def policies(profile: Profile, start: dict[str, int]) -> dict[str, Policy]:
@@ -40,7 +40,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     processes = parser.parse_args().processes
-    profile = Profile.bundled("llama31-8b_h100_vllm_tp1")
+    profile = Profile.bundled("llama31-70b_h100_vllm_tp4")
     trace = following(diurnal(REQUESTS / DAY_S), DAY_S, seed=1)
     options: dict[str, Any] = {"startup_s": 60, "max_replicas": 64}
     slowest_s = 0.0

@@ -27,8 +27,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from dynamo_planner.core.decision import Decision
@@ -38,9 +38,12 @@ from dynamo_planner.integrations.keda_messages import SERVICE, message
 with needs_extra("keda"):
     import grpc
 
+    from dynamo_planner.integrations.grpc_server import GrpcServer, written
+
 METRIC = "desired-replicas"
-WORKERS = 32
-"""Calls at once: each ScaledObject with ``external-push`` holds one all the time."""
+STREAMS, UNARY = 256, 16
+"""Streams and other calls at once, a thread each. Each ScaledObject with ``external-push`` holds two streams all the
+time, and one beyond that is refused, so that the other calls never wait for streams."""
 
 LOOKS_AGAIN_S = 1.0
 """How often a stream looks whether what was wanted has grown too old, or its caller is gone."""
@@ -83,34 +86,18 @@ class DesiredReplicas:
             self._changed.wait(timeout_s)
 
 
-class KedaServer:
-    """A running server: ``port`` is what it listens on."""
-
-    def __init__(self, server: Any, port: int, ended: threading.Event) -> None:
-        self._server, self.port, self._ended = server, port, ended
-
-    def stop(self, grace_s: float = 1.0) -> None:
-        """End it, with so long for calls that go on."""
-        self._ended.set()
-        self._server.stop(grace_s).wait()
-
-
-def keda_server(desired: DesiredReplicas, address: str, credentials: Any = None) -> KedaServer:
+def keda_server(desired: DesiredReplicas, address: str, credentials: Any = None) -> GrpcServer:
     """Start a server at ``HOST:PORT``; with ``credentials`` of :func:`grpc.ssl_server_credentials`, over TLS.
 
     Raises ``OSError`` where it cannot listen there.
     """
     ended = threading.Event()
-    server = grpc.server(ThreadPoolExecutor(WORKERS, "keda"), handlers=(_handlers(desired, ended),))
-    try:
-        port = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
-    except RuntimeError as error:
-        raise OSError(f"{address}: {error}") from error
-    server.start()
-    return KedaServer(server, port, ended)
+    return GrpcServer(_methods(desired, ended), SERVICE, address, credentials, STREAMS + UNARY, ended.set)
 
 
-def _handlers(desired: DesiredReplicas, ended: threading.Event) -> Any:
+def _methods(desired: DesiredReplicas, ended: threading.Event) -> dict[str, Any]:
+    streams = threading.Semaphore(STREAMS)
+
     def wanted(ref: Any) -> int | None:
         return desired.get(ref.namespace, ref.scalerMetadata.get("pool", "") or ref.name)
 
@@ -123,6 +110,14 @@ def _handlers(desired: DesiredReplicas, ended: threading.Event) -> Any:
     def is_active(ref: Any, context: Any) -> Any:
         return message("IsActiveResponse")(result=known(ref, context) > 0)
 
+    def stream(answers: Callable[[Any, Any], Iterator[Any]], ref: Any, context: Any) -> Iterator[Any]:
+        if not streams.acquire(blocking=False):
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"there are {STREAMS} streams already")
+        try:
+            yield from answers(ref, context)
+        finally:
+            streams.release()
+
     def stream_is_active(ref: Any, context: Any) -> Iterator[Any]:
         told: bool | None = None
         while context.is_active() and not ended.is_set():
@@ -131,6 +126,11 @@ def _handlers(desired: DesiredReplicas, ended: threading.Event) -> Any:
                 told = replicas > 0
                 yield message("IsActiveResponse")(result=told)
             desired.wait(LOOKS_AGAIN_S)
+
+    def stream_metric_spec(ref: Any, context: Any) -> Iterator[Any]:
+        yield get_metric_spec(ref, context)  # it never changes
+        while context.is_active() and not ended.wait(LOOKS_AGAIN_S):
+            pass
 
     def get_metric_spec(_: Any, __: Any) -> Any:
         spec = message("MetricSpec")(metricName=METRIC, targetSize=1, targetSizeFloat=1.0)
@@ -142,17 +142,11 @@ def _handlers(desired: DesiredReplicas, ended: threading.Event) -> Any:
         return message("GetMetricsResponse")(metricValues=[value])
 
     ref, asked = message("ScaledObjectRef").FromString, message("GetMetricsRequest").FromString
-
-    def written(answer: Any) -> bytes:
-        return bytes(answer.SerializeToString())
-
-    unary, stream = grpc.unary_unary_rpc_method_handler, grpc.unary_stream_rpc_method_handler
-    return grpc.method_handlers_generic_handler(
-        SERVICE,
-        {
-            "IsActive": unary(is_active, ref, written),
-            "StreamIsActive": stream(stream_is_active, ref, written),
-            "GetMetricSpec": unary(get_metric_spec, ref, written),
-            "GetMetrics": unary(get_metrics, asked, written),
-        },
-    )
+    unary, streaming = grpc.unary_unary_rpc_method_handler, grpc.unary_stream_rpc_method_handler
+    return {
+        "IsActive": unary(is_active, ref, written),
+        "StreamIsActive": streaming(partial(stream, stream_is_active), ref, written),
+        "GetMetricSpec": unary(get_metric_spec, ref, written),
+        "StreamMetricSpec": streaming(partial(stream, stream_metric_spec), ref, written),
+        "GetMetrics": unary(get_metrics, asked, written),
+    }

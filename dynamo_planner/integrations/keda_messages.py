@@ -17,61 +17,24 @@ Older KEDA reads the whole numbers and newer the floats, so both are always set.
 
 from __future__ import annotations
 
-from typing import Any
-
 from dynamo_planner.core.extras import needs_extra
 
 with needs_extra("keda"):
-    from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorProto
-    from google.protobuf.descriptor_pool import DescriptorPool
-    from google.protobuf.message_factory import GetMessageClass
+    from dynamo_planner.integrations.protobuf import BOOL, DOUBLE, INT64, MAP, STRING, Messages
 
 PACKAGE = "externalscaler"
 SERVICE = f"{PACKAGE}.ExternalScaler"
 
-STRING, BOOL, INT64, DOUBLE = (
-    FieldDescriptorProto.TYPE_STRING,
-    FieldDescriptorProto.TYPE_BOOL,
-    FieldDescriptorProto.TYPE_INT64,
-    FieldDescriptorProto.TYPE_DOUBLE,
+message = Messages(
+    PACKAGE,
+    {
+        "ScaledObjectRef": {(1, "name"): STRING, (2, "namespace"): STRING, (3, "scalerMetadata"): MAP},
+        "IsActiveResponse": {(1, "result"): BOOL},
+        "GetMetricSpecResponse": {(1, "metricSpecs"): "MetricSpec*"},
+        "MetricSpec": {(1, "metricName"): STRING, (2, "targetSize"): INT64, (3, "targetSizeFloat"): DOUBLE},
+        "GetMetricsRequest": {(1, "scaledObjectRef"): "ScaledObjectRef", (2, "metricName"): STRING},
+        "GetMetricsResponse": {(1, "metricValues"): "MetricValue*"},
+        "MetricValue": {(1, "metricName"): STRING, (2, "metricValue"): INT64, (3, "metricValueFloat"): DOUBLE},
+    },
 )
-MESSAGES: dict[str, dict[str, Any]] = {
-    "ScaledObjectRef": {"name": STRING, "namespace": STRING, "scalerMetadata": "ScaledObjectRef.ScalerMetadataEntry*"},
-    "IsActiveResponse": {"result": BOOL},
-    "GetMetricSpecResponse": {"metricSpecs": "MetricSpec*"},
-    "MetricSpec": {"metricName": STRING, "targetSize": INT64, "targetSizeFloat": DOUBLE},
-    "GetMetricsRequest": {"scaledObjectRef": "ScaledObjectRef", "metricName": STRING},
-    "GetMetricsResponse": {"metricValues": "MetricValue*"},
-    "MetricValue": {"metricName": STRING, "metricValue": INT64, "metricValueFloat": DOUBLE},
-}
-"""The fields of each message in the order of their numbers; a star marks those that repeat."""
-
-
-def _file() -> FileDescriptorProto:
-    described = FileDescriptorProto(name="externalscaler.proto", package=PACKAGE, syntax="proto3")
-    for name, fields in MESSAGES.items():
-        _fill(described.message_type.add(name=name), fields)
-    entry = described.message_type[0].nested_type.add(name="ScalerMetadataEntry")
-    _fill(entry, {"key": STRING, "value": STRING})
-    entry.options.map_entry = True
-    return described
-
-
-def _fill(message: DescriptorProto, fields: dict[str, Any]) -> None:
-    for number, (name, kind) in enumerate(fields.items(), start=1):
-        repeated = isinstance(kind, str) and kind.endswith("*")
-        field = message.field.add(name=name, number=number, json_name=name)
-        field.label = FieldDescriptorProto.LABEL_REPEATED if repeated else FieldDescriptorProto.LABEL_OPTIONAL
-        if isinstance(kind, str):
-            field.type, field.type_name = FieldDescriptorProto.TYPE_MESSAGE, f".{PACKAGE}.{kind.rstrip('*')}"
-        else:
-            field.type = kind
-
-
-_POOL = DescriptorPool()
-_POOL.Add(_file())
-
-
-def message(name: str) -> Any:
-    """The class of a message, by its name."""
-    return GetMessageClass(_POOL.FindMessageTypeByName(f"{PACKAGE}.{name}"))
+"""The class of a message, by its name."""

@@ -89,3 +89,21 @@ def test_a_stream_says_when_a_pool_wakes_up_and_when_it_sleeps(channel: grpc.Cha
             told.append(next(stream).result)
     assert told == [False, True, False]
     stream.cancel()
+
+
+def test_many_streams_do_not_keep_other_calls_waiting(channel: grpc.Channel, desired: DesiredReplicas) -> None:
+    """40 ScaledObjects watch, with two streams each, while KEDA asks for their numbers."""
+    watch, spec = (
+        channel.unary_stream(f"/{SERVICE}/{method}", lambda sent: sent.SerializeToString(), message(answer).FromString)
+        for method, answer in (("StreamIsActive", "IsActiveResponse"), ("StreamMetricSpec", "GetMetricSpecResponse"))
+    )
+    names = [f"pool-{number}" for number in range(40)]
+    for number, name in enumerate(names):
+        desired.put("llm", name, number)
+    streams = [(watch(ref(name), timeout=60), spec(ref(name), timeout=60)) for name in names]
+    assert [next(active).result for active, _ in streams] == [number > 0 for number in range(40)]
+    assert {next(told).metricSpecs[0].targetSize for _, told in streams} == {1}
+    assert [value(channel, ref(name)) for name in names] == list(range(40))
+    for pair in streams:
+        for stream in pair:
+            stream.cancel()
