@@ -44,7 +44,7 @@ class FleetRunConfig(Frozen):
         models: The models by name.
         budgets: What they share, by name.
         margin: By how much more than its worth a replica counts for the model that has it. Default 0.1.
-        interval_s: Seconds from one step to the next. Default 10.
+        interval_s: Seconds from one step to the next, a day at most. Default 10.
         advisory: Decide and record without acting. Default false.
         log: Takes a line for each model in each step. Default none.
         state_file: What the fleet remembers across restarts. Default none.
@@ -55,7 +55,7 @@ class FleetRunConfig(Frozen):
     models: dict[ModelName, ModelConfig] = Field(min_length=1)
     budgets: dict[str, Budget]
     margin: float = Field(default=0.1, ge=0)
-    interval_s: float = Field(default=10.0, gt=0)
+    interval_s: float = Field(default=10.0, gt=0, le=86_400.0)
     advisory: bool = False
     log: Path | None = None
     state_file: Path | None = None

@@ -40,7 +40,7 @@ class RunConfig(Frozen):
         executor: What reports replicas and acts.
         source: Where metrics come from. Default: the executor's workers are scraped.
         router: Where Dynamo's disaggregated router takes its knobs from. Default none.
-        interval_s: Seconds between two decisions. Default 10.
+        interval_s: Seconds between two decisions, a day at most. Default 10.
         advisory: Decide and record without acting. Default false.
         log: A file that takes a line of JSON per decision. Default none.
         state_file: A file for what the policy remembers across restarts. Default none.
@@ -54,7 +54,7 @@ class RunConfig(Frozen):
     executor: AnyExecutor
     source: AnySource = Field(default_factory=SOURCES["scrape"])
     router: RouterConfig | None = None
-    interval_s: float = Field(default=10.0, gt=0)
+    interval_s: float = Field(default=10.0, gt=0, le=86_400.0)
     advisory: bool = False
     log: Path | None = None
     state_file: Path | None = None

@@ -24,12 +24,12 @@ DIRECTORIES_WITHOUT = {
 }
 OTHER_WORDS = """
     Accept Age All Authorization Completed ContainersReady CrashLoopBackOff CreateContainerConfigError
-    CreateContainerError Date Deployment DoesNotExist DynamoGraphDeployment
+    CreateContainerError Date Deployment Disabled DoesNotExist DynamoGraphDeployment
     DynamoGraphDeploymentScalingAdapter ErrImagePull Failed False HorizontalPodAutoscaler ImageInspectError
     ImagePullBackOff In InvalidImageName LeaderWorkerSet Lease Location NoDevFiles Normal NotIn OnDelete
     PodCliqueScalingGroup PodScheduled ProgressDeadlineExceeded Progressing ReadinessGatesNotReady Ready
-    ReplicaFailure RunContainerError Scale ScaledObject Stabilized StatefulSet True Unknown UpdateInProgress
-    Warning
+    ReplicaFailure RunContainerError Scale ScaledObject SelectPolicy
+    Stabilized StatefulSet True Unknown UpdateInProgress Warning
 """
 """Words of HTTP, Kubernetes and NVIDIA that have the shape of a code."""
 

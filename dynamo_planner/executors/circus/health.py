@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import http.client
+import re
+import socket
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ from typing import Literal, NamedTuple
 TIMEOUT_S = 1.0
 PAUSE_S = 4.0
 READY_EVERY_S = 1.0
+LONGEST_LINE = 4096
 
 Answer = Literal["ok", "error", "silent"]
 """The answer to a health check: 200; another status, or no connection; none within a second."""
@@ -50,13 +52,20 @@ class HealthChecks:
 
 
 def _answer(check: HealthCheck) -> Answer:
-    connection = http.client.HTTPConnection("127.0.0.1", check.port, timeout=TIMEOUT_S)
+    """The status line of the answer; a worker that sends it byte by byte has no more time than one that is silent."""
+    request = f"GET {check.path} HTTP/1.1\r\nHost: 127.0.0.1:{check.port}\r\nConnection: close\r\n\r\n"
+    ends_s = time.monotonic() + TIMEOUT_S
+    line = b""
     try:
-        connection.request("GET", check.path)
-        return "ok" if connection.getresponse().status == http.HTTPStatus.OK else "error"
+        with socket.create_connection(("127.0.0.1", check.port), timeout=TIMEOUT_S) as connection:
+            connection.sendall(request.encode())
+            while b"\n" not in line and len(line) < LONGEST_LINE:
+                connection.settimeout(max(ends_s - time.monotonic(), 1e-3))
+                if not (part := connection.recv(LONGEST_LINE)):
+                    break
+                line += part
     except TimeoutError:
         return "silent"
-    except (OSError, http.client.HTTPException):
+    except (OSError, UnicodeError):
         return "error"
-    finally:
-        connection.close()
+    return "ok" if re.match(rb"HTTP/1\.[01] 200\b", line) else "error"

@@ -24,6 +24,7 @@ from dynamo_planner.executors import ExecutorError
 from dynamo_planner.executors.kubernetes.api_error import BUSY, ApiError
 from dynamo_planner.executors.kubernetes.credentials import has_credentials, is_stranger, load_client
 from dynamo_planner.executors.kubernetes.resources import Resource
+from dynamo_planner.executors.kubernetes.server_clock import ServerClock
 
 with needs_extra("kubernetes"):
     import urllib3
@@ -81,6 +82,7 @@ class Api:
         namespace: Default namespace (``"default"``).
         timeout_s: Seconds that a request waits for an answer (10).
         renew: Returns a client with credentials that are read anew (``None``: there are no others).
+        clock: Takes in the time of each answer.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class Api:
         *,
         timeout_s: float = 10.0,
         renew: Callable[[], ApiClient] | None = None,
+        clock: ServerClock | None = None,
     ) -> None:
         self.namespace = namespace
         self.timeout_s = timeout_s
@@ -98,6 +101,7 @@ class Api:
         self._renew = renew
         self._renew_from_s = 0.0
         self._renewing = threading.Lock()
+        self.clock = clock or ServerClock()
 
     @classmethod
     def connect(cls, kubeconfig: Path | str | None = None, context: str | None = None, **given: Any) -> Self:
@@ -208,10 +212,11 @@ class Api:
         sent = json.dumps(body).encode() if body is not None else None
 
         def send(client: ApiClient) -> urllib3.BaseHTTPResponse:
+            asked_s = self.clock.steady_s
             settings = client.configuration.auth_settings().values()
             authorization = {each["key"]: each["value"].strip() for each in settings}
             pool: urllib3.PoolManager = client.rest_client.pool_manager
-            return pool.request(
+            answer = pool.request(
                 method,
                 f"{client.configuration.host}{path}" + (f"?{urlencode(query)}" if query else ""),
                 body=sent,
@@ -219,6 +224,8 @@ class Api:
                 timeout=urllib3.Timeout(total=timeout_s or self.timeout_s),
                 retries=retries,
             )
+            self.clock.heard(answer.headers.get("Date"), asked_s)
+            return answer
 
         client = self._client
         try:

@@ -40,12 +40,16 @@ def load_client(kubeconfig: Path | str | None, context: str | None) -> tuple[Api
     loading = threading.Thread(target=load, name="dynamo-planner credentials", daemon=True)
     loading.start()
     loading.join(GIVEN_WITHIN_S)
-    if failed and not isinstance(failed[0], ConfigException | OSError):
-        raise failed[0]
     if not loaded:
-        why = failed[0] if failed else f"an exec plugin did not answer within {GIVEN_WITHIN_S:g} s"
+        why = _said(failed[0]) if failed else f"an exec plugin did not answer within {GIVEN_WITHIN_S:g} s"
         raise ExecutorError(f"no credentials for Kubernetes in {where}: {why}") from (failed[0] if failed else None)
     return loaded[0]
+
+
+def _said(error: BaseException) -> str:
+    """What is wrong with a kubeconfig; of one that is being written just now, any error may be the answer."""
+    known = isinstance(error, ConfigException | OSError)
+    return str(error) if known else f"it cannot be read ({type(error).__name__}: {error})"
 
 
 def _of_pod() -> tuple[ApiClient, str]:

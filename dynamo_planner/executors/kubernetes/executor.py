@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
@@ -60,7 +59,7 @@ class KubernetesExecutor:
             raises replicas is written at once, with what is to be lowered in the same graph.
         deletion_costs: Annotate pods with the requests that wait and run at them before replicas are lowered, so that a
             ReplicaSet ends the least busy ones first (false). Needs the right ``patch`` on pods.
-        clock: Gives Unix seconds.
+        clock: Gives Unix seconds; ``None`` is the clock of the API server, which the times of pods are by.
     """
 
     def __init__(
@@ -79,13 +78,13 @@ class KubernetesExecutor:
         waits: bool = False,
         spacing_s: float = 0.0,
         deletion_costs: bool = False,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         """Raises :class:`ValueError` where two pools have the same target."""
         self.cluster = api if isinstance(api, Cluster) else Cluster(api)
         self.namespace = namespace or self.cluster.api.namespace
         self.election = election
-        self._clock = clock
+        self._clock = clock = clock or self.cluster.api.clock
         self._pools: dict[str, ManagedPool] = {}
         for name, pool in pools.items():
             same = next((other.name for other in self._pools.values() if other.has_same_target(pool)), None)
@@ -182,7 +181,8 @@ class KubernetesExecutor:
             for name, pool in self._pools.items():
                 observed[name] = None
                 try:
-                    observed[name] = pool.observe(self.cluster, self._pods_of, self._writer, self._clock())
+                    counted = pool.observe(self.cluster, self._pods_of, self._writer, self._clock)
+                    observed[name] = self._by_this_machine(counted)
                 except ApiError as error:
                     failures.append(error)
                 if pool.unknown:
@@ -190,6 +190,13 @@ class KubernetesExecutor:
             if failures and len(failures) == len(self._pools):
                 raise failures[0]
             return observed
+
+    def _by_this_machine(self, counted: Replicas | None) -> Replicas | None:
+        """Replicas with the times of the clock that decisions are made by."""
+        if counted is None or not counted.starting_since_s or self._clock is not self.cluster.api.clock:
+            return counted
+        to_wall = self.cluster.api.clock.to_wall
+        return counted.replace(starting_since_s=tuple(to_wall(since_s) for since_s in counted.starting_since_s))
 
     def _pods_of(self, listed: ListedTarget) -> list[KubeObject] | None:
         """The pods of a target, or ``None`` where they may not be listed, which is logged once."""

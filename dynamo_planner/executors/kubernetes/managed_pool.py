@@ -26,7 +26,7 @@ from dynamo_planner.executors.kubernetes.replica_status import (
 )
 from dynamo_planner.executors.kubernetes.scale_writer import ScaleWriter
 from dynamo_planner.executors.kubernetes.targets import ListedTarget, ScaleTarget, latest_writer
-from dynamo_planner.executors.kubernetes.troubles import PASSING, Since, Trouble, reasons_of
+from dynamo_planner.executors.kubernetes.troubles import PASSING, Since, Trouble, lasting, reasons_of
 
 logger = logging.getLogger(__name__)
 
@@ -109,28 +109,30 @@ class ManagedPool:
     def _knows_gpus(self) -> bool:
         return "gpus" in self.spec.model_fields_set
 
-    def observe(self, cluster: Cluster, pods_of: PodsOf, writer: ScaleWriter, at_s: float) -> Replicas | None:
+    def observe(
+        self, cluster: Cluster, pods_of: PodsOf, writer: ScaleWriter, clock: Callable[[], float]
+    ) -> Replicas | None:
         """The replicas, after the next step of a knob rollout; ``None`` where no number can be trusted now.
 
         :attr:`unknown` says why, and :attr:`troubles` what lasts. Raises :class:`ApiError`.
         """
         self.pods, self._groups, self.unknown = [], [], ""
         try:
-            replicas = self._observe(cluster, pods_of, writer, at_s)
+            listed = self.target.find(cluster)
+            replicas = self._observe(listed, pods_of, writer, clock())  # the server has said what time it is
         except (ReplicasUnknownError, ApiError, *MALFORMED) as error:
             malformed = isinstance(error, MALFORMED)
             why = f"it has not the form that it should have: {error!r}" if malformed else str(error)
             self.unknown = f"{self.config.target}: {why}"
             self.log_once(f"its replicas are unknown: {why}")
-            self._lasts(error, why, at_s)
+            self._lasts(error, why, clock())
             if isinstance(error, ApiError):
                 raise
             return None
         self._since.end("unknown")
         return replicas
 
-    def _observe(self, cluster: Cluster, pods_of: PodsOf, writer: ScaleWriter, at_s: float) -> Replicas:
-        listed = self.target.find(cluster)
+    def _observe(self, listed: ListedTarget, pods_of: PodsOf, writer: ScaleWriter, at_s: float) -> Replicas:
         self._take(listed)
         if not self._knows_gpus:
             raise ReplicasUnknownError(f"it {GPUS_UNKNOWN}", "GpusUnknown")
@@ -220,7 +222,7 @@ class ManagedPool:
         first_s = self._since.first(condition, at_s)
         problem = Trouble(code, why, first_s if since_s is None else since_s)
         of_pods = [group.trouble for group in self._groups if group.trouble is not None and not group.terminating]
-        self.troubles = reasons_of(self.name, of_pods, at_s)
+        self.troubles = reasons_of(self.name, lasting(of_pods, at_s, self.config.failed_after_s), at_s)
         if at_s - problem.since_s >= REPORTED_AFTER_S:
             self.troubles += (problem.as_reason(self.name, at_s),)
 

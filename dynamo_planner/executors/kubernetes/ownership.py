@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -20,6 +21,8 @@ WhenChanged = Literal["yield", "retake"]
 
 RETAKES = 2
 """How often replicas are taken back within ``yield_s``, before the pool is left alone all the same."""
+
+_BEHAVIOR = "autoscaling.alpha.kubernetes.io/behavior"
 
 _KINDS = ((SCALED_OBJECTS, "ScaledObject"), (AUTOSCALERS, "HorizontalPodAutoscaler"))
 """ScaledObjects first: KEDA makes an HPA for each, and the ScaledObject is what a person has written."""
@@ -145,11 +148,23 @@ def is_paused(obj: Mapping[str, Any]) -> bool:
     return str(annotations.get("autoscaling.keda.sh/paused", "false")).lower() not in {"false", "f", "0"}
 
 
+def is_disabled(obj: Mapping[str, Any]) -> bool:
+    """Whether an HPA may scale neither up nor down (``selectPolicy: Disabled``), and so owns nothing.
+
+    In ``autoscaling/v1`` its behavior stands in an annotation, with the names of the server's own type.
+    """
+    try:
+        behavior = json.loads((obj["metadata"].get("annotations") or {}).get(_BEHAVIOR) or "{}")
+        return all(behavior[way]["SelectPolicy"] == "Disabled" for way in ("ScaleUp", "ScaleDown"))
+    except (KeyError, TypeError, ValueError):
+        return False
+
+
 def autoscaler_of(target: ScaleTarget, cluster: Cluster) -> str | None:
     """The HPA or KEDA ScaledObject that scales a target, by kind and name.
 
     HPAs are listed in ``autoscaling/v1``, which old and new servers have. A server without KEDA has no ScaledObjects;
-    one that is paused scales nothing.
+    one that is paused scales nothing, nor does an HPA that is disabled both ways.
     Raises :class:`ApiError` where they cannot be listed.
     """
     references = target.references()
@@ -161,7 +176,7 @@ def autoscaler_of(target: ScaleTarget, cluster: Cluster) -> str | None:
                 continue
             raise
         for name, obj in listed.items():
-            if resource is SCALED_OBJECTS and is_paused(obj):
+            if (is_paused if resource is SCALED_OBJECTS else is_disabled)(obj):
                 continue
             if _reference(obj["spec"].get("scaleTargetRef") or {}) in references:
                 return f"{kind} {name}"

@@ -9,7 +9,7 @@ from typing import Any
 from dynamo_planner.core.snapshot import Replicas
 from dynamo_planner.executors.kubernetes.pod_conditions import seconds
 from dynamo_planner.executors.kubernetes.pods import PodGroup
-from dynamo_planner.executors.kubernetes.troubles import Trouble
+from dynamo_planner.executors.kubernetes.troubles import Trouble, lasting
 
 LATE_AFTER_S = 60.0
 """A pod that is still there this long after its grace period is reported (seconds)."""
@@ -134,7 +134,8 @@ def count_replicas(
     starting = max(0, report.target - ready - failed)
     surplus = max(0, len(here) - max(report.target, ready))
     late = [group for group in leaving if group.overdue(at_s, min(failed_after_s, LATE_AFTER_S))]
-    troubles = [group.trouble for group in (*here, *late) if group.trouble is not None]
+    found = [group.trouble for group in (*here, *late) if group.trouble is not None]
+    troubles = lasting(found, at_s, failed_after_s)
     if blocked is not None:
         troubles += [blocked] * max(1, uncreated)
     return CountedReplicas(

@@ -10,6 +10,7 @@ ContainerFailed     ``CreateContainerConfigError``, ``CreateContainerError``, ``
 Crashing            ``CrashLoopBackOff``, or three crashes and more
 NodeLost            the pod's node does not answer
 NotReady            a pod was ready and is not any more
+StillStarting       a pod has been starting for longer than ``failed_after_s``, and nothing says that it cannot
 TerminationStuck    a pod is still there although its grace period is over
 PodsNotCreated      the controller cannot create pods (``ReplicaFailure``: a quota, an admission webhook)
 RolloutInProgress   a rollout is waited for
@@ -45,7 +46,7 @@ from dynamo_planner.executors.kubernetes.pod_conditions import (
     was_ready,
 )
 
-PASSING = ("NotReady",)
+PASSING = ("NotReady", "StillStarting")
 """Codes of what may pass by itself: such a replica still counts as starting, however long it takes."""
 
 OF_THE_WHOLE = ("OperatorFailed", "RolloutStuck", "RolloutFailed", "RolloutPaused")
@@ -128,11 +129,23 @@ def trouble_of(pod: Pod) -> Trouble | None:
     found = _not_scheduled(pod) or _containers(pod)
     if found is not None:
         return found._replace(message=f"pod {name}: {found.message}")
+    ready = pod_condition(pod, "Ready")
+    why = _with_message(_waits(pod) or ready.get("reason") or "not ready", ready)
     if was_ready(pod):
-        ready = pod_condition(pod, "Ready")
-        why = _with_message(ready.get("reason") or "not ready", ready)
         return Trouble("NotReady", f"pod {name}: {why}", changed_s(pod))
-    return None
+    return Trouble("StillStarting", f"pod {name}: {why}", created_s(pod))
+
+
+def _waits(pod: Pod) -> str | None:
+    """What a container of a pod waits for, such as ``ContainerCreating`` while a volume is mounted."""
+    statuses = (pod.get("status") or {}).get("containerStatuses") or ()
+    reasons = (((each.get("state") or {}).get("waiting") or {}).get("reason") for each in statuses)
+    return next((reason for reason in reasons if reason), None)
+
+
+def lasting(troubles: Iterable[Trouble], at_s: float, after_s: float) -> list[Trouble]:
+    """These troubles without the starts that have not taken longer than ``after_s``: those are none."""
+    return [each for each in troubles if each.code != "StillStarting" or at_s - each.since_s > after_s]
 
 
 def _not_scheduled(pod: Pod) -> Trouble | None:

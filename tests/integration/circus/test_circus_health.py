@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import socket
+import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from dynamo_planner import ScaleTo
+from dynamo_planner.executors.circus.health import HealthCheck, HealthChecks
 from dynamo_planner.executors.circus.lifecycle import WorkerObservation, advance, drain_first
 from dynamo_planner.executors.circus.records import Process, WorkerRecord
 
@@ -43,6 +48,24 @@ def test_errors_count_at_once_and_silence_the_second_time_and_three_times_as_lon
     assert after(mute, "silent", 130.0).phase == "failed"
     well = after(mute, "ok", 129.0)
     assert (well.unhealthy, well.unanswered_since_s, well.serves) == (False, None, True)
+
+
+def test_an_answer_that_comes_byte_by_byte_is_silence() -> None:
+    """Each byte comes in time, and the status line never ends."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def trickle() -> None:
+            connection, _ = server.accept()
+            with connection, suppress(OSError):
+                for _ in range(50):
+                    connection.sendall(b"H")
+                    time.sleep(0.2)
+
+        threading.Thread(target=trickle, daemon=True).start()
+        began_s = time.monotonic()
+        checks = {"w": HealthCheck(server.getsockname()[1], "/health", 0.0)}
+        assert HealthChecks().answers(checks) == {"w": "silent"}
+        assert time.monotonic() - began_s < 5.0
 
 
 def test_a_ready_worker_stays_while_another_would_do_and_the_least_busy_of_them_goes_first() -> None:

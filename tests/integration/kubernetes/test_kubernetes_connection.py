@@ -37,6 +37,12 @@ def test_a_kubeconfig_that_is_not_there_is_named(tmp_path: Path, monkeypatch: py
         Api.connect(tmp_path / "none")
 
 
+def test_a_kubeconfig_that_is_half_written_is_told_as_such(tmp_path: Path) -> None:
+    (tmp_path / "config").write_text("apiVersion: v1\nusers: [{name: a, user: {tok")
+    with pytest.raises(ExecutorError, match=r"in the kubeconfig .*: it cannot be read"):
+        Api.connect(tmp_path / "config")
+
+
 def test_in_a_pod_the_service_account_is_used(
     kubernetes: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,6 +37,21 @@ def test_a_paused_scaled_object_is_no_owner(
     assert outcome.status == ("refused" if owns else "applied")
 
 
+@pytest.mark.parametrize(("down", "owns"), [("Max", True), ("Disabled", False)])
+def test_an_hpa_that_may_scale_neither_way_is_no_owner(kubernetes: Place, down: str, owns: bool) -> None:
+    kubernetes.create(graph(Decode=2))
+    reference = {"apiVersion": "nvidia.com/v1beta1", "kind": "DynamoGraphDeployment", "name": "llama"}
+    metrics = [
+        {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 50}}}
+    ]
+    behavior = {"scaleUp": {"selectPolicy": "Disabled"}, "scaleDown": {"selectPolicy": down}}
+    spec = {"maxReplicas": 9, "scaleTargetRef": reference, "metrics": metrics, "behavior": behavior}
+    path = f"/apis/autoscaling/v2beta2/namespaces/{kubernetes.namespace}/horizontalpodautoscalers"
+    kubernetes.server.request("POST", path, {"metadata": {"name": "theirs"}, "spec": spec})
+    (outcome,) = executor_of(kubernetes, DECODE).apply([ScaleTo(pool="decode", replicas=3)])
+    assert outcome.status == ("refused" if owns else "applied")
+
+
 @pytest.mark.parametrize("when_changed", ["yield", "retake"])
 def test_two_planners_without_a_lease_notice_each_other_and_do_not_fight(kubernetes: Place, when_changed: str) -> None:
     kubernetes.create(graph(Decode=2))

@@ -56,6 +56,17 @@ def member(owner: str, index: int, worker: int, made: dict[str, Any]) -> dict[st
     return made
 
 
+@pytest.mark.parametrize(("age_s", "told"), [(599, []), (601, ["pod a: ContainerCreating"])])
+def test_a_start_without_end_is_told_in_the_kubelets_words_and_stays_a_start(age_s: float, told: list[str]) -> None:
+    """A volume that cannot be mounted: nothing but Events says so, and an image of 100 GB looks the same."""
+    waiting = aged(age_s, containerStatuses=[{"name": "main", "state": {"waiting": {"reason": "ContainerCreating"}}}])
+    found = count_replicas(
+        ReplicaReport(target=1, ready=0), groups([waiting]), at_s=NOW_S, failed_after_s=600, target_since_s=NOW_S
+    )
+    assert [(trouble.code, trouble.message) for trouble in found.troubles] == [("StillStarting", each) for each in told]
+    assert (found.replicas.starting, found.replicas.failed) == (1, 0)
+
+
 def test_replicas_start_since_their_pod_was_created_and_without_one_since_the_target_was_seen() -> None:
     seen = counted(ReplicaReport(target=4, ready=1), [aged(500, "a", ready=True), aged(100, "b"), aged(300, "c")])
     assert seen == Replicas(ready=1, starting=3, starting_since_s=(NOW_S - 300, NOW_S - 100, NOW_S - 20), target=4)
