@@ -253,9 +253,8 @@ class _Fetch:
             raise FetchError(f"{self.name}: it answered {response.status}, not 200{elsewhere}", body, response.status)
         encoding = response.headers.get("Content-Encoding", "identity")
         if encoding != "identity":
-            raise FetchError(
-                f"{self.name}: the page is encoded as {encoding[:40]!r}, which was not requested; switch that off at it"
-            )
+            how = f"the page is packed ({encoding[:40]}), and that was not requested: switch it off at the server"
+            raise FetchError(f"{self.name}: {how}")
         page, total, shortened = bytearray(), 0, False
         while chunk := response.read(65_536, decode_content=False):
             page += chunk

@@ -24,7 +24,7 @@ QUANTITY_OF = {
 SUMS = ("queued", "queued_tokens", "running")
 """Known if every worker that answered reports them, since the sum of some would be too low. The others are means."""
 
-ASLEEP = "it is asleep and takes no requests (vllm:engine_sleep_state), so that it is no capacity"
+ASLEEP = "it is asleep and takes no requests (vllm:engine_sleep_state), so that it is no capacity: wake it"
 ALL_ASLEEP = "all of its workers are asleep"
 
 MissingByPath = dict[tuple[str, ...], str]

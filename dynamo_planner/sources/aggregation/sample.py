@@ -215,14 +215,16 @@ def _read(sample: WorkerSample, page: Page, quantity: str, metric: Metric) -> No
     else:
         value = gauge_value(page, metric)
         if quantity in SHARES and value > 1 + SHARE_TOLERANCE:
-            raise UnknownQuantityError(
-                f"{next(metric.samples())} is {value:g}, and a share is at most 1{_meaning(metric)}"
-            )
+            why = (metric.above_one if isinstance(metric, Ratio) else "") or above_one(value)
+            raise UnknownQuantityError(f"{next(metric.samples())} is {value:g}, and a share is at most 1: {why}")
         sample.gauges[quantity] = min(value, 1.0) if quantity in SHARES else value
 
 
-def _meaning(metric: Metric) -> str:
-    return f": {metric.above_one}" if isinstance(metric, Ratio) and metric.above_one else ""
+def above_one(value: float) -> str:
+    """What a share above 1 may be, and what to do about it."""
+    if value > 100:
+        return "it counts something else"
+    return "if it is in percent, give it a scale of 0.01 in a vocabulary of your own (engine)"
 
 
 def _read_once(page: Page, metric: Counter, numbered: str) -> ReadOnceCount:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from dynamo_planner.engines.metric_kinds import Counter, Gauge, Histogram, Info, Mean, Metric, Product, Ratio
 from dynamo_planner.engines.vocabulary import Quantity
-from dynamo_planner.sources.aggregation.sample import SHARE_TOLERANCE, SHARES
+from dynamo_planner.sources.aggregation.sample import SHARE_TOLERANCE, SHARES, above_one
 from dynamo_planner.sources.aggregation.selection import describe_where, is_plausible
 from dynamo_planner.sources.aggregation.window import WorkerHistory
 from dynamo_planner.sources.prometheus.api import Vector
@@ -53,9 +53,9 @@ def value_or_why(quantity: Quantity, value: float) -> float | str:
     share = quantity in SHARES
     if share and 1 < value <= 1 + SHARE_TOLERANCE:
         return 1.0
-    if is_plausible(value) and not (share and value > 1):
-        return value
-    return f"{quantity} is {value:g}, which it cannot be"
+    if not is_plausible(value):
+        return f"{quantity} is {value:g}, which it cannot be"
+    return f"{quantity} is {value:g}, and a share is at most 1: {above_one(value)}" if share and value > 1 else value
 
 
 def products_of(vector: Vector, metric: Info, worker_label: str) -> dict[str, float]:

@@ -279,6 +279,11 @@ def test_llamacpp_without_slots_says_how_to_have_them(farm: Farm) -> None:
     assert sample.unknown["itl_ms"] == "llamacpp:tokens_predicted_seconds_total is not on its page", "no slot has it"
 
 
+def test_a_share_in_percent_says_how_to_name_it() -> None:
+    sample = read_page({"vllm:kv_cache_usage_perc": {(): 30.0}}, worker_vocabularies()["vllm"], 0.0)
+    assert re.search("is 30, and a share is at most 1: .* scale of 0.01", sample.unknown["kv_usage"])
+
+
 def test_slots_of_llamacpp_share_one_cache_or_have_one_each(farm: Farm) -> None:
     """Two slots of three are at work, with 900 and 600 tokens; each may hold 2048."""
     slots = [{"id": place, "n_ctx": 2048, "is_processing": place < 2} for place in range(3)]
