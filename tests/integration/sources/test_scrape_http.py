@@ -80,7 +80,7 @@ BAD = {
     "no HTTP": (answer(b"SSH-2.0-OpenSSH_9.6\r\n"), "http://"),
     "closes": (answer(), "http://"),
     "cut off": (answer(OK, b"Content-Length: 1000\r\n\r\nvllm:num_requests_running 1\n"), "http://"),
-    "zipped": (answer(OK, b"Content-Encoding: gzip\r\n\r\n\x1f\x8b"), "encoded as 'gzip'"),
+    "zipped": (answer(OK, b"Content-Encoding: gzip\r\n\r\n\x1f\x8b"), "packed (gzip)"),
     "bad chunks": (answer(OK, b"Transfer-Encoding: chunked\r\n\r\nzz\r\n"), "http://"),
     "HTML": (answer(OK, b"\r\n<html><body>Sign in</body></html>"), "none of the metrics of vLLM"),
     "binary": (answer(OK, b"\r\n", bytes(range(256)) * 100), "none of the metrics of vLLM"),
