@@ -225,9 +225,9 @@ class WorkerAnswers:
     def _of_seen_span(self, flow: Flow, worker: str) -> Flow:
         """The flow from the values at both ends: what grew between some of the samples is of a part of the window.
 
-        It is as it was where one of them is not there, a counter fell or the process began in between; unknown of a
-        worker of before that did not answer at the beginning of the window, or does not now, and where a counter is
-        lower than before and no start time says that it is another process's.
+        A process that began in between began with nothing. The flow is as it was where one of the values is not there
+        or a counter fell; unknown of a worker of before that did not answer at the beginning of the window, or does not
+        now, and where a counter is lower than before and no start time says that it is another process's.
         """
         to_s, from_s = (self._value(each, worker) for each in (OBSERVED_AT, SAMPLED_BEFORE))
         if to_s is None and self._value(UP, worker) == 0:
@@ -236,17 +236,17 @@ class WorkerAnswers:
             return Flow(why=f"Prometheus could not scrape {worker} at the beginning of the window")
         if to_s is None or from_s is None or to_s <= from_s or self._fell(worker):
             return flow
-        started_s = self._value(STARTED, worker)
-        if started_s is not None and started_s > from_s:
-            return flow
-        if any(self._grown(quantity, worker) < 0 for quantity in COUNTED):
+        began_s = max(from_s, self._value(STARTED, worker) or 0.0)
+        anew = began_s > from_s
+        if not anew and any(self._grown(quantity, worker) < 0 for quantity in COUNTED):
             return Flow(why=f"{PERHAPS_ANOTHER} ({worker})")
-        scale = self.window_s / (to_s - from_s)
+        scale = self.window_s / max(to_s - began_s, self.window_s if anew else 0.0)
         inside = self._value("inside", worker)
         if inside is None:
             inside = add_up(self._value(each, worker) for each in ("running", "waiting"))
 
-        def changed(now: float | None, then: float | None, otherwise: float | None) -> float | None:
+        def changed(now: float | None, before: float | None, otherwise: float | None) -> float | None:
+            then = 0.0 if anew else before
             return otherwise if now is None or then is None or otherwise is None else scale * (now - then)
 
         def grown(quantity: Quantity, otherwise: float | None) -> float | None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import heapq
+import math
 import random
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from dynamo_planner.sources.series import Page
 
@@ -42,19 +45,43 @@ class Process:
     """Requests that it had ended before the situation begins."""
 
     def arrived(self, from_s: float, to_s: float) -> int:
-        return sum(from_s < each.arrived_s <= to_s for each in self.requests)
+        return self._times("arrived", to_s) - self._times("arrived", from_s)
 
     def waiting(self, at_s: float) -> int:
-        return sum(each.arrived_s <= at_s < min(each.taken_s, each.left_s) for each in self.requests)
+        return self._times("arrived", at_s) - self._times("waited", at_s)
 
     def running(self, at_s: float) -> int:
-        return sum(each.taken_s <= at_s < each.left_s for each in self.requests)
+        return self._times("taken", at_s) - self._times("ran", at_s)
 
     def left(self, from_s: float, to_s: float) -> list[Request]:
-        return [each for each in self.requests if from_s < each.left_s <= to_s]
+        return self._by_end[self._times("left", from_s) : self._times("left", to_s)]
 
     def first_tokens(self, from_s: float, to_s: float) -> list[Request]:
-        return [each for each in self.requests if from_s < each.first_s <= to_s]
+        return self._by_first_token[self._times("first", from_s) : self._times("first", to_s)]
+
+    def _times(self, what: str, until_s: float) -> int:
+        """How many of these times there are up to then."""
+        return bisect_right(self._sorted[what], until_s)
+
+    @cached_property
+    def _by_end(self) -> list[Request]:
+        return sorted(self.requests, key=lambda each: each.left_s)
+
+    @cached_property
+    def _by_first_token(self) -> list[Request]:
+        return sorted(self.requests, key=lambda each: each.first_s)
+
+    @cached_property
+    def _sorted(self) -> dict[str, list[float]]:
+        ran = [each for each in self.requests if each.taken_s < each.left_s]
+        return {
+            "arrived": sorted(each.arrived_s for each in self.requests),
+            "waited": sorted(min(each.taken_s, each.left_s) for each in self.requests),
+            "taken": sorted(each.taken_s for each in ran),
+            "ran": sorted(each.left_s for each in ran),
+            "left": [each.left_s for each in self._by_end],
+            "first": [each.first_s for each in self._by_first_token],
+        }
 
 
 def serve(
@@ -95,7 +122,7 @@ def serve(
 def vllm_page(process: Process, at_s: float, asleep: bool = False) -> Page:
     """What a vLLM process shows: requests that are given up are in no counter but that of first tokens."""
     ended = [each for each in process.left(process.began_s, at_s) if not each.given_up]
-    first = sum(each.first_s <= at_s for each in process.requests) + process.before
+    first = len(process.first_tokens(-math.inf, at_s)) + process.before
     page: Page = {
         "vllm:num_requests_running": {VLLM_LABELS: process.running(at_s)},
         "vllm:num_requests_waiting": {VLLM_LABELS: process.waiting(at_s)},
@@ -116,7 +143,7 @@ def sglang_page(process: Process, at_s: float) -> Page:
     left = process.left(process.began_s, at_s)
     ended = [each for each in left if each.first_s < float("inf")]
     aborted = sum(each.given_up for each in left)
-    first = sum(each.first_s <= at_s for each in process.requests)
+    first = len(process.first_tokens(-math.inf, at_s))
     page: Page = {
         "sglang:num_running_reqs": {(): process.running(at_s)},
         "sglang:num_queue_reqs": {(): process.waiting(at_s)},
@@ -134,4 +161,4 @@ def sglang_page(process: Process, at_s: float) -> Page:
 
 
 def _ttft(process: Process, at_s: float) -> float:
-    return sum(each.ttft_s for each in process.requests if each.first_s <= at_s)
+    return sum(each.ttft_s for each in process.first_tokens(-math.inf, at_s))

@@ -88,6 +88,24 @@ def test_more_requests_than_were_ever_inside_through_prometheus(running: int, kn
     assert known or ANOTHER in observation.missing["traffic.requests_per_s"]
 
 
+def test_a_process_that_began_while_scrapes_were_missed_began_with_nothing() -> None:
+    """55 ended and 7 are inside since it began half a minute ago; in the two samples of it, 31 and 6 fewer inside."""
+
+    def page(_: Mapping[str, str], at_s: float) -> str:
+        if at_s <= LONG_AGO_S - 60:
+            return Vllm(done=80_000, started_s=1.5).page()
+        if at_s < LONG_AGO_S - 15:
+            return ""
+        is_last = at_s == LONG_AGO_S
+        return Vllm(
+            done=55 if is_last else 24, running=7 if is_last else 13, started_s=LONG_AGO_S - 29.5, ttft_s=(0.1,) * 37
+        ).page()
+
+    store = scraped_pages([{"instance": "a:80"}], page, [LONG_AGO_S - 15 * back for back in reversed(range(9))])
+    observation = observed(PrometheusSource("http://127.0.0.1:1", {"chat": "aggregated"}), store, LONG_AGO_S)
+    assert observation.traffic.requests_per_s == pytest.approx((55 + 7) / 60)
+
+
 def test_a_process_younger_than_its_requests_took_has_not_begun_since(farm: Farm) -> None:
     """It says that it is 4 s old; its requests took a minute each."""
     source = ScrapeSource({"chat": farm.urls("w")}, {"chat": "aggregated"})
