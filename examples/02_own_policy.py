@@ -8,7 +8,7 @@ from dynamo_planner.conformance import check_policy
 
 
 class PerReplica(Policy):
-    """One replica for so many requests a second."""
+    """One replica for this many requests a second."""
 
     requests_per_s: float = 4.0
 

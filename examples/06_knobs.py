@@ -1,7 +1,7 @@
 """Knobs first, replicas when knobs cannot help: ``together(KnobPolicy, SlaPolicy)`` on a simulated cluster.
 
-The engines begin with a chunk of 8192 tokens, whose steps are far longer than the ITL target: whoever gets a short
-answer beside a long prompt misses it. The tuner tries the chunk whose step is as long as ITL may be: one worker
+The engines begin with a chunk of 8192 tokens, whose steps are far longer than the ITL target: a short answer beside a
+long prompt misses it. The tuner tries the chunk whose step is as long as ITL may be: one worker
 after the other is replaced, the targets hold, and ``SlaPolicy``, which sizes for the chunk that all of them have, needs
 fewer.
 """

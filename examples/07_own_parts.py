@@ -31,7 +31,7 @@ class LastWindow(RateForecaster):
 
 
 class TokensPerReplica(Sizing):
-    """One replica for so many tokens a second, whatever the targets."""
+    """One replica for this many tokens a second, whatever the targets."""
 
     tokens_per_s: float = 25_000.0
 

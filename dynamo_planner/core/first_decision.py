@@ -20,7 +20,7 @@ def decide(
     startup_s: float = 60.0,
     gpus: int = 1,
 ) -> Decision:
-    """The first decision of a policy at a steady load, with so many ready replicas and nothing waiting.
+    """The first decision of a policy at a steady load, with this many ready replicas and nothing waiting.
 
     For a controller, which has metrics and decides again and again, make a :class:`~dynamo_planner.Snapshot` and call
     ``policy.decide``.

@@ -289,7 +289,7 @@ def proposed(
 ) -> tuple[Proposal, State | None]:
     """The proposal that :meth:`Policy.decide` makes a decision of, within the specs, and the state of that decision.
 
-    For whoever limits the proposals of several policies together, as :class:`~dynamo_planner.fleet.Fleet` does.
+    For a caller that limits the proposals of several policies together, as :class:`~dynamo_planner.fleet.Fleet` does.
     """
     state, reset = as_state(state)
     memory, not_mine = _DECIDER.recall(state)

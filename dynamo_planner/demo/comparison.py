@@ -52,7 +52,7 @@ class Simulation:
         self._trace = Trace(due_s, isl, osl, None, "demo", length_s)
 
     def run(self, name: str, policy: Policy, replicas: Mapping[str, int] | None = None) -> Run:
-        """One policy, from one worker in each pool, or from so many."""
+        """One policy, from one worker in each pool, or from this many."""
         pools = self._cluster.pools
         started = {pool: setup.replace(replicas=(replicas or {}).get(pool, 1)) for pool, setup in pools.items()}
         cluster = self._cluster.replace(pools=started)

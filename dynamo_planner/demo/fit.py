@@ -12,8 +12,8 @@ would choose the hardware. The peak is the busiest :data:`PEAK_WINDOW_S` of the 
   worker computes them beside decoding, in the same steps, which then last longer: there the peak keeps only
   :data:`PREFILL_SHARE` of them busy.
 
-The targets leave room for the peak on about so many workers. A request that would decode for too long, or hold too much
-of a cache, is cut.
+The targets leave room for the peak on about this many workers. A request that would decode for too long, or hold too
+much of a cache, is cut.
 """
 
 from __future__ import annotations

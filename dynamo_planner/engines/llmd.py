@@ -7,7 +7,7 @@
 - ``request_total`` counts requests when they are passed on. Without flow control that is when they come. With it
   (``featureGates: [flowControl]``), they wait in a queue before, and leave it by several doors, which
   ``flow_control_request_queue_duration_seconds`` counts by ``outcome``: these and the change of the queue are arrivals.
-- Series of flow control go when nobody sent requests with their ``fairness_id`` for a while.
+- Series of flow control go when no one sent requests with their ``fairness_id`` for a while.
 - ``request_ttft_seconds`` has answers that are not streamed as well, with ``streaming="false"``: their first token
   comes with their last, and they are not read.
 - ``request_streaming_tpot_seconds`` (before ``request_tpot_seconds``) observes one value per request.

@@ -24,7 +24,7 @@ from dynamo_planner.simulator.setup import ClusterSetup, PoolSetup
 from dynamo_planner.workloads.trace import Trace
 
 Targets = Mapping[str, Sequence[tuple[float, int]]]
-"""The targets of each pool: from this second of the trace on, so many replicas."""
+"""The targets of each pool: from this second of the trace on, this many replicas."""
 
 DRAIN_S = 300.0
 LUCKY_START = 3.0

@@ -34,7 +34,7 @@ COLUMNS = (
 class Report:
     """Backtests of several policies on one trace and one cluster.
 
-    A policy that held a pool from the beginning to the end, as for want of a metric, is marked in the table.
+    A policy that held a pool from the beginning to the end, as without a metric, is marked in the table.
 
     Args:
         trace: the name of the trace.

@@ -21,9 +21,9 @@ class GaugeConfig(ExecutorConfig, kind="gauge"):
         namespace: The metric's label ``namespace``.
         target: The metric's label ``target``.
         observes: The executor that reports the present replicas; it is not acted on.
-        valid_s: A number that was not confirmed for so many seconds is no longer published. Default 60.
-        follow_up_s: An autoscaler that does not begin to follow a rise within so many seconds is taken to stay where it
-            is, and the number is brought back to that. Default 120.
+        valid_s: A number that was not confirmed for this many seconds is no longer published. Default 60.
+        follow_up_s: An autoscaler that does not begin to follow a rise within this many seconds is taken to stay where
+            it is, and the number is brought back to that. Default 120.
         follow_down_s: The same for a fall. Default 600.
         again_s: Seconds after which a number beyond it is published again. Default 600.
     """

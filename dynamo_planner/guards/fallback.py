@@ -45,7 +45,7 @@ class BlindPools(Frozen):
 
 
 class Fallback(Guard, kind="fallback"):
-    """Replaces a pool's hold for want of metrics by a stated number of replicas, once it has lasted ``after_s``.
+    """Replaces a pool's hold without metrics by a stated number of replicas, once it has lasted ``after_s``.
 
     The number is one of ``replicas``, ``of_last_good`` times what was last proposed with metrics, or ``of_max`` of
     ``max_replicas``. ``behavior`` is as KEDA 2.17 has it, with ``n`` the number and ``c`` the present target:

@@ -64,7 +64,7 @@ class DesiredReplicas:
     _changed: threading.Condition = field(default_factory=threading.Condition, init=False)
 
     def put(self, namespace: str, pool: str, replicas: int) -> None:
-        """Want so many replicas of a pool."""
+        """Want this many replicas of a pool."""
         with self._changed:
             self._wanted[namespace, pool] = replicas, self.clock()
             self._changed.notify_all()

@@ -62,7 +62,7 @@ class RealTimeEngine:
         return stream
 
     def close(self, stream: TokenStream) -> None:
-        """Nobody waits for this stream any more; what is left of it is cancelled."""
+        """No one waits for this stream any more; what is left of it is cancelled."""
         now_s = self.catch_up()
         if self._streams.pop(stream.request, None) is not None:
             self._engine.cancel(stream.request, now_s)

@@ -107,7 +107,7 @@ class WorkerMetrics:
         self._ttft.observe(at_s - request.arrival_s)
 
     def preempted(self, requests: int) -> None:
-        """So many requests lost their KV cache."""
+        """This many requests lost their KV cache."""
         self._preemptions.inc(requests)
 
     def finished(self, request: Request, at_s: float) -> None:

@@ -193,8 +193,8 @@ class LoadPolicy(Policy, kind="load"):
         *,
         urgent: float = 1.0,
     ) -> tuple[Proposal, dict[str, PoolSamples]]:
-        """The adjustment of each pool by its samples, and what is learned from it; where it is ``urgent``, only so many
-        times as many late requests as may be count."""
+        """The adjustment of each pool by its samples, and what is learned from it; where it is ``urgent``, late
+        requests count only beyond that many times the share that may be late."""
         learned = dict(samples)
         entries: dict[str, Want | Hold] = {}
         reasons: list[Reason] = []

@@ -38,7 +38,7 @@ PROMPT_OFFSETS, PROMPT_SCALES = (64.0,), ((1.0,), (4.0,))
 """Of TTFT over ISL: tokens added before the logarithm, and correlation lengths to choose from, in e-folds."""
 
 OUTLIER = 5.0, 0.15
-"""A point that differs from its neighbours by so many times the usual, and by this share, is left out."""
+"""A point that differs from its neighbours by this many times the usual, and by this share, is left out."""
 
 
 class CurveError(Frozen):

@@ -27,7 +27,7 @@ RUN = 6
 """Plain gaps in a row whose mean is compared with that of other runs."""
 
 PAUSED = 1.3
-"""A run of gaps whose mean is so many times the median of all runs had a pause in it, and is left out."""
+"""A run of gaps whose mean is this many times the median of all runs had a pause in it, and is left out."""
 
 MIN_ITL_MS = 0.5
 """A shorter ITL is that of tokens in one packet."""

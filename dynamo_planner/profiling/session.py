@@ -18,7 +18,7 @@ WARM_UP_ISLS = (32, 512)
 """Prompts that are sent before anything is measured: the first ones compile kernels and fill caches."""
 
 OVERRUN = 3.0
-"""An experiment that takes so many times as long as expected is ended."""
+"""An experiment that takes this many times as long as expected is ended."""
 
 OVERRUN_S = 10.0
 """The least seconds that an experiment is given."""

@@ -133,7 +133,7 @@ def seconds_from(start: datetime | None, moment: datetime | str | float) -> floa
 
 
 def moment_at(start: datetime, seconds: float) -> datetime:
-    """The moment so many seconds after a start, in its zone, also where its clock is changed in between.
+    """The moment this many seconds after a start, in its zone, also where its clock is changed in between.
 
     >>> print(moment_at(datetime(2025, 3, 30, 1, 30, tzinfo=ZoneInfo("Europe/Berlin")), 3600))
     2025-03-30 03:30:00+02:00

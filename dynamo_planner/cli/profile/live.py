@@ -121,7 +121,7 @@ class LiveSession:
             typer.echo(f"picture: {picture}")
 
     def _others(self) -> str:
-        """Why figures would be spoiled: others use the engine. Empty where nobody does, or that is not to be told."""
+        """Why figures would be spoiled: others use the engine. Empty where no one does, or that is not to be told."""
         if self._with_others:
             return ""
         due_s = time.monotonic() + TRAFFIC_WAIT_S

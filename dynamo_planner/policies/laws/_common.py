@@ -83,7 +83,7 @@ def in_front(snapshot: Snapshot, fresh_s: float = FRESH_S) -> float | None:
 
 
 def may_move(want: Want, replicas: Replicas, waiting_in_front: float | None) -> bool:
-    """Whether a wish stands: a fall does not while nobody knows what waits in front of the pool."""
+    """Whether a wish stands: a fall does not while no one knows what waits in front of the pool."""
     return waiting_in_front is not None or want.replicas >= replicas.target
 
 

@@ -32,8 +32,8 @@ PLANNED_COST = 2.0
 """Start-up times after which a replica goes that was planned for, but that the expected demand did not use."""
 
 MAX_UTILISATION = 0.9
-"""With less caution than the promise asks for, at least so many replicas are required that the expected demand keeps
-them busy for this share of the time. A sizing alone would go up to 1, where queues have no end."""
+"""With less caution than the promise asks for, enough replicas are required that the expected demand
+keeps them busy for no more than this share of the time. A sizing alone would go up to 1, where queues have no end."""
 
 MAX_REPLACED_SHARE = 0.25
 """At most this share of the required replicas is added for replicas that failed or do not start, so that what cannot

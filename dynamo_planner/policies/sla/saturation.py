@@ -46,7 +46,7 @@ MAX_CROWDS = 24
 
 
 class Crowd(NamedTuple):
-    """The requests in a pool of so many ready replicas at a time, in Unix seconds; ``queued`` of them wait."""
+    """The requests in a pool of this many ready replicas at a time, in Unix seconds; ``queued`` of them wait."""
 
     at_s: float
     ready: int

@@ -38,7 +38,7 @@ JUMP = 1.5
 REQUESTS = ("arrivals", "completions", "first_tokens")
 MANY_REQUESTS = 1000
 SURGE = 30
-"""Without a start time, more than so many requests in an interval and so many times those of the one before are taken
+"""Without a start time, more requests than this in an interval, and this many times those of the one before, are taken
 for those of another process, for a window; a surge as large becomes known after it."""
 
 OUTNUMBERED = 10

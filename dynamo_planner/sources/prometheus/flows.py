@@ -57,7 +57,7 @@ MANY_TIMES = 10
 """By how much more a process has to have counted than the one after it, for both to be told apart in each series."""
 
 FEW = 3
-"""Up to so many requests a worker is taken for new that Prometheus has just begun to scrape."""
+"""Up to this many requests a worker is taken for new that Prometheus has just begun to scrape."""
 
 ByWorker = Callable[[QueryKey], dict[str, float]]
 """The answer to a query, by worker."""

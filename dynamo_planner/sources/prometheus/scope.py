@@ -85,7 +85,7 @@ class Scope(Frozen):
         return f"delta({selector}[{self.duration()}])"
 
     def longer(self, times: float) -> Scope:
-        """The same series over so many windows."""
+        """The same series over this many windows."""
         return self.replace(window_s=times * self.window_s)
 
     def duration(self) -> str:
