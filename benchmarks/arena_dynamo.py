@@ -54,6 +54,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "SlaPolicy": {"policy": "sla", "options": SLA_OPTIONS},
     "SlaPolicy, defaults": {"policy": "sla_defaults"},
     "LoadPolicy": {"policy": "load", "options": {"adjustment_interval_s": 60}},
+    "LoadPolicy, sla": {"policy": "load", "options": {"targets": True}},
     "plain law 1.6, 1.0, 240 s": {"policy": "plain"},
     "plain law 2.2, 1.2, 600 s": {
         "policy": "plain",

@@ -34,7 +34,7 @@ def policy_of(setup: Setup, profile: Profile, name: str, options: dict[str, Any]
     if name == "constant":
         return StaticLaw(replicas=dict(zip(ROLES, setup.constant, strict=True)))
     if name == "load":
-        return LoadPolicy(**options)
+        return LoadPolicy(sla=Sla(**targets) if options.pop("targets", False) else None, **options)
     if name == "plain":
         return PlainLaw(sla=Sla(**targets), profile=profile, max_num_seqs=MAX_NUM_SEQS, **options)
     told: dict[str, Any] = {"profile": profile, "routing": "round_robin", "max_num_seqs": MAX_NUM_SEQS}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
-from dynamo_planner.core.metrics import Traffic
+from dynamo_planner.core.metrics import Dist, Traffic
 from dynamo_planner.core.snapshot import PoolStatus, Role, Sla, Snapshot
 from dynamo_planner.core.values import Count, Frozen, ReadOnly
 from dynamo_planner.policies.reactive_memory import DEMAND_HALF_LIFE, Shortfall
@@ -19,6 +20,10 @@ CLEARLY_LOWER = 2.0
 LATENCY_GROWTH = 0.5
 """Latencies grow by this share of what the load per replica grows by, where a replica goes; the rest of a step is there
 whatever the batch."""
+
+
+ITL_CV = 0.2
+"""The coefficient of variation that ITL is taken to have where a source reports its mean alone."""
 
 
 class LoadSample(NamedTuple):
@@ -86,11 +91,31 @@ def read(
 def _missed(traffic: Traffic, role: Role, sla: Sla, growth: float) -> float | None:
     """The share of requests that would miss the target of a role with latencies ``growth`` times as long: TTFT for
     prefill, ITL for decode, the worse of both for aggregated pools."""
-    targets = {"prefill": ((traffic.ttft_ms, sla.ttft_ms),), "decode": ((traffic.itl_ms, sla.itl_ms),)}
-    both = (*targets["prefill"], *targets["decode"])
-    shares = [dist.share_within(target / growth) for dist, target in targets.get(role, both) if dist is not None]
-    known = [1 - share.estimate for share in shares if share is not None]
+    first = _late(traffic.ttft_ms, sla.ttft_ms / growth, _exponential)
+    later = _late(traffic.itl_ms, sla.itl_ms / growth, _normal)
+    shares = {"prefill": (first,), "decode": (later,)}.get(role, (first, later))
+    known = [share for share in shares if share is not None]
     return max(known, default=0.0 if traffic.requests_per_s == 0 else None)
+
+
+def _late(dist: Dist | None, target: float, by_mean: Callable[[float], float]) -> float | None:
+    """The share of values over a target; ``by_mean`` gives it for the target over the mean, where that is all."""
+    if dist is None:
+        return None
+    share = dist.share_within(target)
+    if share is not None:
+        return 1 - share.estimate
+    return by_mean(target / dist.mean) if dist.mean > 0 else 0.0
+
+
+def _exponential(times: float) -> float:
+    """The share over ``times`` the mean of a latency with a long tail: 1 % over 4.6 times."""
+    return math.exp(-times)
+
+
+def _normal(times: float) -> float:
+    """The share over ``times`` the mean where values differ by :data:`ITL_CV` of it: 1 % over 1.47 times."""
+    return 0.5 * math.erfc((times - 1) / (ITL_CV * math.sqrt(2)))
 
 
 def _per_worker(pool: PoolStatus, total: float | None) -> float:

@@ -1,8 +1,9 @@
 """A graph under random troubles: three at random times, and after the last of them all is as the policy wants.
 
-The API server, the planner's loop and its executor are real; operator, scheduler and kubelets are stand-ins that do
-one step at a time (:mod:`tests.support.kubernetes.stand_ins`), and the planner's requests go through a proxy that can
-fail them. What holds at any time: the pods hold no more GPUs than the budget, but for what others request.
+The API server, the planner's loop and its executor are real; operator, scheduler, kubelets and clients are stand-ins
+that do one step at a time (:mod:`tests.support.kubernetes.stand_ins`, :mod:`tests.support.kubernetes.graph_requests`),
+and the planner's requests go through a proxy that can fail them. What holds at any time: the pods hold no more GPUs
+than the budget, but for what others request, and no request is lost but where a trouble took its pods.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import random
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any
 
 from dynamo_planner import GpuBudget, Observation, Planner, Replicas, Snapshot, Traffic
@@ -19,11 +19,10 @@ from dynamo_planner.sources import SourceError
 from tests.support.kubernetes.cluster import MERGE, Place
 from tests.support.kubernetes.control_plane import StatusError
 from tests.support.kubernetes.faulty_proxy import Fault, Proxy, Rule
+from tests.support.kubernetes.graph_cluster import COMPONENTS, VERSION, Cluster
 from tests.support.kubernetes.objects import GRAPH, executor_of, graph, replicas_of, scaled, timestamp
-from tests.support.kubernetes.stand_ins import Node, unschedulable
+from tests.support.kubernetes.stand_ins import Node
 
-VERSION = "nvidia.com/v1beta1"
-COMPONENTS = {"prefill": "Prefill", "decode": "Decode"}
 GPUS, BUDGET = 2, 12
 STEP_S = 0.1
 TROUBLED_S = 3.0
@@ -35,81 +34,6 @@ WHOLE_WITHIN_S = 45.0
 SHORT = {"failed_after_s": 2.0, "rolls_within_s": 2.0}
 
 
-@dataclass
-class Cluster:
-    """The operator of the graph, the scheduler and a kubelet, one step at a time."""
-
-    place: Place
-    operates: bool = True
-    schedules: bool = True
-    pulls: bool = True
-    rolling: dict[str, Any] | None = None
-    lost: set[str] = field(default_factory=set)
-    numbers: int = 0
-
-    def step(self) -> None:
-        """One turn of each."""
-        pods = self.place.list("v1", "Pod")
-        for pod in pods:
-            self._keep(pod)
-        if self.operates:
-            self._operate([pod for pod in pods if "deletionTimestamp" not in pod["metadata"]])
-
-    def _keep(self, pod: dict[str, Any]) -> None:
-        name, node = pod["metadata"]["name"], Node(self.place)
-        conditions = {each["type"]: each for each in pod["status"].get("conditions") or ()}
-        scheduled = conditions.get("PodScheduled", {})
-        if name in self.lost:
-            return
-        if "deletionTimestamp" in pod["metadata"]:
-            node.ended(name)
-        elif "nodeName" not in pod["spec"]:
-            if self.schedules:
-                node.bind(name)
-            elif scheduled.get("reason") != "Unschedulable":
-                unschedulable(self.place, name, "0/1 nodes are available: 1 Insufficient nvidia.com/gpu.")
-        elif not self.pulls and conditions["Ready"]["status"] == "False":
-            waiting = {"reason": "ImagePullBackOff", "message": "no such image"}
-            about = {"name": "main", "image": "x", "imageID": "", "ready": False, "restartCount": 0}
-            status = {"containerStatuses": [{**about, "state": {"waiting": waiting}}]}
-            self.place.set_status("v1", "Pod", name, status)
-        elif conditions["Ready"]["status"] == "False":
-            self.place.set_status("v1", "Pod", name, {"containerStatuses": []})
-            node.ready(name)
-
-    def _operate(self, pods: list[dict[str, Any]]) -> None:
-        try:
-            found = self.place.get(VERSION, GRAPH, "llama")
-        except StatusError:
-            found = {"spec": {"components": [{"name": each, "replicas": 0} for each in COMPONENTS.values()]}}
-        counts = {}
-        for component in found["spec"]["components"]:
-            name, wanted = component["name"], int(component["replicas"])
-            here = [pod for pod in pods if pod["metadata"]["labels"]["nvidia.com/dynamo-component"] == name]
-            for _ in range(wanted - len(here)):
-                self._create(name)
-            for pod in here[wanted:]:
-                path = self.place.path("v1", "Pod", pod["metadata"]["name"])
-                self.place.server.request("DELETE", path, {"gracePeriodSeconds": 30})
-            ready = sum(self._is_ready(pod) for pod in here[:wanted])
-            counts[name] = {"replicas": wanted, "updatedReplicas": wanted, "readyReplicas": ready}
-        if "metadata" in found:
-            status = {"observedGeneration": found["metadata"]["generation"], "components": counts}
-            self.place.set_status(VERSION, GRAPH, "llama", {**status, "rollingUpdate": self.rolling})
-
-    def _create(self, component: str) -> None:
-        self.numbers += 1
-        labels = {"nvidia.com/dynamo-graph-deployment-name": "llama", "nvidia.com/dynamo-component": component}
-        about = {"name": f"llama-{component.lower()}-{self.numbers:04}", "labels": labels}
-        spec = {"containers": [{"name": "main", "image": "engine"}]}
-        self.place.create({"apiVersion": "v1", "kind": "Pod", "metadata": about, "spec": spec})
-
-    @staticmethod
-    def _is_ready(pod: dict[str, Any]) -> bool:
-        conditions = pod["status"].get("conditions") or ()
-        return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
-
-
 class Service:
     """One run: what is wanted, what is wrong, and the planner of now."""
 
@@ -119,6 +43,7 @@ class Service:
         self.wanted = {"prefill": 1, "decode": 2}
         self.metrics = self.alone = True
         self.faults: list[Rule] = []
+        self.usual: dict[str, Any] = {}
         self.mends: list[tuple[float, Callable[[], Any]]] = []
         proxy.rule = self._rule
         place.create(graph(gpus=GPUS, Prefill=1, Decode=2))
@@ -173,10 +98,14 @@ class Service:
         self.later(lambda: self.faults.remove(rule))
 
     def for_a_while(self, of: Any, name: str, value: Any) -> None:
-        """Set an attribute, and set it back later."""
-        before = getattr(of, name)
+        """Set an attribute, and later to what it was before all troubles."""
+        usual = self.usual.setdefault(name, getattr(of, name))
         setattr(of, name, value)
-        self.later(lambda: setattr(of, name, before))
+        self.later(lambda: setattr(of, name, usual))
+
+    def hits(self, *components: str) -> None:
+        """Excuse the requests of components that a trouble takes the pods of."""
+        self.cluster.requests.hit += [(component, time.monotonic()) for component in components]
 
 
 def _load_moves(service: Service) -> None:
@@ -193,6 +122,7 @@ def _edited(service: Service) -> None:
 
 
 def _created_anew(service: Service) -> None:
+    service.hits(*COMPONENTS.values())
     with suppress(StatusError):
         service.place.delete(VERSION, GRAPH, "llama")
     service.later(lambda: service.place.create(graph(gpus=GPUS, Prefill=1, Decode=2)))
@@ -217,8 +147,12 @@ def _autoscaler(service: Service) -> None:
 
 def _pod(service: Service) -> str | None:
     pods = [pod for pod in service.place.list("v1", "Pod") if "deletionTimestamp" not in pod["metadata"]]
-    bound = [pod["metadata"]["name"] for pod in pods if "nodeName" in pod["spec"]]
-    return service.chance.choice(bound) if bound else None
+    bound = [pod["metadata"] for pod in pods if "nodeName" in pod["spec"]]
+    if not bound:
+        return None
+    about = service.chance.choice(bound)
+    service.hits(about["labels"]["nvidia.com/dynamo-component"])
+    return str(about["name"])
 
 
 def _node_lost(service: Service) -> None:
@@ -287,4 +221,7 @@ def campaign(place: Place, proxy: Proxy, seed: int) -> tuple[list[str], float]:
         assert time.monotonic() - ended_s < WHOLE_WITHIN_S, f"{plan}: {told}"
         service.step()
         time.sleep(STEP_S)
+    requests = service.cluster.requests
+    assert requests.begun > 0, f"{requests.begun} requests: {plan}"
+    assert requests.unexcused() == [], f"requests were lost that could have been kept: {plan}"
     return [f"{name} at {at_s:.1f} s" for at_s, name in plan], time.monotonic() - ended_s

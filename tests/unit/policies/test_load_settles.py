@@ -135,6 +135,27 @@ def test_an_sla_is_kept_by_what_is_late(share: float, running: float, target: in
     assert timeline.decision.targets == {"decode": target}
 
 
+@pytest.mark.parametrize(
+    ("itl_ms", "target", "code"),
+    [
+        (18, 5, "RequestsLate"),  # 25 is 1.39 times, 1.94 deviations of a fifth: 2.6 % are over it, of 1 % that may
+        (16, 4, "NoSlack"),  # 1.56 times are 2.8 deviations, 0.2 %; with three replicas 1.34 and 1.7, 4.5 %
+        (10, 3, "KvUsageLow"),
+    ],
+)
+def test_of_a_mean_alone_the_share_that_is_late_is_taken_from_its_usual_spread(
+    itl_ms: float, target: int, code: str
+) -> None:
+    timeline = Timeline(
+        LoadPolicy(adjustment_interval_s=30, sla=Sla(ttft_ms=500, itl_ms=25, attainment=0.98)),
+        Traffic(requests_per_s=5, itl_ms=Dist(mean=itl_ms)),
+    )
+    for at_s in (0, 10, 20, 30):
+        timeline.see(at_s, decode=decode(4, 0.2, running=40))
+    assert timeline.codes("decode") == [code]
+    assert timeline.decision.targets == {"decode": target}
+
+
 @pytest.mark.parametrize(("share", "first_s"), [(0.06, 30), (0.04, 180)])
 def test_far_too_many_late_requests_do_not_wait_for_the_interval(share: float, first_s: int) -> None:
     """Of 0.01 that may be late, five times as many are 0.05."""
