@@ -42,8 +42,8 @@ class LoadPolicy(Policy, kind="load"):
 
     The rules began as those of the load-based planner of Dynamo 0.2 to 0.4 (``examples/llm/components/planner.py``),
     and the defaults are those of 0.3.2. It needs no profile. KV usage says nothing of latency, so give it the ``sla``
-    where the source reports TTFT and ITL, as distributions or as means (then of an exponential TTFT and an even ITL). Each
-    decision takes a sample of every pool's load:
+    where the source reports TTFT and ITL: as distributions, or as means, for which an exponential TTFT and an even ITL
+    are assumed. Each decision takes a sample of every pool's load:
 
     - prefill: ``queued`` per ready replica. At one replica this is the size of the prefill queue, which is what the
       original compares with its thresholds however many replicas there are;
