@@ -22,6 +22,7 @@ chat:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
@@ -35,6 +36,7 @@ from dynamo_planner.fleet.claims import Budget, Claim, Grant
 from dynamo_planner.fleet.explain import Explained, reasons_of
 from dynamo_planner.fleet.requests import HeldPools, Member, claims_of, held_after, requested
 from dynamo_planner.fleet.sharing import REBALANCE_MARGIN, share
+from dynamo_planner.sizing.memo import Memo
 
 
 class FleetMemory(Frozen):
@@ -131,7 +133,8 @@ class Fleet(Frozen):
             for name, member in self.models.items()
         }
         claims = [claim for claim in claims_of(requests, self.budgets) if claim.pools]
-        grants = self.grants(claims, free or {})
+        on_nodes = FrozenMap({name: tuple(nodes) for name, nodes in (free or {}).items()})
+        grants = self._granted.get((tuple(claims), on_nodes), lambda: self.grants(claims, on_nodes))
         explained = reasons_of(claims, grants, self.budgets)
         by_model = {claim.model: claim for claim in claims}
         decisions = {
@@ -152,6 +155,11 @@ class Fleet(Frozen):
             reasons=(*reset, *not_mine, *strangers),
             state=_NODE.remember(after),
         )
+
+    @cached_property
+    def _granted(self) -> Memo[Mapping[str, Grant]]:
+        """The grants of the tick before, which hold for as long as no model claims anything else."""
+        return Memo(1)
 
     def grants(self, claims: Sequence[Claim], free: Mapping[str, Sequence[int]]) -> Mapping[str, Grant]:
         """What each model is given; another rule than :func:`~dynamo_planner.fleet.share` replaces this."""

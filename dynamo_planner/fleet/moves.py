@@ -36,10 +36,9 @@ def towards(
         for pool, count in zip(claim.pools, own, strict=True)
     )
     blocked: dict[str, list[str]] = {}
-    for n in sorted(range(len(claims)), key=lambda n: _turn(claims[n], now[n], goal[n], sizes[n])):
+    rising = [n for n, own in enumerate(now) if any(a < b for a, b in zip(own, goal[n], strict=True))]
+    for n in sorted(rising, key=lambda n: _turn(claims[n], now[n], goal[n], sizes[n])):
         claim, own, size = claims[n], now[n], sizes[n]
-        if all(a >= b for a, b in zip(own, goal[n], strict=True)):
-            continue
         chosen, only_places = own, False
         for step in _steps(own, goal[n]):
             more = _held(claim, step, size) - _held(claim, own, size)

@@ -47,7 +47,7 @@ class Member(Frozen):
         named = {self.gpus} if isinstance(self.gpus, str) else set(self.gpus.values())
         return named | {budget for uses in self.uses.values() for budget in uses}
 
-    def used_by(self, pool: str, spec: PoolSpec, budgets: Mapping[str, Budget]) -> dict[str, float]:
+    def used_by(self, pool: str, spec: PoolSpec, budgets: Mapping[str, Budget]) -> FrozenMap[str, float]:
         """What a replica of a pool holds of each budget."""
         found = dict(self.uses.get(pool, {}))
         kind = self.gpus if isinstance(self.gpus, str) else self.gpus.get(pool)
@@ -55,7 +55,7 @@ class Member(Frozen):
             found[kind] = float(spec.gpus)
         if COST in budgets and COST not in found:
             found[COST] = float(spec.gpus) if spec.cost is None else spec.cost
-        return {budget: amount for budget, amount in found.items() if budget in budgets and amount}
+        return FrozenMap({budget: amount for budget, amount in found.items() if budget in budgets and amount})
 
 
 class HeldPool(Frozen):
@@ -121,7 +121,7 @@ def claims_of(requests: Mapping[str, ModelRequest], budgets: Mapping[str, Budget
     plain = [_claim(request, ranges[name]) for name, request in requests.items()]
     over = _exceeded(plain, budgets)
     return [
-        claim._replace(options=tuple(_options(requests[claim.model], ranges[claim.model])))
+        claim._replace(options=_options(requests[claim.model], ranges[claim.model]))
         if not claim.fixed and any(claim.used(claim.wanted, budget) for budget in over)
         else claim
         for claim in plain
@@ -173,12 +173,12 @@ def _claim(request: ModelRequest, ranges: Ranges) -> Claim:
     return Claim(request.model, pools, found, member.weight, member.priority, member.floor, fixed)
 
 
-def _options(request: ModelRequest, ranges: Ranges) -> list[Option]:
+def _options(request: ModelRequest, ranges: Ranges) -> tuple[Option, ...]:
     """What a model may be given, and what it is worth."""
-    own, snapshot = [each for _, each in ranges], request.snapshot
+    own, snapshot = tuple([each for _, each in ranges]), request.snapshot
     counts = {each.name: each.counts() for each in own if not each.held}
     in_time = {} if snapshot is None else request.member.policy.in_time(snapshot, request.state, counts)
-    return options(own, in_time)
+    return options(own, tuple([None if (shares := in_time.get(each.name)) is None else tuple(shares) for each in own]))
 
 
 def _unread_pool(name: str, own: HeldPool) -> tuple[PoolClaim, PoolRange]:

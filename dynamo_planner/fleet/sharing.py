@@ -131,8 +131,15 @@ def _above_floor(claim: Claim, options: Sequence[Option]) -> Sequence[Option]:
     """The options that are worth no less than the best one that the floor pays for."""
     if not claim.floor:
         return options
-    paid = [o.worth for o in options if all(claim.used(o.counts, name) <= own for name, own in claim.floor.items())]
-    return [option for option in options if option.worth >= max(paid, default=-np.inf)]
+    counts, worth = (
+        np.array([option.counts for option in options], float),
+        np.array([own.worth for own in options], float),
+    )
+    paid = np.ones(len(options), bool)
+    for name, own in claim.floor.items():
+        paid &= counts @ np.array([pool.uses.get(name, 0.0) for pool in claim.pools]) <= own
+    least = worth[paid].max(initial=-np.inf)
+    return [option for option in options if option.worth >= least]
 
 
 def _best(

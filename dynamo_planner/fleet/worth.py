@@ -23,6 +23,7 @@ two with 0.73 and three with 0.89.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from itertools import product
 from typing import NamedTuple
 
@@ -91,11 +92,16 @@ def busy(load: float, counts: npt.NDArray[np.int_]) -> Floats:
     return np.asarray(np.minimum(found[counts] / load, 1.0))
 
 
-def options(pools: Sequence[PoolRange], in_time: Mapping[str, Sequence[float] | None]) -> list[Option]:
+@lru_cache(maxsize=1024)
+def options(pools: tuple[PoolRange, ...], in_time: tuple[tuple[float, ...] | None, ...]) -> tuple[Option, ...]:
     """The options of a model that are worth more than any other that uses no more, the least first and what it wants
-    last; with what it has among them."""
+    last; with what it has among them.
+
+    ``in_time`` is the share of the requests that each count of a pool serves in time, where it is known. Most models
+    ask for the same as in the tick before, so the options are kept.
+    """
     counts = [np.array(pool.counts()) for pool in pools]
-    served = [_served(pool, own, in_time.get(pool.name)) for pool, own in zip(pools, counts, strict=True)]
+    served = [_served(*own) for own in zip(pools, counts, in_time, strict=True)]
     use = _uses(pools)
     one_way = use.shape[1] <= 1 or np.linalg.matrix_rank(use) <= 1  # what uses more of one budget uses more of each
     most = MAX_COUNTS**2 if one_way else MAX_MIXED
@@ -148,7 +154,7 @@ def _uses(pools: Sequence[PoolRange]) -> Floats:
 
 def _efficient(
     pools: Sequence[PoolRange], chosen: npt.NDArray[np.int_], use: Floats, worth: Floats, *, one_way: bool
-) -> list[Option]:
+) -> tuple[Option, ...]:
     """The options that no other is better than, with what the model has, and what it wants as the last."""
     order = np.lexsort((-worth, use.sum(axis=1)))
     chosen, use, worth = chosen[order], use[order], worth[order]
@@ -161,4 +167,4 @@ def _efficient(
     kept = np.flatnonzero(np.all(chosen == [pool.kept for pool in pools], axis=1))
     wanted = tuple(pool.wanted for pool in pools)
     found = [Option(tuple(chosen[n].tolist()), float(worth[n])) for n in sorted({*places.tolist(), *kept.tolist()})]
-    return [*[option for option in found if option.counts != wanted], Option(wanted, float(worth.max()))]
+    return (*[option for option in found if option.counts != wanted], Option(wanted, float(worth.max())))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -95,12 +95,12 @@ class DecodeSurface:
         self.points = points
         self.max_kv_tokens = points.max_kv_tokens
         self._where = np.column_stack([points.batch, points.context])
-        self._axes = nodes(np.append(self._where[:, 0], [1.0]).clip(min=1.0)), nodes(self._where[:, 1])
+        self._axes = _axes(self._where)
         self._region = ConvexHull([tuple(point) for point in np.log(self._where).tolist()])
 
     @cached_property
     def _surface(self) -> Surface:
-        return Surface(fit_itl(self.points), self._axes)
+        return _itl_surface(self.points)
 
     @cached_property
     def _efficiency(self) -> Surface | None:
@@ -190,6 +190,17 @@ class DecodeSurface:
 
 _OFFSETS = (0.0, 0.0)
 _SCALES = [(BATCH_SCALE, scale) for scale in CONTEXT_SCALES]
+
+
+@lru_cache(maxsize=64)
+def _itl_surface(points: DecodePoints) -> Surface:
+    """The surface of the ITL, which the profiles of many models with the same points share."""
+    where = np.column_stack([points.batch, points.context])
+    return Surface(fit_itl(points), _axes(where))
+
+
+def _axes(where: Floats) -> tuple[Floats, Floats]:
+    return nodes(np.append(where[:, 0], [1.0]).clip(min=1.0)), nodes(where[:, 1])
 
 
 def fit_itl(points: DecodePoints, nugget: float = NUGGET) -> Fit:

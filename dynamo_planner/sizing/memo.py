@@ -61,8 +61,12 @@ class Latest(Generic[V]):
         if last is not None and all(map(is_, last[0], given)):
             return last[1]
         value = compute(*given)
-        self._last = given, value
+        self.keep(value, *given)
         return value
+
+    def keep(self, value: V, *given: Any) -> None:
+        """Keep the value of these arguments, which was computed elsewhere."""
+        self._last = given, value
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), ()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from functools import partial
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -27,8 +27,8 @@ from dynamo_planner.sizing.waiting import Routing
 CHUNK_TOKENS = 2048
 """Default of ``max_num_batched_tokens``: vLLM's for chunked prefill in serving."""
 
-STAGES_KEPT, REQUIREMENTS_KEPT = 32, 256
-"""Sizes of the caches that serve the ticks to come."""
+STAGES_KEPT, REQUIREMENTS_KEPT, SHARES_KEPT = 512, 4096, 1024
+"""Sizes of the caches that serve the ticks to come, of all models of a fleet with this profile."""
 
 
 class PercentileSizing:
@@ -69,6 +69,7 @@ class PercentileSizing:
         self._doubts = {role: doubts_of(profile, role) for role in get_args(Role)}
         self._stages = Memo[Stage](STAGES_KEPT)
         self._requirements = Memo[Requirement](REQUIREMENTS_KEPT)
+        self._shares = Memo[Floats](SHARES_KEPT)
 
     def replicas_for(
         self,
@@ -101,8 +102,11 @@ class PercentileSizing:
         counts = np.broadcast_arrays(*[np.asarray(count) for count in replicas.values()])
         missed = np.zeros(counts[0].shape)
         for role, count in zip(roles, counts, strict=True):
-            stage = self._stage(role, load, sla, service_factor)
-            missed = missed + 1 - stage.attainable(load.arrivals, count)
+            stage = partial(self._stage, role, load, sla, service_factor)
+            counted = count.shape, tuple(count.ravel().tolist())
+            key = self._key(role, load, sla, service_factor), load.arrivals, counted
+            attained = partial(_attained, stage, load, count)
+            missed = missed + 1 - self._shares.get(key, attained)
         return np.asarray(1 - np.minimum(missed, 1.0))
 
     def _required(
@@ -145,6 +149,11 @@ class PercentileSizing:
                 "give it mixed_points (mixed_step.npz), or serve with separate prefill and decode"
             )
         return AggregatedStage(self._decode, self._mixed, load, sla, self.chunk_tokens, factor)
+
+
+def _attained(stage: Callable[[], Stage], load: Load, counts: npt.NDArray[Any]) -> Floats:
+    """The share of the attainable requests of a role that each count serves in time."""
+    return stage().attainable(load.arrivals, counts)
 
 
 def _sized(

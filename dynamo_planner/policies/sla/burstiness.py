@@ -165,7 +165,7 @@ def pattern(slots: Slots | None, level_s: float, reported_dispersion: float | No
     return Pattern(max(reported_dispersion or 1.0, 1.0)) if past is None else past
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=2048)
 def _past(rates: tuple[float, ...], slot_s: float, level_s: float) -> Pattern | None:
     """The pattern of past arrivals; ``None`` where there were too few."""
     values = np.array(rates)

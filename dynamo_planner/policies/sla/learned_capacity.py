@@ -61,7 +61,7 @@ more to see of it."""
 FIXED_POINT_STEPS = 4
 """Iterations for the length of a mixed step, which is as long as it takes for its share of the prompts to arrive."""
 
-CACHED_TIMES = 256
+CACHED_TIMES = 4096
 """Profiled times that are kept."""
 
 

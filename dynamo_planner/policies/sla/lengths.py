@@ -94,7 +94,7 @@ class ObservedLengths(NamedTuple):
         return (PRIOR_INTERVALS * PRIOR_CV2 + observed) / (PRIOR_INTERVALS + self.intervals)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=2048)
 def _lengths(mean: float, cv2: float | None, quantiles: Quantiles) -> Lengths:
     return Lengths.of(Dist.unchecked(mean=mean, count=None, cv2=cv2, quantiles=FrozenMap(dict(quantiles))))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field, GetJsonSchemaHandler, model_validator
@@ -43,6 +43,7 @@ from dynamo_planner.policies.sla.tick import Engine, Tick, queue_of, serving
 from dynamo_planner.policies.sla.workload import AnyWorkload, RecentWorkload
 from dynamo_planner.profiles import NamedProfile, Profile
 from dynamo_planner.sizing import Requirement
+from dynamo_planner.sizing.memo import Latest
 from dynamo_planner.sizing.percentile import CHUNK_TOKENS
 from dynamo_planner.sizing.waiting import Routing
 
@@ -152,6 +153,7 @@ class SlaPolicy(Policy, kind="sla"):
         entries: dict[str, Want | Hold] = {}
         reasons: list[Reason] = []
         arrivals = arrivals_in(snapshot, memory.seen_s, self.max_age_s)
+        outlook: Outlook | None = None
         if arrivals is None:
             entries = dict.fromkeys(ticks, Hold(why_no_arrivals(snapshot, self.max_age_s), "MetricUnknown"))
         else:
@@ -165,6 +167,7 @@ class SlaPolicy(Policy, kind="sla"):
                 entries[name], kept[name], why = self._planned(pool, kept[name], asked, outlook, recall)
                 reasons += why
         memory = memory.replace(pools=FrozenMap(kept))
+        self._observed.keep((ticks, outlook), snapshot, memory)
         return Proposal.unchecked(pools=FrozenMap(entries), reasons=(*recall.reasons, *reasons)), memory
 
     def predict(
@@ -172,21 +175,30 @@ class SlaPolicy(Policy, kind="sla"):
     ) -> dict[str, Sequence[float] | None] | None:
         """The share in time of the demand that is expected when a start would be ready, with the backlog."""
         memory, recall = state or ServiceMemory(), Recalled()
-        arrivals = arrivals_in(snapshot, memory.seen_s, self.max_age_s)
-        if arrivals is None:
+        ticks, outlook = self._observed.get(self._observe, snapshot, memory)
+        if outlook is None:
             return None
-        ticks, kept = self._ticks(snapshot, memory, recall)
-        _, outlook = self._outlook(snapshot, memory, arrivals, recall)
         found: dict[str, Sequence[float] | None] = dict.fromkeys(counts)
         for name in counts.keys() & ticks.keys():
-            tick, queue, _ = self._activity(ticks[name], kept[name], memory)
-            engines = recall(self.capacity, kept[name].capacity, name)
+            own = memory.pools.get(name) or PoolMemory()
+            tick, queue, _ = self._activity(ticks[name], own, memory)
+            engines = recall(self.capacity, own.capacity, name)
             estimate = self.capacity.estimate(engines, tick, queue.requests, given(self.profile))
             request = self._request(tick, estimate, self.sla, outlook, expected_rate(tick, queue, outlook))
             if request is not None and not estimate.present:
                 with suppress(CannotSizeError):
                     found[name] = self.sizing.attainable(request, counts[name])
         return found
+
+    @cached_property
+    def _observed(self) -> Latest[tuple[dict[str, Tick], Outlook | None]]:
+        return Latest()
+
+    def _observe(self, snapshot: Snapshot, memory: ServiceMemory) -> tuple[dict[str, Tick], Outlook | None]:
+        """The pools and what is to be expected, by the memory after a snapshot."""
+        arrivals, recall = arrivals_in(snapshot, memory.seen_s, self.max_age_s), Recalled()
+        outlook = None if arrivals is None else self._outlook(snapshot, memory, arrivals, recall)[1]
+        return self._ticks(snapshot, memory, recall)[0], outlook
 
     def _ticks(
         self, snapshot: Snapshot, memory: ServiceMemory, recall: Recalled

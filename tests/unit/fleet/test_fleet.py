@@ -23,6 +23,7 @@ from dynamo_planner.conformance import ConformanceError, check_fleet
 from dynamo_planner.core.decision import State
 from dynamo_planner.core.policy import proposed
 from dynamo_planner.fleet import Budget, Fleet, FleetDecision, Member
+from dynamo_planner.fleet.worth import options
 
 
 class ByRate(Policy, kind="fleet_by_rate"):
@@ -160,6 +161,35 @@ def test_a_sizing_says_what_a_replica_is_worth() -> None:
     assert shares["prefill"] == pytest.approx([0.0, 0.8, 1.0], abs=0.02)
     alone = Fleet(models={"chat": Member(policy=policy)}, budgets={"gpu": Budget(total=7)})
     assert dict(alone.decide({"chat": snapshot}).decisions["chat"].targets) == {"prefill": 4, "decode": 3}
+
+
+def test_a_quiet_fleet_decides_as_one_that_has_computed_nothing_before() -> None:
+    """What is kept from tick to tick, options and grants and predictions, changes no decision: loads that stay, and one
+    that rises in the fourth tick."""
+    profile = Profile.bundled("llama31-8b_h100_vllm_tp1")
+    names = ("a", "b", "c")
+    members = {name: Member(policy=SlaPolicy(ttft_ms=500, itl_ms=25, profile=profile)) for name in names}
+    running = Fleet(models=members, budgets={"gpu": Budget(total=10)})
+    state, have = None, {name: {"prefill": 2, "decode": 2} for name in names}
+    for tick in range(6):
+        rates = {"a": 40.0, "b": 20.0 if tick < 3 else 60.0, "c": 30.0}
+        snapshots = {
+            name: Snapshot(
+                at_s=10.0 * tick,
+                traffic=Traffic(requests_per_s=rates[name], window_s=10, isl=2000, osl=200),
+                pools={
+                    role: PoolStatus(spec=PoolSpec(role=role), replicas=own, queued=0)
+                    for role, own in have[name].items()
+                },
+            )
+            for name in names
+        }
+        options.cache_clear()
+        anew = running.model_copy(deep=True).decide(snapshots, state)
+        decision = running.decide(snapshots, state)
+        assert decision == anew
+        state, have = decision.state, {name: dict(own.targets) for name, own in decision.decisions.items()}
+    assert "BudgetLimit" in codes(decision, "b")
 
 
 @pytest.mark.slow
