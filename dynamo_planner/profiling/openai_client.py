@@ -16,10 +16,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
-
 from dynamo_planner.core.extras import needs_extra
 from dynamo_planner.profiling.engine import Answer, Answers, Burst, ProfilingError, Prompt, Stop
+from dynamo_planner.profiling.stream_events import close, has_token
 
 with needs_extra("profile"):
     from aiohttp import ClientError, ClientSession, ClientTimeout, ServerDisconnectedError, TCPConnector
@@ -43,6 +42,12 @@ POLL_S = 0.05
 
 SILENCE_S = 600.0
 """Seconds without a byte after which an answer is given up."""
+
+ATTEMPTS_S = 0.0, 0.05, 0.5
+"""Seconds before each attempt at a request whose stream ended before it began."""
+
+MAX_FAILED = 0.25
+"""The share of a burst that may fail, and is left out of the figures; a refusal by 429 always ends the session."""
 
 BODY_CHARS = 300
 OK = 200
@@ -80,6 +85,8 @@ class HttpEngine:
         self.endpoint = endpoint
         self.cached_share = 0.0
         """The largest share of a prompt that the endpoint said it had in its prefix cache."""
+        self.counts_tokens = False
+        """Whether the endpoint said in its ``usage`` how many tokens a prompt had."""
         self.late_s = 0.0
         """The longest that this client was held up by itself in the last burst, in seconds."""
         self._random = random.Random(seed if seed is not None else random.SystemRandom().getrandbits(64))  # noqa: S311 - no secret
@@ -166,18 +173,20 @@ class HttpEngine:
         """Send one request, and take the times of its tokens.
 
         A server may close an idle connection just when it is used again, or end a stream before it has begun; such a
-        request is sent once more.
+        request is sent again.
         """
         try:
-            with suppress(ServerDisconnectedError):
-                await self._stream(body, answer, begun)
-            if not answer.token_s and not answer.failure:
-                await self._stream(body, answer, begun)
+            for pause_s in ATTEMPTS_S:
+                await asyncio.sleep(pause_s)
+                with suppress(ServerDisconnectedError):
+                    await self._stream(body, answer, begun)
+                if answer.token_s or answer.failure:
+                    break
         except (ClientError, TimeoutError, OSError) as error:
             answer.failure = f"{type(error).__name__}: {error}"
         finally:
             begun.set()
-            _close(answer)
+            close(answer)
 
     async def _stream(self, body: bytes, answer: Answer, begun: asyncio.Event) -> None:
         endpoint = self.endpoint
@@ -218,29 +227,26 @@ class HttpEngine:
             answer.failure = f"the stream ended with an error: {str(data['error'])[:BODY_CHARS]}"
         choice = (data.get("choices") or [{}])[0]
         # A single token that is no whole character comes as an empty end.
-        if choice and (_has_token(choice) or (not answer.token_s and choice.get("finish_reason"))):
+        if choice and (has_token(choice) or (not answer.token_s and choice.get("finish_reason"))):
             answer.token_s.append(now_s)
             if math.isnan(answer.first_s):
                 answer.first_s = now_s
         usage = data.get("usage") or {}
         if usage.get("prompt_tokens"):
-            answer.isl = int(usage["prompt_tokens"])
+            answer.isl, self.counts_tokens = int(usage["prompt_tokens"]), True
             cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
             self.cached_share = max(self.cached_share, cached / answer.isl)
         if usage.get("completion_tokens"):
             answer.tokens = int(usage["completion_tokens"])
 
     def _judge(self, answers: Sequence[Answer]) -> None:
-        failed = [answer for answer in answers if answer.failure]
-        if not failed:
-            return
-        first = failed[0].failure
-        if any(answer.failure.startswith("answered 429") for answer in failed):
-            raise ProfilingError(
-                f"{self.endpoint.url}: {len(failed)} of {len(answers)} requests at once were refused ({first}): "
-                f"give --max-concurrency {max(len(answers) - len(failed), 1)}"
-            )
-        raise ProfilingError(f"{self.endpoint.url}: {len(failed)} of {len(answers)} requests failed: {first}")
+        failed = [answer.failure for answer in answers if answer.failure]
+        what = f"{self.endpoint.url}: {len(failed)} of {len(answers)} requests"
+        if any(failure.startswith("answered 429") for failure in failed):
+            fewer = max(len(answers) - len(failed), 1)
+            raise ProfilingError(f"{what} at once were refused ({failed[0]}): give --max-concurrency {fewer}")
+        if len(failed) > MAX_FAILED * len(answers):
+            raise ProfilingError(f"{what} failed: {failed[0]}")
 
     def _body(self, prompt: Prompt) -> bytes:
         endpoint = self.endpoint
@@ -268,33 +274,3 @@ class HttpEngine:
 
 WORDS = tuple(f"{first}{second}{third}" for first in "bdfgklmnprst" for second in "aeiou" for third in "bdglmnrst")
 """Short syllables that random texts are made of."""
-
-
-def _has_token(choice: Mapping[str, Any]) -> bool:
-    """Whether a choice of a stream brings a token: all do but the opening of a chat and an empty end.
-
-    >>> _has_token({"text": " a"}), _has_token({"delta": {"role": "assistant", "content": ""}})
-    (True, False)
-    >>> _has_token({"text": "", "finish_reason": "length"}), _has_token({"delta": {"reasoning_content": "b"}})
-    (False, True)
-    """
-    delta = choice.get("delta")
-    if delta is None:
-        return bool(choice.get("text")) or not choice.get("finish_reason")
-    content = (
-        delta.get("content") or delta.get("reasoning_content") or delta.get("reasoning") or delta.get("tool_calls")
-    )
-    return bool(content) or not (delta.get("role") or choice.get("finish_reason"))
-
-
-def _close(answer: Answer) -> None:
-    """Complete an answer. Where events brought several tokens each, these are spread over the time between them."""
-    if not answer.token_s:
-        answer.failure = answer.failure or "the stream brought no token"
-        return
-    answer.last_s = answer.token_s[-1]
-    events = len(answer.token_s)
-    if answer.tokens > 1.1 * events > 1.1:
-        places = np.linspace(0, events - 1, answer.tokens)
-        answer.token_s[:] = np.interp(places, np.arange(events), answer.token_s).tolist()
-    answer.tokens = answer.tokens or events

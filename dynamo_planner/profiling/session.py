@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from dynamo_planner.core.values import Frozen
-from dynamo_planner.profiling.engine import Answers, Engine, ProfilingError
+from dynamo_planner.profiling.engine import Answer, Answers, Engine, ProfilingError, Prompt
 from dynamo_planner.profiling.experiments import Domain, prompts
 from dynamo_planner.profiling.fit import CurveError
 from dynamo_planner.profiling.measured import Measured
@@ -26,6 +26,9 @@ OVERRUN_S = 10.0
 
 MAX_WAITED = 0.1
 """The share of the requests of a staircase that may wait until others end, which they should not."""
+
+CUT = 0.9
+"""An answer with less than this share of the tokens that were asked for ended early."""
 
 
 class Goal(Frozen):
@@ -98,6 +101,13 @@ def perform(engine: Engine, domain: Domain, experiment: Experiment, measured: Me
         return now_s > due_s
 
     answers = engine.run(experiment.burst, overdue)
+    short = [(answer, prompt) for answer, prompt in _pairs(answers, experiment) if answer.tokens < CUT * prompt.osl]
+    if len(short) > MAX_WAITED * len(answers.together) and not answers.stopped:
+        answer, prompt = short[0]
+        raise ProfilingError(
+            f"{experiment.purpose}: {len(short)} of {len(answers.together)} answers ended early, the first after "
+            f"{answer.tokens} of {prompt.osl} tokens: the connection is cut, or the engine does not take ignore_eos"
+        )
     waited = _waited(answers)
     if waited > MAX_WAITED * len(answers.together) and not answers.stopped:
         running = len(answers.together) - waited
@@ -107,6 +117,12 @@ def perform(engine: Engine, domain: Domain, experiment: Experiment, measured: Me
             f"give --kv-tokens or --max-concurrency {max(running, 1)}"
         )
     return measured.plus(readings(answers, domain.step_tokens), engine.now_s() - began_s)
+
+
+def _pairs(answers: Answers, experiment: Experiment) -> Iterator[tuple[Answer, Prompt]]:
+    """The answers that came, with their prompts."""
+    pairs = zip(answers.together, experiment.burst.together, strict=True)
+    return ((answer, prompt) for answer, prompt in pairs if not answer.failure)
 
 
 def _waited(answers: Answers) -> int:

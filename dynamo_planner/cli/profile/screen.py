@@ -48,6 +48,12 @@ def warn(engine: Any) -> None:
     """Say what may have spoiled the figures."""
     if engine is None:
         return
+    if not engine.counts_tokens:
+        typer.echo(
+            "warning: the endpoint has no usage in its streams: prompts are taken to be as long as was meant, a token "
+            "a word where they are text",
+            err=True,
+        )
     if engine.cached_share > 0.1:
         typer.echo(
             f"warning: {100 * engine.cached_share:.0f} % of a prompt came from the prefix cache: TTFT is too low; "

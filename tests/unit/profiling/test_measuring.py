@@ -9,7 +9,7 @@ import pytest
 
 from dynamo_planner.profiles import Profile, ProfileError
 from dynamo_planner.profiling.capacity import kv_capacity
-from dynamo_planner.profiling.engine import Answer, Answers, Limits, ProfilingError
+from dynamo_planner.profiling.engine import Answer, Answers, Burst, Limits, ProfilingError, Stop
 from dynamo_planner.profiling.experiments import Domain, staircase
 from dynamo_planner.profiling.measured import Measured
 from dynamo_planner.profiling.readings import readings
@@ -103,6 +103,21 @@ def test_an_engine_that_holds_less_than_it_says() -> None:
     engine = SimulatedEngine(LAW, LIMITS.replace(max_num_seqs=8))
     with pytest.raises(ProfilingError, match=r"only 8 of 31 ran at once.*--max-concurrency 8"):
         session(engine, DOMAIN, 1.0, Limits(kv_tokens=60_000, max_num_batched_tokens=1024))
+
+
+class Hasty(SimulatedEngine):
+    """An engine that ends answers when it likes to."""
+
+    def run(self, burst: Burst, stop: Stop | None = None) -> Answers:
+        answers = super().run(burst, stop)
+        for answer in answers.together:
+            answer.tokens = min(answer.tokens, 3)
+        return answers
+
+
+def test_answers_that_end_early_are_no_figures() -> None:
+    with pytest.raises(ProfilingError, match=r"4 of 4 answers ended early, the first after 3 of \d+ tokens"):
+        session(Hasty(LAW, LIMITS), DOMAIN, 1.0, Limits(kv_tokens=60_000, max_num_batched_tokens=1024))
 
 
 def test_an_experiment_that_never_ends_is_ended() -> None:
