@@ -26,7 +26,7 @@ def unknown_field(name: object, allowed: Iterable[str]) -> str:
     >>> unknown_field("itl", ["ttft_ms", "itl_ms"])
     "unknown field, did you mean 'itl_ms'? allowed: itl_ms, ttft_ms"
     """
-    names = sorted(allowed)
+    names = sorted(set(allowed))
     return f"unknown field{did_you_mean(name, names)} allowed: {', '.join(names)}"
 
 

@@ -167,7 +167,7 @@ def _reasons(panel: Any, run: Run) -> None:
     for row, code in enumerate(codes):
         panel.annotate(code, (0.002, row), xycoords=("axes fraction", "data"), fontsize=7, color=QUIET, va="bottom")
     panel.set_yticks([])
-    panel.set_ylim(-0.4, max(len(codes), 1) + 0.2)
+    panel.set_ylim(-0.4, max(len(codes) + 0.2, panel.get_ylim()[1]))  # a row shares it: the run with most codes fits
     panel.set_ylabel("why")
 
 

@@ -48,6 +48,8 @@ class WorstMinute:
             f"{name} {count.ready} ready" + (f" and {count.starting} starting" if count.starting else "")
             for name, count in self.replicas.items()
         )
+        if not self.missed:
+            return "no request missed a target"
         return (
             f"from {self.clock.text(self.at_s)}: {self.missed} of {self.requests} requests missed a target "
             f"({self.requests / MINUTE_S:.1f}/s, after {self.before_per_s:.1f}/s in the five minutes before)\n"

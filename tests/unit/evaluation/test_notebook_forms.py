@@ -94,6 +94,14 @@ def test_pictures_are_drawn_on_axes_that_are_given(run: Run) -> None:
         report.plot_panel("mine", "decod")
 
 
+def test_the_codes_of_every_run_fit_into_their_row(run: Run) -> None:
+    codes = ["KvUsageHigh", "Sized", "ArrivalsBursty", "Idle"]
+    many = replace(run, decisions=[Decision(at_s=1100.0, reasons=[Reason(code=each, message="") for each in codes])])
+    for runs in ({"many": many, "few": run}, {"few": run, "many": many}):
+        reasons = Report(trace="a trace", sla=SLA, runs=runs).plot().axes[-1]
+        assert reasons.get_ylim()[1] > len(codes) - 1
+
+
 def test_the_clock_of_a_trace_is_kept_to_the_axes_and_the_explanations(run: Run) -> None:
     """Half past one before the night of 30 March 2025, in which Berlin's clock goes from 2 to 3."""
     timed = replace(run, start=datetime(2025, 3, 30, 1, 58, tzinfo=ZoneInfo("Europe/Berlin")))
