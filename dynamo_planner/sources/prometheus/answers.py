@@ -46,19 +46,14 @@ from dynamo_planner.sources.prometheus.pool_answers import (
 )
 from dynamo_planner.sources.prometheus.query_keys import (
     COPIES,
-    FELL,
-    FIRST_VALUE,
-    INSIDE_CHANGE,
     KNOWN_BEFORE,
     LABELS,
     NAMES,
     OBSERVED_AT,
-    OLDEST_START,
-    START_FELL,
-    STARTED,
+    OF_ARRIVALS,
+    OF_PROCESSES,
     TARGETS,
     UP,
-    WAITING_CHANGE,
     QueryKey,
     presence_names_of,
     scrapable_metrics,
@@ -69,10 +64,6 @@ Answers = Mapping[QueryKey, Vector | QueryError]
 
 TOO_NEW = "Prometheus knows of {names}, but not yet for the {window_s:g} s of the window"
 ONE_SAMPLE = "no worker has two samples of {names} within the {window_s:g} s of the window: is window_s too short?"
-
-OF_PROCESSES = (KNOWN_BEFORE, FELL, STARTED, OLDEST_START, START_FELL)
-OF_ARRIVALS = ("aborts", "first_tokens", FIRST_VALUE, INSIDE_CHANGE, WAITING_CHANGE)
-"""Queries without which counters cannot be believed, and arrivals not be known."""
 
 T = TypeVar("T")
 
@@ -106,6 +97,8 @@ class _PoolReader:
         for labels in self._vector(QueryKey(NAMES)):
             given = dict(labels)
             self._present.setdefault(given.get(scope.worker_label, ""), set()).add(given.get("__name__", ""))
+        self._names = frozenset[str]().union(*self._present.values())
+        self._values: dict[QueryKey, Mapping[str, float]] = {}
         self._unknown: dict[str, str] = {}
         self._remarks: dict[tuple[str, ...], str] = {}
 
@@ -172,8 +165,11 @@ class _PoolReader:
         answer = self._answers.get(key, {})
         return {} if isinstance(answer, QueryError) else answer
 
-    def _by_worker(self, key: QueryKey) -> dict[str, float]:
-        return {dict(labels).get(self._scope.worker_label, ""): value for labels, value in self._vector(key).items()}
+    def _by_worker(self, key: QueryKey) -> Mapping[str, float]:
+        if key not in self._values:
+            label, vector = self._scope.worker_label, self._vector(key)
+            self._values[key] = {dict(labels).get(label, ""): value for labels, value in vector.items()}
+        return self._values[key]
 
     # The gauges of each worker
 
@@ -182,7 +178,7 @@ class _PoolReader:
     ) -> WorkerSample:
         sample = WorkerSample(at_s=sampled_s, started_s=None, unknown=dict(self._unknown))
         for quantity, values in gauges.items():
-            value = values.get(worker, self._why_not(quantity))
+            value = values[worker] if worker in values else self._why_not(quantity)
             if isinstance(value, str):
                 sample.unknown[quantity] = value
             else:
@@ -290,7 +286,7 @@ class _PoolReader:
         names = list(dict.fromkeys(name for metric in metrics for name in presence_names_of(metric)))
         if not self._present and (error := self._failed([NAMES])):
             return f"whether Prometheus has {' or '.join(names)} is unknown: {error}"
-        if absent := absent_names(metrics, self._present.values()):
+        if absent := absent_names(metrics, self._names):
             how = start_hint(vocabulary.switches.get(quantity, ""))
             return f"Prometheus has no {' or '.join(absent)} with these labels{how}"
         if why := why_not_picked(metrics, self._vector(QueryKey(LABELS, quantity))):

@@ -59,7 +59,7 @@ MANY_TIMES = 10
 FEW = 3
 """Up to this many requests a worker is taken for new that Prometheus has just begun to scrape."""
 
-ByWorker = Callable[[QueryKey], dict[str, float]]
+ByWorker = Callable[[QueryKey], Mapping[str, float]]
 """The answer to a query, by worker."""
 
 

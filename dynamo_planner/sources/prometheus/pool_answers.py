@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from dynamo_planner.engines.metric_kinds import Counter, Gauge, Histogram, Info, Mean, Metric, Product, Ratio
@@ -73,16 +73,16 @@ def products_of(vector: Vector, metric: Info, worker_label: str) -> dict[str, fl
     return products
 
 
-def absent_names(metrics: Iterable[Metric], there: Collection[Collection[str]]) -> list[str]:
-    """For each metric the names of its first part that no worker has; none where one metric is there as a whole.
+def absent_names(metrics: Iterable[Metric], there: Set[str]) -> list[str]:
+    """For each metric the names of its first part that is not there; none where one metric is there as a whole.
 
     >>> from dynamo_planner.engines.sglang import SGLANG
-    >>> absent_names(SGLANG.quantities["isl"], [["sglang:num_requests_total"]])
+    >>> absent_names(SGLANG.quantities["isl"], {"sglang:num_requests_total"})
     ['sglang:prompt_tokens_histogram_count', 'sglang:prompt_tokens_total']
     """
     absent: list[str] = []
     for metric in metrics:
-        parts = [names for names in _parts_of(metric) if not any(set(names) & set(each) for each in there)]
+        parts = [names for names in _parts_of(metric) if there.isdisjoint(names)]
         if not parts:
             return []
         absent += parts[0]

@@ -35,6 +35,10 @@ TOTAL, TOTAL_BEFORE, INSIDE_BEFORE, WAITING_BEFORE = "total", "total_before", "i
 were at the last sample and at the one at the beginning of the window, when that one was, and whether there were any
 within ten minutes before."""
 
+OF_PROCESSES = (KNOWN_BEFORE, FELL, STARTED, OLDEST_START, START_FELL)
+OF_ARRIVALS = ("aborts", "first_tokens", FIRST_VALUE, INSIDE_CHANGE, WAITING_CHANGE)
+"""Queries without which counters cannot be believed, and arrivals not be known."""
+
 TARGETS, STARTS, ADDRESSES, COPIES = "targets", "starts", "addresses", "copies"
 """With all of their labels: the targets, and the start times of processes; at which addresses each worker has metrics,
 and with which labels."""
