@@ -7,14 +7,13 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
 
 from dynamo_planner import decide, load_policy
+from dynamo_planner.integrations.kopf import POLICY, decided
 from tests.support.examples import load
 from tests.support.paths import EXAMPLES
 
@@ -60,36 +59,17 @@ def test_tuned_knobs_need_fewer_gpus_and_lose_nothing() -> None:
     assert any("KnobTrial: max_num_batched_tokens 8192" in line for line in told)
 
 
-def test_the_kopf_operator_patches_replicas_and_keeps_its_state(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = load("kubernetes/kopf_operator.py")
-    answers = {"waiting": 8.0, "kv_cache": 0.97, "gateway": 5.0, "_tokens": 100.0}
-    monkeypatch.setattr(module, "ask", lambda query: next(value for name, value in answers.items() if name in query))
-    now = iter(range(0, 1000, 10))
-    monkeypatch.setattr(module.time, "time", lambda: next(now))
-    patches: list[dict[str, Any]] = []
-    api = SimpleNamespace(patch_namespaced_deployment=lambda name, namespace, patch: patches.append(patch))
-    monkeypatch.setattr(module, "client", SimpleNamespace(AppsV1Api=lambda: api))
-    annotations = {module.POLICY: json.dumps([{"kind": "load", "adjustment_interval_s": 20}])}
-    metadata = {"name": "llama", "namespace": "here", "resourceVersion": "1", "annotations": annotations}
-    for _ in range(4):
-        module.scale({"metadata": metadata, "spec": {"replicas": 2}, "status": {"readyReplicas": 2}})
-        annotations[module.STATE] = patches[-1]["metadata"]["annotations"][module.STATE]
-    assert {"replicas": 3} in [patch.get("spec") for patch in patches]
-
-
 def test_the_kopf_operator_reaches_the_decision_of_sla_policy(monkeypatch: pytest.MonkeyPatch) -> None:
     module = load("kubernetes/kopf_operator.py")
     answers = {"waiting": 0.0, "kv_cache": 0.5, "gateway": 20.0, "prompt_tokens": 3000.0, "generation_tokens": 250.0}
     monkeypatch.setattr(module, "ask", lambda query: next(value for name, value in answers.items() if name in query))
-    patches: list[dict[str, Any]] = []
-    api = SimpleNamespace(patch_namespaced_deployment=lambda name, namespace, patch: patches.append(patch))
-    monkeypatch.setattr(module, "client", SimpleNamespace(AppsV1Api=lambda: api))
     sla = {"kind": "sla", "ttft_ms": 500, "itl_ms": 25, "profile": "llama31-8b_h100_vllm_tp1"}
-    metadata = {"name": "llama", "namespace": "here", "resourceVersion": "1", "annotations": {}}
-    metadata["annotations"] = {module.POLICY: json.dumps(sla)}
-    module.scale({"metadata": metadata, "spec": {"replicas": 2}, "status": {"readyReplicas": 2}})
+    metadata = {"name": "llama", "resourceVersion": "1", "annotations": {POLICY: json.dumps(sla)}}
+    deployment = {"metadata": metadata, "spec": {"replicas": 2}, "status": {"readyReplicas": 2}}
+    traffic, metrics = module.observe("llama")
+    _, patch = decided(deployment, traffic, metrics, at_s=0.0)
     wanted = decide(load_policy(sla), requests_per_s=20, isl=3000, osl=250, aggregated=2).targets["workers"]
-    assert patches[0]["spec"] == {"replicas": wanted}
+    assert patch["spec"] == {"replicas": wanted}
 
 
 def test_what_prometheus_does_not_answer_is_unknown() -> None:
