@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from dynamo_planner import Hold, PoolSpec, PoolStatus, Proposal, Replicas, Schedule, Snapshot, Want
+from dynamo_planner.core import zones
 from dynamo_planner.core.zones import Zone
 from dynamo_planner.guards import Calendar, CalendarEntry
 from tests.support.laws import examples
@@ -116,6 +117,12 @@ def test_data_carries_the_offsets_and_yaml_forms_are_read() -> None:
     data = guard.model_dump(mode="json")
     assert data["zone"]["offsets"][1][1] == 7200
     assert Calendar.model_validate({key: value for key, value in data.items() if key != "kind"}) == guard
+
+
+def test_a_machine_without_time_zones_names_the_extra_that_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zones, "available_timezones", set)
+    with pytest.raises(ValidationError, match=r"pip install 'dynamo-planner\[tzdata\]'"):
+        Schedule(plan={"decode": ((0.0, 1),)}, zone="Asia/Kathmandu")
 
 
 def test_what_cannot_be_is_refused_by_name() -> None:
