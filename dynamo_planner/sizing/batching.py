@@ -1,7 +1,8 @@
 """Batched prefill: how full the steps of a replica are, and what they leave of the TTFT target.
 
-A longer step takes less time per token, so a replica works the faster the more it has to do. In a steady state each
-step computes what arrived during the one before, and while prompts wait, steps grow::
+A longer step takes less time per token, so a replica works the faster the more it has to do, up to some length: with
+attention that goes with the square of it, a full step may take more per token than a shorter one. In a steady state
+each step computes what arrived during the one before, and while prompts wait, steps grow::
 
     M / S(M) = l                                  tokens of a step that keeps up with the arrivals
     s(t)     = A(t) - S(r) + r S(G) / G           seconds of a replica that a prompt takes, G = STEP_GROWTH M
@@ -19,6 +20,10 @@ c**2    squared coefficient of variation of the prompt lengths
 ======  ==================================================================================================
 
 A prompt that finds its replica at work waits for the step under way, and then for its own.
+
+A backlog fills steps up to the chunk. Where full steps take more per token, it makes a replica slower, and one that
+keeps up only with shorter steps would never be rid of it. So the load is that of full steps there: with 403 ms for
+2,048 tokens and 2,333 ms for 8,192, prompts of 1,141 tokens take ``1141 / 8192 * 2333 = 325`` ms, not 225 ms.
 """
 
 from __future__ import annotations
@@ -65,14 +70,16 @@ class Batching:
         self._tokens_per_s = np.maximum.accumulate(step_tokens / step_s)
         last = tokens % step_tokens[-1]
         last_s = np.interp(last, step_tokens, step_s)
-        service_s = alone_s - last_s + np.minimum(last_s, last * (step_s / step_tokens)[:, None])
-        self._mean_s = np.minimum.accumulate(service_s.mean(axis=1))
+        shared_s = np.where(step_tokens[:, None] >= last, last * (step_s / step_tokens)[:, None], last_s)
+        service_s = alone_s - last_s + shared_s
+        self._mean_s = service_s.mean(axis=1)
         self._variation = service_s.var(axis=1) / self._mean_s**2
         self._mean_tokens, self._alone_s = float(tokens.mean()), float(alone_s.mean())
         self._cv2 = float(tokens.var()) / self._mean_tokens**2
         fullest = int(np.searchsorted(step_s, within_s / STEPS_PER_PROMPT, side="right")) - 1
-        self.least_s = float(self._mean_s[max(fullest, 0)])
-        """Mean seconds of a replica that a prompt takes where steps are as full as the target allows."""
+        self.least_s = float(max(self._mean_s[: max(fullest, 0) + 1].min(), self._mean_s[-1]))
+        """Mean seconds of a replica that a prompt takes in steps as full as the target allows, or as a backlog fills
+        them, whichever is more."""
 
     def at(self, prompts_per_s: Floats, budgets_s: Floats) -> Service:
         """The service where prompts arrive at a replica at these rates, which may be more than it can do."""

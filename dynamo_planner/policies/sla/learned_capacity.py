@@ -78,6 +78,7 @@ class EngineMemory(NamedTuple):
         left_ms: Milliseconds that the TTFT leaves for it with engines as fast as profiled.
         itl_ms: The ITL that was observed.
         crowds: The requests in the pool at the last ticks.
+        even: Whether all that are ready share what waits: none became ready while it did.
     """
 
     profile: str
@@ -89,6 +90,7 @@ class EngineMemory(NamedTuple):
     left_ms: Mean = Mean()
     itl_ms: Mean = Mean()
     crowds: tuple[Crowd, ...] = ()
+    even: bool = True
 
 
 class Comparison(NamedTuple):
@@ -104,14 +106,17 @@ class LearnedCapacity(Capacity, kind="learned"):
 
     **Speed** is how much longer the work takes than profiled. For prefill: the time of prompts in their steps, less
     what waiting adds to it; without stage times, the service time at which the mean TTFT less the offset is the
-    observed one, with the waiting that there is at this rate. For the others: the ITL at the observed batch.
+    observed one, with the waiting that there is at this rate. Either is at most so much, since steps that prompts share
+    take less: engines are faster only where prompts take less than profiled with all of it. For the others: the ITL at
+    the observed batch.
 
     **Offset** is what lies between the end of a prompt and its first token: the time to the first token in the decode
     pool. Without stage times it is 1.5 steps of decode, and at most what the TTFT leaves for it with engines as fast as
     profiled: which of the two is less than expected does not show in a TTFT, and it is taken for the offset.
 
-    In an overload the rate at which prompts are done says how long each takes; it counts where it is slower. Nothing
-    else is learned of engines that are starting or have just changed, where a queue waits, or with a full KV cache.
+    In an overload the rate at which prompts are done says how long each takes; it counts where it is slower, and where
+    no replica joined since requests wait, since one that joins gets none of those. Nothing else is learned of engines
+    that are starting or have just changed, where a queue waits, or with a full KV cache.
 
     Args:
         max_correction: The speed stays between ``1 / max_correction`` and this; 1 turns it off. Default 4: what is
@@ -162,9 +167,10 @@ class LearnedCapacity(Capacity, kind="learned"):
         tick, profile, arrivals = evidence.tick, evidence.profile, evidence.arrivals
         own, replicas, itl = _of_profile(state, profile), tick.replicas, tick.snapshot.traffic.itl_ms
         crowds = with_crowd(own.crowds, crowd_of(tick, evidence.queued), arrivals.window_s)
-        own = own._replace(crowds=crowds)
-        overloaded = (tick.pool.kv_usage or 0.0) > MAX_KV_USAGE or (evidence.queued or 0.0) > replicas.ready
-        if tick.pool.spec.role == "prefill" and arrivals.elapsed_s:
+        waits = (evidence.queued or 0.0) > replicas.ready
+        own = own._replace(crowds=crowds, even=not waits or (own.even and not 0 <= own.ready < replicas.ready))
+        overloaded = (tick.pool.kv_usage or 0.0) > MAX_KV_USAGE or waits
+        if tick.pool.spec.role == "prefill" and arrivals.elapsed_s and own.even:
             own = self._overloaded(own, evidence)
         if replicas.ready != own.ready or replicas.starting or overloaded:
             return own._replace(ready=replicas.ready, since_s=tick.snapshot.at_s), None
@@ -197,9 +203,13 @@ class LearnedCapacity(Capacity, kind="learned"):
         for dist in filter(None, first):
             own = own._replace(offset=own.offset.with_sample(dist.mean, _requests(dist, arrivals), elapsed_s))
         if stages.prefill_ms is not None and stages.queue_ms is not None:
-            alone_ms = prompts_alone_ms(stages.prefill_ms.mean, stages.queue_ms.mean)
-            requests = _requests(stages.prefill_ms, arrivals)
-            return own, None if alone_ms is None else Comparison(alone_ms, service_ms, requests)
+            in_steps_ms = stages.prefill_ms.mean
+            alone_ms = prompts_alone_ms(in_steps_ms, stages.queue_ms.mean)
+            if alone_ms is None:
+                return own, None
+            # Steps that prompts share take longer than one alone by less than that where they are far from full.
+            alone_ms = max(alone_ms, min(in_steps_ms, service_ms))
+            return own, Comparison(alone_ms, service_ms, _requests(stages.prefill_ms, arrivals))
         if traffic.ttft_ms is None:
             return own, None
         queue = _queue(tick, arrivals, load, service_ms, profile)
@@ -209,7 +219,7 @@ class LearnedCapacity(Capacity, kind="learned"):
         requests = _requests(traffic.ttft_ms, arrivals)
         left_ms = traffic.ttft_ms.mean - 1000 * queue.ttft_s(1.0)
         own = own._replace(left_ms=own.left_ms.with_sample(left_ms, requests, elapsed_s))
-        factor = queue.slowness((traffic.ttft_ms.mean - self._offset_ms(own, profile)) / 1000)
+        factor = queue.explained((traffic.ttft_ms.mean - self._offset_ms(own, profile)) / 1000)
         return own, Comparison(factor, 1.0, requests)
 
     def _overloaded(self, own: EngineMemory, evidence: EngineEvidence) -> EngineMemory:

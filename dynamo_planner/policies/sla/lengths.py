@@ -105,9 +105,10 @@ def rounded(value: float, step: float) -> float:
 
 
 def learned(
-    lengths: ObservedLengths | None, observed: Dist | None, requests: float, elapsed_s: float
+    lengths: ObservedLengths | None, observed: Dist | None, requests: float, elapsed_s: float, *, may_grow: bool = True
 ) -> ObservedLengths | None:
-    """The lengths after an interval; ``requests`` counts its requests where the distribution does not."""
+    """The lengths after an interval; ``requests`` counts its requests where the distribution does not. Without
+    ``may_grow`` none counts at once for being long."""
     if observed is None:
         return lengths
     count = observed.count if observed.count is not None else max(requests, 1.0)
@@ -117,7 +118,7 @@ def learned(
     if lengths is None:
         return ObservedLengths(count, observed.mean, observed.cv2, quantiles, last_mean=observed.mean, last_count=count)
     kept = 0.5 ** min(elapsed_s / LENGTHS_HALF_LIFE_S, count / LENGTHS_HALF_LIFE_REQUESTS) * lengths.weight
-    if _grown(lengths, observed.mean, count):
+    if may_grow and _grown(lengths, observed.mean, count):
         kept = min(kept, GROWN_WEIGHT * count)
     weight = kept + count
     part = count / weight

@@ -16,6 +16,7 @@ from dynamo_planner.policies.sla.demand import Demand, Outlook, backlog_left
 from dynamo_planner.policies.sla.losses import Losses, spares, watched
 from dynamo_planner.policies.sla.part import Part
 from dynamo_planner.policies.sla.regret import Shortage, followed
+from dynamo_planner.policies.sla.saturation import part_that_comes
 from dynamo_planner.policies.sla.sliding_maximum import SlidingMaximum, largest, with_requirement
 from dynamo_planner.policies.sla.startup import coming
 from dynamo_planner.policies.sla.state import LastPlan
@@ -210,7 +211,8 @@ class SkiRental(Plan, kind="ski_rental"):
                 message = f"what waits is to be done within {self.drain_s:.0f} s of when a start would be ready"
                 reasons.append(reason("BacklogDrained", name, message, queued=queue.requests, replicas=wanted))
         now = size(demand.now, near).replicas if demand.now > demand.then else 0
-        used = max(min(_at_rate(sized, demand.expected / demand.then), wanted) if demand.then else 0, inputs.at_least)
+        used = min(_at_rate(sized, demand.expected / demand.then), wanted) if demand.then else 0
+        used = max(used, math.ceil(inputs.at_least * part_that_comes(demand.expected, queue.requests or 0.0)))
         want, memory, more = self._patient(inputs, memory, wanted, max(wanted, now), used)
         unknown = _what_is_unknown(inputs)
         if want.replicas < tick.replicas.target and unknown is not None:

@@ -61,6 +61,12 @@ class Saturated(NamedTuple):
     message: str
 
 
+def part_that_comes(rate: float, queued: float) -> float:
+    """The part of the replicas of a saturated pool that serve what comes. The others are for what waits, which would
+    not wait, had they been there: with 20 requests/s and 600 waiting, ``20 / (20 + 600 / 60) = 2 / 3``."""
+    return rate / (rate + queued / CLEAR_S) if rate else 1.0
+
+
 def crowd_of(tick: Tick, queued: float | None) -> Crowd | None:
     """The requests in a pool; ``None`` where they are unknown."""
     pool = tick.pool

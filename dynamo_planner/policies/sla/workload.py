@@ -36,6 +36,9 @@ HIT_RATE_DECIMALS = 2
 RATE_STEP = 0.04
 """Sizes are worked out for rates in steps of this share, so that one serves for many ticks."""
 
+CROWD_WINDOWS, MIN_SHARE_OF_CROWD = 4.0, 0.67
+"""Arrivals below this share of their mean over so many windows leave the last answers of a crowd, which are long."""
+
 REPORTED_DISPERSION = 1.5
 """Arrivals that vary more than this many times as much as a Poisson process are reported."""
 
@@ -114,13 +117,15 @@ class RecentWorkload(Workload, kind="recent"):
         usual = recent_rate(memory.slots, arrivals.window_s)
         reported = steady_dispersion(memory.dispersion, traffic.arrival_dispersion, arrivals, memory.window_rate)
         dispersion = pattern(memory.slots, arrivals.window_s, reported).dispersion
+        # After a crowd those with the longest answers leave last: that is no growth.
+        leaves = rate < MIN_SHARE_OF_CROWD * recent_rate(memory.slots, CROWD_WINDOWS * arrivals.window_s)
         return WorkloadMemory.unchecked(
             window_rate=rate,
             surge=certain_rate(arrivals, memory.window_rate, usual, dispersion),
             slots=counted(memory.slots, arrivals.at_s, rate, arrivals.window_s),
             dispersion=reported,
             isl=learned(memory.isl, traffic.isl, requests, elapsed_s),
-            osl=learned(memory.osl, traffic.osl, requests, elapsed_s),
+            osl=learned(memory.osl, traffic.osl, requests, elapsed_s, may_grow=not leaves),
             hit_rate=_followed(memory.hit_rate, traffic.prefix_hit_rate, elapsed_s),
         )
 

@@ -41,3 +41,6 @@ def test_a_queue_of_prompts_is_that_of_mm1_and_back() -> None:
     assert queue.utilisation == 0.5
     assert queue.ttft_s(1.0) == pytest.approx(0.2)
     assert queue.slowness(queue.ttft_s(1.3)) == pytest.approx(1.3, abs=0.001)
+    assert queue.explained(queue.ttft_s(1.3)) == pytest.approx(1.3, abs=0.001)
+    assert queue.explained(0.15) == 1  # less waiting than one at a time: several in a step
+    assert queue.explained(0.08) == pytest.approx(0.8)

@@ -114,6 +114,8 @@ def test_an_overload_shows_what_full_replicas_do_and_no_more_than_half_as_slow()
         state = capacity.learn(state, evidence)
     assert capacity.estimate(state, tick, 100.0, LINEAR).slowness == pytest.approx(1.25, rel=0.02)
     assert state is not None
+    joined = state._replace(ready=1)  # the second gets none of what waits, so that the first alone completes 8 a second
+    assert capacity.learn(joined, evidence).busy == state.busy
     much = state._replace(busy=state.busy._replace(seen=3 * state.busy.expected))
     assert capacity.estimate(much, tick, 100.0, LINEAR).slowness == pytest.approx(1.5, rel=0.02)
 

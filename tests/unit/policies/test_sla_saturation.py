@@ -13,6 +13,7 @@ from dynamo_planner.policies.sla.saturation import (
     Saturated,
     completed_per_s,
     crowd_of,
+    part_that_comes,
     saturated,
     with_crowd,
 )
@@ -79,6 +80,11 @@ def test_a_pool_that_is_never_idle_shows_how_fast_it_is() -> None:
     assert done(100, 40, ready_then=1) is None
 
 
+def test_replicas_for_what_waits_are_not_for_what_comes() -> None:
+    assert part_that_comes(20, 600) == pytest.approx(2 / 3)
+    assert part_that_comes(20, 0) == part_that_comes(0, 600) == 1
+
+
 def test_counts_are_kept_for_a_window_and_stay_few() -> None:
     crowds: tuple[Crowd, ...] = ()
     for second in range(1000):
@@ -111,3 +117,6 @@ def test_answers_that_get_longer_count_at_once_and_chance_does_not() -> None:
     chance = learned(lengths, Dist(mean=260, count=50, cv2=1), 50, 10.0)
     assert chance is not None
     assert chance.mean < 206
+    left = learned(once, Dist(mean=3000, count=50, cv2=1), 50, 10.0, may_grow=False)
+    assert left is not None
+    assert left.mean < 700  # the last of a crowd

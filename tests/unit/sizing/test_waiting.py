@@ -49,6 +49,15 @@ def test_a_prompt_of_several_chunks_takes_their_steps_and_no_less_than_was_measu
     assert batching.least_s == pytest.approx((0.800 - 0.080 + 0.066 + 0.066) / 2, rel=0.01)
 
 
+def test_a_backlog_makes_a_replica_slower_where_full_steps_take_more_per_token() -> None:
+    """Steps of 0.1 ms per token, and of up to twice that for the square: 1,000 tokens take 200 ms."""
+    step_s = (0.1 * STEP_TOKENS + 0.1 * STEP_TOKENS**2 / 1000) / 1000
+    batching = Batching(np.full(4, 100.0), np.full(4, 0.011), STEP_TOKENS, step_s, within_s=0.08)
+    assert batching.least_s == pytest.approx(0.1 * 0.200, rel=1e-3)
+    # 5 tokens/ms are done by the shortest steps; while prompts wait, a prompt of 100 tokens is a step by itself.
+    assert batching.at(np.array([50.0]), np.array([0.180])).mean_s[0] == pytest.approx(0.011, rel=0.01)
+
+
 @pytest.mark.parametrize(("left_s", "late"), [(0.0, 0.0), (-0.005, 0.25), (-0.015, 0.75), (-0.03, 1.0)])
 def test_what_is_left_of_the_step_under_way_is_anything_up_to_all_of_it(left_s: float, late: float) -> None:
     service = Service(np.array([0.01]), np.array([0.0]), np.array([0.02]), np.full((1, 12), left_s))
