@@ -18,8 +18,8 @@ from dynamo_planner.sources import series
 from dynamo_planner.sources.prometheus.api import Matrix, QueryError, Vector
 
 ADDRESS = "instance"
-POD, NAMESPACE = "pod", "namespace"
-BEHIND = ("exported_instance", POD, "exported_pod")
+POD, NAMESPACE, CLUSTER = "pod", "namespace", "cluster"
+BEHIND = ("exported_instance", POD, "exported_pod", CLUSTER)
 """Labels that tell the processes behind one address apart, where their values differ."""
 
 OF_TARGETS = frozenset(
@@ -80,10 +80,10 @@ def every_series(answer: Matrix | QueryError) -> Vector | QueryError:
     return {labels: value for vector in answer.values() for labels, value in vector.items()}
 
 
-def one_process_each(engines: Vector, started: Vector, worker_label: str) -> bool:
+def one_process_each(engines: Vector, started: Vector, worker_label: str, *, by_port: bool = True) -> bool:
     """Whether some workers have several addresses, those of each are of one process, and each address is of a worker.
 
-    The arguments are those of :func:`copy_labels`.
+    The arguments are those of :func:`copy_labels`, and whether one port of a pod is enough without a start time.
     """
     began: dict[tuple[str, str], set[float]] = {}
     for target, value in started.items():
@@ -92,18 +92,37 @@ def one_process_each(engines: Vector, started: Vector, worker_label: str) -> boo
     by_worker: dict[str, dict[str, str | None]] = {}
     for target in engines:
         labels = dict(target)
-        pod = f"{labels.get(NAMESPACE, '')}/{labels[POD]}" if POD in labels else None
+        pod = "/".join(labels.get(each, "") for each in (CLUSTER, NAMESPACE, POD)) if POD in labels else None
         by_worker.setdefault(labels.get(worker_label, ""), {})[labels.get(ADDRESS, "")] = pod
     several = {worker: addresses for worker, addresses in by_worker.items() if len(addresses) > 1}
     return bool(several) and all(
-        worker and _is_one_process([began.get((worker, address), set()) for address in addresses], addresses)
+        worker and _is_one_process([began.get((worker, address), set()) for address in addresses], addresses, by_port)
         for worker, addresses in several.items()
     )
 
 
-def _is_one_process(began: Sequence[set[float]], pod_of: Mapping[str, str | None]) -> bool:
+def unclear_addresses(engines: Vector, started: Vector, worker_label: str) -> str:
+    """That pods have several addresses, and it is unclear whether these are of one process; empty where it is not so.
+
+    The arguments are those of :func:`copy_labels`.
+    """
+    if worker_label != ADDRESS or not one_process_each(engines, started, POD):
+        return ""
+    by_pod: dict[str, list[str]] = {}
+    for labels in map(dict, engines):
+        by_pod.setdefault(labels.get(POD, ""), []).append(labels.get(ADDRESS, ""))
+    pod, addresses = next((pod, each) for pod, each in sorted(by_pod.items()) if len(each) > 1)
+    return (
+        f"pod {pod!r} is scraped at {' and '.join(sorted(addresses))}, and without a start time nothing shows whether "
+        "that is one process: name what tells workers apart (worker_label: pod)"
+    )
+
+
+def _is_one_process(began: Sequence[set[float]], pod_of: Mapping[str, str | None], by_port: bool) -> bool:
     if all(began):
         return len(set.union(*began)) == 1
+    if not by_port:
+        return False
     ports, pods = {address.rpartition(":")[2] for address in pod_of}, set(pod_of.values())
     return len(pods) == 1 and None not in pods and len(ports) == 1
 

@@ -131,7 +131,7 @@ def _sampled(vocabulary: Vocabulary) -> list[str]:
 def _of_copies(vocabulary: Vocabulary, scope: Scope) -> dict[QueryKey, str]:
     """What tells several series of the same process."""
     queries = {QueryKey(TARGETS): f"{scope.up()} or on () {_one_metric(vocabulary, scope)}"}
-    labels = ", ".join(dict.fromkeys((scope.worker_label, "instance", "pod", "namespace")))
+    labels = ", ".join(dict.fromkeys((scope.worker_label, "instance", "pod", "namespace", "cluster")))
     queries[QueryKey(ADDRESSES)] = f"count by ({labels}) ({_one_metric(vocabulary, scope)})"
     queries[QueryKey(STARTS)] = scope.of_every_model().any_of(vocabulary.started_at)
     if scope.copies:

@@ -25,6 +25,7 @@ from dynamo_planner.sources.prometheus.copies import (
     every_series,
     one_process_each,
     shared_targets,
+    unclear_addresses,
 )
 from dynamo_planner.sources.prometheus.detection import detection_pattern, vocabulary_of
 from dynamo_planner.sources.prometheus.instead import what_is_there
@@ -225,10 +226,9 @@ class PrometheusSource:
                 targets = answers.get((group.name, QueryKey(TARGETS)))
                 if targets is None or isinstance(targets, QueryError):
                     continue
-                beside = (answers.get((group.name, QueryKey(each)), {}) for each in (ADDRESSES, STARTS))
-                engines, began = ({} if isinstance(each, QueryError) else each for each in beside)
+                engines, began = self._beside_targets(group, answers)
                 scope = group.scope
-                if scope.worker_label == ADDRESS and one_process_each(engines, began, POD):
+                if scope.worker_label == ADDRESS and one_process_each(engines, began, POD, by_port=False):
                     scope = scope.replace(worker_label=POD)
                 scope = scope.replace(copies=copy_labels(targets, engines, began, scope.worker_label))
                 if scope != group.scope:
@@ -236,11 +236,20 @@ class PrometheusSource:
                     self._groups[[each.name for each in self._groups].index(group.name)] = changed[-1]
         return changed
 
+    @staticmethod
+    def _beside_targets(group: _TargetGroup, answers: GroupAnswers) -> tuple[Vector, Vector]:
+        """At which addresses the engine is, and when its processes began, as far as that is known."""
+        engines, began = (answers.get((group.name, QueryKey(each)), {}) for each in (ADDRESSES, STARTS))
+        return {} if isinstance(engines, QueryError) else engines, {} if isinstance(began, QueryError) else began
+
     def _why_unread(self, answers: GroupAnswers, at_s: float) -> dict[str, str]:
         """For each group of which there is no series, why, and what there is instead; by the name of the group."""
         unread = {group.name: group.unread for group in self._groups if group.unread}
         unread |= shared_targets({name: answers.get((name, QueryKey(TARGETS)), {}) for name in self._roles})
         for group in self._groups:
+            engines, began = self._beside_targets(group, answers)
+            if why := unclear_addresses(engines, began, group.scope.worker_label):
+                unread.setdefault(group.name, why)
             if group.name in unread or answers.get((group.name, QueryKey(OBSERVED_AT))):  # an error is told as such
                 continue
             scraped = bool(answers.get((group.name, QueryKey(UP))))
