@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from dynamo_planner.fleet.claims import Budget, Claim, Grant, Option, PoolClaim
     from dynamo_planner.fleet.fleet import Fleet, FleetDecision
     from dynamo_planner.fleet.mix import Hardware, Mix, cheapest_mix, rates_in_time
+    from dynamo_planner.fleet.mix_policy import MixPolicy, PoolHardware, routing_weights
     from dynamo_planner.fleet.requests import Member
     from dynamo_planner.fleet.sharing import share
 
@@ -22,10 +23,13 @@ __getattr__, __dir__ = lazy_exports(
         "Hardware": "mix",
         "Member": "requests",
         "Mix": "mix",
+        "MixPolicy": "mix_policy",
         "Option": "claims",
         "PoolClaim": "claims",
+        "PoolHardware": "mix_policy",
         "cheapest_mix": "mix",
         "rates_in_time": "mix",
+        "routing_weights": "mix_policy",
         "share": "sharing",
     },
 )
@@ -39,9 +43,12 @@ __all__ = [
     "Hardware",
     "Member",
     "Mix",
+    "MixPolicy",
     "Option",
     "PoolClaim",
+    "PoolHardware",
     "cheapest_mix",
     "rates_in_time",
+    "routing_weights",
     "share",
 ]

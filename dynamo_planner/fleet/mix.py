@@ -32,6 +32,9 @@ from dynamo_planner.sizing.arrivals import Arrivals
 RATE_TOLERANCE = 1e-3
 """Relative width at which the search for a rate ends."""
 
+MAX_RATE_PER_S = 1e6
+"""Requests per second of a pool up to which is searched: those without tokens take no time."""
+
 
 class Hardware(NamedTuple):
     """One kind of hardware that a model can run on.
@@ -124,7 +127,7 @@ def rates_in_time(
     rates = [0.0]
     for count in range(1, most + 1):
         low, high = rates[-1], 2.0 * max(rates[-1], 0.5)
-        while _in_time(sizing, load, sla, role, count, high):
+        while high < MAX_RATE_PER_S and _in_time(sizing, load, sla, role, count, high):
             low, high = high, 2.0 * high
         while high - low > RATE_TOLERANCE * high:
             middle = (low + high) / 2

@@ -8,6 +8,7 @@ POLICIES.ship(
     {
         "load": "dynamo_planner.policies.reactive:LoadPolicy",
         "sla": "dynamo_planner.policies.sla:SlaPolicy",
+        "mix": "dynamo_planner.fleet.mix_policy:MixPolicy",
         "knobs": "dynamo_planner.policies.knobs:KnobPolicy",
         "schedule": "dynamo_planner.policies.schedule:Schedule",
         "static": "dynamo_planner.policies.schedule:StaticLaw",

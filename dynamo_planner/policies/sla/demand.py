@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 from dynamo_planner.core.decision import Reason
-from dynamo_planner.core.snapshot import PoolStatus, Role
+from dynamo_planner.core.snapshot import PoolStatus, Role, Snapshot
 from dynamo_planner.forecasting import RateForecast
+from dynamo_planner.forecasting.rate_forecaster import RateForecaster
 from dynamo_planner.policies.sla.arrivals import ArrivalWindow
 from dynamo_planner.policies.sla.tick import Queue, Tick, reason
-from dynamo_planner.policies.sla.workload import Facts
+from dynamo_planner.policies.sla.workload import Facts, Workload
 from dynamo_planner.sizing import Load
 
 MAX_PLANNED_RATIO = 1.3
@@ -114,6 +116,31 @@ class Outlook:
         if ahead_s not in self._forecasts:
             self._forecasts[ahead_s] = self._forecast(ahead_s)
         return self._forecasts[ahead_s]
+
+
+def outlook_after(
+    forecaster: RateForecaster,
+    workload: Workload,
+    rate: Any,
+    work: Any,
+    snapshot: Snapshot,
+    arrivals: ArrivalWindow,
+    level_s: float,
+) -> tuple[Any, Any, Outlook]:
+    """The states of a forecaster and a workload after a snapshot, a window of which counts once, and what is to be
+    expected by them."""
+    if arrivals.elapsed_s:
+        rate = forecaster.update(rate, arrivals.at_s, arrivals.requests_per_s, arrivals.window_s)
+        work = workload.observe(work, snapshot.traffic, arrivals)
+    outlook = Outlook(
+        arrivals,
+        partial(forecaster.forecast, rate, snapshot.at_s, window_s=level_s),
+        partial(workload.load, work, traffic=snapshot.traffic, level_s=level_s),
+        workload.recent_per_s(work, level_s),
+        level_s,
+        workload.facts(work, level_s),
+    )
+    return rate, work, outlook
 
 
 def expected_rate(tick: Tick, queue: Queue, outlook: Outlook) -> float:

@@ -27,7 +27,7 @@ from dynamo_planner.policies.sla.attainment import (
     PromiseEvidence,
 )
 from dynamo_planner.policies.sla.capacity import AnyCapacity, EngineEstimate, EngineEvidence
-from dynamo_planner.policies.sla.demand import Outlook, expected_rate, shares
+from dynamo_planner.policies.sla.demand import Outlook, expected_rate, outlook_after, shares
 from dynamo_planner.policies.sla.learned_capacity import LearnedCapacity
 from dynamo_planner.policies.sla.moved import with_parts
 from dynamo_planner.policies.sla.part import Recalled
@@ -225,22 +225,12 @@ class SlaPolicy(Policy, kind="sla"):
         self, snapshot: Snapshot, memory: ServiceMemory, arrivals: ArrivalWindow, recall: Recalled
     ) -> tuple[ServiceMemory, Outlook]:
         """What is to be expected, and the memory with a window that was not counted before."""
-        traffic = snapshot.traffic
         rate, work = recall(self.forecaster, memory.forecaster), recall(self.workload, memory.workload)
-        if arrivals.elapsed_s:
-            rate = self.forecaster.update(rate, arrivals.at_s, arrivals.requests_per_s, arrivals.window_s)
-            work = self.workload.observe(work, traffic, arrivals)
-        outlook = Outlook(
-            arrivals,
-            partial(self.forecaster.forecast, rate, snapshot.at_s, window_s=self.level_s),
-            partial(self.workload.load, work, traffic=traffic, level_s=self.level_s),
-            self.workload.recent_per_s(work, self.level_s),
-            self.level_s,
-            self.workload.facts(work, self.level_s),
-        )
+        parts = self.forecaster, self.workload
+        rate, work, outlook = outlook_after(*parts, rate, work, snapshot, arrivals, self.level_s)
         memory = memory.replace(
             seen_s=arrivals.at_s,
-            queue_seen=memory.queue_seen or traffic.queued is not None,
+            queue_seen=memory.queue_seen or snapshot.traffic.queued is not None,
             forecaster=self.forecaster.remember(rate),
             workload=self.workload.remember(work),
         )
