@@ -1,9 +1,10 @@
-"""What it costs to have no profile: ``python -m benchmarks.no_profile [--shared] [--only NAME] [--quick]``.
+"""What it costs to have no profile: ``python -m benchmarks.no_profile [--shared | --blind] [--only NAME] [--quick]``.
 
 ``SlaPolicy(profile=None)`` against the same policy with the right profile, on the same requests and the same simulated
 cluster, for each bundled profile (or, with ``--shared``, for those of the shared folder), disaggregated and aggregated.
 Four hours of a load that goes up and down and bursts from second to second; the first hour, in which the one
-without a profile learns, is not scored. The targets follow the rule of :mod:`benchmarks.quality.blind.targets`.
+without a profile learns, is not scored. The targets follow the rule of :mod:`benchmarks.quality.blind.targets`. With
+``--blind`` the loads are the quick windows of the blind benchmark that last longer than an hour.
 
 Prints, of the hours after the first, GPU-hours without a profile over those with it, the share of requests in time, and
 the share of ten-minute windows in which the promise was held.
@@ -12,15 +13,18 @@ the share of ten-minute windows in which the promise was held.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks.quality.blind.plan import planned
 from benchmarks.quality.blind.targets import AGGREGATED_CHUNK, PREFILL_CHUNK, by_rule
-from benchmarks.quality.cells import Cell, whole
+from benchmarks.quality.blind.windows import Window
+from benchmarks.quality.cells import Cell, Stage, whole
 from benchmarks.shared import SHARED
 from dynamo_planner import Profile, SlaPolicy
 from dynamo_planner.evaluation.backtest import run_policy
@@ -95,19 +99,29 @@ def outcome(run: Run, cell: Cell) -> Outcome:
 
 def both(case: Case, hours: float) -> tuple[Outcome, Outcome]:
     """The policy with the profile and without it."""
-    stage = whole(case, hours * HOUR_S)
+    return compared(case, whole(case, hours * HOUR_S), chunk_tokens=case.model[2])
+
+
+def blind(piece: Window) -> tuple[Outcome, Outcome]:
+    """The same on a window of the blind benchmark."""
+    return compared(*piece.stage())
+
+
+def compared(cell: Cell, stage: Stage, **settings: Any) -> tuple[Outcome, Outcome]:
+    """The policy with these settings, with the profile and without it."""
     found = []
-    for profile in (case.profile(), None):
-        policy = SlaPolicy(sla=case.sla, profile=profile, chunk_tokens=case.model[2])
-        run = run_policy("sla", policy, trace=stage.trace, cluster=stage.cluster, sla=case.sla)
-        found.append(outcome(run, case))
+    for profile in (cell.profile(), None):
+        policy = SlaPolicy(sla=cell.sla, profile=profile, **settings)
+        run = run_policy("sla", policy, trace=stage.trace, cluster=stage.cluster, sla=cell.sla)
+        found.append(outcome(run, cell))
     return found[0], found[1]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shared", action="store_true", help="the profiles of the shared folder")
-    parser.add_argument("--only", default="", help="cases with this in 'NAME MODE'")
+    parser.add_argument("--blind", action="store_true", help="windows of the blind benchmark")
+    parser.add_argument("--only", default="", help="loads with this in their name")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_HOURS:g} hours")
     parser.add_argument("--processes", type=int, default=1)
     options = parser.parse_args()
@@ -115,17 +129,30 @@ def main() -> None:
     profiles = {folder.name: Profile.load(folder) for folder in folders} or {
         name: Profile.bundled(name) for name in bundled_profiles()
     }
-    chosen = [case for case in cases(profiles) if options.only in f"{case.name} {mode(case)}"]
     hours = QUICK_HOURS if options.quick else HOURS
-    print("| profile | mode | GPU-hours, without / with | in time, with | without | windows held, with | without |")
-    print("|---|---|---|---|---|---|---|")
+    jobs: dict[str, Callable[[], tuple[Outcome, Outcome]]] = (
+        {
+            piece.name: partial(blind, piece)
+            for piece in planned(quick=True)
+            if isinstance(piece, Window) and piece.seconds > HOUR_S
+        }
+        if options.blind
+        else {f"{case.name} {mode(case)}": partial(both, case, hours) for case in cases(profiles)}
+    )
+    print("| load | GPU-hours, without / with | in time, with | without | windows held, with | without |")
+    print("|---|---|---|---|---|---|")
     ratios = []
+    chosen = {name: job for name, job in jobs.items() if options.only in name}
     with ProcessPoolExecutor(options.processes) as pool:
-        for case, (known, learned) in zip(chosen, pool.map(both, chosen, [hours] * len(chosen)), strict=True):
+        for name, (known, learned) in zip(chosen, pool.map(_call, chosen.values()), strict=True):
             ratios.append(learned.gpu_hours / known.gpu_hours)
             shares = f"{known.in_time:.2%} | {learned.in_time:.2%} | {known.held:.0%} | {learned.held:.0%}"
-            print(f"| {case.name} | {mode(case)} | {ratios[-1]:.3f} | {shares} |", flush=True)
+            print(f"| {name} | {ratios[-1]:.3f} | {shares} |", flush=True)
     print(f"median {np.median(ratios):.3f}, largest {max(ratios):.3f}")
+
+
+def _call(job: Callable[[], tuple[Outcome, Outcome]]) -> tuple[Outcome, Outcome]:
+    return job()
 
 
 if __name__ == "__main__":
