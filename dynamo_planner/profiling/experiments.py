@@ -29,8 +29,8 @@ LEVEL_S, LEVEL_TOKENS = 0.3, (16, 60)
 MIXED_LEVEL_S, MIXED_LEVEL_TOKENS = 0.6, (36, 100)
 """The same where prompts are sent on the way."""
 
-PAUSE_STEPS = 6.0
-"""Decode steps between two prompts on the way, in which the ITL is measured."""
+PAUSE_STEPS = 5.0
+"""Decode steps of the slowest batch between two prompts on the way, in which the ITL is measured."""
 
 MARGIN_S = 0.03
 """Seconds that each prompt is taken to spend on the way."""
@@ -132,7 +132,7 @@ def staircase(
     seconds, (least, most) = (MIXED_LEVEL_S, MIXED_LEVEL_TOKENS) if mixed else (LEVEL_S, LEVEL_TOKENS)
     tokens = np.clip(seconds / itls, least, most).astype(int).tolist()
     sizes = _sizes((domain.step_tokens or 0) - batch, SHARES[turn % len(SHARES)]) if mixed else ()
-    return Staircase(context, batches, tuple(tokens), sizes, PAUSE_STEPS * float(np.median(itls)))
+    return Staircase(context, batches, tuple(tokens), sizes, PAUSE_STEPS * float(itls.max()))
 
 
 def ladder(batch: int) -> tuple[int, ...]:

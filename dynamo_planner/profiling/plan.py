@@ -13,7 +13,7 @@ The squares let the places that are known least count most, since a curve is jud
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,9 @@ Floats = NDArray[np.float64]
 
 FULLEST = 0.92
 """The share of the KV cache that a staircase fills at most."""
+
+LONGEST = 0.9
+"""The share of the longest context that a staircase begins with at most."""
 
 NOISE = 0.01
 """Variance of a measurement, relative to that of a curve that was not measured."""
@@ -77,6 +80,25 @@ def first_experiments(domain: Domain) -> Iterator[Experiment]:
             yield Experiment(steps.burst(domain), _purpose(context, batch), 0.0)
 
 
+def fullest_experiment(measured: Measured, domain: Domain, most_s: float) -> Experiment | None:
+    """A staircase that fills the KV cache, or as much of it as ``most_s`` allows; None where that is next to nothing.
+
+    Its context is in the middle, in the logarithm, of those at which the cache can be filled at all. With a cache of
+    430,000 tokens, 256 requests and contexts up to 29,000: 1,550 to 26,100, so 60 requests of 6,360 tokens.
+    """
+    longest = LONGEST * domain.max_context
+    shortest = min(FULLEST * domain.kv_tokens / domain.max_batch, longest)
+    context, curves = round((shortest * longest) ** 0.5), _Curves.of(measured)
+    batch = largest_batch(domain, context)
+    while batch > 1:
+        steps = staircase(domain, context, batch, curves.itl_s)
+        experiment, _ = _candidate(domain, curves, steps)
+        if experiment.seconds <= most_s and steps.longest <= domain.max_context:
+            return experiment
+        batch = batch * 3 // 4
+    return None
+
+
 def largest_batch(domain: Domain, context: int) -> int:
     """The most requests of a context, and of what they get, that are measured at once; at least 1.
 
@@ -98,8 +120,7 @@ def next_experiment(
 ) -> Experiment | None:
     """The experiment of the highest gain that takes at most ``most_s`` and is not among the purposes ``made`` already;
     None where there is none."""
-    prefill, decode = measured.prefill_points(), measured.decode_points()
-    curves = _Curves(None if prefill is None else PrefillCurve(prefill), None if decode is None else fit_itl(decode))
+    curves = _Curves.of(measured)
     views = {curve: _View(_known(measured, curve), _targets(domain, curve), curve) for curve in errors}
     best, highest = None, 0.0
     for experiment, points in _candidates(domain, curves, len(measured.decode)):
@@ -116,6 +137,11 @@ class _Curves(NamedTuple):
 
     prefill: PrefillCurve | None
     decode: Fit | None
+
+    @classmethod
+    def of(cls, measured: Measured) -> Self:
+        prefill, decode = measured.prefill_points(), measured.decode_points()
+        return cls(None if prefill is None else PrefillCurve(prefill), None if decode is None else fit_itl(decode))
 
     def ttft_s(self, isl: Floats) -> Floats:
         return np.zeros(len(isl)) if self.prefill is None else np.asarray(self.prefill.ttft_ms(isl)) / 1000
@@ -137,7 +163,7 @@ def _candidates(domain: Domain, curves: _Curves, turn: int) -> Iterator[tuple[Ex
     if domain.role == "prefill":
         return
     between = BETWEEN[turn // 2 % 2]
-    for context in np.unique(np.geomspace(32, domain.max_context * 0.9, 14).round().astype(int)).tolist():
+    for context in np.unique(np.geomspace(32, LONGEST * domain.max_context, 14).round().astype(int)).tolist():
         largest = largest_batch(domain, context)
         smaller = [size for part in (4, 16) if 0 < (size := domain.max_batch // part) < largest]
         for batch in sorted({1, *(max(round(size * between), 1) for size in (largest, *smaller))}):
@@ -177,7 +203,7 @@ def _targets(domain: Domain, curve: str) -> Floats:
     """The places at which a curve is to be known."""
     if curve == "ttft":
         return np.geomspace(domain.min_isl, domain.max_isl, 24)[:, None]
-    contexts = np.geomspace(min(64, domain.max_context / 2), domain.max_context * 0.9, 8)
+    contexts = np.geomspace(min(64, domain.max_context / 2), LONGEST * domain.max_context, 8)
     batches = np.geomspace(1, domain.max_batch, 7)
     rows = [(n, c) for n in batches for c in contexts if n * c <= FULLEST * domain.kv_tokens]
     if curve == "itl":

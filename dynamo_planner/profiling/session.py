@@ -11,7 +11,7 @@ from dynamo_planner.profiling.engine import Answer, Answers, Engine, ProfilingEr
 from dynamo_planner.profiling.experiments import Domain, prompts
 from dynamo_planner.profiling.fit import CurveError
 from dynamo_planner.profiling.measured import Measured
-from dynamo_planner.profiling.plan import Experiment, first_experiments, next_experiment
+from dynamo_planner.profiling.plan import Experiment, first_experiments, fullest_experiment, next_experiment
 from dynamo_planner.profiling.readings import readings
 
 WARM_UP_ISLS = (32, 512)
@@ -23,6 +23,10 @@ OVERRUN = 3.0
 OVERRUN_S = 10.0
 """The least seconds that an experiment is given."""
 
+
+FULL_S = 15.0
+"""Seconds of each minute that a staircase of the full KV cache may take: the cache is seldom filled for less, and the
+steps that sizing asks for most are those of a full one."""
 
 MAX_WAITED = 0.1
 """The share of the requests of a staircase that may wait until others end, which they should not."""
@@ -73,6 +77,9 @@ def measure(
         for experiment in first_experiments(domain):
             yield Progress(measured, {}, experiment)
             measured = perform(engine, domain, experiment, measured)
+        if domain.role != "prefill" and (fullest := fullest_experiment(measured, domain, FULL_S * goal.minutes)):
+            yield Progress(measured, {}, fullest)
+            measured = perform(engine, domain, fullest, measured)
     made: set[str] = set()
     while True:
         errors = measured.errors

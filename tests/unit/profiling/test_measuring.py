@@ -43,6 +43,14 @@ def test_a_staircase_reads_the_steps_of_its_engine() -> None:
         assert mixed.step_ms == pytest.approx(alone + 0.05 * mixed.prefill_tokens, rel=0.01)
 
 
+def test_the_fullest_batch_is_read_where_it_takes_much_longer_than_the_others() -> None:
+    steep = LinearTiming(base_ms=10, prefill_ms_per_token=0.05, kv_ms_per_token=2e-3)
+    steps = staircase(DOMAIN, 4000, 12, lambda batch, context: (10 + 2e-3 * batch * context) / 1000)
+    full = readings(SimulatedEngine(steep, LIMITS).run(steps.burst(DOMAIN)), 1024).decode[-1]
+    assert full.batch == 12
+    assert full.itl_ms == pytest.approx(10 + 2e-3 * 12 * full.context, rel=0.01)
+
+
 def test_tokens_in_packets_and_pauses_do_not_change_an_itl() -> None:
     times = [0.01 * (5 * (k // 5)) + (0.2 if k > 31 else 0.0) for k in range(60)]  # five at a time, and once a pause
     answer = Answer(isl=100, sent_s=-0.5, first_s=times[0], last_s=times[-1], tokens=60, token_s=times)
