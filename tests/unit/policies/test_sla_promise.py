@@ -89,9 +89,15 @@ def test_a_cold_start_is_careful_and_says_how_long_it_learns() -> None:
     shares, _ = asked(None, evidence())
     assert min(shares.by_role.values()) > 0.99
     assert "learned for 990 s more" in shares.reasons[-1].message
-    unknown, _ = asked(None, evidence(late=None))
-    assert unknown.by_role["prefill"] == pytest.approx(0.995, abs=0.0006)
-    assert [reason.code for reason in unknown.reasons] == ["PromiseUnknown"]
+
+
+def test_where_misses_are_unknown_a_role_may_miss_what_the_sizing_of_the_other_does_not() -> None:
+    """Of 1 %: half of it while the other is expected to miss as much, nearly all while it is to miss 0.05 %."""
+    even, _ = asked(None, evidence(late=None, last={"attained": 0.995}))
+    assert even.by_role["prefill"] == pytest.approx(0.995, abs=0.0006)
+    left, _ = asked(None, evidence(late=None, last={"attained": 0.9995}))
+    assert left.by_role["prefill"] == pytest.approx(0.99)
+    assert [reason.code for reason in left.reasons] == ["PromiseUnknown"]
 
 
 def test_what_a_bound_or_an_unattainable_prompt_explains_is_not_learned_from() -> None:

@@ -182,6 +182,15 @@ def test_lengths_are_through_the_quantiles_and_have_the_mean() -> None:
     assert Lengths.of(0).mean == 0
 
 
+def test_lengths_without_quantiles_have_a_shorter_tail_than_a_log_normal_distribution() -> None:
+    """Of 1,024 equally likely ones the longest is at a score of 3.3, of 64 at 2.42: exp(0.83 * 0.88 / 2) apart."""
+    told = Lengths.of(Dist(mean=1000, cv2=1, quantiles={0.1: 244, 0.5: 707, 0.9: 2055}))  # log-normal
+    spread = Lengths.of(Dist(mean=1000, cv2=1))
+    assert spread.values == pytest.approx(told.values, rel=0.03)
+    assert spread.finer(1024).max() / spread.values.max() == pytest.approx(1.44, abs=0.01)
+    assert told.finer(1024).max() / told.values.max() == pytest.approx(1.44**2, abs=0.05)
+
+
 def test_a_finer_sample_of_lengths_with_a_short_tail_is_the_same_inside() -> None:
     # From the median to its .9 quantile it grows eightfold, and hardly any more after that.
     lengths = Lengths.of(Dist(mean=1000, quantiles={0.1: 60, 0.5: 500, 0.9: 4000, 0.99: 4400}))
