@@ -25,8 +25,8 @@ TAIL = 8
 """The longest of them whose slope goes on beyond the sample."""
 
 ASSUMED_TAIL = 0.5
-"""The part of the slope, in log length over normal score, that goes on beyond the sample where no quantiles are known. A
-log-normal distribution of the same spread makes too much of its tail: in windows of 5,000 requests of public traces the
+"""The part of the slope, in log length over normal score, that goes on beyond the sample where no quantiles are known.
+A log-normal distribution of the same spread has too long a tail: in windows of 5,000 requests of public traces the
 0.999 quantile of prompts is 0.55 to 0.85 of its, and a replica with a queue of its own is held up by the longest."""
 
 _SHARES = (np.arange(SAMPLE) + 0.5) / SAMPLE
