@@ -13,11 +13,17 @@ from dynamo_planner.evaluation.run import Run
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+"""What the page may load: nothing."""
+
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; color: #1f2933; margin: 2em auto; max-width: 1500px; padding: 0 1em }
 table { border-collapse: collapse } td, th { padding: .3em .7em; border-bottom: 1px solid #e5e9ef; text-align: right }
 td:first-child, th:first-child { text-align: left } pre { background: #f6f8fa; padding: .8em; overflow-x: auto }
-svg { max-width: 100%; height: auto }
+svg { max-width: 100%; height: auto; background: #fff } .wide { overflow-x: auto }
+@media (prefers-color-scheme: dark) {
+body { background: #14191f; color: #e5e9ef } td, th { border-color: #36414d } pre { background: #1d242c }
+}
 """
 
 
@@ -39,8 +45,10 @@ def page(title: str, sla: Sla, table: str, figure: Figure, runs: Sequence[Run]) 
     targets = f"TTFT {sla.ttft_ms:g} ms, ITL {sla.itl_ms:g} ms, to be met by {sla.attainment:.1%} of the requests"
     return (
         f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f'<meta name="viewport" content="width=device-width"><meta name="color-scheme" content="light dark">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         f"<style>{STYLE}</style></head><body><h1>{escape(title)}</h1><p>{escape(targets)}</p>"
-        f"<table>{rows}</table>{_svg(figure)}{''.join(_worst_minute(run) for run in runs)}"
+        f"<div class='wide'><table>{rows}</table></div>{_svg(figure)}{''.join(_worst_minute(run) for run in runs)}"
         "</body></html>\n"
     )
 

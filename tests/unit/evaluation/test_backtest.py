@@ -69,6 +69,7 @@ def test_table_json_picture_and_page(report: Report, tmp_path: Path) -> None:
     report.save(tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert page.startswith("<!DOCTYPE html>") and "<svg" in page and "worst minute" in page
+    assert "Content-Security-Policy\" content=\"default-src 'none';" in page and " src=" not in page
     curve = {"static": {float(k): report[name].score for k, name in enumerate(("two", "six"))}}
     assert plot_pareto(curve, SLA, feasible=0.5).axes[0].get_xscale() == "log"
 
