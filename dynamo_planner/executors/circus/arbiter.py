@@ -32,6 +32,15 @@ _CIRCUSD_INHERITS = ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH")
 _SOCKET_PATH_MAX = 100  # a unix socket's path has 107 bytes at most
 _LOOPBACK = re.compile(r"ipc:///.+|tcp://(127\.\d+\.\d+\.\d+|localhost|\[::1\]):\d+")
 
+_PROGRAM = """\
+import sys
+from circus import circusd, sighandler
+sighandler.SysHandler.handle_hup = lambda handler: None
+del sys.argv[0]
+circusd.main()
+"""
+"""circusd without SIGHUP, which ``pkill -HUP`` and log rotation send: it would restart all workers at once."""
+
 _CONFIG = """\
 [circus]
 endpoint = {endpoint}
@@ -128,7 +137,7 @@ class Arbiter:
         kept = {name: os.environ[name] for name in _CIRCUSD_INHERITS if name in os.environ}
         with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb") as output:
             self._child = subprocess.Popen(  # noqa: S603 - this interpreter and a file written here
-                [sys.executable, "-P", "-m", "circus.circusd", str(config)],
+                [sys.executable, "-P", "-c", _PROGRAM, "circus.circusd", str(config)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

@@ -43,6 +43,17 @@ def test_what_is_not_ours_stays_as_it_is(place: Place, theirs: Theirs) -> None:
         theirs.client.call("rm", name=name, waiting=True)
 
 
+def test_sighup_restarts_no_worker(place: Place) -> None:
+    """circusd would restart all of them at once."""
+    with place.executor(pools={"decode": place.pool(replicas=2)}) as executor:
+        place.settled(executor, decode=2)
+        before = place.worker_pids()
+        os.kill(place.arbiter_pid(), signal.SIGHUP)
+        time.sleep(2.0)
+        place.settled(executor, decode=2)
+        assert place.worker_pids() == before
+
+
 def test_one_that_cannot_be_reached_is_an_error_before_anything_starts(place: Place) -> None:
     executor = place.executor(pools={"decode": place.pool()}, endpoint=f"ipc://{place.tmp}/nobody")
     with pytest.raises(ExecutorError, match=r"no arbiter listens at ipc://.*/nobody: start circusd"):
