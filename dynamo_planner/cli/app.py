@@ -30,7 +30,7 @@ from dynamo_planner.cli.serve import serve
 from dynamo_planner.cli.shadow import shadow
 from dynamo_planner.cli.tune import tune
 from dynamo_planner.config.files import read_data
-from dynamo_planner.config.fleet import fleet_config, is_fleet
+from dynamo_planner.config.fleet import fleet_config, fleet_schema, is_fleet
 from dynamo_planner.config.policies import load_policy, policy_schema
 from dynamo_planner.config.problems import ConfigError, unknown_pools, validated
 from dynamo_planner.config.run import config_schema, load_config
@@ -130,7 +130,9 @@ def validate(config: Annotated[Path, typer.Argument(help="A configuration of `ru
     with reported_errors():
         data = read_data(config)
         if is_fleet(data):
-            fleet_config(data, config)
+            for model in fleet_config(data, config).models.values():
+                if model.overrides is not None:
+                    load_overrides(model.overrides, model.executor.specs)
             typer.echo(f"# {config}: ok")
             return
         loaded = load_config(config)
@@ -147,19 +149,22 @@ class SchemaOf(StrEnum):
 
     POLICY = "policy"
     CONFIG = "config"
+    FLEET = "fleet"
     SNAPSHOT = "snapshot"
     DECISION = "decision"
 
 
 @app.command()
 def schema(of: Annotated[SchemaOf, typer.Argument(help="What to describe.")] = SchemaOf.POLICY) -> None:
-    """Print the JSON Schema of a policy file, of a configuration of `run`, of a snapshot, or of a decision.
+    """Print the JSON Schema of a policy file, of a configuration of `run` for one model or several (`fleet`), of a
+    snapshot, or of a decision.
 
     Example: `dynamo-planner schema config > planner.schema.json`
     """
     described = {
         SchemaOf.POLICY: policy_schema,
         SchemaOf.CONFIG: config_schema,
+        SchemaOf.FLEET: fleet_schema,
         SchemaOf.SNAPSHOT: Snapshot.model_json_schema,
         SchemaOf.DECISION: Decision.model_json_schema,
     }

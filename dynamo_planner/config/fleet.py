@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from dynamo_planner.config.kinds import loading_context
 from dynamo_planner.config.problems import ConfigError, problems_at, unknown_pools, validated
-from dynamo_planner.config.run import MonitoringConfig
+from dynamo_planner.config.run import MonitoringConfig, described
 from dynamo_planner.core.values import Frozen
 from dynamo_planner.executors.config import AnyExecutor
 from dynamo_planner.fleet import Budget, Fleet, Member
@@ -74,6 +74,11 @@ class FleetRunConfig(Frozen):
         """The fleet. Raises ``ValueError`` where floors and budgets do not fit together."""
         members = {name: model.member() for name, model in self.models.items()}
         return Fleet(models=members, budgets=self.budgets, margin=self.margin)
+
+
+def fleet_schema() -> dict[str, Any]:
+    """The JSON Schema of a configuration of several models."""
+    return described(FleetRunConfig, "The configuration of dynamo-planner run for several models")
 
 
 def is_fleet(data: Any) -> bool:

@@ -84,8 +84,13 @@ def load_config(path: Path) -> RunConfig:
 
 def config_schema() -> dict[str, Any]:
     """The JSON Schema of a configuration."""
-    schema = RunConfig.model_json_schema(ref_template="#/$defs/{model}")
+    return described(RunConfig, "The configuration of dynamo-planner run")
+
+
+def described(config: type[Frozen], title: str) -> dict[str, Any]:
+    """The JSON Schema of a kind of configuration, with all kinds of its parts."""
+    schema = config.model_json_schema(ref_template="#/$defs/{model}")
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    schema["title"] = "The configuration of dynamo-planner run"
+    schema["title"] = title
     schema["$defs"].update(definitions(*kinds()))
     return schema

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from typer.testing import CliRunner
 
@@ -81,3 +82,16 @@ def test_what_is_wrong_is_named(config: Path, models: dict[str, Any], problem: s
     with pytest.raises(ConfigError, match=problem.replace("?", "[?]")):
         fleet_config(data, config)
     assert problem in CliRunner().invoke(app, ["validate", str(config)]).output
+
+
+def test_the_schema_describes_what_is_accepted_and_overrides_are_checked(config: Path) -> None:
+    printed = CliRunner().invoke(app, ["schema", "fleet"]).output
+    accepts = jsonschema.Draft202012Validator(json.loads(printed)).is_valid
+    data = json.loads(config.read_text())
+    assert accepts(data)
+    assert not accepts({**data, "models": {"chat": model(1, priorty=1)}})
+    overrides = config.parent / "pins.json"
+    pin = {"pool": "decode", "replicas": 1, "until_s": "2030-01-01T00:00:00Z", "reason": "a test"}
+    overrides.write_text(json.dumps({"pins": [pin]}))
+    written(config, chat=model(1, overrides=str(overrides)))
+    assert "'decode' is not a pool" in CliRunner().invoke(app, ["validate", str(config)]).output
