@@ -17,7 +17,14 @@ from dynamo_planner.integrations.kopf import POLICY, decided
 from tests.support.examples import load
 from tests.support.paths import EXAMPLES
 
-SCRIPTS = ("01_quickstart.py", "02_own_policy.py", "05_backtest.py", "07_own_parts.py", "08_several_models.py")
+SCRIPTS = (
+    "01_quickstart.py",
+    "02_own_policy.py",
+    "05_backtest.py",
+    "07_own_parts.py",
+    "08_several_models.py",
+    "09_mixed_hardware.py",
+)
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
