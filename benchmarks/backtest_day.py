@@ -16,10 +16,12 @@ import time
 from typing import Any
 
 from dynamo_planner import ClusterSetup, KedaSloLaw, LoadPolicy, Policy, Profile, Sla, SlaPolicy, StaticLaw, backtest
-from dynamo_planner.workloads import diurnal, following
+from dynamo_planner.workloads import LogNormalLengths, diurnal, following
 
 DAY_S, REQUESTS, BUDGET_S = 86_400.0, 200_000, 60.0
-SLA = Sla(ttft_ms=1000, itl_ms=40)
+SLA = Sla(ttft_ms=4000, itl_ms=40)
+ISL, OSL = LogNormalLengths(median=5000, mean=8000), LogNormalLengths(median=400, mean=600)
+"""Long prompts, so that a few replicas are needed and their number changes."""
 
 
 def policies(profile: Profile, start: dict[str, int]) -> dict[str, Policy]:
@@ -41,7 +43,7 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     processes = parser.parse_args().processes
     profile = Profile.bundled("llama31-70b_h100_vllm_tp4")
-    trace = following(diurnal(REQUESTS / DAY_S), DAY_S, seed=1)
+    trace = following(diurnal(REQUESTS / DAY_S), DAY_S, seed=1, isl=ISL, osl=OSL)
     options: dict[str, Any] = {"startup_s": 60, "max_replicas": 64}
     slowest_s = 0.0
     for start in ({"prefill": 1, "decode": 1}, {"workers": 2}):
