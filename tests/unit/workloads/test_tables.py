@@ -67,3 +67,19 @@ def test_an_error_names_the_file(tmp_path: Path, content: str | None, says: str)
         path.write_text(content)
     with pytest.raises(TraceError, match=f"^{path}: {says}"):
         Trace.read_csv(path, time="t", isl="i", osl="o")
+
+
+def test_a_saved_trace_keeps_its_clock(tmp_path: Path) -> None:
+    table = tmp_path / "mine.csv"
+    table.write_text("at,prompt,answer\n2025-03-01T09:00:00,20,5\n2025-03-01T08:00:00,10,5\n")
+    trace = Trace.read_csv(table, time="at", isl="prompt", osl="answer", zone="Europe/Berlin")
+    trace.save(tmp_path / "requests.npz")
+    again = Trace.load(tmp_path / "requests.npz")
+    assert str(again.start) == "2025-03-01 09:00:00+01:00"
+    assert str(again.between("2025-03-01 09:30", "2025-03-01 10:30").start) == "2025-03-01 09:30:00+01:00"
+
+
+def test_the_dates_of_a_published_format_are_its_clock(tmp_path: Path) -> None:
+    path = tmp_path / "azure.csv"
+    path.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n2024-05-10 00:00:02,10,5\n2024-05-10 00:00:01,10,5\n")
+    assert str(Trace.load(path).start) == "2024-05-10 00:00:01+00:00"
