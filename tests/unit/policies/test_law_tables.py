@@ -171,6 +171,13 @@ def test_ray_serve_waits_for_its_delays_and_an_opposite_wish_starts_them_anew() 
     timeline.expect(320, {"workers": 1}, **busy(3, 4))
 
 
+def test_ray_serve_takes_the_mean_of_samples_that_come_within_a_second() -> None:
+    timeline = Timeline(RAY)
+    for at_s, running in ((0.0, 12), (0.4, 0), (0.8, 0)):
+        timeline.see(at_s, **busy(2, running))
+    assert timeline.decision.reasons[0].values["wish"] == 1  # of 4 on average, and not of 12
+
+
 @pytest.mark.parametrize(
     ("running", "up", "down", "wish"),
     [
