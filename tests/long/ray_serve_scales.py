@@ -2,7 +2,7 @@
 
 Ray is 490 MB and no dependency of the tests: install ``ray[serve]`` (2.55 or newer) beside this package. A plain
 deployment stands in for an engine. It reports tokens as ``examples/03_ray_serve.py`` does, and each call stands for 20
-requests. Calls come for a minute and a half, then stop. Exits with 1 unless the replicas go up and down again.
+requests. Exits with 1 unless replicas are added within a minute and a half.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from tests.support.examples import load
 
-LOADED_S, IDLE_S, REQUESTS, ISL, OSL = 90.0, 150.0, 20, 3000, 250
+LOADED_S, REQUESTS, ISL, OSL = 90.0, 20, 3000, 250
 POLICY = [{"kind": "sla", "ttft_ms": 500, "itl_ms": 25, "profile": "llama31-8b_h100_vllm_tp1"}]
 AUTOSCALING = {
     "min_replicas": 1,
@@ -50,9 +50,8 @@ def main() -> int:
 
     handle = serve.run(Llm.bind(), name="app", route_prefix=None)
     seen, began_s, elapsed_s = [1], time.monotonic(), 0.0
-    while elapsed_s < LOADED_S + IDLE_S and not (elapsed_s > LOADED_S and seen[-1] < max(seen)):
-        if elapsed_s < LOADED_S:
-            handle.remote().result()
+    while elapsed_s < LOADED_S:
+        handle.remote().result()
         time.sleep(0.3)
         elapsed_s = time.monotonic() - began_s
         running = sum(serve.status().applications["app"].deployments["Llm"].replica_states.values())
@@ -61,7 +60,7 @@ def main() -> int:
             print(f"{elapsed_s:.0f} s: {running} replicas", flush=True)
     serve.shutdown()
     ray.shutdown()
-    return int(max(seen) == 1 or seen[-1] == max(seen))
+    return int(max(seen) == 1)
 
 
 if __name__ == "__main__":
