@@ -20,7 +20,7 @@ from benchmarks.quality.blind.shown import against, tables
 from benchmarks.quality.blind.targets import TABLE, Targets, by_rule
 from benchmarks.quality.blind.windows import Engine
 from benchmarks.shared import SHARED
-from dynamo_planner.profiles import Profile
+from dynamo_planner.profiles import Profile, bundled_profiles
 
 
 def outcome(attainment: float, gpu_hours: float) -> Outcome:
@@ -129,8 +129,14 @@ def test_patterns_stand_between_bars() -> None:
     assert matches("HPA, hindsight", "Sla*|HPA*") and not matches("KPA", "Sla*|HPA*")
 
 
-@pytest.mark.skipif(not (SHARED / "profiles").exists(), reason="the profiles lie beside the repository")
 def test_the_targets_are_those_of_the_rule() -> None:
+    """Of the profiles of the package, and of all where they lie beside the repository."""
     assert set(PROFILES) < set(TABLE)
-    for name in TABLE:
-        assert by_rule(Profile.load(SHARED / "profiles" / name)) == TABLE[name]
+    beside = {name for name in TABLE if (SHARED / "profiles" / name).exists()}
+    packaged = set(bundled_profiles()) & set(TABLE)
+    assert len(packaged) == 2
+    for name in beside | packaged:
+        assert (
+            by_rule(Profile.load(SHARED / "profiles" / name) if name in beside else Profile.bundled(name))
+            == TABLE[name]
+        )

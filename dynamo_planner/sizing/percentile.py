@@ -51,7 +51,7 @@ class PercentileSizing:
     >>> {role: required.replicas for role, required in sizing.replicas_for(load, sla).items()}
     {'prefill': 4, 'decode': 3}
     >>> sizing.attainable(load, sla, {"prefill": [3, 4, 5], "decode": 3}).round(3).tolist()
-    [0.727, 0.998, 0.999]
+    [0.796, 0.999, 0.999]
     """
 
     def __init__(
