@@ -20,7 +20,8 @@ from benchmarks.quality.blind.shown import against, tables
 from benchmarks.quality.blind.targets import TABLE, Targets, by_rule
 from benchmarks.quality.blind.windows import Engine
 from benchmarks.shared import SHARED
-from dynamo_planner.profiles import Profile, bundled_profiles
+from dynamo_planner.profiles import Profile
+from dynamo_planner.profiles.files import bundled_profiles
 
 
 def outcome(attainment: float, gpu_hours: float) -> Outcome:
@@ -136,7 +137,5 @@ def test_the_targets_are_those_of_the_rule() -> None:
     packaged = set(bundled_profiles()) & set(TABLE)
     assert len(packaged) == 2
     for name in beside | packaged:
-        assert (
-            by_rule(Profile.load(SHARED / "profiles" / name) if name in beside else Profile.bundled(name))
-            == TABLE[name]
-        )
+        profile = Profile.load(SHARED / "profiles" / name) if name in beside else Profile.bundled(name)
+        assert by_rule(profile) == TABLE[name]
