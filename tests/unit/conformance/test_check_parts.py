@@ -91,6 +91,7 @@ class LearnsOfQueues(LearnedCapacity):
         return own._replace(speed=own.speed.with_sample(2.0, 1.0, 100, 30.0)) if late else own
 
 
+@pytest.mark.slow
 def test_what_is_learned_keeps_the_laws_of_capacities() -> None:
     check_capacity(LearnedCapacity())
     check_capacity(StepModelCapacity())

@@ -177,6 +177,7 @@ def test_what_cannot_be_asked_is_refused() -> None:
 # What it says, and what it leaves behind
 
 
+@pytest.mark.slow
 def test_the_message_has_the_law_the_reason_and_a_snapshot_that_can_be_used() -> None:
     with pytest.raises(ConformanceError) as caught:
         check_policy(by_kv, modes=["aggregated"])
@@ -240,6 +241,7 @@ def many_snapshots() -> tuple[Snapshot, ...]:
     return tuple(seen)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "condition",
     [

@@ -69,6 +69,7 @@ class FromNear(Tokens):
         return max(math.ceil(busy), request.near if busy else 0)
 
 
+@pytest.mark.slow
 def test_both_sizings_keep_the_laws() -> None:
     check_sizing(Percentile())
     check_sizing(Percentile(), load_sample("MEASURED_llama31-8b-fp8_h200_dynamo_tp1"))

@@ -59,6 +59,7 @@ def test_the_decisions_of_a_minute_are_told_with_their_reasons(report: Report) -
     assert run.explain(1e6, 2e6) == "nothing new was decided from 1000000 s to 2000000 s"
 
 
+@pytest.mark.slow
 def test_table_json_picture_and_page(report: Report, tmp_path: Path) -> None:
     table = report.table().splitlines()
     assert len(table) == 2 + len(POLICIES) and "GPU-hours" in table[0]

@@ -199,6 +199,7 @@ def test_the_laws_hold() -> None:
     check_fleet(Fleet(models={n: Member(policy=ByRate()) for n in "ab"}, budgets={"gpu": Budget(nodes=(4, 4))}))
 
 
+@pytest.mark.slow
 def test_a_broken_law_is_found() -> None:
     class Greedy(Fleet):
         def decide(self, *args: Any, **kwargs: Any) -> FleetDecision:

@@ -173,6 +173,7 @@ def test_any_timeline_gives_the_same_decision_again_and_keeps_the_budget(ticks: 
         state = json.loads(text)
 
 
+@pytest.mark.slow
 def test_the_state_of_a_chain_stays_small() -> None:
     policy, state, largest = chain(Noisy(), *SOFT, *HARD), None, 0
     for tick in range(3_000):

@@ -181,6 +181,7 @@ def run(guard: Stabilization, wanted: list[int], every_s: float) -> tuple[int, l
     return largest, targets
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every_s", [0.01, 1.0])
 @pytest.mark.parametrize("falling", [True, False])
 def test_the_state_stays_small_whatever_the_tick_rate(every_s: float, falling: bool) -> None:
@@ -196,6 +197,7 @@ def test_few_recommendations_are_remembered_to_the_second() -> None:
     assert timeline(Stabilization(), [*steps, (300.05, 1)], present=1000)[-1] == 998
 
 
+@pytest.mark.slow
 def test_a_crowded_window_is_longer_by_at_most_a_slot() -> None:
     """At 100 looks a second, 1000 down to 1; exactly, the target at a look is what was wanted 30 s before."""
     wanted = [1000 - min(tick // 9, 999) for tick in range(9000)]

@@ -192,6 +192,7 @@ def test_no_period_raises_a_pool_further(
         targets.append((at_s, present))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every_s", [0.001, 0.1, 10.0])
 def test_the_state_stays_small_whatever_the_tick_rate(every_s: float) -> None:
     guard, state, largest = StepLimit(), None, 0

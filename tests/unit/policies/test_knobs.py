@@ -305,6 +305,7 @@ def test_whatever_the_engine_does_knobs_settle_within_their_range(
     assert service.run(tuner(), 150) == []
 
 
+@pytest.mark.slow
 @given(value=st.integers(64, 131_072), ttft=st.floats(1, 1e4), itl=st.floats(0.1, 1e3), osl=st.floats(1, 1e4))
 @examples(60)
 def test_what_it_asks_for_is_in_range(value: int, ttft: float, itl: float, osl: float) -> None:

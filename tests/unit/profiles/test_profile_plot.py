@@ -12,6 +12,7 @@ from tests.support.profiles import load_sample
 pytest.importorskip("matplotlib")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["MEASURED_llama31-8b-fp8_h200_dynamo_tp1", "MEASURED_bloom-176b_h100_splitwise_tp8", None]
 )

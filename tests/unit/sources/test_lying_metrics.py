@@ -16,6 +16,7 @@ from tests.support.sources.lies import EVERY_KIND, Table, judge, show
 IN_EACH_KIND = 12
 
 
+@pytest.mark.slow
 @given(of=st.sampled_from(EVERY_KIND), seed=st.integers(0, 10**9))
 @settings(max_examples=300 - IN_EACH_KIND * len(EVERY_KIND), deadline=None)
 def test_no_quantity_is_wrong(of: tuple[str, str], seed: int) -> None:
@@ -33,6 +34,7 @@ def table() -> Table:
     return judged
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("way", "kind"), EVERY_KIND)
 def test_what_is_not_touched_stays_known(way: str, kind: str, table: Table) -> None:
     for quantity in sorted({entry[2] for entry in table if entry[:2] == (way, kind)}):
