@@ -118,7 +118,7 @@ class MixPolicy(Policy, kind="mix"):
         workload: Knows what requests are like.
     """
 
-    pools: ReadOnly[PoolName, PoolHardware]
+    pools: Annotated[ReadOnly[PoolName, PoolHardware], Field(min_length=1)]
     sla: Sla
     on_demand: float = Field(default=0.0, ge=0, le=1)
     margin: float = Field(default=0.05, ge=0)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from io import StringIO
 
 from rich.console import Console
+from typer.testing import CliRunner
 
+from dynamo_planner.cli.app import app
 from dynamo_planner.cli.check.findings import Findings, show
 from dynamo_planner.core.metrics import PoolMetrics, StageTimes, WorkerStatus
 from dynamo_planner.core.snapshot import Observation
@@ -38,3 +40,9 @@ def test_backlog_and_stages_are_told_as_far_as_they_are_known() -> None:
     text = StringIO()
     show(Console(file=text, width=200), Findings(100, Observation(pools={"decode": pool}), {}), {})
     assert "  queued_tokens 1,800, kv_usage_max 97%, queue_ms 40, decode_ms 2,500\n" in text.getvalue()
+
+
+def test_a_url_in_place_of_a_configuration_says_how_to_give_it() -> None:
+    result = CliRunner().invoke(app, ["check", "http://127.0.0.1:9"])
+    assert result.exit_code == 2
+    assert "--worker" in result.output

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import ValidationError
 
 from dynamo_planner import PoolSpec, PoolStatus, Profile, Replicas, Sla, Snapshot, Traffic
 from dynamo_planner.core.decision import Decision, State
@@ -80,3 +81,8 @@ def test_spot_capacity_has_a_base_that_stays() -> None:
     }
     decision = decide(policy(pools=spot, on_demand=0.5), 58.0, slow=6, fast=1)
     assert dict(decision.targets) == {"slow": 3, "fast": 1}
+
+
+def test_a_mix_of_no_pools_is_refused() -> None:
+    with pytest.raises(ValidationError, match="at least 1 item"):
+        policy(pools={})
