@@ -87,6 +87,8 @@ class HttpEngine:
         """The largest share of a prompt that the endpoint said it had in its prefix cache."""
         self.counts_tokens = False
         """Whether the endpoint said in its ``usage`` how many tokens a prompt had."""
+        self.failed: list[str] = []
+        """Why requests failed that are left out of the figures."""
         self.late_s = 0.0
         """The longest that this client was held up by itself in the last burst, in seconds."""
         self._random = random.Random(seed if seed is not None else random.SystemRandom().getrandbits(64))  # noqa: S311 - no secret
@@ -247,6 +249,7 @@ class HttpEngine:
             raise ProfilingError(f"{what} at once were refused ({failed[0]}): give --max-concurrency {fewer}")
         if len(failed) > MAX_FAILED * len(answers):
             raise ProfilingError(f"{what} failed: {failed[0]}")
+        self.failed += failed
 
     def _body(self, prompt: Prompt) -> bytes:
         endpoint = self.endpoint

@@ -60,6 +60,11 @@ def warn(engine: Any) -> None:
             "switch it off",
             err=True,
         )
+    if engine.failed:
+        typer.echo(
+            f"warning: failed requests, which are in no figure: {len(engine.failed)}; the first: {engine.failed[0]}",
+            err=True,
+        )
     if engine.late_s > 0.05:
         typer.echo(
             f"warning: this client was held up by {1000 * engine.late_s:.0f} ms: its own time is in the figures; run "

@@ -15,7 +15,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from dynamo_planner.cli.app import app
+from dynamo_planner.cli.profile.screen import warn
 from dynamo_planner.profiles import Profile
+from dynamo_planner.profiling import ProfilingError
+from dynamo_planner.profiling.engine import Answer
+from dynamo_planner.profiling.openai_client import Endpoint, HttpEngine
 from dynamo_planner.simulator.engine.engine import EngineLimits
 from dynamo_planner.simulator.engine.step_time import LinearTiming
 from tests.support.mock_workers import StartWorker
@@ -147,3 +151,16 @@ def test_nothing_answers(tmp_path: Path) -> None:
     done = planner("profile", "http://127.0.0.1:9", "-o", tmp_path / "p.json")
     assert done.exit_code == 1
     assert "nothing answers there" in done.stderr
+
+
+def test_a_request_of_many_that_fails_is_left_out_and_told(capsys: pytest.CaptureFixture[str]) -> None:
+    engine = HttpEngine(Endpoint("http://127.0.0.1:9", "m", "text", {}))
+    answers = [Answer(isl=100, sent_s=0.0) for _ in range(8)]
+    answers[3].failure = "answered 503: busy"
+    engine._judge(answers)
+    warn(engine)
+    assert "failed requests, which are in no figure: 1; the first: answered 503: busy" in capsys.readouterr().err
+    for answer in answers[:3]:
+        answer.failure = "answered 503: busy"
+    with pytest.raises(ProfilingError, match="4 of 8 requests failed"):
+        engine._judge(answers)
