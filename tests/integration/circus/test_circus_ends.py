@@ -162,6 +162,8 @@ def test_a_command_that_goes_away_is_a_failed_outcome(place: Place) -> None:
     pool = place.pool(command=(str(program), "600"), health=None, ready_after_s=0)
     with place.executor(pools={"decode": pool}) as executor:
         place.settled(executor, decode=1)
+        running = Path(f"/proc/{executor.workers()[0].pid}/exe")
+        place.until(lambda: running.resolve().samefile("/bin/sleep"))
         program.unlink()
         outcome = apply(executor, 2)
         assert (outcome.status, f"no program '{program}'" in outcome.message) == ("failed", True)
