@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 UV=${UV:-uv}
 EXTRAS=(all arima prophet fast llamacpp)
-TOOLS=(pytest pytest-timeout pytest-xdist jsonschema kopf nbclient ipykernel mkdocs-material "mkdocstrings[python]")
+TOOLS=(pytest pytest-rerunfailures pytest-timeout pytest-xdist jsonschema kopf nbclient ipykernel mkdocs-material "mkdocstrings[python]")
 export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MPLBACKEND=Agg UV_NO_PROGRESS=1
 
 step() { printf '\n== %s\n' "$1"; }
