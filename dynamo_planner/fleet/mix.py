@@ -6,8 +6,9 @@ requests per second that ``n`` replicas of kind ``k`` serve in time and ``c(k)``
 ``minimise sum(c(k) * n(k))`` so that ``sum(rate(k, n(k))) >= demand``, each ``n(k)`` at most its inventory,
 
 and those that cannot be taken away serve at least the part of the demand that is to survive the loss of all spot
-capacity. It is an integer program of one variable for each count of each kind (HiGHS through ``scipy``), and exact. The
-weights of a router are the shares of ``sum(rate)``: more to a pool than its part would be late there.
+capacity. It is exact: all counts of all kinds but one are tried, for each of which the fewest of the last one follow;
+beyond :data:`MAX_TRIED` of them it is an integer program of one variable for each count of each kind (HiGHS through
+``scipy``). The weights of a router are the shares of ``sum(rate)``: more to a pool than its part would be late there.
 
 >>> a100 = Hardware("a100", cost=2.0, rates=(0.0, 9.0, 20.0, 31.0, 42.0))
 >>> h100 = Hardware("h100", cost=4.0, rates=(0.0, 26.0, 55.0))
@@ -18,6 +19,7 @@ weights of a router are the shares of ``sum(rate)``: more to a pool than its par
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -27,13 +29,21 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 
 from dynamo_planner.core.snapshot import Role, Sla
 from dynamo_planner.sizing import Load, PercentileSizing
+from dynamo_planner.sizing.arrays import Floats
 from dynamo_planner.sizing.arrivals import Arrivals
 
 RATE_TOLERANCE = 1e-3
 """Relative width at which the search for a rate ends."""
 
+MAX_TRIED = 50_000
+"""Counts of all kinds but one up to which all are tried; that takes 2 ms at most."""
+
 MAX_RATE_PER_S = 1e6
 """Requests per second of a pool up to which is searched: those without tokens take no time."""
+
+MIN_RATE_PER_S = 1e-4
+"""Requests per second at which one hardly ever meets another: where too many are late even so, any number of replicas
+serves none in time."""
 
 
 class Hardware(NamedTuple):
@@ -88,25 +98,15 @@ def cheapest_mix(kinds: Sequence[Hardware], requests_per_s: float, on_demand: fl
     Where all of it together does not suffice, all of it is the mix.
     """
     rates = [kind.present() * np.asarray(kind.rates, float) for kind in kinds]
-    rate, cost = np.concatenate(rates), np.concatenate([k.cost * np.arange(len(k.rates)) for k in kinds])
-    owner = np.repeat(np.arange(len(kinds)), [len(own) for own in rates])
-    one = (owner[None, :] == np.arange(len(kinds))[:, None]).astype(float)
-    lasting = np.array([not kind.spot for kind in kinds])[owner] * rate
-    demand = min(requests_per_s, float(sum(own.max() for own in rates)))
     steady = sum(float(own.max()) for own, kind in zip(rates, kinds, strict=True) if not kind.spot)
-    base = min(on_demand * requests_per_s, steady)
-    found = milp(
-        cost,
-        integrality=np.ones(len(cost)),
-        bounds=Bounds(0, 1),
-        constraints=[
-            LinearConstraint(one, 1, 1),
-            LinearConstraint(np.vstack([rate, lasting]), [demand - 1e-9, base - 1e-9], np.inf),
-        ],
-        options={"mip_rel_gap": 0.0},
-    )
-    places = np.cumsum([0, *[len(own) for own in rates[:-1]]])
-    counts = [int(np.argmax(found.x[start : start + len(own)])) for start, own in zip(places, rates, strict=True)]
+    demand = min(requests_per_s, float(sum(own.max() for own in rates))) - 1e-9
+    base = min(on_demand * requests_per_s, steady) - 1e-9
+    largest = max(range(len(kinds)), key=lambda n: len(rates[n]))
+    tried = math.prod(len(own) for n, own in enumerate(rates) if n != largest)
+    if tried <= MAX_TRIED:
+        counts = _tried(kinds, rates, demand, base, largest)
+    else:
+        counts = _by_program(kinds, rates, demand, base)
     served = [float(own[count]) for own, count in zip(rates, counts, strict=True)]
     total = sum(served)
     return Mix(
@@ -117,6 +117,45 @@ def cheapest_mix(kinds: Sequence[Hardware], requests_per_s: float, on_demand: fl
     )
 
 
+def _tried(kinds: Sequence[Hardware], rates: Sequence[Floats], demand: float, base: float, last: int) -> list[int]:
+    """All counts of all kinds but the last, each with the fewest of the last that serve what they leave."""
+    others = [n for n in range(len(kinds)) if n != last]
+    shape = [len(rates[n]) for n in others]
+    grid = np.indices(shape).reshape(len(others), math.prod(shape))
+    served, lasting, cost = np.zeros((3, grid.shape[1]))
+    for n, counts in zip(others, grid, strict=True):
+        own = rates[n][counts]
+        served, lasting, cost = served + own, lasting + own * (not kinds[n].spot), cost + kinds[n].cost * counts
+    missing = np.maximum(demand - served, 0.0 if kinds[last].spot else base - lasting)
+    fewest = np.searchsorted(np.maximum.accumulate(rates[last]), missing)
+    possible = fewest < len(rates[last])
+    if kinds[last].spot:
+        possible &= lasting >= base
+    best = int(np.argmin(np.where(possible, cost + kinds[last].cost * fewest, np.inf)))
+    found = dict(zip(others, grid[:, best].tolist(), strict=True))
+    return [found.get(n, int(fewest[best])) for n in range(len(kinds))]
+
+
+def _by_program(kinds: Sequence[Hardware], rates: Sequence[Floats], demand: float, base: float) -> list[int]:
+    """The integer program."""
+    rate, cost = np.concatenate(rates), np.concatenate([k.cost * np.arange(len(k.rates)) for k in kinds])
+    owner = np.repeat(np.arange(len(kinds)), [len(own) for own in rates])
+    one = (owner[None, :] == np.arange(len(kinds))[:, None]).astype(float)
+    lasting = np.array([not kind.spot for kind in kinds])[owner] * rate
+    found = milp(
+        cost,
+        integrality=np.ones(len(cost)),
+        bounds=Bounds(0, 1),
+        constraints=[
+            LinearConstraint(one, 1, 1),
+            LinearConstraint(np.vstack([rate, lasting]), [demand, base], np.inf),
+        ],
+        options={"mip_rel_gap": 0.0},
+    )
+    places = np.cumsum([0, *[len(own) for own in rates[:-1]]])
+    return [int(np.argmax(found.x[start : start + len(own)])) for start, own in zip(places, rates, strict=True)]
+
+
 def rates_in_time(
     sizing: PercentileSizing, load: Load, sla: Sla, role: Role = "aggregated", most: int = 8
 ) -> tuple[float, ...]:
@@ -124,6 +163,8 @@ def rates_in_time(
 
     ``load`` is one at 1 request per second. A rate is in time where ``sla.attainment`` of the attainable requests are.
     """
+    if not _in_time(sizing, load, sla, role, 1, MIN_RATE_PER_S):
+        return (0.0,) * (most + 1)
     rates = [0.0]
     for count in range(1, most + 1):
         low, high = rates[-1], 2.0 * max(rates[-1], 0.5)

@@ -30,7 +30,7 @@ from dynamo_planner.core.values import Frozen, FrozenMap, ReadOnly
 from dynamo_planner.fleet.mix import Hardware, Mix, cheapest_mix, rates_in_time
 from dynamo_planner.forecasting import Forecaster
 from dynamo_planner.forecasting.rate_forecaster import AnyForecaster
-from dynamo_planner.policies.sla.arrivals import arrivals_in, why_no_arrivals
+from dynamo_planner.policies.sla.arrivals import arrivals_in, what_is_unknown, why_no_arrivals
 from dynamo_planner.policies.sla.demand import Outlook, outlook_after
 from dynamo_planner.policies.sla.part import Recalled
 from dynamo_planner.policies.sla.startup import coming
@@ -157,27 +157,32 @@ class MixPolicy(Policy, kind="mix"):
         for role in roles:
             own = {name: replicas for name, replicas in known.items() if snapshot.pools[name].spec.role == role}
             found, why = self._mixed(snapshot, own, 1 - (1 - self.sla.attainment) / len(roles), load, outlook)
-            entries |= found
+            entries.update(found)
             reasons += why
         return Proposal.unchecked(pools=FrozenMap(entries), reasons=tuple(reasons)), memory
 
     def _mixed(
         self, snapshot: Snapshot, known: Mapping[str, Replicas], share: float, load: Load, outlook: Outlook
-    ) -> tuple[dict[str, Want], list[Reason]]:
+    ) -> tuple[Mapping[str, Want | Hold], list[Reason]]:
         """The targets of the pools of one role, of whose requests a share is to be in time."""
         specs = {name: snapshot.pools[name].spec for name in known}
         slowest_s = max(spec.startup_s for spec in specs.values())
         demand = outlook.demand(slowest_s, self.quantile)
         most = max(demand.then, demand.now)
         parts = {name: self._part(name, specs[name], own, share, load, most) for name, own in known.items()}
+        if most and not any(own.serves(DEFAULT_INVENTORY) for own in parts.values()):
+            message = f"{1 - share:.1%} or more of the requests are late on every pool, however many replicas it has"
+            return dict.fromkeys(parts, Hold(message, "Unattainable")), []
         mix = self._cheapest(parts, demand.then)
         counts = dict(mix.replicas)
         for within_s in sorted({own.hardware.startup_s for own in parts.values()} - {slowest_s}):
             self._bridge(counts, parts, within_s, outlook.demand(within_s, self.quantile).then, snapshot.at_s)
         staying = sum(own.serves(min(own.replicas.ready, counts[name])) for name, own in parts.items())
         waits = staying < demand.now
+        unknown = what_is_unknown(snapshot) if outlook.arrivals.requests_per_s else None
+        stays = waits or unknown is not None
         targets = {
-            name: max(counts[name], own.replicas.target) if waits else counts[name] for name, own in parts.items()
+            name: max(counts[name], own.replicas.target) if stays else counts[name] for name, own in parts.items()
         }
         reasons = [
             Reason(
@@ -188,8 +193,10 @@ class MixPolicy(Policy, kind="mix"):
         ]
         for name, target in targets.items():
             if target > counts[name]:
-                message = "what goes waits for what comes"
-                reasons.append(Reason(code="MixWaits", pool=name, message=message, values={"wanted": counts[name]}))
+                code, message = "MixWaits", "what goes waits for what comes"
+                if unknown is not None:
+                    code, message = "MetricUnknown", f"not lowered: {unknown}"
+                reasons.append(Reason(code=code, pool=name, message=message, values={"wanted": counts[name]}))
         reasons += [
             Reason(code="RoutingWeight", pool=name, message=f"{share:.0%} of the requests", values={"weight": share})
             for name, share in _weights(parts).items()

@@ -58,3 +58,16 @@ def why_no_arrivals(snapshot: Snapshot, max_age_s: float) -> str:
     if snapshot.traffic.requests_per_s is None:
         return why_unknown(snapshot, "traffic.requests_per_s")
     return f"traffic is {snapshot.age_s(snapshot.traffic.observed_at_s):.0f} s old, and {max_age_s:.0f} s are allowed"
+
+
+def what_is_unknown(snapshot: Snapshot) -> str | None:
+    """What is unknown of the traffic without which a pool that has requests is not lowered; ``None`` where nothing is.
+
+    >>> from dynamo_planner import Traffic
+    >>> what_is_unknown(Snapshot(at_s=0, traffic=Traffic(requests_per_s=3, isl=800)))
+    'traffic.osl is unknown'
+    """
+    if more := snapshot.at_least("traffic.requests_per_s"):
+        return f"traffic.requests_per_s is a lower bound: {more}"
+    unknown = [field for field in ("isl", "osl") if getattr(snapshot.traffic, field) is None]
+    return why_unknown(snapshot, f"traffic.{unknown[0]}") if unknown else None

@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny
 from dynamo_planner.core.component import Kinds
 from dynamo_planner.core.decision import Hold, Reason, Want
 from dynamo_planner.core.snapshot import Role, Sla
+from dynamo_planner.policies.sla.arrivals import what_is_unknown
 from dynamo_planner.policies.sla.demand import Demand, Outlook, backlog_left
 from dynamo_planner.policies.sla.losses import Losses, spares, watched
 from dynamo_planner.policies.sla.part import Part
@@ -278,13 +279,7 @@ def _what_is_unknown(inputs: PlanInputs) -> str | None:
     """Which metric is missing to lower a pool that has requests; ``None`` where none is."""
     if not inputs.outlook.arrivals.requests_per_s:
         return None
-    snapshot = inputs.tick.snapshot
-    if inputs.queue.unknown is not None:
-        return inputs.queue.unknown
-    if more := snapshot.at_least("traffic.requests_per_s"):
-        return f"traffic.requests_per_s is a lower bound: {more}"
-    unknown = [field for field in ("isl", "osl") if getattr(snapshot.traffic, field) is None]
-    return why_unknown(snapshot, f"traffic.{unknown[0]}") if unknown else None
+    return inputs.queue.unknown or what_is_unknown(inputs.tick.snapshot)
 
 
 def _without_lengths(tick: Tick, requests_per_s: float) -> Want | Hold:
