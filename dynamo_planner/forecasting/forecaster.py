@@ -139,6 +139,8 @@ class Forecaster(RateForecaster, kind="ensemble"):
 
     def accepts(self, state: ForecastState) -> bool:
         """Whether a state is of these experts, horizons and levels."""
+        if state.kinds is self._kinds:  # its own, which never left the process
+            return True
         tracks = state.tracks
         shape = (*map(len, state.memories), len(tracks), len(tracks[0].scores) if tracks else 0)
         return state.kinds == self._kinds and shape == self._shape

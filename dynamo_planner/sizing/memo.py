@@ -9,6 +9,8 @@ from typing import Any, Generic, TypeVar
 
 V = TypeVar("V")
 
+_MISSING: Any = object()
+
 
 class Memo(Generic[V]):
     """A least-recently-used cache, whose copies and pickles are empty.
@@ -30,12 +32,13 @@ class Memo(Generic[V]):
 
     def get(self, key: Hashable, compute: Callable[[], V]) -> V:
         """The value of a key, computed where it is not kept."""
-        if key in self._values:
-            self._values.move_to_end(key)
-            return self._values[key]
-        value = self._values[key] = compute()
-        if len(self._values) > self.most:
-            self._values.popitem(last=False)
+        values = self._values
+        value: V = values.pop(key, _MISSING)  # and in again as the last: keys are hashed as seldom as can be
+        if value is _MISSING:
+            value = compute()
+        values[key] = value
+        if len(values) > self.most:
+            values.popitem(last=False)
         return value
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -87,7 +87,22 @@ class PercentileSizing:
         Raises ``ValueError`` where the profile has no mixed steps and the role is ``aggregated``.
         """
         share = 1 - (1 - sla.attainment) / len(roles)
-        return {role: self._required(role, load, sla, share, service_factor, (near or {}).get(role)) for role in roles}
+        factors, near = service_factor or {}, near or {}
+        return {role: self.required(role, load, sla, share, factors.get(role, 1.0), near.get(role)) for role in roles}
+
+    def required(
+        self, role: Role, load: Load, sla: Sla, share: float, factor: float = 1.0, near: int | None = None
+    ) -> Requirement:
+        """The smallest replica count of one role with which this share of the requests meets its target.
+
+        ``factor`` and ``near`` are as in :meth:`replicas_for`, for this role.
+        """
+        # It does not depend on ``near``, since more replicas never attain less.
+        key = self._key(role, load, sla, factor)
+        return self._requirements.get(
+            (key, load.arrivals, share),
+            lambda: _sized(role, load, self._stage(key, role, load, sla, factor), share, near, self._doubts[role]),
+        )
 
     def attainable(
         self,
@@ -102,40 +117,24 @@ class PercentileSizing:
         counts = np.broadcast_arrays(*[np.asarray(count) for count in replicas.values()])
         missed = np.zeros(counts[0].shape)
         for role, count in zip(roles, counts, strict=True):
-            stage = partial(self._stage, role, load, sla, service_factor)
+            factor = (service_factor or {}).get(role, 1.0)
+            key = self._key(role, load, sla, factor)
+            stage = partial(self._stage, key, role, load, sla, factor)
             counted = count.shape, tuple(count.ravel().tolist())
-            key = self._key(role, load, sla, service_factor), load.arrivals, counted
             attained = partial(_attained, stage, load, count)
-            missed = missed + 1 - self._shares.get(key, attained)
+            missed = missed + 1 - self._shares.get((key, load.arrivals, counted), attained)
         return np.asarray(1 - np.minimum(missed, 1.0))
 
-    def _required(
-        self,
-        role: Role,
-        load: Load,
-        sla: Sla,
-        share: float,
-        factors: Mapping[Role, float] | None,
-        near: int | None,
-    ) -> Requirement:
-        """The requirement of a role, which does not depend on ``near`` since more replicas never attain less."""
-        key = self._key(role, load, sla, factors)
-        stage = partial(self._stage, role, load, sla, factors)
-        sized = partial(_sized, role, load, share=share, near=near, doubts=self._doubts[role])
-        return self._requirements.get((key, load.arrivals, share), lambda: sized(stage()))
+    def _stage(self, key: Hashable, role: Role, load: Load, sla: Sla, factor: float) -> Stage:
+        """The stage of a role for these lengths and targets, which several horizons share; ``key`` is theirs."""
+        return self._stages.get(key, lambda: self._built(role, load, sla, factor))
 
-    def _stage(self, role: Role, load: Load, sla: Sla, factors: Mapping[Role, float] | None) -> Stage:
-        """The stage of a role for these lengths and targets, which several horizons share."""
-        key = self._key(role, load, sla, factors)
-        return self._stages.get(key, lambda: self._built(role, load, sla, (factors or {}).get(role, 1.0)))
-
-    def _key(self, role: Role, load: Load, sla: Sla, factors: Mapping[Role, float] | None) -> Hashable:
+    def _key(self, role: Role, load: Load, sla: Sla, factor: float) -> Hashable:
         """What a stage depends on."""
-        factor = (factors or {}).get(role, 1.0)
         if not 0 < factor < math.inf:
             raise ValueError(f"service_factor of {role} must be a finite number above 0, got {factor}")
-        lengths, targets = _lengths(role, load), (sla.ttft_ms, sla.itl_ms)
-        return role, *lengths.values(), load.prefix_hit_rate, load.kv_transfer_ms, targets, factor
+        osl = None if role == "prefill" else load.osl
+        return role, load.isl, osl, load.prefix_hit_rate, load.kv_transfer_ms, sla.ttft_ms, sla.itl_ms, factor
 
     def _built(self, role: Role, load: Load, sla: Sla, factor: float) -> Stage:
         if role == "prefill":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -92,7 +93,7 @@ class Outlook:
         self._forecast, self._load, self._recent = forecast, load, recent_per_s
         self._forecasts: dict[float, RateForecast | None] = {}
         self._demands: dict[tuple[float, float], Demand] = {}
-        self._loads: dict[float, Load | None] = {}
+        self._loads: dict[tuple[float, float | None], Load | None] = {}
 
     def demand(self, lead_s: float, quantile: float) -> Demand:
         """The demand on the service now, and by the time that a start would be ready."""
@@ -102,11 +103,21 @@ class Outlook:
             self._demands[key] = demand(now, then, self._recent, lead_s, self.level_s, quantile)
         return self._demands[key]
 
-    def load(self, requests_per_s: float) -> Load | None:
-        """Requests like the recent ones at about this rate; ``None`` where no lengths were observed."""
-        if requests_per_s not in self._loads:
-            self._loads[requests_per_s] = self._load(requests_per_s)
-        return self._loads[requests_per_s]
+    def load(self, requests_per_s: float, kv_transfer_ms: float | None = None) -> Load | None:
+        """Requests like the recent ones at about this rate; ``None`` where no lengths were observed.
+
+        ``kv_transfer_ms`` is what lies between prefill and first token; by default what the workload says.
+        """
+        key = requests_per_s, kv_transfer_ms
+        if key not in self._loads:
+            if kv_transfer_ms is None:
+                found = self._load(requests_per_s)
+            else:
+                found = self.load(requests_per_s)
+                if found is not None and found.kv_transfer_ms != kv_transfer_ms:
+                    found = replace(found, kv_transfer_ms=kv_transfer_ms)
+            self._loads[key] = found
+        return self._loads[key]
 
     def reasons(self, pool: str) -> list[Reason]:
         """What a reader of a pool's numbers has to know of the workload."""

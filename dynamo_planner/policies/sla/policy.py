@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -248,9 +247,11 @@ class SlaPolicy(Policy, kind="sla"):
         engines = recall(self.capacity, own.capacity, tick.name)
         estimate = self.capacity.estimate(engines, tick, queue.requests, given(self.profile))
         load = outlook.load(outlook.arrivals.requests_per_s)
-        size = None if load is None else partial(self._required, tick, estimate, asked, outlook)
+        role = tick.pool.spec.role
+        sla = self.sla.replace(attainment=asked.by_role[role])
+        size = None if load is None else partial(self._required, tick, estimate, sla, outlook)
         try:
-            caution = asked.caution.get(tick.pool.spec.role, 0.0)
+            caution = asked.caution.get(role, 0.0)
             inputs = PlanInputs(tick, outlook, queue, size, self.sla, estimate.at_least, caution, asked.late_s)
             want, plan, reasons, last = self.plan.plan(recall(self.plan, own.plan, tick.name), inputs)
         except CannotSizeError as error:
@@ -259,7 +260,7 @@ class SlaPolicy(Policy, kind="sla"):
             reasons += [*estimate.reasons, *startup_reasons(tick), *outlook.reasons(tick.name)]
         if load is not None:
             arrivals = outlook.arrivals.times(tick.share)
-            work_s = partial(self._work_s, tick, estimate, asked, outlook) if last is not None else None
+            work_s = partial(self._work_s, tick, estimate, sla, outlook) if last is not None else None
             evidence = EngineEvidence(tick, queue.requests, arrivals, load, given(self.profile), work_s)
             engines = self.capacity.learn(engines, evidence)
         memory = PoolMemory.unchecked(
@@ -271,18 +272,15 @@ class SlaPolicy(Policy, kind="sla"):
         )
         return want, memory, reasons
 
-    def _work_s(
-        self, tick: Tick, estimate: EngineEstimate, asked: AskedShares, outlook: Outlook
-    ) -> tuple[float, float]:
+    def _work_s(self, tick: Tick, estimate: EngineEstimate, sla: Sla, outlook: Outlook) -> tuple[float, float]:
         """Replica-seconds of work for each request where replicas are full, and the slowness that is in them."""
         rate = max(outlook.arrivals.requests_per_s * tick.share, 1.0)
-        return self._required(tick, estimate, asked, outlook, rate, 1).load / rate, estimate.slowness
+        return self._required(tick, estimate, sla, outlook, rate, 1).load / rate, estimate.slowness
 
     def _required(
-        self, tick: Tick, estimate: EngineEstimate, asked: AskedShares, outlook: Outlook, rate: float, near: int
+        self, tick: Tick, estimate: EngineEstimate, sla: Sla, outlook: Outlook, rate: float, near: int
     ) -> Requirement:
-        """The requirement of a pool at an arrival rate."""
-        sla = self.sla.replace(attainment=asked.by_role[tick.pool.spec.role])
+        """The requirement of a pool at an arrival rate, for the share that is asked of its role."""
         request = self._request(tick, estimate, sla, outlook, rate, near)
         if request is None:
             raise ValueError("no lengths were observed")
@@ -295,10 +293,9 @@ class SlaPolicy(Policy, kind="sla"):
         self, tick: Tick, estimate: EngineEstimate, sla: Sla, outlook: Outlook, rate: float, near: int = 1
     ) -> SizingRequest | None:
         """What a pool is sized for at an arrival rate; ``None`` where no lengths were observed."""
-        load = outlook.load(rate)
+        load = outlook.load(rate, estimate.offset_ms)
         if load is None:
             return None
-        load = replace(load, kv_transfer_ms=estimate.offset_ms)
         curves = estimate.profile or given(self.profile)
         engine = tick.engine if estimate.profile is None else tick.engine.within(curves.max_batch)
         return SizingRequest(tick.pool.spec.role, load, sla, curves, engine, estimate.slowness, near)

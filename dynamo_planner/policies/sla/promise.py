@@ -145,7 +145,7 @@ class KeptPromise(Attainment, kind="kept_promise"):
         late_s = 0.0
         if evidence.arrivals.elapsed_s:
             memory, late_s = self._counted(memory, evidence)
-        present = {pool.tick.pool.spec.role for pool in evidence.pools}
+        present = dict.fromkeys([pool.tick.pool.spec.role for pool in evidence.pools])
         roles = dict(memory.roles)
         shares: dict[Role, float] = {}
         cautions: dict[Role, float] = {}

@@ -22,6 +22,7 @@ no more than come can stay: 5 replicas.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from typing import NamedTuple
 
 from dynamo_planner.policies.sla.tick import Tick
@@ -100,9 +101,14 @@ def completed_per_s(tick: Tick, crowds: tuple[Crowd, ...], now: Crowd | None, wi
 
 
 def _at_start(crowds: tuple[Crowd, ...], now: Crowd | None, window_s: float) -> Crowd | None:
-    """The count at about the start of the window."""
-    before = [crowd for crowd in crowds if now and crowd.at_s < now.at_s]
-    return min(before, key=lambda crowd: abs(now.at_s - window_s - crowd.at_s)) if now and before else None
+    """The count at about the start of the window; of two that are as near, the earlier one."""
+    earlier = bisect_left(crowds, (now.at_s,)) if now else 0
+    if now is None or not earlier:
+        return None
+    start_s = now.at_s - window_s
+    place = bisect_left(crowds, (start_s,), 0, earlier)
+    near = crowds[max(place - 1, 0) : min(place + 1, earlier)]
+    return min(near, key=lambda crowd: abs(start_s - crowd.at_s))
 
 
 def saturated(tick: Tick, crowds: tuple[Crowd, ...], now: Crowd | None, window_s: float) -> Saturated | None:

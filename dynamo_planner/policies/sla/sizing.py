@@ -85,9 +85,10 @@ class Percentile(Sizing, kind="percentile"):
         return Memo(CACHED_SIZINGS)
 
     def required(self, request: SizingRequest) -> Requirement:
-        role = request.role
-        factors, near = {role: request.slowness}, {role: request.near}
-        return self._sizing(request).replicas_for(request.load, request.sla, (role,), factors, near)[role]
+        share = request.sla.attainment
+        return self._sizing(request).required(
+            request.role, request.load, request.sla, share, request.slowness, request.near
+        )
 
     def attainable(self, request: SizingRequest, counts: Sequence[int]) -> Sequence[float]:
         role = request.role

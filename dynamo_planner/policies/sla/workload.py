@@ -111,6 +111,13 @@ class RecentWorkload(Workload, kind="recent"):
     def _requests(self) -> Latest[Requests | None]:
         return Latest()
 
+    @cached_property
+    def _bursts(self) -> Latest[Pattern]:
+        return Latest()
+
+    def _pattern(self, state: WorkloadMemory, level_s: float) -> Pattern:
+        return self._bursts.get(_pattern, state, level_s)
+
     def observe(self, state: WorkloadMemory | None, traffic: Traffic, arrivals: ArrivalWindow) -> WorkloadMemory:
         memory = state or WorkloadMemory()
         rate, requests, elapsed_s = arrivals.requests_per_s, arrivals.new_requests, arrivals.elapsed_s
@@ -132,8 +139,15 @@ class RecentWorkload(Workload, kind="recent"):
     def load(
         self, state: WorkloadMemory | None, requests_per_s: float, traffic: Traffic, level_s: float
     ) -> Load | None:
-        requests = None if state is None else self._requests.get(_requests, state, level_s)
+        requests = None if state is None else self._requests.get(self._recent, state, level_s)
         return None if requests is None else requests.at(rounded(requests_per_s, RATE_STEP))
+
+    def _recent(self, state: WorkloadMemory, level_s: float) -> Requests | None:
+        """The recent requests; ``None`` where no lengths were ever observed."""
+        if state.isl is None or state.osl is None:
+            return None
+        hit_rate = round(state.hit_rate or 0.0, HIT_RATE_DECIMALS)
+        return Requests(self._pattern(state, level_s), state.isl.lengths(), state.osl.lengths(), hit_rate)
 
     def recent_per_s(self, state: WorkloadMemory | None, level_s: float) -> float:
         return 0.0 if state is None else max(recent_rate(state.slots, level_s), state.surge)
@@ -141,7 +155,7 @@ class RecentWorkload(Workload, kind="recent"):
     def facts(self, state: WorkloadMemory | None, level_s: float) -> Facts:
         memory = state or WorkloadMemory()
         facts: Facts = []
-        bursts = pattern(memory.slots, level_s, memory.dispersion)
+        bursts = self._pattern(memory, level_s)
         if bursts.dispersion > REPORTED_DISPERSION:
             message = f"counts of arrivals vary {bursts.dispersion:.2g} times as much as those of a Poisson process"
             peak = float(bursts.path.max()) if len(bursts.path) else 1.0
@@ -154,12 +168,9 @@ class RecentWorkload(Workload, kind="recent"):
         return facts
 
 
-def _requests(state: WorkloadMemory, level_s: float) -> Requests | None:
-    """The recent requests; ``None`` where no lengths were ever observed."""
-    if state.isl is None or state.osl is None:
-        return None
-    bursts = pattern(state.slots, level_s, state.dispersion)
-    return Requests(bursts, state.isl.lengths(), state.osl.lengths(), round(state.hit_rate or 0.0, HIT_RATE_DECIMALS))
+def _pattern(state: WorkloadMemory, level_s: float) -> Pattern:
+    """The burstiness of the recent arrivals."""
+    return pattern(state.slots, level_s, state.dispersion)
 
 
 def _followed(before: float | None, observed: float | None, elapsed_s: float) -> float | None:
