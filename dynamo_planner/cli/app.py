@@ -25,6 +25,7 @@ from dynamo_planner.cli.local import doctor, status, stop
 from dynamo_planner.cli.profile.files import compare, merge, show
 from dynamo_planner.cli.profile.group import UrlMeasures
 from dynamo_planner.cli.profile.measure import measure
+from dynamo_planner.cli.profile.verify import verify
 from dynamo_planner.cli.queries import queries
 from dynamo_planner.cli.serve import serve
 from dynamo_planner.cli.shadow import shadow
@@ -238,10 +239,10 @@ for command in (backtest, check, explain, queries, serve, shadow, status, stop, 
     _add(command)
 
 profiles = typer.Typer(
-    cls=UrlMeasures, help="Measure an engine, and show, compare and merge profiles.", no_args_is_help=True
+    cls=UrlMeasures, help="Measure an engine, and check, show, compare and merge profiles.", no_args_is_help=True
 )
 app.add_typer(profiles, name="profile")
-for each in (measure, show, compare, merge, learned):
+for each in (measure, verify, show, compare, merge, learned):
     _add(each, profiles)
 
 

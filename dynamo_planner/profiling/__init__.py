@@ -6,6 +6,7 @@
   many tokens the KV cache holds.
 - :mod:`~dynamo_planner.profiling.readings`: points from the times of tokens.
 - :mod:`~dynamo_planner.profiling.fit`: curves without noise, and their errors; ``measured`` holds it all.
+- :mod:`~dynamo_planner.profiling.verification`: whether the profile predicts a load that it was not measured with.
 
 >>> from dynamo_planner.profiling.experiments import Domain
 >>> from dynamo_planner.simulator.engine.engine import EngineLimits

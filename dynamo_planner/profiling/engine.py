@@ -47,16 +47,24 @@ class Burst(NamedTuple):
     """One experiment.
 
     Args:
-        together: prompts that are sent at once.
+        together: prompts that are sent at once, or at ``at_s``.
         chain: prompts that are sent one after the other, while those of ``together`` get tokens: the first when all of
             them have their first token, each next one ``pause_s`` after the answer to the one before. What is left of
             the chain when ``together`` is done is not sent. Without ``together`` all are sent.
         pause_s: seconds between the answer to a prompt of the chain and the next prompt.
+        at_s: when each prompt of ``together`` is sent, in seconds since the burst began, in
+            ascending order; all at once by default.
     """
 
     together: tuple[Prompt, ...] = ()
     chain: tuple[Prompt, ...] = ()
     pause_s: float = 0.0
+    at_s: tuple[float, ...] = ()
+
+    @property
+    def sent_at_s(self) -> tuple[float, ...]:
+        """When each prompt of ``together`` is sent, in seconds since the burst began."""
+        return self.at_s or (0.0,) * len(self.together)
 
 
 @dataclass(slots=True, eq=False)

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import random
 import ssl
 from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from dynamo_planner.core.extras import needs_extra
 from dynamo_planner.profiling.engine import Answer, Answers, Burst, ProfilingError, Prompt, Stop
-from dynamo_planner.profiling.stream_events import close, has_token
+from dynamo_planner.profiling.stream_events import close, take
 
 with needs_extra("profile"):
     from aiohttp import ClientError, ClientSession, ClientTimeout, ServerDisconnectedError, TCPConnector
@@ -49,6 +48,9 @@ ATTEMPTS_S = 0.0, 0.05, 0.5
 MAX_FAILED = 0.25
 """The share of a burst that may fail, and is left out of the figures; a refusal by 429 always ends the session."""
 
+CACHE_JUDGED = 64
+"""Prompts of fewer tokens say nothing of a prefix cache: of three tokens, one is alike by chance."""
+
 BODY_CHARS = 300
 OK = 200
 
@@ -64,6 +66,7 @@ class Endpoint:
         ids: the token ids that prompts are drawn from.
         tokens_per_word: how many tokens the words of a text prompt have on average.
         overhead: tokens that the endpoint adds to each prompt, such as a chat template.
+        fields: further fields of each request.
         headers: sent with each request.
         tls: the certificates to trust.
     """
@@ -76,6 +79,7 @@ class Endpoint:
     ids: range = TOKEN_IDS
     tokens_per_word: float = 1.0
     overhead: float = 0.0
+    fields: Mapping[str, Any] = field(default_factory=dict)
 
 
 class HttpEngine:
@@ -122,7 +126,9 @@ class HttpEngine:
             unlimited = ClientTimeout(total=None, sock_read=SILENCE_S, sock_connect=10)
             self._session = ClientSession(connector=TCPConnector(limit=0), timeout=unlimited)
         bodies = [self._body(prompt) for prompt in burst.together]
-        together = [Answer(prompt.isl, self.now_s()) for prompt in burst.together]
+        began_s = self.now_s()
+        times = zip(burst.together, burst.sent_at_s, strict=True)
+        together = [Answer(prompt.isl, began_s + at_s) for prompt, at_s in times]
         begun = [asyncio.Event() for _ in together]
         chain: list[Answer] = []
         tasks = [asyncio.ensure_future(self._send(*parts)) for parts in zip(bodies, together, begun, strict=True)]
@@ -177,6 +183,7 @@ class HttpEngine:
         A server may close an idle connection just when it is used again, or end a stream before it has begun; such a
         request is sent again.
         """
+        await asyncio.sleep(answer.sent_s - self.now_s())
         try:
             for pause_s in ATTEMPTS_S:
                 await asyncio.sleep(pause_s)
@@ -184,11 +191,15 @@ class HttpEngine:
                     await self._stream(body, answer, begun)
                 if answer.token_s or answer.failure:
                     break
+            close(answer)
         except (ClientError, TimeoutError, OSError) as error:
             answer.failure = f"{type(error).__name__}: {error}"
+            close(answer)
+        except asyncio.CancelledError:  # the burst is stopped, which is no failure
+            answer.tokens = len(answer.token_s)
+            raise
         finally:
             begun.set()
-            close(answer)
 
     async def _stream(self, body: bytes, answer: Answer, begun: asyncio.Event) -> None:
         endpoint = self.endpoint
@@ -227,17 +238,13 @@ class HttpEngine:
             return
         if data.get("error"):
             answer.failure = f"the stream ended with an error: {str(data['error'])[:BODY_CHARS]}"
-        choice = (data.get("choices") or [{}])[0]
-        # A single token that is no whole character comes as an empty end.
-        if choice and (has_token(choice) or (not answer.token_s and choice.get("finish_reason"))):
-            answer.token_s.append(now_s)
-            if math.isnan(answer.first_s):
-                answer.first_s = now_s
+        take(data, answer, now_s)
         usage = data.get("usage") or {}
         if usage.get("prompt_tokens"):
             answer.isl, self.counts_tokens = int(usage["prompt_tokens"]), True
             cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
-            self.cached_share = max(self.cached_share, cached / answer.isl)
+            if answer.isl >= CACHE_JUDGED:
+                self.cached_share = max(self.cached_share, cached / answer.isl)
         if usage.get("completion_tokens"):
             answer.tokens = int(usage["completion_tokens"])
 
@@ -271,6 +278,7 @@ class HttpEngine:
                 "temperature": 1.0,
                 "stream": True,
                 "stream_options": {"include_usage": True},
+                **endpoint.fields,
             }
         ).encode()
 

@@ -11,6 +11,7 @@ from dynamo_planner.profiling.discover import Found, step_tokens
 from dynamo_planner.profiling.engine import Limits, ProfilingError, Prompt
 from dynamo_planner.profiling.experiments import Domain
 from dynamo_planner.profiling.openai_client import BYTE_IDS, Api, Endpoint, HttpEngine
+from dynamo_planner.profiling.stream_events import COUNT_TOKENS
 from dynamo_planner.sources.access import Access
 
 TRIAL = Prompt(64, 4)
@@ -56,6 +57,7 @@ def connect(url: str, access: Access, found: Found, api: Api | None = None) -> H
     for way in (api,) if api else get_args(Api):
         for ids in (Endpoint.ids, BYTE_IDS) if way == "tokens" else (Endpoint.ids,):
             endpoint = Endpoint(url, found.model, way, access.sent_headers(), access.tls(), ids)
+            endpoint.fields = COUNT_TOKENS.get(found.engine, {})
             engine = HttpEngine(endpoint)
             try:
                 _count_tokens(engine)

@@ -23,6 +23,8 @@ OVERRUN = 3.0
 OVERRUN_S = 10.0
 """The least seconds that an experiment is given."""
 
+FIRST_SHARE = 0.33
+"""The share of a session that each of the first experiments may take: how long they last is not known yet."""
 
 FULL_S = 15.0
 """Seconds of each minute that a staircase of the full KV cache may take: the cache is seldom filled for less, and the
@@ -74,9 +76,15 @@ def measure(
     """
     if not measured.prompts and not measured.decode:
         engine.run(prompts([min(isl, domain.max_isl) for isl in WARM_UP_ISLS]))
+        longest_s = max(FIRST_SHARE * 60 * goal.minutes, OVERRUN_S)
         for experiment in first_experiments(domain):
             yield Progress(measured, {}, experiment)
-            measured = perform(engine, domain, experiment, measured)
+            measured = perform(engine, domain, experiment, measured, longest_s)
+        if domain.role != "prefill" and not measured.decode:
+            raise ProfilingError(
+                f"no decode step could be read, though the first requests were given {longest_s:.0f} s: the engine is "
+                f"too slow for {goal.minutes:g} minutes, or others use the machine: give more --minutes"
+            )
         if domain.role != "prefill" and (fullest := fullest_experiment(measured, domain, FULL_S * goal.minutes)):
             yield Progress(measured, {}, fullest)
             measured = perform(engine, domain, fullest, measured)
@@ -99,10 +107,12 @@ def measure(
     yield Progress(measured, errors, None, why)
 
 
-def perform(engine: Engine, domain: Domain, experiment: Experiment, measured: Measured) -> Measured:
-    """What was measured, with one experiment more."""
+def perform(
+    engine: Engine, domain: Domain, experiment: Experiment, measured: Measured, least_s: float = OVERRUN_S
+) -> Measured:
+    """What was measured, with one experiment more, which is given ``least_s`` seconds at least."""
     began_s = engine.now_s()
-    due_s = began_s + max(OVERRUN * experiment.seconds, OVERRUN_S)
+    due_s = began_s + max(OVERRUN * experiment.seconds, least_s)
 
     def overdue(now_s: float, _: object) -> bool:
         return now_s > due_s

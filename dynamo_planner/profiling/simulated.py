@@ -97,13 +97,15 @@ class _Run:
 
     def __init__(self, engine: Engine, burst: Burst, now_s: float, offset_s: float, *, cached: bool) -> None:
         self.now_s = now_s
-        self.together: Sequence[Answer] = [Answer(prompt.isl, now_s) for prompt in burst.together]
+        self.together: Sequence[Answer] = [
+            Answer(prompt.isl, now_s + at_s) for prompt, at_s in zip(burst.together, burst.sent_at_s, strict=True)
+        ]
         self.chain: list[Answer] = []
         self._engine, self._offset_s, self._cached = engine, offset_s, cached
         self._left = deque(burst.chain)
         self._pause_s = burst.pause_s
         self._due: deque[tuple[float, Prompt, Answer]] = deque(
-            (now_s + offset_s, prompt, answer) for prompt, answer in zip(burst.together, self.together, strict=True)
+            (each.sent_s + offset_s, prompt, each) for prompt, each in zip(burst.together, self.together, strict=True)
         )
         self._answers: dict[Request, Answer] = {}
         self._chained: set[Answer] = set()

@@ -9,6 +9,9 @@ import numpy as np
 
 from dynamo_planner.profiling.engine import Answer
 
+COUNT_TOKENS: Mapping[str, Mapping[str, Any]] = {"llamacpp": {"timings_per_token": True}}
+"""By engine: fields of a request that let each event say how many tokens there are so far."""
+
 
 def has_token(choice: Mapping[str, Any]) -> bool:
     """Whether a choice of a stream brings a token: all do but the opening of a chat and an empty end.
@@ -25,6 +28,31 @@ def has_token(choice: Mapping[str, Any]) -> bool:
         delta.get("content") or delta.get("reasoning_content") or delta.get("reasoning") or delta.get("tool_calls")
     )
     return bool(content) or not (delta.get("role") or choice.get("finish_reason"))
+
+
+def take(event: Mapping[str, Any], answer: Answer, now_s: float) -> None:
+    """Note the tokens of one event.
+
+    llama.cpp keeps back tokens that end within a character, and sends them with the next one. Its events count the
+    tokens so far where they are asked to (:data:`COUNT_TOKENS`), so those kept back are spread over the time since the
+    event before. The last event may bring a token without a text.
+
+    >>> answer = Answer(isl=8, sent_s=0.0)
+    >>> take({"choices": [{"text": "a"}], "timings": {"predicted_n": 1}}, answer, 1.0)
+    >>> take({"choices": [{"text": "\u00e9b"}], "timings": {"predicted_n": 4}}, answer, 1.6)
+    >>> [round(at_s, 1) for at_s in answer.token_s], answer.first_s
+    ([1.0, 1.2, 1.4, 1.6], 1.0)
+    """
+    choice = (event.get("choices") or [{}])[0]
+    brings = bool(choice) and (has_token(choice) or (not answer.token_s and bool(choice.get("finish_reason"))))
+    counted = (event.get("timings") or {}).get("predicted_n")
+    new = counted - len(answer.token_s) if isinstance(counted, int) else int(brings)
+    if new <= 0:
+        return
+    if not answer.token_s:
+        answer.first_s = now_s
+    since_s = answer.token_s[-1] if answer.token_s else now_s
+    answer.token_s += [since_s + (now_s - since_s) * (number + 1) / new for number in range(new)]
 
 
 def close(answer: Answer) -> None:

@@ -124,15 +124,21 @@ class LiveSession:
         """Why figures would be spoiled: others use the engine. Empty where no one does, or that is not to be told."""
         if self._with_others:
             return ""
-        due_s = time.monotonic() + TRAFFIC_WAIT_S
-        while requests := requests_inside(self._url, self._access):
-            if time.monotonic() > due_s:
-                return (
-                    f"{self._url}: others have {requests:g} requests on the engine, which would spoil the figures: "
-                    "take it out of service, or give --with-traffic"
-                )
-            time.sleep(LOOK_EVERY_S)
-        return ""
+        return used_by_others(self._url, self._access)
+
+
+def used_by_others(url: str, access: Access) -> str:
+    """Why figures would be spoiled: others use the engine, and go on doing so. Empty where no one does, or that is not
+    told."""
+    due_s = time.monotonic() + TRAFFIC_WAIT_S
+    while requests := requests_inside(url, access):
+        if time.monotonic() > due_s:
+            return (
+                f"{url}: others have {requests:g} requests on the engine, which would spoil the figures: "
+                "take it out of service, or give --with-traffic"
+            )
+        time.sleep(LOOK_EVERY_S)
+    return ""
 
 
 def _failed(message: str) -> int:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from dynamo_planner.cli.profile.endpoint import Certificates, Headers, Model, TokenFile, access_of, base_of
 from dynamo_planner.cli.profile.screen import errors_of
-from dynamo_planner.config.problems import ConfigError, validated
-
-if TYPE_CHECKING:
-    from dynamo_planner.sources.access import Access
+from dynamo_planner.config.problems import ConfigError
 
 FAILED, INTERRUPTED = 1, 130
 
@@ -27,7 +25,7 @@ def measure(
     minutes: Annotated[float, typer.Option(min=0.05, help="The engine's time at most.")] = 5.0,
     error: Annotated[float, typer.Option(min=0, help="Stop once the 95th percentile of errors is below it.")] = 0.05,
     max_concurrency: Annotated[int, typer.Option(min=1, help="The most requests at once.")] = 64,
-    model: Annotated[str | None, typer.Option(help="The model, where there are several.")] = None,
+    model: Model = None,
     role: Annotated[str, typer.Option(help="aggregated, or decode: prompts are computed elsewhere.")] = "aggregated",
     api: Annotated[
         str | None, typer.Option(help="How prompts are written: tokens, text or chat.", show_default="found out")
@@ -40,9 +38,9 @@ def measure(
     gpu: Annotated[str | None, typer.Option(help="Their kind, to be noted.")] = None,
     flags: Annotated[str | None, typer.Option(help="The engine's flags, to be noted.")] = None,
     name: Annotated[str | None, typer.Option(help="The profile's name.", show_default="that of the file")] = None,
-    token: Annotated[Path | None, typer.Option(help="A file with a bearer token.")] = None,
-    header: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, sent with each request.")] = None,
-    ca: Annotated[Path | None, typer.Option(help="Certificates to trust.")] = None,
+    token: TokenFile = None,
+    header: Headers = None,
+    ca: Certificates = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with what was measured before.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be measured.")] = False,
     with_traffic: Annotated[
@@ -70,13 +68,13 @@ def measure(
     wanted = Wanted(role=role, limits=known, max_batch=max_concurrency, api=api, max_isl=max_isl)
     if command and dry_run:
         raise ConfigError(["--dry-run asks a running engine: start it yourself, and leave out the command"])
-    access, noted = _access(token, header, ca), {"system": gpu, "flags": flags}
-    live = LiveSession(_base(url), access, wanted, output, minutes, error, others=with_traffic)
+    access, noted = access_of(token, header, ca), {"system": gpu, "flags": flags}
+    live = LiveSession(base_of(url), access, wanted, output, minutes, error, others=with_traffic)
     try:
         with ExitStack() as running:
             if command:
                 log = output.with_suffix(".log")
-                live.startup_s = running.enter_context(started(command, _base(url), access, log))
+                live.startup_s = running.enter_context(started(command, base_of(url), access, log))
             live.discover(model)
             if dry_run:
                 typer.echo(live.plan())
@@ -97,28 +95,7 @@ def measure(
     live.write(name, noted, gpus, picture)
 
 
-def _base(url: str) -> str:
-    from dynamo_planner.sources.fetch import checked_url  # noqa: PLC0415
-
-    try:
-        return checked_url(url).removesuffix("/v1")
-    except ValueError as problem:
-        raise ConfigError([str(problem)]) from problem
-
-
 def _one_of(option: str, value: str | None, allowed: tuple[str | None, ...]) -> None:
     if value not in allowed:
         names = ", ".join(each for each in allowed if each)
         raise ConfigError([f"{option}: {value!r} is none of {names}"])
-
-
-def _access(token: Path | None, header: list[str] | None, ca: Path | None) -> Access:
-    from dynamo_planner.sources.access import Access  # noqa: PLC0415
-
-    headers = {}
-    for text in header or ():
-        field, equals, value = text.partition("=")
-        if not equals:
-            raise ConfigError([f"--header: {text!r} is not NAME=VALUE"])
-        headers[field] = value
-    return validated(Access, {"bearer_token_file": token, "ca_file": ca, "headers": headers}, "access")

@@ -18,10 +18,14 @@ from dynamo_planner.cli.app import app
 from dynamo_planner.cli.profile.screen import warn
 from dynamo_planner.profiles import Profile
 from dynamo_planner.profiling import ProfilingError
+from dynamo_planner.profiling.capacity import kv_capacity
+from dynamo_planner.profiling.discover import Found
 from dynamo_planner.profiling.engine import Answer
 from dynamo_planner.profiling.openai_client import Endpoint, HttpEngine
+from dynamo_planner.profiling.prepare import connect
 from dynamo_planner.simulator.engine.engine import EngineLimits
 from dynamo_planner.simulator.engine.step_time import LinearTiming
+from dynamo_planner.sources.access import Access
 from tests.support.mock_workers import StartWorker
 
 pytestmark = pytest.mark.timeout(240)
@@ -80,6 +84,17 @@ def test_an_engine_that_dies_leaves_what_was_measured(start_worker: StartWorker,
     assert "requests failed" in done.stderr
     assert "go on with --resume" in done.stderr
     assert json.loads((tmp_path / "engine.measured.json").read_text())["measured"]["prompts"]
+
+
+def test_the_kv_capacity_is_found_where_most_requests_wait_for_it(start_worker: StartWorker) -> None:
+    worker = start_worker(LAW, EngineLimits(max_num_seqs=16, max_num_batched_tokens=512, kv_tokens=1600))
+    engine = connect(worker.url, Access(), Found(model="tiny"))
+    try:
+        capacity = kv_capacity(engine, max_context=1000, max_batch=16)
+        assert capacity == pytest.approx(1600, rel=0.1)
+        assert engine.failed == []
+    finally:
+        engine.close()
 
 
 def test_a_context_that_is_shorter_than_it_was_said(start_worker: StartWorker, tmp_path: Path) -> None:

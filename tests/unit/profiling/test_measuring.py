@@ -51,6 +51,12 @@ def test_the_fullest_batch_is_read_where_it_takes_much_longer_than_the_others() 
     assert full.itl_ms == pytest.approx(10 + 2e-3 * 12 * full.context, rel=0.01)
 
 
+def test_an_engine_that_is_too_slow_for_the_time_is_told() -> None:
+    slow = LinearTiming(base_ms=3000, prefill_ms_per_token=0.05, kv_ms_per_token=0)
+    with pytest.raises(ProfilingError, match="no decode step could be read, though the first requests were given 10 s"):
+        session(SimulatedEngine(slow, LIMITS), DOMAIN, 0.3, Limits())
+
+
 def test_tokens_in_packets_and_pauses_do_not_change_an_itl() -> None:
     times = [0.01 * (5 * (k // 5)) + (0.2 if k > 31 else 0.0) for k in range(60)]  # five at a time, and once a pause
     answer = Answer(isl=100, sent_s=-0.5, first_s=times[0], last_s=times[-1], tokens=60, token_s=times)
