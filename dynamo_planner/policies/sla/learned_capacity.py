@@ -22,7 +22,15 @@ from dynamo_planner.policies.sla.correction import (
     PromptQueue,
 )
 from dynamo_planner.policies.sla.lengths import rounded
-from dynamo_planner.policies.sla.saturation import Crowd, completed_per_s, crowd_of, saturated, with_crowd
+from dynamo_planner.policies.sla.saturation import (
+    Crowd,
+    backlog_of,
+    crowd_of,
+    is_overloaded,
+    next_pools,
+    saturated,
+    with_crowd,
+)
 from dynamo_planner.policies.sla.tick import REPORTED_CHANGE, Tick, reason
 from dynamo_planner.profiles import Profile
 from dynamo_planner.profiles.observed_steps import prompts_alone_ms
@@ -39,9 +47,6 @@ OFFSET_STEP = 0.1
 FIRST_STEPS = 1.5
 """Steps of decode between prefill and first token where no stage times say: half of the step that runs when the prompt
 is done, and the request's own. In step simulations of three engines 1.3 to 1.6."""
-
-MAX_KV_USAGE = 0.9
-"""Nothing is learned of engines with more of their KV cache in use."""
 
 MAX_STAYS = 3.0
 """Requests that began before engines were calm again, whose latencies tell of then, are taken to be gone after this
@@ -116,7 +121,7 @@ class LearnedCapacity(Capacity, kind="learned"):
 
     In an overload the rate at which prompts are done says how long each takes; it counts where it is slower, and where
     no replica joined since requests wait, since one that joins gets none of those. Nothing else is learned of engines
-    that are starting or have just changed, where a queue waits, or with a full KV cache.
+    that are starting or have just changed, where a queue waits, there or for decode, or with a full KV cache.
 
     Args:
         max_correction: The speed stays between ``1 / max_correction`` and this; 1 turns it off. Default 4: what is
@@ -169,7 +174,7 @@ class LearnedCapacity(Capacity, kind="learned"):
         crowds = with_crowd(own.crowds, crowd_of(tick, evidence.queued), arrivals.window_s)
         waits = (evidence.queued or 0.0) > replicas.ready
         own = own._replace(crowds=crowds, even=not waits or (own.even and not 0 <= own.ready < replicas.ready))
-        overloaded = (tick.pool.kv_usage or 0.0) > MAX_KV_USAGE or waits
+        overloaded = waits or any(map(is_overloaded, (tick.pool, *next_pools(tick))))
         if tick.pool.spec.role == "prefill" and arrivals.elapsed_s and own.even:
             own = self._overloaded(own, evidence)
         if replicas.ready != own.ready or replicas.starting or overloaded:
@@ -199,8 +204,7 @@ class LearnedCapacity(Capacity, kind="learned"):
         tick, queued, arrivals, load, profile, _ = evidence
         traffic, stages, elapsed_s = tick.snapshot.traffic, tick.pool.stages, arrivals.elapsed_s
         service_ms = self._service_ms(load, traffic.isl, profile)
-        first = [pool.stages.first_token_ms for pool in tick.snapshot.with_role("decode").values()]
-        for dist in filter(None, first):
+        for dist in filter(None, [pool.stages.first_token_ms for pool in next_pools(tick)]):
             own = own._replace(offset=own.offset.with_sample(dist.mean, _requests(dist, arrivals), elapsed_s))
         if stages.prefill_ms is not None and stages.queue_ms is not None:
             in_steps_ms = stages.prefill_ms.mean
@@ -226,10 +230,12 @@ class LearnedCapacity(Capacity, kind="learned"):
         """What a prefill pool says that has more to do than it can: how long each prompt takes it then, beside what the
         sizing makes of full replicas."""
         tick, arrivals = evidence.tick, evidence.arrivals
-        rate = completed_per_s(tick, own.crowds, crowd_of(tick, evidence.queued), arrivals.window_s)
-        if not rate or evidence.work_s is None:
+        backlog = backlog_of(tick, own.crowds, crowd_of(tick, evidence.queued), arrivals.window_s)
+        if backlog is None or not backlog.completed_per_s or evidence.work_s is None:
             return own
-        work_s, slowness = evidence.work_s()
+        rate, (work_s, slowness) = backlog.completed_per_s, evidence.work_s()
+        if slowness > work_s * backlog.busy_up_to_per_s:
+            return own
         requests = rate * tick.replicas.ready * min(arrivals.window_s, arrivals.elapsed_s)
         busy = own.busy.with_sample(1 / rate, work_s / slowness, requests, arrivals.elapsed_s, BUSY_HALF_LIFE_S)
         return own._replace(busy=busy)

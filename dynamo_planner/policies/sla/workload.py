@@ -150,7 +150,12 @@ class RecentWorkload(Workload, kind="recent"):
         return Requests(self._pattern(state, level_s), state.isl.lengths(), state.osl.lengths(), hit_rate)
 
     def recent_per_s(self, state: WorkloadMemory | None, level_s: float) -> float:
-        return 0.0 if state is None else max(recent_rate(state.slots, level_s), state.surge)
+        if state is None:
+            return 0.0
+        # The last window is newer than the last slot of a past that is counted in windows as long.
+        long = state.slots is not None and state.slots.slot_s >= level_s
+        recent = (state.window_rate or 0.0) if long else recent_rate(state.slots, level_s)
+        return max(recent, state.surge)
 
     def facts(self, state: WorkloadMemory | None, level_s: float) -> Facts:
         memory = state or WorkloadMemory()

@@ -120,6 +120,42 @@ def test_an_overload_shows_what_full_replicas_do_and_no_more_than_half_as_slow()
     assert capacity.estimate(much, tick, 100.0, LINEAR).slowness == pytest.approx(1.5, rel=0.02)
 
 
+def test_queues_at_both_ends_of_a_window_of_ten_minutes_are_chance() -> None:
+    """One replica that is half idle, 23 a second by the sizing and 12 that come: three that wait every 10 minutes say
+    nothing of its speed."""
+    capacity, state = LearnedCapacity(), None
+    for number in range(20):
+        pool = PoolStatus(spec=PoolSpec(role="prefill"), replicas=1, queued=3, running=1)
+        traffic = Traffic(requests_per_s=12, window_s=600)
+        snapshot = Snapshot(at_s=600 * number, traffic=traffic, pools={"prefill": pool})
+        tick = Tick("prefill", pool, Replicas(ready=1), snapshot, 1.0, Engine(), 60.0)
+        arrivals = ArrivalWindow(600.0 * number, 12.0, 600.0, 600.0)
+        evidence = EngineEvidence(tick, 3.0, arrivals, Load.of(12, 1000, 200), LINEAR, lambda: (1 / 23, 1.0))
+        state = capacity.learn(state, evidence)
+    assert capacity.estimate(state, tick, 3.0, LINEAR).slowness == 1
+
+
+def test_what_waits_for_decode_is_no_slow_prefill_and_no_offset() -> None:
+    """A queue of 1,000 in front of decode makes TTFTs of 5 s: nothing is learned of prefill until it has passed."""
+    capacity, state = LearnedCapacity(), None
+    for number, queued in enumerate([0.0] * 10 + [1000.0] * 10):
+        pools = {
+            "prefill": PoolStatus(spec=PoolSpec(role="prefill"), replicas=2, queued=0, running=1),
+            "decode": PoolStatus(
+                spec=PoolSpec(role="decode"), replicas=2, queued=queued, stages={"first_token_ms": 20 + 5 * queued}
+            ),
+        }
+        traffic = Traffic(requests_per_s=4, window_s=30, isl=1000, osl=200, itl_ms=10, ttft_ms=120 + 5 * queued)
+        snapshot = Snapshot(at_s=30 * number, traffic=traffic, pools=pools)
+        tick = Tick("prefill", pools["prefill"], Replicas(ready=2), snapshot, 1.0, Engine(), 60.0)
+        arrivals = ArrivalWindow(30.0 * number, 4.0, 30.0, 30.0)
+        state = capacity.learn(state, EngineEvidence(tick, 0.0, arrivals, Load.of(4, 1000, 200), LINEAR))
+        if number == 9:
+            calm = state
+    assert state is not None and calm.offset.weight > 0
+    assert (state.offset, state.speed) == (calm.offset, calm.speed)
+
+
 def test_engines_within_three_percent_of_the_profile_are_taken_for_it() -> None:
     """At 1.0565 times, ``ln = 0.055`` is half the way from 0.03 to 0.08: half of it counts, and half of that is trusted
     after 50 requests: ``exp(0.01375)``."""

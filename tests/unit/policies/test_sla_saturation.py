@@ -9,9 +9,10 @@ import pytest
 from dynamo_planner import Dist, PoolSpec, PoolStatus, Replicas, Snapshot, Traffic
 from dynamo_planner.policies.sla.lengths import ObservedLengths, learned
 from dynamo_planner.policies.sla.saturation import (
+    Backlog,
     Crowd,
     Saturated,
-    completed_per_s,
+    backlog_of,
     crowd_of,
     part_that_comes,
     saturated,
@@ -64,20 +65,24 @@ def test_it_says_nothing_of_replicas_that_have_just_come() -> None:
     assert saturated(tick, (Crowd(0.0, 1, 10.0, 0.0),), crowd_of(tick, 80), 30.0) is None
 
 
-def test_a_pool_that_is_never_idle_shows_how_fast_it_is() -> None:
-    """8 requests/s for 30 s, and 60 fewer in the pool: 300 are done, by 2 replicas 5 a second each."""
+def test_a_pool_with_a_backlog_shows_how_fast_it_is() -> None:
+    """8 requests/s for 30 s, and 60 fewer in the pool: 300 are done, by 2 replicas 5 a second each. 100 that wait last
+    for 30 s where no more than ``100 / 30 + 8`` are done a second."""
 
-    def done(queued_then: float, queued: float, ready_then: int = 2) -> float | None:
+    def shown(queued_then: float, queued: float, ready_then: int = 2, between: float | None = None) -> Backlog | None:
         status = PoolStatus(spec=PoolSpec(role="prefill"), replicas=2, queued=queued, running=10)
         snapshot = Snapshot(at_s=30, traffic=Traffic(window_s=30, requests_per_s=8), pools={"prefill": status})
         tick = Tick("prefill", status, Replicas(ready=2), snapshot, 1.0, Engine(), 90.0)
-        crowds = (Crowd(0.0, ready_then, queued_then + 10, queued_then),)
-        return completed_per_s(tick, crowds, crowd_of(tick, queued), 30.0)
+        crowds: tuple[Crowd, ...] = (Crowd(0.0, ready_then, queued_then + 10, queued_then),)
+        if between is not None:
+            crowds = (*crowds, Crowd(20.0, 2, between + 10, between))
+        return backlog_of(tick, crowds, crowd_of(tick, queued), 30.0)
 
-    assert done(100, 40) == 5
-    assert done(100, 3) is None  # one of them may have been idle
-    assert done(3, 100) is None
-    assert done(100, 40, ready_then=1) is None
+    assert shown(100, 40) == pytest.approx((5, (100 / 30 + 8) / 2))
+    assert shown(100, 40, between=10) == pytest.approx((5, (10 / 10 + 8) / 2))  # for all of its last 10 s: 1 a second
+    assert shown(100, 3) is None  # one of them may have been idle
+    assert shown(3, 100) is None
+    assert shown(100, 40, ready_then=1) is None
 
 
 def test_replicas_for_what_waits_are_not_for_what_comes() -> None:

@@ -116,6 +116,16 @@ def long_windows(rate: Callable[[float], float], reported: Callable[[float], flo
     return load.arrivals.dispersion
 
 
+def test_of_windows_longer_than_the_level_the_last_counts() -> None:
+    """40 requests/s until 1,210 s and none after, in windows of 600 s read every 10 s. Each such window is one slot,
+    and the last one ends at 1,210 s; the window that ends at 1,510 s is half empty: 20."""
+    workload, state = RecentWorkload(), None
+    for at_s in range(10, 1511, 10):
+        arrivals = ArrivalWindow(at_s, 40 - max(at_s - 1210, 0) / 15, 600.0, 10.0)
+        state = workload.observe(state, Traffic(isl=1000, osl=100), arrivals)
+    assert workload.recent_per_s(state, 60.0) == pytest.approx(20)
+
+
 def test_a_level_that_changes_within_a_long_window_is_no_burstiness() -> None:
     """40 requests/s, and 5 from 1,500 s on: counts of 10 s within the window vary by 136 times their mean halfway."""
 
