@@ -1,4 +1,7 @@
-"""A policy of your own in ten lines, held to the laws that the shipped ones are held to."""
+"""A policy of your own in ten lines, held to the laws that the shipped ones are held to.
+
+The check needs the extra ``testing``: ``pip install 'dynamo-planner[testing]'``.
+"""
 
 import math
 from typing import Any

@@ -1,4 +1,7 @@
-"""A forecaster and a sizing of your own in SlaPolicy, held to the laws that its other parts count on."""
+"""A forecaster and a sizing of your own in SlaPolicy, held to the laws that its other parts count on.
+
+The checks need the extra ``testing``: ``pip install 'dynamo-planner[testing]'``.
+"""
 
 import math
 from statistics import NormalDist

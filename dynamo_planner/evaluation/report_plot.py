@@ -18,7 +18,7 @@ from dynamo_planner.evaluation.score import Score
 
 with needs_extra("plot"):
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 LOAD, LIMIT = "#4c78a8", "#b42318"
 READY, STARTING, DRAINING = "#54a24b", "#f2c14e", "#9d9da8"
@@ -138,6 +138,7 @@ def _latency(panel: Any, run: Run, values: NDArray[np.float64], limit: float, la
     worst = float(np.nanmax(values, initial=0.0))
     panel.set_yscale("symlog", linthresh=limit)
     panel.yaxis.set_minor_locator(NullLocator())
+    panel.yaxis.set_major_locator(FixedLocator([0, limit / 2, *(limit * 10**power for power in range(6))]))
     panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     panel.set_ylim(0, max(panel.get_ylim()[1], 1.4 * limit, 1.2 * worst))
     panel.set_ylabel(label)
@@ -165,7 +166,16 @@ def _reasons(panel: Any, run: Run) -> None:
     at = run.clock.axis([at_s for at_s, _ in points])
     panel.scatter(at, [codes.index(code) for _, code in points], marker="|", s=30, color=INK)
     for row, code in enumerate(codes):
-        panel.annotate(code, (0.002, row), xycoords=("axes fraction", "data"), fontsize=7, color=QUIET, va="bottom")
+        panel.annotate(
+            code,
+            (0.002, row),
+            xycoords=("axes fraction", "data"),
+            xytext=(0, 3),
+            textcoords="offset points",
+            fontsize=7,
+            color=QUIET,
+            va="bottom",
+        )
     panel.set_yticks([])
     panel.set_ylim(-0.4, max(len(codes) + 0.2, panel.get_ylim()[1]))  # a row shares it: the run with most codes fits
     panel.set_ylabel("why")

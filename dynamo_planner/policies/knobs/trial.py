@@ -137,7 +137,7 @@ def judging(tick: TrialTick, memory: KnobMemory, trial: Trial) -> TrialStep:
         if better(before, after, 0.0, MIN_GAIN + lighter) and len(memory.windows) < longest:
             return _going_on(memory, trial, longest)
         return reverting(tick, memory, trial, "KnobReverted", "no gain beyond doubt", failed=True, values=values)
-    why = "keeps the targets and saves work" if keeps else "is better"
+    why = "keeps the targets with less work" if keeps else "is better"
     message = f"{trial.knob} stays at {trial.value:g}, which {why} than {trial.before:g}"
     worse = Failure(pool=trial.pool, knob=trial.knob, value=trial.before, load=trial.load)
     memory = memory.failed(worse).replace(trial=None, windows=(), in_a_row=0)
