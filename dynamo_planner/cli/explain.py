@@ -47,8 +47,11 @@ def explain(
     chosen = (
         step for step in read_log(log) if _concerns(step, pool, changes) and (since_s is None or step.at_s >= since_s)
     )
-    for step in deque(chosen, maxlen=last or (10 if since is None else None)):
+    shown = deque(chosen, maxlen=last or (10 if since is None else None))
+    for step in shown:
         typer.echo(told(step))
+    if not shown:
+        typer.echo(f"{log}: no decision to show", err=True)
     try:
         for step in newer:
             if _concerns(step, pool, changes):

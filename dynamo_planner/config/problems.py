@@ -100,7 +100,13 @@ def _problem(details: Any, walk: _Walk, path: str) -> str:
             "its kind is missing" if details["type"] == "union_tag_not_found" else f"no kind {details['ctx']['tag']!r}"
         )
         return f"{where}: {given}; allowed: {', '.join(kinds)}"
-    if details["type"] in {"missing", "value_error", "kind"}:
+    if details["type"] == "missing":
+        _, owner = walk.to(details["loc"][:-1], path)
+        short = [name for name, field in getattr(owner, "shorthand", {}).items() if field == details["loc"][-1]]
+        return f"{where}: {message}{'; or give ' if short else ''}{', '.join(short)}"
+    if details["type"] == "less_than" and details["ctx"]["lt"] == 1 and 1 < float(details["input"]) <= 100:
+        return f"{where}: {message} (got {details['input']!r}; {details['input']} % is {details['input'] / 100:g})"
+    if details["type"] in {"value_error", "kind"}:
         return f"{where}: {message}"
     return f"{where}: {message} (got {details['input']!r})"
 

@@ -71,6 +71,9 @@ class RunConfig(Frozen):
 def load_config(path: Path) -> RunConfig:
     """Read a configuration. Raises :class:`ConfigError` with every field that is wrong."""
     data = read_data(path)
+    if isinstance(data, list) or (isinstance(data, dict) and "kind" in data and "policy" not in data):
+        problem = "this is a policy; a configuration of run has it under policy, beside executor and source"
+        raise ConfigError([f"{path}: {problem}"])
     if not isinstance(data, dict):
         raise ConfigError([f"{path}: expected a mapping, got {type(data).__name__}"])
     try:

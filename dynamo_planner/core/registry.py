@@ -20,6 +20,8 @@ from importlib import import_module
 from itertools import accumulate
 from typing import Any, Protocol, TypeVar
 
+from dynamo_planner.core.nearest import did_you_mean
+
 T = TypeVar("T")
 
 CUSTOM_KINDS = "custom_kinds"
@@ -97,13 +99,15 @@ class Registry(Mapping[str, T]):
                 return self._checked(kind, found)
             if custom is None and ":" in kind:
                 raise KindError(f"{kind!r} is a kind of your own, which is not allowed here: {MEND}")
-        allowed = ", ".join((*self._shipped, *(custom.names(self.group) if custom is not None else ())))
+        names = (*self._shipped, *(custom.names(self.group) if custom is not None else ()))
         more = (
             f" (those of installed packages are not allowed here: {MEND})"
             if custom is None
             else f", or your own as package.module:Name or by an entry point in the group {self.group}"
         )
-        raise KindError(f"{kind!r} is no kind of {self.what}; allowed: {allowed}{more}")
+        raise KindError(
+            f"{kind!r} is no kind of {self.what}{did_you_mean(kind, names)} allowed: {', '.join(names)}{more}"
+        )
 
     def _custom(self, kind: str, custom: CustomKinds) -> object | None:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 
 import numpy as np
 
@@ -19,7 +20,9 @@ BEFORE_S = 300.0
 
 @dataclass(frozen=True)
 class WorstMinute:
-    """The minute of a run in which most requests missed a target. ``print`` it for the story.
+    """The minute of a run in which most requests missed a target; the first one where none did.
+
+    ``print`` it, or show it in a notebook, for the story.
 
     Args:
         at_s: Its start, in seconds of the trace.
@@ -49,12 +52,15 @@ class WorstMinute:
             for name, count in self.replicas.items()
         )
         if not self.missed:
-            return "no request missed a target"
+            return "no request missed a target in any minute"
         return (
             f"from {self.clock.text(self.at_s)}: {self.missed} of {self.requests} requests missed a target "
             f"({self.requests / MINUTE_S:.1f}/s, after {self.before_per_s:.1f}/s in the five minutes before)\n"
             f"TTFT p95 {self.ttft_ms:.0f} ms, ITL p95 {self.itl_ms:.1f} ms; {pools}\n{self.decision}"
         )
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(str(self))}</pre>"
 
 
 def worst_minute(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
+
+from dynamo_planner.core.notebook import facts_table
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,9 @@ class TraceStats:
     osl_mean: float
     osl_p50: float
     osl_p99: float
+
+    def _repr_html_(self) -> str:
+        return facts_table(asdict(self).items())
 
 
 def stats_of(arrival_s: np.ndarray, isl: np.ndarray, osl: np.ndarray, duration_s: float) -> TraceStats:

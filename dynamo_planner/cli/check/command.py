@@ -55,7 +55,9 @@ def check(
     Example: `dynamo-planner check --worker http://127.0.0.1:8000`
     """
     if config is not None and str(config).startswith(("http:", "https:")):
-        raise typer.BadParameter("is a URL: give that of an engine with --worker, that of Prometheus with --prometheus")
+        raise typer.BadParameter(
+            f"{config} is a URL: give that of an engine with --worker, that of Prometheus with --prometheus"
+        )
     target = target_of(config, prometheus, label, model, worker_label, engine, window_s)
     endpoints = _endpoints(target, worker)
     if target.prometheus is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from numbers import Real
 from typing import Any
 
@@ -14,7 +15,7 @@ TARGETS = ("ttft_ms", "itl_ms")
 def with_sla(data: Any) -> Any:
     """The data of a policy with its targets in ``sla``: an ``attainment`` that is a number is the promised share.
 
-    A wrong target is told under the name that the user wrote.
+    A wrong target is told under the name that the user wrote, and a name that is nearly one as what it should be.
 
     >>> with_sla({"ttft_ms": 500, "itl_ms": 25, "attainment": 0.95, "level_s": 30})
     {'level_s': 30, 'sla': Sla(ttft_ms=500.0, itl_ms=25.0, attainment=0.95)}
@@ -24,6 +25,11 @@ def with_sla(data: Any) -> Any:
     names = {name for name in TARGETS if name in data}
     if isinstance(data.get("attainment"), Real):
         names.add("attainment")
+    if "sla" not in data:
+        missing = [name for name in TARGETS if name not in data]
+        names |= {
+            name for name in data if name not in names and get_close_matches(str(name), missing)
+        }  # Sla refuses it
     if not names:
         return data
     if "sla" in data:

@@ -216,7 +216,7 @@ def test_an_executor_and_a_source(executor: str, source: str, tmp_path: Path) ->
         (
             "kind: fleet",
             "kind: flet",
-            "executor.kind: 'flet' is no kind of executor; allowed: circus, kubernetes, dry_run",
+            "executor.kind: 'flet' is no kind of executor, did you mean 'fleet'? allowed: circus, kubernetes, dry_run",
         ),
         ("kind: rate", "kind: fleet", "source.kind: 'fleet' is no kind of source; allowed: scrape, prometheus, rate"),
         ("size: 2", "sise: 2", "executor.sise: unknown field, did you mean 'size'? allowed: pools, size"),
