@@ -14,7 +14,7 @@ from dynamo_planner.core.decision import Hold, Reason, Want
 from dynamo_planner.core.snapshot import Role, Sla
 from dynamo_planner.policies.sla.arrivals import what_is_unknown
 from dynamo_planner.policies.sla.demand import Demand, Outlook, backlog_left
-from dynamo_planner.policies.sla.losses import Losses, spares, watched
+from dynamo_planner.policies.sla.losses import Losses, LossRate, spares, watched
 from dynamo_planner.policies.sla.part import Part
 from dynamo_planner.policies.sla.regret import Shortage, followed
 from dynamo_planner.policies.sla.saturation import part_that_comes
@@ -58,6 +58,7 @@ class PlanInputs(NamedTuple):
         at_least: Replicas that measured saturation asks for. Default 0.
         caution: By how much more careful to be than the promise says, in log-odds. Default 0.
         late_s: Seconds of traffic that were late since the tick before. Default 0.
+        others: How often the other pools lost replicas. Default never.
     """
 
     tick: Tick
@@ -68,6 +69,7 @@ class PlanInputs(NamedTuple):
     at_least: int = 0
     caution: float = 0.0
     late_s: float = 0.0
+    others: LossRate = LossRate()
 
 
 class Planned(NamedTuple):
@@ -225,6 +227,7 @@ class SkiRental(Plan, kind="ski_rental"):
             load=sized.load,
             attained=sized.attained,
             unattainable=sized.unattainable,
+            losses=LossRate() if memory.losses is None else memory.losses.rate,
         )
         return Planned(want, memory, reasons + more, last)
 
@@ -253,13 +256,13 @@ class SkiRental(Plan, kind="ski_rental"):
             away = f"{stuck} starts take too long and {replicas.failed} replicas failed or sleep"
             message = f"{away}; {lost} more are requested"
             reasons.append(reason("ReplicasLost", name, message))
-        spare = min(spares(losses, wanted, tick.lead_s, (1 - inputs.sla.attainment) / 2), most)
+        felt_s = tick.lead_s + self.drain_s
+        spare = min(spares(losses, inputs.others, wanted, felt_s, (1 - inputs.sla.attainment) / 2), most)
         if spare:
             message = "replicas were lost lately, and are away for a start"
             reasons.append(reason("SpareForLosses", name, message, spare=spare))
-        lost += spare
-        target = max(wanted + lost, min(replicas.target, kept + lost))
-        if target > wanted + lost:
+        target = max(wanted + lost + spare, min(replicas.target, kept + lost))
+        if target > wanted + lost + spare:
             late = hold_s <= shortage.kept_s()
             why = "requests were late without them" if late else "to start them again would cost more"
             message = f"{kept} were required within the last {hold_s:.0f} s, and {why}"

@@ -28,6 +28,7 @@ from dynamo_planner.policies.sla.attainment import (
 from dynamo_planner.policies.sla.capacity import AnyCapacity, EngineEstimate, EngineEvidence
 from dynamo_planner.policies.sla.demand import Outlook, expected_rate, outlook_after, shares
 from dynamo_planner.policies.sla.learned_capacity import LearnedCapacity
+from dynamo_planner.policies.sla.losses import together
 from dynamo_planner.policies.sla.moved import with_parts
 from dynamo_planner.policies.sla.part import Recalled
 from dynamo_planner.policies.sla.plan import AnyPlan, PlanInputs, SkiRental
@@ -180,7 +181,7 @@ class SlaPolicy(Policy, kind="sla"):
         found: dict[str, Sequence[float] | None] = dict.fromkeys(counts)
         for name in counts.keys() & ticks.keys():
             own = memory.pools.get(name) or PoolMemory()
-            tick, queue, _ = self._activity(ticks[name], own, memory)
+            tick, queue, *_ = self._activity(ticks[name], own, memory)
             engines = recall(self.capacity, own.capacity, name)
             estimate = self.capacity.estimate(engines, tick, queue.requests, given(self.profile))
             request = self._request(tick, estimate, self.sla, outlook, expected_rate(tick, queue, outlook))
@@ -237,13 +238,15 @@ class SlaPolicy(Policy, kind="sla"):
 
     def _activity(self, tick: Tick, own: PoolMemory, memory: ServiceMemory) -> PoolActivity:
         """What a pool is doing."""
-        return PoolActivity(tick, queue_of(tick, own.queue_seen, memory.queue_seen, self.max_age_s), own.last)
+        queue = queue_of(tick, own.queue_seen, memory.queue_seen, self.max_age_s)
+        lasts = [pool.last for name, pool in memory.pools.items() if name != tick.name]
+        return PoolActivity(tick, queue, own.last, together(last.losses for last in lasts if last is not None))
 
     def _planned(
         self, activity: PoolActivity, own: PoolMemory, asked: AskedShares, outlook: Outlook, recall: Recalled
     ) -> tuple[Want | Hold, PoolMemory, list[Reason]]:
         """The target of a pool, its memory, and the reasons."""
-        tick, queue, _ = activity
+        tick, queue, _, others = activity
         engines = recall(self.capacity, own.capacity, tick.name)
         estimate = self.capacity.estimate(engines, tick, queue.requests, given(self.profile))
         load = outlook.load(outlook.arrivals.requests_per_s)
@@ -252,7 +255,7 @@ class SlaPolicy(Policy, kind="sla"):
         size = None if load is None else partial(self._required, tick, estimate, sla, outlook)
         try:
             caution = asked.caution.get(role, 0.0)
-            inputs = PlanInputs(tick, outlook, queue, size, self.sla, estimate.at_least, caution, asked.late_s)
+            inputs = PlanInputs(tick, outlook, queue, size, self.sla, estimate.at_least, caution, asked.late_s, others)
             want, plan, reasons, last = self.plan.plan(recall(self.plan, own.plan, tick.name), inputs)
         except CannotSizeError as error:
             return Hold(str(error), "CannotSize"), own, []

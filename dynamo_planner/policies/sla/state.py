@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from dynamo_planner.core.decision import State
 from dynamo_planner.core.values import Frozen, FrozenMap, ReadOnly
+from dynamo_planner.policies.sla.losses import LossRate
 
 
 class LastPlan(Frozen):
@@ -20,6 +21,7 @@ class LastPlan(Frozen):
         load: The fractional requirement.
         attained: The share that the sizing predicted for ``required``.
         unattainable: The share of requests that miss a target even when served alone.
+        losses: How often its replicas were lost, and in how many replica-seconds.
     """
 
     target: int
@@ -27,6 +29,7 @@ class LastPlan(Frozen):
     load: float
     attained: float = 1.0
     unattainable: float = 0.0
+    losses: LossRate = LossRate()
 
 
 class PoolMemory(Frozen):

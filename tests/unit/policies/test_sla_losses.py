@@ -5,25 +5,41 @@ from __future__ import annotations
 import pytest
 
 from dynamo_planner import Replicas
-from dynamo_planner.policies.sla.losses import Losses, spares, watched
+from dynamo_planner.policies.sla.losses import Losses, LossRate, spares, together, watched
 from tests.support.sla_service import Service
 
 HOUR_S = 3600.0
 
 
 @pytest.mark.parametrize(
-    ("replicas", "lead_s", "allowed", "count"),
+    ("replicas", "felt_s", "allowed", "count"),
     [
-        (8, 60, 0.005, 1),  # 0.05 away: one or more for 4.9 % of the time, two or more for 0.1 %
-        (8, 60, 0.05, 0),
-        (8, 600, 0.005, 3),  # 0.5 away: three or more for 1.4 %, four or more for 0.2 %
-        (1000, 600, 0.005, 8),  # 62 away, and no more than 8
+        (8, 60, 0.005, 1),  # one or more are away for 5.6 % of the time, two or more for 0.2 %
+        (8, 60, 0.06, 0),
+        (8, 600, 0.005, 4),  # four or more for 0.73 %, five or more for 0.16 %
+        (1000, 600, 0.005, 8),  # 73 away, and no more than 8
     ],
 )
-def test_the_spares_cover_what_is_away(replicas: int, lead_s: float, allowed: float, count: int) -> None:
-    seen = Losses(0, 8, 0, 8, lost=3, exposed_s=8 * HOUR_S)
-    assert spares(seen, replicas, lead_s, allowed) == count
-    assert spares(seen._replace(lost=0), replicas, lead_s, allowed) == 0
+def test_the_spares_cover_what_is_away(replicas: int, felt_s: float, allowed: float, count: int) -> None:
+    seen = Losses(0, 8, 0, 8, lost=3, squares=3, exposed_s=8 * HOUR_S)
+    assert spares(seen, LossRate(), replicas, felt_s, allowed) == count
+    assert spares(seen._replace(lost=0, squares=0), LossRate(), replicas, felt_s, allowed) == 0
+
+
+def test_a_pool_that_lost_none_has_a_spare_where_others_lose_theirs() -> None:
+    # What others lost in 4.5 hours counts as one loss in 3: (4 h / 4.05 h) ** 1, so that one is away for 1.2 %.
+    seen, others = Losses(0, 1, 0, 1, exposed_s=HOUR_S), LossRate(1.0, 4.5 * HOUR_S)
+    assert spares(seen, others, 1, 180, 0.013) == 0
+    assert spares(seen, others, 1, 180, 0.012) == 1
+    assert spares(seen, together([]), 1, 180, 0.012) == 0
+    assert together([others, LossRate(2.0, HOUR_S)]) == LossRate(3.0, 5.5 * HOUR_S)
+
+
+def test_replicas_that_go_at_once_are_one_loss_of_that_many() -> None:
+    before = watched(None, Replicas(ready=8, target=8), 0)
+    seen = watched(before, Replicas(ready=5, starting=3, target=8), 10)
+    assert seen.rate.times == 1
+    assert spares(seen._replace(exposed_s=8 * HOUR_S), LossRate(), 8, 60, 0.005) == 3
 
 
 @pytest.mark.parametrize(
