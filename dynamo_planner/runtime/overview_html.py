@@ -31,13 +31,17 @@ body { font: 15px/1.45 system-ui, sans-serif; color: var(--ink); margin: 1.5em a
 h1 { font-size: 1.4em } h2 { font-size: 1.1em; margin-top: 1.6em }
 .faint { color: var(--faint) } .wide { overflow-x: auto }
 table { border-collapse: collapse }
-td, th { padding: .3em .8em; border-bottom: 1px solid var(--line); text-align: right }
+td, th { padding: .3em .8em; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top }
 td:first-child, th:first-child, .words { text-align: left } code { font-size: .95em }
 .pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(300px, 1fr)); gap: 1em }
 figure { margin: 0 } svg { width: 100%; height: auto } text { fill: var(--faint); font-size: 12px }
 polyline { fill: none; stroke-width: 2; vector-effect: non-scaling-stroke }
 .a { stroke: var(--a) } .b { stroke: var(--b) }
 .axis { stroke: var(--line) } .key-a { color: var(--a) } .key-b { color: var(--b) } .bad { color: var(--b) }
+@media (max-width: 600px) {
+  td, th { padding: .3em .4em } tr:has(th.words:last-child) { display: none }
+  tr:has(td.words:last-child) { display: flex; flex-wrap: wrap; border-bottom: 1px solid var(--line) }
+  tr:has(td.words:last-child) td { border: 0; padding: .1em .4em } td.words:last-child { flex-basis: 100% } }
 """
 _HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
 CONTENT_SECURITY_POLICY = f"default-src 'none'; style-src 'sha256-{_HASH}'; frame-ancestors 'none'; base-uri 'none'"

@@ -27,9 +27,8 @@ def with_sla(data: Any) -> Any:
         names.add("attainment")
     if "sla" not in data:
         missing = [name for name in TARGETS if name not in data]
-        names |= {
-            name for name in data if name not in names and get_close_matches(str(name), missing)
-        }  # Sla refuses it
+        misspelt = (name for name in data if name not in names and get_close_matches(str(name), missing))
+        names.update(misspelt)  # which Sla refuses, by their names
     if not names:
         return data
     if "sla" in data:

@@ -62,6 +62,8 @@ def test_the_worst_minute(run: Run) -> None:
         "decode: 2 -> 3 replicas",
         "  KvUsageHigh: KV usage <over> the threshold",
     ]
+    calm = replace(run, sla=Sla(ttft_ms=1e6, itl_ms=1e6)).worst()
+    assert (calm.missed, calm._repr_html_()) == (0, "<pre>no request missed a target in any minute</pre>")
 
 
 def test_short_forms(run: Run) -> None:
