@@ -109,6 +109,13 @@ class Want:
     replicas: Count
     load: Known = None
 
+    @classmethod
+    def unchecked(cls, replicas: int, load: float | None = None) -> Self:
+        """A target of what is known to be right: no validator runs."""
+        made = object.__new__(cls)
+        made.__dict__.update(replicas=replicas, load=load)
+        return made
+
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Hold:

@@ -159,7 +159,11 @@ class _SerializerOnDemand:
         return self._model.__pydantic_serializer__
 
 
-_set = object.__setattr__  # looked up once: values are made dozens of times a decision
+# The places of a model's contents, looked up once: values are made dozens of times a decision.
+_set_fields, _set_given, _set_extra, _set_private = [
+    BaseModel.__dict__[slot].__set__
+    for slot in ("__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")
+]
 
 
 @cache
@@ -175,10 +179,10 @@ def _fields(model: type[BaseModel]) -> tuple[dict[str, Any], frozenset[str]]:
 
 def _made(model: type[F], fields: dict[str, Any], given: set[str], private: dict[str, Any] | None) -> F:
     made = model.__new__(model)
-    _set(made, "__dict__", fields)
-    _set(made, "__pydantic_fields_set__", given)
-    _set(made, "__pydantic_extra__", None)
-    _set(made, "__pydantic_private__", private)
+    _set_fields(made, fields)
+    _set_given(made, given)
+    _set_extra(made, None)
+    _set_private(made, private)
     return made
 
 

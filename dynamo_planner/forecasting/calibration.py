@@ -123,44 +123,49 @@ def settle(
     passed = 0
     while passed + 1 < len(pending) and pending[passed + 1][0] - began_s <= began_s - pending[passed][0]:
         passed += 1
-    if passed:
-        track = track._replace(pending=pending[passed:])
     if not pending:
         return track
-    forecast = pending[passed]
+    pending = pending[passed:]
+    forecast = pending[0]
     off_s = abs(forecast[0] - began_s)
+    settled, weights, spreads, spread, scores, _ = track
     if off_s <= tolerance_s:
-        track = _learn(track, forecast, root, learning)
+        settled, weights, spreads, spread = _learned(track, len(pending), forecast, root, learning)
     if off_s <= max(tolerance_s, horizon_s / MAX_PENDING):
-        return track if idle else track._replace(scores=_scored(track, forecast, root, learning))
-    return track if forecast[0] > began_s else track._replace(pending=track.pending[1:])
+        scores = scores if idle else _scored(scores, settled, forecast, root, learning)
+    elif forecast[0] <= began_s:
+        pending = pending[1:]
+    return Calibration(settled, weights, spreads, spread, scores, pending)
 
 
-def _learn(track: Calibration, forecast: Memory, root: float, learning: LearningRates) -> Calibration:
-    settled, weights, spreads, spread, scores, pending = track
+def _learned(
+    track: Calibration, in_flight: int, forecast: Memory, root: float, learning: LearningRates
+) -> tuple[float, Memory, Memory, float]:
+    """Forecasts that have settled, weights, and mean squared errors of the experts and of the mixture."""
+    settled, weights, spreads, spread, _, _ = track
     _, centre, error, *points = forecast
     settled += 1
     rate = max(learning.spread, 1 / settled)
     if len(points) > 1:
-        weights = _weighed(weights, spreads, points, root, error, learning, len(pending))
+        weights = _weighed(weights, spreads, points, root, error, learning, in_flight)
         spreads = tuple([old + rate * ((root - point) ** 2 - old) for old, point in zip(spreads, points, strict=True)])
     spread += rate * ((root - centre) ** 2 - spread)
-    return Calibration(settled, weights, spreads, spread, scores, pending)
+    return settled, weights, spreads, spread
 
 
-def _scored(track: Calibration, forecast: Memory, root: float, learning: LearningRates) -> Memory:
+def _scored(scores: Memory, settled: float, forecast: Memory, root: float, learning: LearningRates) -> Memory:
     """Scores after an outcome, which is compared with the quantiles that today's scores give the forecast.
 
     Compared with the scores of that time, a step in the rate would push them on until the first forecasts made after
     it have settled.
     """
     _, centre, error = forecast[:3]
-    rate = max(learning.scores, 1 / (track.settled + WARM_UP_FORECASTS))
+    rate = max(learning.scores, 1 / (settled + WARM_UP_FORECASTS))
     miss = root - centre
     return tuple(
         [
             score + rate * _step(level) * (level if miss > score * error else level - 1)
-            for score, level in zip(track.scores, learning.levels, strict=True)
+            for score, level in zip(scores, learning.levels, strict=True)
         ]
     )
 

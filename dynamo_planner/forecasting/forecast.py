@@ -76,4 +76,4 @@ def over_window(forecast: Forecast, noise: float, span_s: float, window_s: float
     variance = forecast.error**2
     level = max(variance - noise / span_s, 0.0)
     wider = min(level + noise / window_s, forecast.mean)
-    return forecast._replace(root=math.sqrt(forecast.mean - wider), error=math.sqrt(wider))
+    return Forecast(math.sqrt(forecast.mean - wider), math.sqrt(wider), forecast.levels, forecast.scores)

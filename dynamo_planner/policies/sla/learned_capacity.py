@@ -173,12 +173,15 @@ class LearnedCapacity(Capacity, kind="learned"):
         own, replicas, itl = _of_profile(state, profile), tick.replicas, tick.snapshot.traffic.itl_ms
         crowds = with_crowd(own.crowds, crowd_of(tick, evidence.queued), arrivals.window_s)
         waits = (evidence.queued or 0.0) > replicas.ready
-        own = own._replace(crowds=crowds, even=not waits or (own.even and not 0 <= own.ready < replicas.ready))
+        even = not waits or (own.even and not 0 <= own.ready < replicas.ready)
         overloaded = waits or any(map(is_overloaded, (tick.pool, *next_pools(tick))))
-        if tick.pool.spec.role == "prefill" and arrivals.elapsed_s and own.even:
+        changed = replicas.ready != own.ready or replicas.starting or overloaded
+        since_s = tick.snapshot.at_s if changed else own.since_s
+        own = own._replace(ready=replicas.ready, since_s=since_s, crowds=crowds, even=even)
+        if tick.pool.spec.role == "prefill" and arrivals.elapsed_s and even:
             own = self._overloaded(own, evidence)
-        if replicas.ready != own.ready or replicas.starting or overloaded:
-            return own._replace(ready=replicas.ready, since_s=tick.snapshot.at_s), None
+        if changed:
+            return own, None
         stay_s = 0.0 if itl is None else evidence.load.osl.mean * itl.mean / 1000
         settled = arrivals.at_s - arrivals.window_s - max(MAX_STAYS * stay_s, MIN_CALM_S) >= own.since_s
         if not settled or not replicas.ready or not arrivals.elapsed_s or not arrivals.requests_per_s:

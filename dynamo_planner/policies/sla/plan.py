@@ -178,7 +178,9 @@ class SkiRental(Plan, kind="ski_rental"):
         """The demand that is planned for, with caution."""
         tick, caution = inputs.tick, inputs.caution
         demand = inputs.outlook.demand(tick.lead_s, self.quantile).times(tick.share)
-        more = 1 + RATE_PER_CAUTION * max(caution, 0.0)
+        if caution <= 0:
+            return demand
+        more = 1 + RATE_PER_CAUTION * caution
         return demand._replace(now=more * demand.now, then=more * demand.then)
 
     def _sized(self, memory: PlanMemory, inputs: PlanInputs, size: Callable[[float, int], Requirement]) -> Planned:
@@ -269,7 +271,7 @@ class SkiRental(Plan, kind="ski_rental"):
             reasons.append(reason("ScaleDownWaits", name, message, needed=kept, now=wanted))
         if target < replicas.target:
             memory = memory._replace(shortage=shortage.let_go(at_s))
-        return Want(target, load=float(wanted)), memory, reasons
+        return Want.unchecked(target, float(wanted)), memory, reasons
 
 
 def _at_rate(sized: Requirement, part: float) -> int:

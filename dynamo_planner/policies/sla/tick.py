@@ -41,7 +41,7 @@ class Engine(NamedTuple):
         if chunk is None and seqs is None:
             return self
         limit = self.max_num_seqs if seqs is None else min(seqs, self.max_num_seqs or int(measured))
-        return self._replace(chunk_tokens=chunk or self.chunk_tokens, max_num_seqs=limit)
+        return Engine(chunk or self.chunk_tokens, limit, self.routing)
 
     def within(self, batch: float) -> Engine:
         """The same with at most this many requests per step."""
