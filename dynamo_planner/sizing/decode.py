@@ -222,7 +222,7 @@ class DecodeStage(BatchStage):
             variance = (pool + own)[:, None]
         mean = limit.batch - (limit.rate - rate[:, None, None] * levels) * slope[:, None, None]
         mean = np.maximum(mean, MIN_MEAN_SHARE * limit.batch)
-        mean, variance = np.broadcast_arrays(mean, variance[..., None])
+        variance = variance[..., None]
         third = 2 * variance**2 / mean
         if limit.lasting and limit.bursts and self._burst[0]:
             bursts = np.maximum(batch - 1, 0.0)[:, None] * self._bursts  # not its own
@@ -237,8 +237,8 @@ class DecodeStage(BatchStage):
     def _not_alone(self, batch: Floats, pool: Floats, levels: Floats, shares: Floats) -> Floats:
         """Shape (counts,): the share of requests that are not alone on their replica, which is more than exceed any
         limit: none gets a second request while another has none."""
-        mean, variance = np.broadcast_arrays(batch[:, None, None] * levels, pool[:, None, None])
-        mean, variance = np.maximum(mean, 1e-9), np.maximum(variance, 1e-9)
+        mean = np.maximum(batch[:, None, None] * levels, 1e-9)
+        variance = np.maximum(pool[:, None, None], 1e-9)
         more = _gamma_tail(mean, variance, 2 * variance**2 / mean, np.ones(1))
         return np.asarray((more * shares).sum(axis=2).mean(axis=1))
 

@@ -92,7 +92,7 @@ def smallest_count(
         [least + step * number for number in range(COUNTS_AT_ONCE)] if near is None else [first - 1, first, first + 1]
     )
     reachable: float | None = None
-    while reachable is None or high - low > 1:
+    while True:
         counts = sorted({count for count in tried if low < count < high})
         if reachable is None:
             *shares, reachable = attained(np.array([*counts, most])).tolist()
@@ -104,6 +104,8 @@ def smallest_count(
                 high, share = count, attains
                 break
             low = count
+        if high - low <= 1:
+            break
         if high == most:
             tried = [min(low + step * number, most - 1) for number in range(1, COUNTS_AT_ONCE + 1)]
             step *= STEP_GROWTH

@@ -165,9 +165,17 @@ def pattern(slots: Slots | None, level_s: float, reported_dispersion: float | No
     return Pattern(max(reported_dispersion or 1.0, 1.0)) if past is None else past
 
 
-@lru_cache(maxsize=2048)
-def _past(rates: tuple[float, ...], slot_s: float, level_s: float) -> Pattern | None:
-    """The pattern of past arrivals; ``None`` where there were too few."""
+class _Merged(NamedTuple):
+    """Past arrivals in slots of enough requests: the length of a slot, the rates, and their dispersion."""
+
+    slot_s: float
+    rates: Floats
+    dispersion: float
+
+
+@lru_cache(maxsize=1024)
+def _merged(rates: tuple[float, ...], slot_s: float) -> _Merged | None:
+    """Past arrivals in longer slots, whatever their level; ``None`` where there were too few."""
     values = np.array(rates)
     mean = float(values.mean())
     together = int(np.ceil(MIN_REQUESTS_PER_SLOT / (mean * slot_s))) if mean > 0 else len(values)
@@ -176,9 +184,20 @@ def _past(rates: tuple[float, ...], slot_s: float, level_s: float) -> Pattern | 
         return None
     values = values[len(values) - whole * together :].reshape(whole, together).mean(axis=1)
     slot_s *= together
+    return _Merged(slot_s, values, dispersion_of(values * slot_s))
+
+
+@lru_cache(maxsize=2048)
+def _past(rates: tuple[float, ...], slot_s: float, level_s: float) -> Pattern | None:
+    """The pattern of past arrivals; ``None`` where there were too few."""
+    merged = _merged(rates, slot_s)
+    if merged is None:
+        return None
+    slot_s, values, dispersion = merged
     width = max(round(level_s / slot_s), 1)
-    steps = steps_in(values * slot_s, width, dispersion_of(values * slot_s))
-    dispersion = dispersion_of(values * slot_s, steps)
+    steps = steps_in(values * slot_s, width, dispersion)
+    if steps:
+        dispersion = dispersion_of(values * slot_s, steps)
     level = np.concatenate([_moving_mean(part, width) for part in np.split(values, steps)])
     path = np.where(level > 0, values / np.where(level > 0, level, 1.0), 1.0)
     return Pattern(dispersion, slot_s, read_only(path / path.mean()))
@@ -196,10 +215,13 @@ def dispersion_of(counts: Floats, steps: Sequence[int] = ()) -> float:
     """
     left, right = counts[:-1], counts[1:]
     apart = (left - right) ** 2 / np.maximum(left + right, 1.0)
-    apart = np.delete(apart, [step - 1 for step in steps])
+    if steps:
+        apart = np.delete(apart, [step - 1 for step in steps])
     if not len(apart):
         return 1.0
-    usual = max(1.0, float(np.median(apart)) / CHI2_MEDIAN)
+    ordered = np.sort(apart)
+    median = float(ordered[(len(apart) - 1) // 2] + ordered[len(apart) // 2]) / 2
+    usual = max(1.0, median / CHI2_MEDIAN)
     return float(np.minimum(apart, MAX_DIFFERENCE * usual).mean())
 
 

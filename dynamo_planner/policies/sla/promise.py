@@ -200,7 +200,7 @@ class KeptPromise(Attainment, kind="kept_promise"):
         """What was promised and kept, and what is asked of each role."""
         if not memory.judged_s:
             message = "the share of requests in time is unknown: sized for what is promised"
-            return (Reason(code="PromiseUnknown", message=message),)
+            return (Reason.unchecked(code="PromiseUnknown", message=message),)
         promised, attained = memory.sla.attainment, 1 - min(sum(roles[role].missed for role in shares), 1.0)
         asked = ", ".join(f"{share:.2%} of {role}" for role, share in sorted(shares.items()))
         reasons = [
