@@ -19,7 +19,7 @@ from dynamo_planner.core.decision import (
 from dynamo_planner.core.first_decision import decide
 from dynamo_planner.core.in_time import share_in_time
 from dynamo_planner.core.lazy import lazy_exports
-from dynamo_planner.core.metrics import Dist, PoolMetrics, Traffic, WorkerStatus
+from dynamo_planner.core.metrics import Deferred, Dist, PoolMetrics, Traffic, WorkerStatus
 from dynamo_planner.core.policy import Guard, Policy
 from dynamo_planner.core.share import Share
 from dynamo_planner.core.snapshot import Observation, PoolSpec, PoolStatus, Replicas, Role, Sla, Snapshot
@@ -94,6 +94,7 @@ __all__ = [
     "ClusterSetup",
     "ConfigError",
     "Decision",
+    "Deferred",
     "Dist",
     "Fallback",
     "GpuBudget",

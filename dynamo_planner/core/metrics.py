@@ -140,6 +140,33 @@ class Traffic(Frozen):
     in_time: InTime | None = None
 
 
+class Deferred(Frozen):
+    """The requests of a deferrable class, which a gateway holds back until there is room for them.
+
+    Args:
+        due: Requests that wait, by the moment at which they are due, in Unix seconds: one entry for each job.
+        running: Requests that were released and are not finished.
+        isl: Prompt lengths, in tokens.
+        osl: Output lengths, in tokens.
+        observed_at_s: As in :class:`Traffic`.
+    """
+
+    due: ReadOnly[float, Annotated[float, Ge(0)]] = Field(default_factory=FrozenMap)
+    running: Known = None
+    isl: KnownDist = None
+    osl: KnownDist = None
+    observed_at_s: KnownTime = None
+
+    @property
+    def waiting(self) -> float:
+        """Requests that wait.
+
+        >>> Deferred(due={3600.0: 200, 7200.0: 100}).waiting
+        300.0
+        """
+        return float(sum(self.due.values()))
+
+
 class WorkerStatus(Frozen):
     """One worker (a process or a pod) of a pool, as far as it is known."""
 

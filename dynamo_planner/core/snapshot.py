@@ -26,7 +26,7 @@ from pydantic import Field, GetJsonSchemaHandler, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from dynamo_planner.core.metrics import PoolMetrics, Traffic
+from dynamo_planner.core.metrics import Deferred, PoolMetrics, Traffic
 from dynamo_planner.core.notebook import facts_table, html_table, shown
 from dynamo_planner.core.values import (
     Count,
@@ -189,6 +189,7 @@ class Snapshot(Frozen):
             their sum; for disaggregated ones arrivals, ISL and TTFT from prefill, and OSL and ITL from decode.
         pools: The status of each pool, by name.
         knobs: The knobs of the service as a whole.
+        deferred: The requests that a gateway holds back, by class; ``traffic`` is without them.
         missing: Why a field is unknown, by its path; by ``PATH.at_least``, why a known one may be higher in truth.
     """
 
@@ -196,6 +197,7 @@ class Snapshot(Frozen):
     traffic: Traffic = Traffic()
     pools: ReadOnly[str, PoolStatus] = Field(default_factory=FrozenMap)
     knobs: ReadOnly[str, KnobValue] = Field(default_factory=FrozenMap)
+    deferred: ReadOnly[str, Deferred] = Field(default_factory=FrozenMap)
     missing: ReadOnly[str, str] = Field(default_factory=FrozenMap)
 
     @model_validator(mode="after")
@@ -257,9 +259,11 @@ class Observation(Frozen):
     Args:
         traffic: As in :class:`Snapshot`.
         pools: The metrics of each pool, by name.
+        deferred: As in :class:`Snapshot`.
         missing: As in :class:`Snapshot`.
     """
 
     traffic: Traffic = Traffic()
     pools: ReadOnly[str, PoolMetrics] = Field(default_factory=FrozenMap)
+    deferred: ReadOnly[str, Deferred] = Field(default_factory=FrozenMap)
     missing: ReadOnly[str, str] = Field(default_factory=FrozenMap)

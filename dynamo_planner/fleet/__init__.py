@@ -6,6 +6,7 @@ from dynamo_planner.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from dynamo_planner.fleet.claims import Budget, Claim, Grant, Option, PoolClaim
+    from dynamo_planner.fleet.deferrable import DeferrablePolicy, release_rates
     from dynamo_planner.fleet.fleet import Fleet, FleetDecision
     from dynamo_planner.fleet.mix import Hardware, Mix, cheapest_mix, rates_in_time
     from dynamo_planner.fleet.mix_policy import MixPolicy, PoolHardware, routing_weights
@@ -17,6 +18,7 @@ __getattr__, __dir__ = lazy_exports(
     {
         "Budget": "claims",
         "Claim": "claims",
+        "DeferrablePolicy": "deferrable",
         "Fleet": "fleet",
         "FleetDecision": "fleet",
         "Grant": "claims",
@@ -29,6 +31,7 @@ __getattr__, __dir__ = lazy_exports(
         "PoolHardware": "mix_policy",
         "cheapest_mix": "mix",
         "rates_in_time": "mix",
+        "release_rates": "deferrable",
         "routing_weights": "mix_policy",
         "share": "sharing",
     },
@@ -37,6 +40,7 @@ __getattr__, __dir__ = lazy_exports(
 __all__ = [
     "Budget",
     "Claim",
+    "DeferrablePolicy",
     "Fleet",
     "FleetDecision",
     "Grant",
@@ -49,6 +53,7 @@ __all__ = [
     "PoolHardware",
     "cheapest_mix",
     "rates_in_time",
+    "release_rates",
     "routing_weights",
     "share",
 ]

@@ -9,6 +9,7 @@ POLICIES.ship(
         "load": "dynamo_planner.policies.reactive:LoadPolicy",
         "sla": "dynamo_planner.policies.sla:SlaPolicy",
         "mix": "dynamo_planner.fleet.mix_policy:MixPolicy",
+        "deferrable": "dynamo_planner.fleet.deferrable:DeferrablePolicy",
         "knobs": "dynamo_planner.policies.knobs:KnobPolicy",
         "schedule": "dynamo_planner.policies.schedule:Schedule",
         "static": "dynamo_planner.policies.schedule:StaticLaw",

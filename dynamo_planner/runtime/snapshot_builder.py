@@ -62,7 +62,14 @@ def merge(
         set_to = FrozenMap((knobs or {}).get(name, {}))
         pools[name] = PoolStatus.unchecked(spec=spec, replicas=present, knobs=set_to, **metrics)
     service = (knobs or {}).get(None, {})
-    return Snapshot(at_s=at_s, traffic=observation.traffic, pools=pools, knobs=service, missing=missing)
+    return Snapshot(
+        at_s=at_s,
+        traffic=observation.traffic,
+        pools=pools,
+        knobs=service,
+        deferred=observation.deferred,
+        missing=missing,
+    )
 
 
 def _is_known_idle(pool: str, field: str) -> bool:

@@ -68,9 +68,13 @@ class ObjectBackend:
         self._add_places()
         self._do(cluster_events.DISPATCH)
 
-    def _first_world(self, cluster: ClusterState, pools: list[PoolState], trace: Trace) -> World:
+    def _requests_of(self, trace: Trace) -> Any:
+        """The requests of a trace."""
         hits = [0] * len(trace) if trace.prefix_hit is None else trace.prefix_hit.tolist()
         columns = zip(trace.arrival_s.tolist(), trace.isl.tolist(), trace.osl.tolist(), hits, strict=True)
+        return [_request(*row) for row in columns]
+
+    def _first_world(self, cluster: ClusterState, pools: list[PoolState], trace: Trace) -> World:
         return World(
             cluster=[cluster],
             pools=pools,
@@ -79,13 +83,23 @@ class ObjectBackend:
             decode_heaps=[],
             next_event_s=[],
             timings=both([as_lists(table) for table in self._tables]),
-            requests=[_request(*row) for row in columns],
+            requests=self._requests_of(trace),
             transfers=[0] * len(trace),
             transfer_s=[0.0] * len(trace),
             ttft_counts=[0] * LATENCY_BUCKETS,
             itl_counts=[0] * LATENCY_BUCKETS,
             log=EventLog(),
         )
+
+    def insert(self, before: np.ndarray, trace: Trace) -> None:
+        """More requests that have not arrived yet, each before the one at its place."""
+        requests = list(self.world.requests)
+        for place, request in reversed(list(zip(before.tolist(), self._requests_of(trace), strict=True))):
+            requests.insert(place, request)
+        more = len(trace)
+        transfers, transfer_s = [*self.world.transfers, *[0] * more], [*self.world.transfer_s, *[0.0] * more]
+        self.world = self.world._replace(requests=requests, transfers=transfers, transfer_s=transfer_s)
+        self.cluster.requests += more
 
     def serve(self, to_s: float) -> int:
         """Process all events up to and at this time, or up to the time at which a draining worker is empty; returns its

@@ -121,6 +121,19 @@ class SimulatedCluster:
         while not self.over and self._elapsed_s < limit_s:
             self.advance(min(10.0, limit_s - self._elapsed_s))
 
+    def send(self, requests: Trace) -> np.ndarray:
+        """Requests that arrive later than now, beside those of the trace; returns their places among all.
+
+        The places of requests that have not arrived are those until the next call.
+        """
+        if requests.arrival_s[0] <= self._elapsed_s:
+            raise ValueError(f"requests arrive after {self._elapsed_s:g} s, got {requests.arrival_s[0]:g} s")
+        before = np.searchsorted(self.trace.arrival_s, requests.arrival_s, side="right")
+        self.trace = _joined(self.trace, requests)
+        self._backend.insert(before, requests)
+        self._metrics.expect(self.trace)
+        return np.asarray(before + np.arange(len(requests)))
+
     # Results.
 
     def served(self) -> Served:
@@ -170,6 +183,20 @@ class SimulatedCluster:
     def busy_seconds(self, pool: str) -> float:
         """The time that the engines of this pool have spent on steps that are over."""
         return float(self._backend.pool(self._backend.places[pool]).busy_s)
+
+
+def _joined(trace: Trace, more: Trace) -> Trace:
+    """The requests of both; of two that arrive together, the one of the first trace comes first."""
+
+    def column(name: str) -> np.ndarray:
+        parts = [getattr(own, name) for own in (trace, more)]
+        sizes = len(trace), len(more)
+        return np.concatenate(
+            [np.zeros(n, np.int64) if own is None else own for own, n in zip(parts, sizes, strict=True)]
+        )
+
+    hits = None if trace.prefix_hit is None else column("prefix_hit")
+    return Trace(column("arrival_s"), column("isl"), column("osl"), hits, trace.name, trace.duration_s, trace.start)
 
 
 def _compiled_backend(setup: ClusterSetup, trace: Trace) -> ObjectBackend:

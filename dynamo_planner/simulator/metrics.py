@@ -59,13 +59,17 @@ class SimulatedMetrics:
         self._setup = setup
         self._backend = backend
         self._fleet = fleet
-        self._isl = _sums(trace.isl)
-        self._arrivals = _sums(np.bincount((trace.arrival_s // DISPERSION_BIN_S).astype(np.int64)))
+        self.expect(trace)
         self._random = np.random.default_rng([seed, 2])
         self._samples: deque[ClusterSample] = deque()
         self._last: Observation | None = None
         self._tokens = next(name for name, pool in setup.pools.items() if pool.spec.role != "prefill")
         self._sample(0.0)
+
+    def expect(self, trace: Trace) -> None:
+        """The requests that arrive."""
+        self._isl = _sums(trace.isl)
+        self._arrivals = _sums(np.bincount((trace.arrival_s // DISPERSION_BIN_S).astype(np.int64)))
 
     def observe(self, now_s: float, origin_s: float) -> Observation:
         """What the source shows at ``now_s`` (seconds of the trace), with times counted from ``origin_s``."""

@@ -30,12 +30,25 @@ class RecordBackend(ObjectBackend):
         super().__init__(setup, trace)
         self._cluster_row = np.asarray(self.world.cluster)
 
-    def _first_world(self, cluster: ClusterState, pools: list[PoolState], trace: Trace) -> World:
+    def insert(self, before: np.ndarray, trace: Trace) -> None:
+        w, more = self.world, np.zeros(len(trace))
+        requests = np.insert(np.asarray(w.requests), before, np.asarray(self._requests_of(trace)))
+        self.world = w._replace(
+            requests=requests.view(np.recarray),  # type: ignore[arg-type]
+            transfers=np.concatenate([np.asarray(w.transfers), more.astype(np.int64)]),  # type: ignore[arg-type]
+            transfer_s=np.concatenate([np.asarray(w.transfer_s), more]),  # type: ignore[arg-type]
+        )
+        self.cluster.requests += len(trace)
+
+    def _requests_of(self, trace: Trace) -> Any:
         requests = np.repeat(_records([Request(1, 1, 0.0)], "i4"), len(trace))
         requests["arrival_s"] = requests["queued_s"] = trace.arrival_s
         requests["isl"], requests["osl"] = trace.isl, trace.osl
         requests["cached"] = 0 if trace.prefix_hit is None else trace.prefix_hit
         requests["todo"] = trace.isl
+        return requests.view(np.recarray)
+
+    def _first_world(self, cluster: ClusterState, pools: list[PoolState], trace: Trace) -> World:
         return World(
             cluster=_records([cluster]),
             pools=_records(pools),
@@ -44,7 +57,7 @@ class RecordBackend(ObjectBackend):
             decode_heaps=np.zeros((0, self._batch), np.int64),  # type: ignore[arg-type]
             next_event_s=np.zeros(0),  # type: ignore[arg-type]
             timings=both(self._tables),
-            requests=requests.view(np.recarray),  # type: ignore[arg-type]
+            requests=self._requests_of(trace),
             transfers=np.zeros(len(trace), np.int64),  # type: ignore[arg-type]
             transfer_s=np.zeros(len(trace)),  # type: ignore[arg-type]
             ttft_counts=np.zeros(LATENCY_BUCKETS, np.int64),  # type: ignore[arg-type]

@@ -23,6 +23,7 @@ SCRIPTS = (
     "07_own_parts.py",
     "08_several_models.py",
     "09_mixed_hardware.py",
+    "10_deferrable.py",
 )
 
 

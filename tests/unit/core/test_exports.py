@@ -24,7 +24,8 @@ def test_every_public_name_is_there(module: str) -> None:
 def test_a_signature_has_what_may_be_given_in_words_that_can_be_read() -> None:
     assert str(inspect.signature(Snapshot)) == (
         "(*, at_s: float, traffic: Traffic = Traffic(), pools: Mapping[str, PoolStatus] = {}, "
-        "knobs: Mapping[str, bool | int | float | str] = {}, missing: Mapping[str, str] = {})"
+        "knobs: Mapping[str, bool | int | float | str] = {}, deferred: Mapping[str, Deferred] = {}, "
+        "missing: Mapping[str, str] = {})"
     )
     SlaPolicy(ttft_ms=500, itl_ms=25)  # pydantic builds the model now, and with it a signature of its own
     names = inspect.signature(SlaPolicy).parameters
