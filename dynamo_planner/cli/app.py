@@ -238,9 +238,7 @@ app.command()(demo)
 for command in (backtest, check, explain, queries, serve, shadow, status, stop, doctor, tune):
     _add(command)
 
-profiles = typer.Typer(
-    cls=UrlMeasures, help="Measure an engine, and check, show, compare and merge profiles.", no_args_is_help=True
-)
+profiles = typer.Typer(cls=UrlMeasures, no_args_is_help=True)
 app.add_typer(profiles, name="profile")
 for each in (measure, verify, show, compare, merge, learned):
     _add(each, profiles)
@@ -248,7 +246,9 @@ for each in (measure, verify, show, compare, merge, learned):
 
 @profiles.callback()
 def profile() -> None:
-    """Measured or learned performance of an engine: measure one by its URL, and show what was learned.
+    """Measure an engine by its URL, and check, show, compare and merge profiles.
+
+    A profile says how fast an engine is: TTFT over prompt length, ITL over batch and context, and its KV capacity.
 
     Example: `dynamo-planner profile http://localhost:8000 -o engine.json`
     """

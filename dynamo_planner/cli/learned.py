@@ -12,12 +12,16 @@ from dynamo_planner.config.problems import ConfigError
 
 
 def learned(
-    state: Annotated[Path, typer.Argument(help="The state file of `run`, or a decision's state.", show_default=False)],
+    state: Annotated[
+        Path, typer.Argument(help="The state file of `run`, or the `state` of a decision.", show_default=False)
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The file to write.")] = Path("learned.json"),
     name: Annotated[str, typer.Option(help="The profile's name.")] = "learned",
-    gpus: Annotated[int, typer.Option(min=1, help="GPUs of a worker, which no metric says.")] = 1,
+    gpus: Annotated[int, typer.Option(min=1, help="GPUs of a worker, which no metric tells.")] = 1,
 ) -> None:
-    """Save what SlaPolicy has learned without a profile, as a profile.
+    """Save the curves that SlaPolicy learned in production as a profile.
+
+    For a policy that was started without a profile; see docs/sla-policy.md.
 
     Example: `dynamo-planner profile learned /var/lib/planner/state.json -o engine.json`
     """

@@ -30,11 +30,11 @@ def tune(
         Path | None, typer.Option(help="Instead of a trace: recorded snapshots or a decision log, as JSON lines.")
     ] = None,
     fleets: Annotated[Fleets, typer.Option(help="Which fleets to try.")] = Fleets.ALL,
-    ttft_ms: Annotated[float, typer.Option(help="The TTFT target.")] = 2000.0,
-    itl_ms: Annotated[float, typer.Option(help="The ITL target.")] = 50.0,
+    ttft_ms: Annotated[float, typer.Option(help="The TTFT target, in ms.")] = 2000.0,
+    itl_ms: Annotated[float, typer.Option(help="The ITL target, in ms.")] = 50.0,
     attainment: Annotated[float, typer.Option(help="The share of requests that are to meet both.")] = 0.99,
-    blocks: Annotated[int, typer.Option(min=2, help="Blocks of time, each held out once.")] = 4,
-    startup_s: Annotated[float, typer.Option(min=0, help="Seconds from a launch to being ready.")] = 120.0,
+    blocks: Annotated[int, typer.Option(min=2, help="Blocks of time to judge by, each held out once.")] = 4,
+    startup_s: Annotated[float, typer.Option(min=0, help="Seconds that a worker takes to start.")] = 120.0,
     max_replicas: Annotated[
         int | None, typer.Option(min=1, help="The most workers of a pool.", show_default="no limit")
     ] = None,
@@ -42,13 +42,16 @@ def tune(
     to_s: Annotated[float | None, typer.Option(help="End at this second of the trace.")] = None,
     rate: Annotated[float | None, typer.Option(help="Scale the load to this many requests/s on average.")] = None,
     seed: Annotated[int, typer.Option(help="Decides all that is left to chance.")] = 0,
-    processes: Annotated[int | None, typer.Option(min=1, help="Runs at once; one a core.")] = None,
-    picture: Annotated[Path | None, typer.Option(help="Write GPU-hours against missed requests as a picture.")] = None,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Simulations at once.", show_default="one a core")
+    ] = None,
+    picture: Annotated[Path | None, typer.Option(help="Draw GPU-hours against missed requests, as PNG or SVG.")] = None,
 ) -> None:
-    """Find the settings and the fleet that cost least for the promise, and say how sure that is.
+    """Find the settings of SlaPolicy and the fleet that keep a promise on your traffic for the fewest GPU-hours.
 
-    Tries fleets (aggregated with several chunks, disaggregated) with the default settings, then settings on the best
-    fleet, all in the simulator. Prints a table, what to take, and the policy to paste.
+    The promise is a share of requests, `--attainment`, that meet both targets. Tries fleets with the default settings
+    (aggregated with several chunks, disaggregated), then settings on the best fleet, all in the simulator. Prints a
+    table, what to take, how sure that is by blocks of time that are held out, and the policy to paste.
 
     Example: `dynamo-planner tune --trace requests.npz --profile llama31-8b_h100_vllm_tp1 --ttft-ms 500 --itl-ms 25`
     """

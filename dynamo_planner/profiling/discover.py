@@ -74,6 +74,8 @@ def discover(url: str, access: Access, model: str | None = None) -> Found:
     """Ask an endpoint about itself. Raises :class:`ProfilingError` where nothing answers."""
     texts = _pages(url, access, PAGES)
     refused = [text for text in texts.values() if isinstance(text, FetchError)]
+    if any("WRONG_VERSION_NUMBER" in str(error) for error in refused):
+        raise ProfilingError(f"{url}: speaks no TLS: give the URL with http://")
     if len(refused) == len(texts) and not any(error.status for error in refused):
         raise ProfilingError(
             f"{refused[0]}: nothing answers there; is the engine up, and is the URL its base, as "

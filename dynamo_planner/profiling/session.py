@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from dynamo_planner.core.values import Frozen
-from dynamo_planner.profiling.engine import Answer, Answers, Engine, ProfilingError, Prompt
+from dynamo_planner.profiling.answer_checks import check_answers
+from dynamo_planner.profiling.engine import Engine, ProfilingError
 from dynamo_planner.profiling.experiments import Domain, prompts
 from dynamo_planner.profiling.fit import CurveError
 from dynamo_planner.profiling.measured import Measured
@@ -29,12 +29,6 @@ FIRST_SHARE = 0.33
 FULL_S = 15.0
 """Seconds of each minute that a staircase of the full KV cache may take: the cache is seldom filled for less, and the
 steps that sizing asks for most are those of a full one."""
-
-MAX_WAITED = 0.1
-"""The share of the requests of a staircase that may wait until others end, which they should not."""
-
-CUT = 0.9
-"""An answer with less than this share of the tokens that were asked for ended early."""
 
 
 class Goal(Frozen):
@@ -118,31 +112,5 @@ def perform(
         return now_s > due_s
 
     answers = engine.run(experiment.burst, overdue)
-    short = [(answer, prompt) for answer, prompt in _pairs(answers, experiment) if answer.tokens < CUT * prompt.osl]
-    if len(short) > MAX_WAITED * len(answers.together) and not answers.stopped:
-        answer, prompt = short[0]
-        raise ProfilingError(
-            f"{experiment.purpose}: {len(short)} of {len(answers.together)} answers ended early, the first after "
-            f"{answer.tokens} of {prompt.osl} tokens: the connection is cut, or the engine does not take ignore_eos"
-        )
-    waited = _waited(answers)
-    if waited > MAX_WAITED * len(answers.together) and not answers.stopped:
-        running = len(answers.together) - waited
-        raise ProfilingError(
-            f"{experiment.purpose}: only {running} of {len(answers.together)} ran at once, the others waited for them: "
-            f"the engine holds less than its {domain.kv_tokens} KV tokens or {domain.max_batch} requests; "
-            f"give --kv-tokens or --max-concurrency {max(running, 1)}"
-        )
+    check_answers(experiment, answers, domain)
     return measured.plus(readings(answers, domain.step_tokens), engine.now_s() - began_s)
-
-
-def _pairs(answers: Answers, experiment: Experiment) -> Iterator[tuple[Answer, Prompt]]:
-    """The answers that came, with their prompts."""
-    pairs = zip(answers.together, experiment.burst.together, strict=True)
-    return ((answer, prompt) for answer, prompt in pairs if not answer.failure)
-
-
-def _waited(answers: Answers) -> int:
-    """How many requests had their first token only after another one had ended."""
-    ends = [answer.last_s for answer in answers.together if math.isfinite(answer.last_s)]
-    return sum(not answer.first_s <= min(ends) for answer in answers.together) if ends else 0

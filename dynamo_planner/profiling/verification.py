@@ -25,6 +25,9 @@ UTILIZATION = 0.5
 FEWEST, ALONE = 16, 8
 """Requests of a drawn load at least, and requests that are sent one after the other."""
 
+APART_S = 0.2
+"""Seconds between two of these: an engine that schedules ahead (vLLM) computes one more step after the last token."""
+
 LONGEST_ISL, OSLS = 0.5, (16, 96)
 """Drawn prompts take at most this share of the context, and outputs are between these lengths, in tokens."""
 
@@ -80,7 +83,7 @@ def alone(load: Burst) -> Burst:
     """Some requests of a load, one after the other: those whose prompts are spread evenly over the lengths."""
     by_isl = sorted(load.together)
     places = np.linspace(0, len(by_isl) - 1, min(ALONE, len(by_isl))).round().astype(int)
-    return Burst(chain=tuple(by_isl[place] for place in places))
+    return Burst(chain=tuple(by_isl[place] for place in places), pause_s=APART_S)
 
 
 def simulated(profile: Profile, limits: Limits) -> SimulatedEngine:
@@ -120,7 +123,7 @@ def _as_sent(measured: Sequence[Answer], *, one_by_one: bool) -> Burst:
     """The same requests again, as long and at the times that they were in the end."""
     prompts = tuple(Prompt(answer.isl, answer.tokens) for answer in measured)
     if one_by_one:
-        return Burst(chain=prompts)
+        return Burst(chain=prompts, pause_s=APART_S)
     return Burst(prompts, at_s=tuple(answer.sent_s - measured[0].sent_s for answer in measured))
 
 

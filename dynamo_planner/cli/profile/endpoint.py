@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,18 +13,26 @@ from dynamo_planner.config.problems import ConfigError, validated
 if TYPE_CHECKING:
     from dynamo_planner.sources.access import Access
 
-TokenFile = Annotated[Path | None, typer.Option(help="A file with a bearer token.")]
-Headers = Annotated[list[str] | None, typer.Option(help="NAME=VALUE, sent with each request.")]
-Certificates = Annotated[Path | None, typer.Option(help="Certificates to trust.")]
-Model = Annotated[str | None, typer.Option(help="The model, where there are several.")]
+TokenFile = Annotated[Path | None, typer.Option(help="A file with the bearer token (API key).")]
+Headers = Annotated[list[str] | None, typer.Option(help="A header of each request, as NAME=VALUE; may be repeated.")]
+Certificates = Annotated[Path | None, typer.Option(help="A file of CA certificates to trust, in PEM.")]
+Model = Annotated[str | None, typer.Option(help="The model's name, where the endpoint serves several.")]
+
+
+API_PATH = re.compile(r"/v1(/models|/completions|/chat/completions)?$")
+"""The path of the OpenAI API, which is often copied with the URL."""
 
 
 def base_of(url: str) -> str:
-    """The base URL of an endpoint, without ``/v1``. Raises :class:`ConfigError`."""
+    """The base URL of an endpoint, without the path of its API. Raises :class:`ConfigError`.
+
+    >>> base_of("http://localhost:8000/v1"), base_of("http://localhost:8000/a/v1/chat/completions")
+    ('http://localhost:8000', 'http://localhost:8000/a')
+    """
     from dynamo_planner.sources.fetch import checked_url  # noqa: PLC0415
 
     try:
-        return checked_url(url).removesuffix("/v1")
+        return API_PATH.sub("", checked_url(url))
     except ValueError as problem:
         raise ConfigError([str(problem)]) from problem
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from dynamo_planner.profiles import Profile
 
 AnyProfile = Annotated[
-    str, typer.Argument(help="A profile: a file, a directory of Dynamo's profiler, or a bundled name.")
+    str, typer.Argument(help="A profile: a file, a directory of Dynamo's profiler, or the name of a bundled one.")
 ]
 
 ISLS = (128, 512, 2048, 8192, 32_768)
@@ -25,7 +25,7 @@ def show(
     profile: AnyProfile,
     picture: Annotated[Path | None, typer.Option(help="Draw the curves, as PNG or SVG.")] = None,
 ) -> None:
-    """Show a profile: where it comes from, how sure it is, and its curves at round numbers.
+    """Show a profile: where it comes from, how sure it is, and TTFT and ITL at round numbers.
 
     Example: `dynamo-planner profile show engine.json --picture engine.png`
     """
@@ -48,7 +48,7 @@ def show(
 
 
 def compare(first: AnyProfile, second: AnyProfile) -> None:
-    """Compare two profiles where both were measured: how many times as long the second one takes.
+    """Compare two profiles: how many times as long the second one takes, wherever both were measured.
 
     Example: `dynamo-planner profile compare engine.json llama31-8b_h100_vllm_tp1`
     """

@@ -79,6 +79,8 @@ class LiveSession:
         try:
             if resume:
                 left = session_files.load(self.kept)
+                if left.url != self._url:
+                    typer.echo(f"warning: {self.kept} was measured at {left.url}: is it the same engine?", err=True)
                 domain, measured = left.domain, left.measured
             else:
                 domain, limits = domain_of(engine, self._wanted, self._found.limits)

@@ -22,27 +22,55 @@ def measure(
         typer.Argument(help="After `--`: start the engine by this command, time the start, and end it afterwards."),
     ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The profile to write.")] = Path("profile.json"),
-    minutes: Annotated[float, typer.Option(min=0.05, help="The engine's time at most.")] = 5.0,
-    error: Annotated[float, typer.Option(min=0, help="Stop once the 95th percentile of errors is below it.")] = 0.05,
-    max_concurrency: Annotated[int, typer.Option(min=1, help="The most requests at once.")] = 64,
+    minutes: Annotated[float, typer.Option(min=0.05, help="Minutes that the engine is kept busy at most.")] = 5.0,
+    error: Annotated[
+        float, typer.Option(min=0, help="Stop early once 95 % of each curve's errors are below this share.")
+    ] = 0.05,
+    max_concurrency: Annotated[
+        int, typer.Option(min=1, help="The most requests at once. Larger batches are not measured.")
+    ] = 64,
     model: Model = None,
-    role: Annotated[str, typer.Option(help="aggregated, or decode: prompts are computed elsewhere.")] = "aggregated",
+    role: Annotated[
+        str, typer.Option(help="aggregated: it computes prompts and decodes; decode: prompts are computed elsewhere.")
+    ] = "aggregated",
     api: Annotated[
-        str | None, typer.Option(help="How prompts are written: tokens, text or chat.", show_default="found out")
+        str | None,
+        typer.Option(
+            help="How prompts are sent: tokens (ids to /v1/completions), text or chat.",
+            show_default="the first it takes",
+        ),
     ] = None,
-    max_isl: Annotated[int | None, typer.Option(min=64, help="The longest prompt, in tokens.")] = None,
-    max_context: Annotated[int | None, typer.Option(min=256, help="The longest context, in tokens.")] = None,
-    kv_tokens: Annotated[int | None, typer.Option(min=256, help="KV capacity, in tokens.")] = None,
-    step_tokens: Annotated[int | None, typer.Option(min=16, help="max_num_batched_tokens of the engine.")] = None,
-    gpus: Annotated[int | None, typer.Option(min=1, help="GPUs of the engine.")] = None,
-    gpu: Annotated[str | None, typer.Option(help="Their kind, to be noted.")] = None,
-    flags: Annotated[str | None, typer.Option(help="The engine's flags, to be noted.")] = None,
+    max_isl: Annotated[
+        int | None, typer.Option(min=64, help="The longest prompt, in tokens.", show_default="that of the context")
+    ] = None,
+    max_context: Annotated[
+        int | None,
+        typer.Option(
+            min=256, help="The longest prompt and output, in tokens.", show_default="the engine's, up to 32,768"
+        ),
+    ] = None,
+    kv_tokens: Annotated[
+        int | None, typer.Option(min=256, help="KV capacity, in tokens.", show_default="reported, else measured")
+    ] = None,
+    step_tokens: Annotated[
+        int | None,
+        typer.Option(min=16, help="The engine's max_num_batched_tokens.", show_default="reported, else measured"),
+    ] = None,
+    gpus: Annotated[
+        int | None, typer.Option(min=1, help="GPUs of the engine.", show_default="reported, else 1")
+    ] = None,
+    gpu: Annotated[str | None, typer.Option(help="The kind of GPU, for the record.")] = None,
+    flags: Annotated[str | None, typer.Option(help="The engine's flags, for the record.")] = None,
     name: Annotated[str | None, typer.Option(help="The profile's name.", show_default="that of the file")] = None,
     token: TokenFile = None,
     header: Headers = None,
     ca: Certificates = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with what was measured before.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be measured.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the session that the same --output left.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be measured, and send no prompt.")
+    ] = False,
     with_traffic: Annotated[
         bool, typer.Option("--with-traffic", help="Measure although others use the engine: figures are spoiled.")
     ] = False,
@@ -68,6 +96,8 @@ def measure(
     wanted = Wanted(role=role, limits=known, max_batch=max_concurrency, api=api, max_isl=max_isl)
     if command and dry_run:
         raise ConfigError(["--dry-run asks a running engine: start it yourself, and leave out the command"])
+    if not dry_run:
+        output.parent.mkdir(parents=True, exist_ok=True)
     access, noted = access_of(token, header, ca), {"system": gpu, "flags": flags}
     live = LiveSession(base_of(url), access, wanted, output, minutes, error, others=with_traffic)
     try:

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from dynamo_planner.profiles import Profile, ProfileError
+from dynamo_planner.profiling.answer_checks import check_answers
 from dynamo_planner.profiling.capacity import kv_capacity
-from dynamo_planner.profiling.engine import Answer, Answers, Burst, Limits, ProfilingError, Stop
+from dynamo_planner.profiling.engine import Answer, Answers, Burst, Limits, ProfilingError, Prompt, Stop
 from dynamo_planner.profiling.experiments import Domain, staircase
 from dynamo_planner.profiling.measured import Measured
+from dynamo_planner.profiling.plan import Experiment
 from dynamo_planner.profiling.readings import readings
 from dynamo_planner.profiling.session import Goal, measure
 from dynamo_planner.profiling.simulated import NoisyTiming, SimulatedEngine
@@ -55,6 +57,16 @@ def test_an_engine_that_is_too_slow_for_the_time_is_told() -> None:
     slow = LinearTiming(base_ms=3000, prefill_ms_per_token=0.05, kv_ms_per_token=0)
     with pytest.raises(ProfilingError, match="no decode step could be read, though the first requests were given 10 s"):
         session(SimulatedEngine(slow, LIMITS), DOMAIN, 0.3, Limits())
+
+
+def test_streams_that_are_buffered_and_engines_that_hang_are_told() -> None:
+    experiment = Experiment(Burst((Prompt(100, 60),) * 2), "ITL of up to 2 requests of 100 tokens", 1.0)
+    at_once = [Answer(isl=100, sent_s=0.0, first_s=0.8, last_s=0.8, tokens=60, token_s=[0.8] * 60) for _ in range(2)]
+    with pytest.raises(ProfilingError, match="the 60 tokens of an answer came at once"):
+        check_answers(experiment, Answers(at_once, []), DOMAIN)
+    silent = [Answer(isl=100, sent_s=0.0) for _ in range(2)]
+    with pytest.raises(ProfilingError, match="no token came in the time given"):
+        check_answers(experiment, Answers(silent, [], stopped=True), DOMAIN)
 
 
 def test_tokens_in_packets_and_pauses_do_not_change_an_itl() -> None:
