@@ -23,7 +23,10 @@ the steps ``S(b)``; that prompts come in bursts is a variance of its own.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+import numpy.typing as npt
 
 from dynamo_planner.core.snapshot import Sla
 from dynamo_planner.sizing.arrays import Floats
@@ -76,6 +79,12 @@ class AggregatedStage(BatchStage):
     ) -> None:
         isl, osl, prompts = load.isl, load.osl, load.computed
         context = context_in_flight(isl, osl)[0]
+        tokens, within_s = np.maximum(prompts.finer(PROMPT_LENGTHS), 1.0), (sla.ttft_ms - load.kv_transfer_ms) / 1000
+        step_tokens = np.geomspace(MIN_PROMPT_TOKENS, _most_tokens(chunk_tokens, IDLE_BATCH), STEP_NODES)
+        idle_s = mixed.step_ms(step_tokens, np.array([IDLE_BATCH]), context)[:, 0] * (factor / 1000)
+        attainable = in_chunks_s(tokens, step_tokens, idle_s) <= within_s
+        # Where no prompt is in time, all are late, and replicas have to keep up, whatever the ITL.
+        itl_ms = sla.itl_ms if attainable.any() else math.inf
         steps = curves.at(context, factor)
         per_token = prompts.mean / max(osl.mean, 1.0)  # prompt tokens for each token made
         typical = prompts.mean * (1 + prompts.cv2) if prompts.mean else 1.0
@@ -96,23 +105,19 @@ class AggregatedStage(BatchStage):
         immediate = prompts_ms / max(float(steps.step_ms[at_limit] - steps.step_ms[0]), prompts_ms, 1e-9)
         max_batch = max(chunk_tokens / (1 + per_token), 1.0)
         self.decode = DecodeStage(
-            steps, curves.max_kv_tokens, isl, osl, sla.itl_ms, burst_ms, immediate, max_batch, full_ms=full_ms
+            steps, curves.max_kv_tokens, isl, osl, itl_ms, burst_ms, immediate, max_batch, full_ms=full_ms
         )
         self.osl = osl
 
         # The queue of prompts, beside few or many requests that decode.
-        tokens, within_s = np.maximum(prompts.finer(PROMPT_LENGTHS), 1.0), (sla.ttft_ms - load.kv_transfer_ms) / 1000
         self._levels = np.append(IDLE_BATCH, np.geomspace(1.0, max(self.decode.batch, 1.01), BATCH_LEVELS - 1))
-        most = np.maximum(chunk_tokens - np.maximum(self._levels, 1.0), 2 * MIN_PROMPT_TOKENS)
-        step_tokens = np.geomspace(MIN_PROMPT_TOKENS, most[0], STEP_NODES)
+        most = _most_tokens(chunk_tokens, self._levels)
         step_s = mixed.step_ms(step_tokens, self._levels, context) * (factor / 1000)
         self._services = []
         for level, most_tokens in enumerate(most):
             reachable = np.append(step_tokens[step_tokens < most_tokens], most_tokens)
             of_level_s = np.interp(reachable, step_tokens, step_s[:, level])
             alone_s = in_chunks_s(tokens, reachable, of_level_s)
-            if not level:
-                attainable = alone_s <= within_s
             batching = Batching(tokens, alone_s, reachable, of_level_s, within_s)
             slack_s = (within_s - alone_s)[attainable] if attainable.any() else within_s - alone_s
             under_way_s = float(of_level_s[0]) if level else 0.0
@@ -153,3 +158,8 @@ class AggregatedStage(BatchStage):
         late = both.reshape(2, 2, -1).min(axis=1)
         beside = batch**2 / (1 + batch**2)
         return np.asarray((1 - beside) * late[0] + beside * late[1])
+
+
+def _most_tokens(chunk_tokens: float, batch: npt.ArrayLike) -> Floats:
+    """The most prompt tokens of a step beside so many requests that decode."""
+    return np.maximum(chunk_tokens - np.maximum(batch, 1.0), 2 * MIN_PROMPT_TOKENS)

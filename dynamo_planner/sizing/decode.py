@@ -60,7 +60,7 @@ MIN_BATCH_SHARE = 0.02
 MIN_NORMAL_SHAPE = 2.0
 """Gamma distributions of a smaller shape are too skewed for the normal distribution of their cube root."""
 
-MIN_MEAN_SHARE = 0.01
+MIN_MEAN_SHARE = 0.001
 """The mean batch is taken to be at least this share of the limit."""
 
 KV_REACH = 6.0
@@ -224,11 +224,14 @@ class DecodeStage(BatchStage):
         mean = np.maximum(mean, MIN_MEAN_SHARE * limit.batch)
         variance = variance[..., None]
         third = 2 * variance**2 / mean
+        tail = _gamma_tail(mean, variance, third, most[:, None])
         if limit.lasting and limit.bursts and self._burst[0]:
             bursts = np.maximum(batch - 1, 0.0)[:, None] * self._bursts  # not its own
             variance = variance + (bursts * self._burst**2 * (1 + self._burst_cv2))[..., None]
             third = third + (bursts * self._burst**3 * (1 + self._burst_cv2) ** 3)[..., None]
-        over = (_gamma_tail(mean, variance, third, most[:, None]) * shares).sum(axis=2).mean(axis=1)
+            # Rare and long bursts are a distribution that is nearly always at its lower end; none makes steps shorter.
+            tail = np.maximum(tail, _gamma_tail(mean, variance, third, most[:, None]))
+        over = (tail * shares).sum(axis=2).mean(axis=1)
         if self._levelled and (batch < 1).any():
             # Steps hardly depend on a batch of one, so the number in flight returns to its mean at once.
             over = np.minimum(over, self._not_alone(batch, pool / self.residence.slowness, levels, shares))

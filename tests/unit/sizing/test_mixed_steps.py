@@ -165,3 +165,30 @@ def test_a_target_that_the_longest_step_meets_is_not_missed_whatever_prompts_com
     assert tight.limit == "itl"
     assert loose.limit != "itl"
     assert loose.replicas < 0.7 * tight.replicas
+
+
+ITLS = (7.0, 8.4, 10.0, 14.0, 22.7)
+
+
+def test_where_no_prompt_is_in_time_the_itl_target_adds_no_replicas(h100: Profile) -> None:
+    """Prompts of 27,000 tokens within 30 ms: all are late, and replicas keep up, whatever the ITL is to be."""
+    load = Load.of(240, 27_000, 520)
+    needs = [
+        PercentileSizing(h100).required("aggregated", load, Sla(ttft_ms=30, itl_ms=itl_ms), 0.99) for itl_ms in ITLS
+    ]
+    assert {need.replicas for need in needs} == {needs[0].replicas}
+    assert needs[0].unattainable == 1
+
+
+def test_of_rare_and_long_bursts_more_replicas_attain_more(h100: Profile) -> None:
+    """An ITL of 8.16 ms leaves room for hardly more than one request on a replica, and a prompt takes 150 steps."""
+    sizing, load, sla = PercentileSizing(h100), Load.of(62, Dist(mean=17_500, cv2=1), 26), Sla(ttft_ms=900, itl_ms=8.16)
+    attained = sizing.attainable(load, sla, {"aggregated": np.arange(37, 60)})
+    assert (np.diff(attained) >= 0).all()
+
+
+def test_a_looser_itl_needs_no_more_where_hardly_any_request_is_there(h100: Profile) -> None:
+    load = Load.of(Arrivals(0.28, 27.5), Dist(mean=4180, cv2=0.1), Dist(mean=22, cv2=1.5))
+    slas = [Sla(ttft_ms=48.6, itl_ms=itl_ms) for itl_ms in ITLS]
+    needs = [PercentileSizing(h100).required("aggregated", load, sla, 0.9983).replicas for sla in slas]
+    assert needs == sorted(needs, reverse=True)
