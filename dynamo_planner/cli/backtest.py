@@ -47,19 +47,23 @@ def backtest(
     max_replicas: Annotated[
         int | None, typer.Option(min=1, help="The most workers of a pool.", show_default="no limit")
     ] = None,
-    ttft_ms: Annotated[float, typer.Option(help="The TTFT target.")] = 2000.0,
-    itl_ms: Annotated[float, typer.Option(help="The ITL target.")] = 50.0,
-    attainment: Annotated[float, typer.Option(help="The share of requests that are to meet both.")] = 0.99,
+    ttft_ms: Annotated[float, typer.Option(help="The TTFT target, in ms.")] = 2000.0,
+    itl_ms: Annotated[float, typer.Option(help="The ITL target, in ms.")] = 50.0,
+    attainment: Annotated[float, typer.Option(help="The share of requests that must meet both: 0.99 is 99 %.")] = 0.99,
     startup_s: Annotated[float, typer.Option(min=0, help="Seconds from a launch to being ready.")] = 120.0,
     interval_s: Annotated[float, typer.Option(help="Seconds between two decisions.")] = 10.0,
     from_s: Annotated[float, typer.Option(min=0, help="Start at this second of the trace.")] = 0.0,
     to_s: Annotated[float | None, typer.Option(help="End at this second of the trace.")] = None,
     rate: Annotated[float | None, typer.Option(help="Scale the load to this many requests/s on average.")] = None,
-    seed: Annotated[int, typer.Option(help="Decides all that is left to chance.")] = 0,
-    processes: Annotated[int | None, typer.Option(min=1, help="Policies that run at once; one a core.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the random numbers.")] = 0,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="How many policies run at once; one per core by default.")
+    ] = None,
     yardstick: Annotated[
         int,
-        typer.Option("--oracle", min=0, help="Schedules to simulate, in search of the cheapest that will do."),
+        typer.Option(
+            "--oracle", min=0, help="Simulate this many schedules, in search of the cheapest that holds the promise."
+        ),
     ] = 0,
     report: Annotated[Path | None, typer.Option(help="Write a page of HTML with pictures and reasons.")] = None,
     as_json: Annotated[Path | None, typer.Option("--json", help="Write the scores as JSON.")] = None,

@@ -77,18 +77,22 @@ def demo(
     out: Annotated[Path, typer.Option(file_okay=False, help="Where the picture, the summary and the logs go.")] = Path(
         "demo-out"
     ),
-    seed: Annotated[int, typer.Option(min=0, help="Of the generated trace.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the generated trace.")] = 0,
     max_workers: Annotated[int, typer.Option(min=2, max=8, help="The most workers of a pool.")] = 6,
     interval_s: Annotated[
         float, typer.Option(min=1, max=15, callback=_finite, help="Seconds between two adjustments.")
     ] = 3.0,
     ttft_ms: Annotated[
         float | None,
-        typer.Option(min=1, callback=_finite, help="The TTFT to attain.", show_default="what fits the engines"),
+        typer.Option(
+            min=1, callback=_finite, help="The TTFT target, in ms.", show_default="what fits the engines"
+        ),
     ] = None,
     itl_ms: Annotated[
         float | None,
-        typer.Option(min=1, callback=_finite, help="The ITL to attain.", show_default="what fits the engines"),
+        typer.Option(
+            min=1, callback=_finite, help="The ITL target, in ms.", show_default="what fits the engines"
+        ),
     ] = None,
     policy: Annotated[
         PolicyKind | None, typer.Option(help="The policy that scales.", show_default="sla; with llama.cpp, load")

@@ -40,7 +40,7 @@ Model = Annotated[str | None, typer.Option(help="The model's name, where targets
 WorkerLabel = Annotated[str | None, typer.Option(help="The label that tells workers apart.", show_default="instance")]
 EngineName = Annotated[
     str | None,
-    typer.Option(help="An engine's name, such as vllm; a name that is none lists them.", show_default="found out"),
+    typer.Option(help="An engine's name, such as vllm; an unknown name lists them all.", show_default="found out"),
 ]
 WindowS = Annotated[float | None, typer.Option(min=1, help="Window of rates, in seconds.", show_default="60")]
 

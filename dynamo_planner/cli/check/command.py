@@ -45,7 +45,7 @@ def check(
     worker_label: WorkerLabel = None,
     engine: EngineName = None,
     window_s: WindowS = None,
-    watch_s: Annotated[float, typer.Option(min=0.1, help="How long workers are watched that are scraped.")] = 5.0,
+    watch_s: Annotated[float, typer.Option(min=0.1, help="How long scraped workers are watched, in seconds.")] = 5.0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Inspect a live setup: which engines, what each worker reports and how old that is, what to switch on.
@@ -56,7 +56,8 @@ def check(
     """
     if config is not None and str(config).startswith(("http:", "https:")):
         raise typer.BadParameter(
-            f"{config} is a URL: give that of an engine with --worker, that of Prometheus with --prometheus"
+            "a configuration is expected, and this is a URL: give that of an engine with --worker, "
+            "that of Prometheus with --prometheus"
         )
     target = target_of(config, prometheus, label, model, worker_label, engine, window_s)
     endpoints = _endpoints(target, worker)

@@ -37,7 +37,7 @@ def verify(
     max_concurrency: Annotated[
         int | None, typer.Option(min=1, help="max_num_seqs of the engine, where it does not tell it.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Decides the random load.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the random load.")] = 0,
     model: Model = None,
     token: TokenFile = None,
     header: Headers = None,

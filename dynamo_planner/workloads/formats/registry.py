@@ -56,4 +56,5 @@ def _recognised(path: Path, start: bytes) -> TraceFormat:
         raise TraceError(f"{path}: it could be of {len(found)} formats, so name one (trace_format): {options}")
     known = "; ".join(form.description for form in TRACE_FORMATS.values())
     begins = start.decode("utf-8-sig", errors="replace").lstrip()[:100]
-    raise TraceError(f"{path}: not a trace format that is known: {known}. It begins with {begins!r}")
+    own = "Trace.read_csv(path, time=..., isl=..., osl=...).save('requests.npz') makes one of a CSV with other columns"
+    raise TraceError(f"{path}: not a trace format that is known: {known}. It begins with {begins!r}. {own}")
