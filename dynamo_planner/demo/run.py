@@ -176,8 +176,9 @@ def _what_next(written: Sequence[Path], demo: Demo) -> str:
     return (
         f"see       {', '.join(str(path) for path in written)}\n"
         f"why       dynamo-planner explain {demo.decision_log}\n"
-        "yours     dynamo-planner demo --trace FILE: your own requests, from a CSV or the formats of public traces\n"
-        "plan      examples/01_quickstart.py: how many workers your load needs, in five lines of Python\n"
+        "yours     dynamo-planner demo --trace FILE: your own requests; docs/tutorial.md reads any CSV\n"
+        "plan      docs/tutorial.md: how many workers your load needs, by the hour\n"
+        "embed     examples/01_own_controller.py: the same policy in a loop of yours\n"
         "run       docs/running.md: dynamo-planner run, with your own workers"
     )
 

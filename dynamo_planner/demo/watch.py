@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dynamo_planner.core.decision import ScaleTo
+from dynamo_planner.core.decision import Reason, ScaleTo
 from dynamo_planner.core.snapshot import Replicas
 from dynamo_planner.demo.load import LoadClient
 from dynamo_planner.demo.record import ForecastPoint, Move, Recording, Sample
@@ -21,6 +21,9 @@ TURN_S = 0.5
 """How often the replicas are noted and the screen is drawn."""
 
 SETTLED_TURNS = 4
+
+RULES = frozenset({"Sized", "ScaleDownWaits", "Saturated", "BacklogDrained"})
+"""The reasons of ``SlaPolicy`` that set a target; what they were worked out from is in the decision log."""
 
 
 @dataclass
@@ -76,10 +79,14 @@ def moves(step: Step, at_s: float) -> list[Move]:
             pool=action.pool,
             before=action.expected or 0,
             after=action.replicas,
-            why="; ".join(str(reason) for reason in step.decision.reasons if reason.pool == action.pool),
+            why=_why([reason for reason in step.decision.reasons if reason.pool == action.pool]),
         )
         for action in done
     ]
+
+
+def _why(reasons: Sequence[Reason]) -> str:
+    return "; ".join(reason.message for reason in reasons if reason.code in RULES) or "; ".join(map(str, reasons))
 
 
 def forecast_points(step: Step, at_s: float) -> list[ForecastPoint]:

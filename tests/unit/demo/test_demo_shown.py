@@ -10,12 +10,13 @@ import pytest
 from matplotlib.image import imread
 from rich.console import Console
 
-from dynamo_planner import Decision, PoolSpec, PoolStatus, Reason, Snapshot
+from dynamo_planner import Decision, Outcome, PoolSpec, PoolStatus, Reason, ScaleTo, Snapshot
 from dynamo_planner.demo.picture import draw
 from dynamo_planner.demo.record import Recording
 from dynamo_planner.demo.run_status import run_status
 from dynamo_planner.demo.screen import LiveTable, PlainLines, screen_for
 from dynamo_planner.demo.summary import summarize
+from dynamo_planner.demo.watch import moves
 from dynamo_planner.runtime.decision_log import Step
 
 
@@ -77,3 +78,20 @@ def test_plain_lines_come_every_few_seconds_and_tell_each_change_once(short_run:
     lines = text.getvalue().splitlines()
     assert len([line for line in lines if "req/s" in line]) == 4
     assert len([line for line in lines if "->" in line]) == 2
+
+
+def test_a_move_tells_the_rule_that_set_the_target_and_not_what_it_was_worked_out_from() -> None:
+    action = ScaleTo(pool="workers", replicas=3, expected=2)
+    reasons = [
+        Reason(code="DemandForecast", pool="workers", message="arrivals per second", values={"now": 4.0}),
+        Reason(code="Sized", pool="workers", message="3 replicas for 4 requests/s", values={"replicas": 3}),
+    ]
+    step = Step(
+        at_s=0,
+        name="demo",
+        snapshot=Snapshot(at_s=0, pools={"workers": PoolStatus(spec=PoolSpec(role="aggregated"), replicas=2)}),
+        decision=Decision(at_s=0, targets={"workers": 3}, actions=[action], reasons=reasons),
+        outcomes=[Outcome(action=action, status="applied")],
+    )
+    (move,) = moves(step, at_s=12)
+    assert (move.before, move.after, move.why) == (2, 3, "3 replicas for 4 requests/s")
