@@ -84,15 +84,11 @@ def demo(
     ] = 3.0,
     ttft_ms: Annotated[
         float | None,
-        typer.Option(
-            min=1, callback=_finite, help="The TTFT target, in ms.", show_default="what fits the engines"
-        ),
+        typer.Option(min=1, callback=_finite, help="The TTFT target, in ms.", show_default="what fits the engines"),
     ] = None,
     itl_ms: Annotated[
         float | None,
-        typer.Option(
-            min=1, callback=_finite, help="The ITL target, in ms.", show_default="what fits the engines"
-        ),
+        typer.Option(min=1, callback=_finite, help="The ITL target, in ms.", show_default="what fits the engines"),
     ] = None,
     policy: Annotated[
         PolicyKind | None, typer.Option(help="The policy that scales.", show_default="sla; with llama.cpp, load")
