@@ -14,7 +14,7 @@ from dynamo_planner.profiling.engine import Answer, Answers, Burst, Limits, Prof
 from dynamo_planner.profiling.experiments import Domain, staircase
 from dynamo_planner.profiling.measured import Measured
 from dynamo_planner.profiling.plan import Experiment
-from dynamo_planner.profiling.readings import readings
+from dynamo_planner.profiling.readings import DecodeReading, PromptReading, readings
 from dynamo_planner.profiling.session import Goal, measure
 from dynamo_planner.profiling.simulated import NoisyTiming, SimulatedEngine
 from dynamo_planner.simulator.engine.engine import EngineLimits
@@ -57,6 +57,12 @@ def test_an_engine_that_is_too_slow_for_the_time_is_told() -> None:
     slow = LinearTiming(base_ms=3000, prefill_ms_per_token=0.05, kv_ms_per_token=0)
     with pytest.raises(ProfilingError, match="no decode step could be read, though the first requests were given 10 s"):
         session(SimulatedEngine(slow, LIMITS), DOMAIN, 0.3, Limits())
+
+
+def test_the_offset_is_without_the_tokens_of_the_shortest_prompt() -> None:
+    prompts = (PromptReading(16, 56.0), PromptReading(64, 140.0), PromptReading(128, 280.0))
+    measured = Measured(prompts=prompts, decode=((DecodeReading(1, 100.0, 8.0), DecodeReading(2, 100.0, 12.0)),))
+    assert measured.offset_ms == pytest.approx(56 - 15 * 2 - 8)
 
 
 def test_streams_that_are_buffered_and_engines_that_hang_are_told() -> None:
