@@ -19,7 +19,7 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; color: #1f2933; margin: 2em auto; max-width: 1500px; padding: 0 1em }
 table { border-collapse: collapse } td, th { padding: .3em .7em; border-bottom: 1px solid #e5e9ef; text-align: right }
-td:first-child, th:first-child { text-align: left } pre { background: #f6f8fa; padding: .8em; overflow-x: auto }
+td:first-child, th:first-child { text-align: left } pre { background: #f6f8fa; padding: .8em; white-space: pre-wrap }
 svg { max-width: 100%; height: auto; background: #fff } .wide { overflow-x: auto }
 @media (prefers-color-scheme: dark) {
 body { background: #14191f; color: #e5e9ef } td, th { border-color: #36414d } pre { background: #1d242c }
@@ -60,6 +60,10 @@ def _svg(figure: Figure) -> str:
 
 
 def _worst_minute(run: Run) -> str:
-    at_s = run.worst().at_s
-    heading = f"{run.name}: what was decided before and in its worst minute, from {run.clock.text(at_s)}"
-    return f"<h2>{escape(heading)}</h2><pre>{escape(run.explain(at_s - 120, at_s + 60))}</pre>"
+    worst = run.worst()
+    if not worst.missed:
+        return f"<h2>{escape(run.name)}</h2><p>{escape(str(worst))}</p>"
+    heading = f"{run.name}: what was decided before and in its worst minute"
+    story = "<br>".join(escape(line) for line in str(worst).splitlines()[:2])
+    reasons = escape(run.explain(worst.at_s - 120, worst.at_s + 60))
+    return f"<h2>{escape(heading)}</h2><p>{story}</p><pre>{reasons}</pre>"

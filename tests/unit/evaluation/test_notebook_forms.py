@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -64,6 +65,14 @@ def test_the_worst_minute(run: Run) -> None:
     ]
     calm = replace(run, sla=Sla(ttft_ms=1e6, itl_ms=1e6)).worst()
     assert (calm.missed, calm._repr_html_()) == (0, "<pre>no request missed a target in any minute</pre>")
+
+
+def test_the_page_names_a_worst_minute_only_where_requests_missed(run: Run, tmp_path: Path) -> None:
+    calm = replace(run, name="calm", sla=Sla(ttft_ms=1e6, itl_ms=1e6))
+    Report(trace="a trace", sla=SLA, runs={"mine": run, "calm": calm}).save(tmp_path / "out.html")
+    page = (tmp_path / "out.html").read_text()
+    assert "<h2>mine: what was decided before and in its worst minute</h2><p>from 120 s: 10 of 30 requests" in page
+    assert "<h2>calm</h2><p>no request missed a target in any minute</p>" in page
 
 
 def test_short_forms(run: Run) -> None:
