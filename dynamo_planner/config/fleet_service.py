@@ -16,7 +16,7 @@ from dynamo_planner.config.problems import ConfigError, problems_at
 from dynamo_planner.config.watched import WatchedFile, WatchedFiles
 from dynamo_planner.core.decision import ScaleTo, SetKnob
 from dynamo_planner.core.values import FrozenMap
-from dynamo_planner.executors import ElectsLeader, Executor, FollowsLeader, ReportsEndpoints
+from dynamo_planner.executors import ElectsLeader, Executor, FollowsLeader, ReportsEndpoints, StartsMinimums
 from dynamo_planner.fleet import Fleet
 from dynamo_planner.runtime.decision_log import DecisionLog, Step
 from dynamo_planner.runtime.fleet_planner import FleetPlanner
@@ -147,7 +147,9 @@ class FleetService:
         built: dict[str, Executor] = {}
         for name, model in models.items():
             with problems_at(f"models.{name}.executor"):
-                built[name] = model.executor.build()
+                built[name] = executor = model.executor.build()
+            if isinstance(executor, StartsMinimums):
+                executor.leave_minimums()
         self._follow_one_leader(built)
         begun: dict[str, ExitStack] = {}
         try:

@@ -26,6 +26,7 @@ __all__ = [
     "ReportsKnobs",
     "ReportsTroubles",
     "ReportsUnknown",
+    "StartsMinimums",
 ]
 
 __getattr__, __dir__ = lazy_exports(
@@ -126,6 +127,15 @@ class ReportsEndpoints(Protocol):
 
     def endpoints(self) -> Mapping[str, Mapping[str, str]]:
         """The base URLs of the workers that are ready, by pool and name. Called from other threads."""
+
+
+@runtime_checkable
+class StartsMinimums(Protocol):
+    """An executor that starts the minimum of each pool by itself; optional."""
+
+    def leave_minimums(self) -> None:
+        """Start only what is decided: where models share a budget, a minimum waits until there is room for it. Called
+        before the start."""
 
 
 @runtime_checkable

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dynamo_planner.executors.circus.inspection import inspect
 from dynamo_planner.runtime import Step, read_log
-from tests.support.cli import until
+from tests.support.cli import planner, running, until
+from tests.support.fleet_clients import FleetClients
 from tests.support.run_config import WORKER
 
 BUDGET = 4
 
 
 def model(directory: Path, name: str, replicas: int, **more: Any) -> dict[str, Any]:
-    pool = {"spec": {"role": "aggregated", "gpus": 0, "max_replicas": 3}, "command": WORKER, "graceful_timeout_s": 10}
+    spec = {"role": "aggregated", "gpus": 0, "max_replicas": 3}
+    pool = {"spec": spec, "command": WORKER, "graceful_timeout_s": 10, **more.pop("pool", {})}
     return {
         "policy": {"kind": "static", "replicas": {"workers": replicas}},
         "executor": {
@@ -90,3 +95,63 @@ def test_models_share_a_budget_and_come_and_go(tmp_path: Path) -> None:
         process.wait()
     assert peak(tmp_path) <= BUDGET
     assert not list((tmp_path / "state").glob("*.json")), "all workers are gone"
+
+
+def count_steps(directory: Path) -> int:
+    return len(list(read_log(directory / "log.jsonl")))
+
+
+def targets(directory: Path, name: str) -> list[int]:
+    """The targets that a model was given, from its first on."""
+    steps = [step.decision.targets for step in read_log(directory / "log.jsonl") if step.name == name]
+    return [own["workers"] for own in steps if "workers" in own]
+
+
+def pids(directory: Path, name: str) -> list[int]:
+    workers = inspect(name, directory / "state").workers
+    return [worker.pid for worker in workers if worker.state == "ready" and worker.pid is not None]
+
+
+def fails_once(directory: Path) -> list[str]:
+    """The command of a worker whose first start fails."""
+    tried = directory / "tried"
+    return ["sh", "-c", f'if [ ! -e {tried} ]; then touch {tried}; exit 1; fi; exec "$@"', "worker", *WORKER]
+
+
+@pytest.mark.timeout(300)
+def test_no_request_is_lost_while_workers_starts_and_the_planner_fail(tmp_path: Path) -> None:
+    """Two models under load, of which one has a floor, and a third that is added; never more than the budget."""
+    chat, batch = model(tmp_path, "chat", 3, priority=1), model(tmp_path, "batch", 3, floor={"slots": 1})
+    extra = model(tmp_path, "extra", 1, priority=2, pool={"command": fails_once(tmp_path)})
+    path, full = write(tmp_path, chat=chat, batch=batch), {"chat": 3, "batch": 1}
+    shared = {"chat": 2, "batch": 1, "extra": 1}
+    clients = FleetClients(["chat", "batch"], tmp_path / "state")
+    try:
+        with ExitStack() as planners:
+            with clients:
+                process = planners.enter_context(running(path))
+                until(lambda: ready(tmp_path) == full, "chat first, but for the floor", within_s=90)
+                until(lambda: all(clients.answered[name] for name in full), "answers")
+                os.kill(pids(tmp_path, "chat")[0], signal.SIGKILL)
+                until(lambda: ready(tmp_path).get("chat", 3) < 3, "the loss of a worker", within_s=60)
+                until(lambda: ready(tmp_path) == full, "a worker in its place", within_s=60)
+                write(tmp_path, chat=chat, batch=batch, extra=extra)
+                until(lambda: ready(tmp_path) == shared, "one more model, at the second try", within_s=90)
+                kept = {name: pids(tmp_path, name) for name in shared}
+                process.kill()
+                process.wait()
+                steps, answered = count_steps(tmp_path), clients.answered.copy()
+                until(lambda: all(clients.answered[name] > answered[name] for name in full), "answers without planner")
+                process = planners.enter_context(running(path))
+                until(lambda: count_steps(tmp_path) > steps and ready(tmp_path) == shared, "it goes on", within_s=90)
+                assert {name: pids(tmp_path, name) for name in shared} == kept, "the workers are adopted"
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 0
+            assert not list((tmp_path / "state").glob("*.json")), "all workers are gone"
+    finally:
+        for left in (tmp_path / "state").glob("*.json"):
+            planner("stop", left.stem, "--state-dir", tmp_path / "state")
+    assert clients.lost == []
+    assert (tmp_path / "tried").exists()
+    assert peak(tmp_path) <= BUDGET
+    assert min(targets(tmp_path, "batch")) >= 1, "the floor"

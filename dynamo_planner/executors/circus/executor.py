@@ -80,6 +80,7 @@ class CircusExecutor:
         self._arbiter = Arbiter(self._endpoint, self._store, self._ledger.remember)
         self._fleet: Supervisor | None = None
         self._lock = threading.RLock()
+        self._starts_minimums = True
         check_components(pool.component or name for name, pool in pools.items())
         if self._gpus is not None:
             check_gpus(self._gpus, pools)
@@ -93,6 +94,10 @@ class CircusExecutor:
     def knobs(self) -> Mapping[str | None, Mapping[str, KnobValue]]:
         """The knobs of each pool. Raises :class:`ExecutorError` before the start."""
         return self._rolling_restart(self._started()).knobs
+
+    def leave_minimums(self) -> None:
+        """Let :meth:`start` start no minimums: that is left to decisions."""
+        self._starts_minimums = False
 
     def _rolling_restart(self, supervisor: Supervisor) -> RollingRestart:
         return RollingRestart(self._pools, self._ledger, supervisor, self._clock)
@@ -120,7 +125,8 @@ class CircusExecutor:
                 RollingRestart.adopt_knobs(self._pools, self._ledger)
                 self._arbiter.open(self._ledger.records.arbiter)
                 supervisor.recover()
-                supervisor.reach_minimums()
+                if self._starts_minimums:
+                    supervisor.reach_minimums()
             except BaseException:
                 if supervisor is not None and not found:
                     self._undo(supervisor)
@@ -178,10 +184,8 @@ class CircusExecutor:
             supervisor.reconcile()
             latest = max((worker.kill_at_s or 0.0 for worker in supervisor.workers), default=0.0)
             if supervisor.workers and self._clock() > latest + UNKILLABLE_AFTER_S:
-                pids = ", ".join(
-                    f"{worker.name} ({worker.process.pid})" for worker in supervisor.workers if worker.process
-                )
-                raise ExecutorError(f"these workers outlive SIGKILL, find what holds them: {pids}")
+                left = [f"{own.name} ({own.process.pid})" for own in supervisor.workers if own.process]
+                raise ExecutorError(f"these workers outlive SIGKILL, find what holds them: {', '.join(left)}")
             time.sleep(0.05)
 
     def __enter__(self) -> Self:
