@@ -50,7 +50,7 @@ def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     assert (done.returncode, about_it) == (0, []), done.stderr
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_what_the_unit_starts_is_ready_reloads_and_drains(tmp_path: Path) -> None:
     settings = installed(tmp_path)
     with tempfile.TemporaryDirectory(prefix="dp") as short, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
@@ -75,7 +75,7 @@ def test_what_the_unit_starts_is_ready_reloads_and_drains(tmp_path: Path) -> Non
             shlex.split(settings["ExecStart"]), env=environment, cwd=tmp_path, start_new_session=True
         )
         try:
-            until(lambda: reported("STATUS=replicas ready: workers 1 of 1"), "a ready worker")
+            until(lambda: reported("STATUS=replicas ready: workers 1 of 1"), "a ready worker", within_s=90)
             assert {"READY=1", "WATCHDOG=1"} <= set(reports)
             started.send_signal(signal.SIGHUP)
             until(lambda: reported("RELOADING=1"), "reloading")
