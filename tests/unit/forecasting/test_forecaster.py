@@ -370,3 +370,14 @@ def test_a_step_is_found_however_long_it_was_quiet() -> None:
         root = (2.0 if number < 1980 else 4.0) + 0.3 * float(draw.standard_normal())
         memory = expert.update(memory, 5.0 * number, 5, 5, root)
     assert expert.ahead(memory, 9995, [60])[0] == pytest.approx(4.0, abs=0.25)
+
+
+def test_the_level_of_the_seasonal_expert_is_as_old_as_what_it_was_made_of() -> None:
+    """The root rises by 1/12 an hour for half of the day. At 6 h it is 2.5, and a mean with a half-life of half an hour
+    is that of 43 minutes before: 2.44, which the shape carries on to 2.5."""
+    expert, memory = Seasonal(slots=24, half_life_s=1800), Seasonal(slots=24).start()
+    for second in range(300, 2 * 86_400 + 6 * 3600 + 300, 300):
+        hour = second / 3600 % 24
+        memory = expert.update(memory, second, 300, 300, root=2 + min(hour, 24 - hour) / 12)
+    assert memory[0] == pytest.approx(2.44, abs=0.005)
+    assert expert.ahead(memory, second, [0, 3600]) == pytest.approx([2.5, 2.5 + 1 / 12], abs=0.01)

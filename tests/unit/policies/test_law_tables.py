@@ -20,6 +20,7 @@ from dynamo_planner import (
     Snapshot,
     StaticLaw,
     Traffic,
+    Want,
     WvaLaw,
 )
 from dynamo_planner.policies.laws.hpa import HpaMetric
@@ -94,6 +95,12 @@ def test_hpa_per_replica(replicas: Any, kv_usage: float, coverage: float, want: 
 def test_hpa_on_arrivals(replicas: Any, rate: float, want: int) -> None:
     policy = HpaLaw(aggregated=(HpaMetric(name="requests_per_s", target=5),))
     assert wanted(policy, pool(replicas), Traffic(requests_per_s=rate)) == want
+
+
+def test_hpa_tolerates_as_much_as_it_says() -> None:
+    policy = HpaLaw(aggregated=(HpaMetric(name="requests_per_s", target=5),), tolerance=0.25)
+    assert wanted(policy, pool(4), Traffic(requests_per_s=25)) == 4  # 25 / 20 = 1.25
+    assert wanted(policy, pool(4), Traffic(requests_per_s=25.1)) == 6
 
 
 def test_hpa_raises_and_does_not_lower_by_a_rate_that_may_be_higher() -> None:
@@ -245,6 +252,19 @@ def test_keda_slo_down_is_on_the_mean_and_not_at_the_first_look() -> None:
     timeline.traffic = Traffic(requests_per_s=5)
     timeline.expect(60, {}, workers=pool(8))
     assert timeline.codes("workers") == ["MetricUnknown"]
+
+
+def test_keda_slo_is_not_idle_while_requests_wait() -> None:
+    assert wanted(KEDA, pool(8), Traffic(requests_per_s=0)) == 8
+    assert wanted(KEDA, pool(8), Traffic(requests_per_s=0, queued=5)) is None  # their latency is unknown
+
+
+def test_keda_slo_says_how_many_it_needs_in_fractions() -> None:
+    proposal, _ = KEDA.propose(Snapshot(at_s=0, traffic=latencies(660, 20), pools={"workers": pool(8)}), None)
+    want = proposal.pools["workers"]
+    assert isinstance(want, Want)
+    assert want.replicas == 10
+    assert want.load == pytest.approx(8 * 0.66 / 0.55)
 
 
 def test_keda_slo_of_a_disaggregated_service() -> None:

@@ -57,6 +57,15 @@ def test_what_moves_for_ever_without_an_age_does_not_freeze_the_other_pool_for_e
     assert seen[0] == 3 * 120 + 2 * 30 + 30  # patience: three start-up times and two intervals; then one interval
 
 
+def test_it_is_as_patient_as_the_slowest_start_asks_for() -> None:
+    """Starts of 20 s in one pool and of 120 s in the other: that waits for three of the latter and two intervals."""
+    moves = prefill(Replicas(ready=2, target=3), 9)
+    moves = moves.replace(spec=moves.spec.replace(startup_s=20.0))
+    timeline = Timeline()
+    seen = [at_s for at_s in range(0, 600, 10) if timeline.see(at_s, prefill=moves, decode=decode(1, 0.95)).targets]
+    assert seen[0] == 3 * 120 + 2 * 30 + 30
+
+
 def test_it_says_that_it_waited_long_enough() -> None:
     timeline = Timeline()
     while not timeline.decision.targets:
