@@ -4,8 +4,10 @@
 four GPUs in all, on one budget that suffices for 85 % of what they want. In CPU time, policies
 included, after a while of running:
 
-- ``same``: the same loads as in the ticks before.
 - ``changed``: every model's arrivals and lengths differ from those of the tick before.
+- ``soon``: the same loads as in the ticks before, while forecasts, lengths and the speed of engines still follow the
+  change. It has no budget.
+- ``same``: the same loads for so long that what is learned of them stands.
 
 Beside each, in turns with it, the policies' own part: what the same machine needs at the same time for 200 decisions of
 models alone. Each is the least of several ticks. Exits with 1 where a budget of time is missed.
@@ -34,6 +36,9 @@ BUDGETS_MS = {"changed": 1000.0, "same": 250.0}
 
 WARM_TICKS = 12
 """Ticks until the fleet is as large as it is to be, and again until it has settled within its budget."""
+
+SETTLED_TICKS = 60
+"""Ticks until what is learned of a load stands: a half-life of lengths and of the speed of engines."""
 
 
 class Traffics:
@@ -138,11 +143,14 @@ def measured(models: int, replicas: int, times: int) -> dict[str, tuple[float, f
         for alone in (False, True):
             running.traffics.change()
             took.setdefault(("changed", alone), []).append(running.tick(alone=alone))
-        for _ in range(2):
-            running.tick()
+        for alone in (False, True):
+            took.setdefault(("soon", alone), []).append(running.tick(alone=alone))
+    for _ in range(SETTLED_TICKS):
+        running.tick()
+    for _ in range(times):
         for alone in (False, True):
             took.setdefault(("same", alone), []).append(running.tick(alone=alone))
-    return {case: (min(took[case, False]), min(took[case, True])) for case in ("changed", "same")}
+    return {case: (min(took[case, False]), min(took[case, True])) for case in ("changed", "soon", "same")}
 
 
 def main() -> int:
@@ -153,9 +161,9 @@ def main() -> int:
         parser.error("set OMP_NUM_THREADS=1: numpy's threads would be counted")
     found = measured(20, 500, 2) if quick else measured(200, REPLICAS, 5)
     for case, (took_ms, alone_ms) in found.items():
-        ratio = took_ms / alone_ms
-        print(f"{case:8} {took_ms:6.0f} ms, {ratio:.2f} times the policies alone, at most {BUDGETS_MS[case]:.0f} ms")
-    return int(any(took_ms > BUDGETS_MS[case] for case, (took_ms, _) in found.items()))
+        ratio, budget = took_ms / alone_ms, f", at most {BUDGETS_MS[case]:.0f} ms" if case in BUDGETS_MS else ""
+        print(f"{case:8} {took_ms:6.0f} ms, {ratio:.2f} times the policies alone{budget}")
+    return int(any(found[case][0] > most_ms for case, most_ms in BUDGETS_MS.items()))
 
 
 if __name__ == "__main__":
