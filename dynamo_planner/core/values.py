@@ -220,6 +220,11 @@ class FrozenMap(Mapping[K, V]):
     def __contains__(self, key: object) -> bool:
         return key in self._items
 
+    if not TYPE_CHECKING:
+
+        def get(self, key, default=None):  # Mapping's own raises and catches where a key is missing
+            return self._items.get(key, default)
+
     def keys(self) -> KeysView[K]:
         return self._items.keys()
 
