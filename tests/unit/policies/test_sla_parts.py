@@ -15,6 +15,8 @@ from dynamo_planner.policies.sla import (
     EvenSplit,
     LearnedCapacity,
     ObservedStartup,
+    Percentile,
+    RecentWorkload,
     Sizing,
     SizingRequest,
     SkiRental,
@@ -109,3 +111,15 @@ def test_an_even_split_halves_what_may_be_missed_between_two_roles() -> None:
     sla = Sla(ttft_ms=500, itl_ms=25, attainment=0.98)
     evidence = PromiseEvidence(Snapshot(at_s=0), sla, ArrivalWindow(0, 1, 30, 30), ())
     assert EvenSplit().ask(None, evidence)[0].by_role == {"prefill": 0.99, "decode": 0.99, "aggregated": 0.98}
+
+
+def test_what_is_cached_changes_no_decision() -> None:
+    """Sizes, loads and patterns are kept from tick to tick: a policy that has none of them decides the same."""
+    warm, cold = Service(), Service()
+    for tick in range(12):
+        cold.policy = POLICY.replace(
+            forecaster=Forecaster(), workload=RecentWorkload(), capacity=LearnedCapacity(), sizing=Percentile()
+        )
+        rate = 40.0 + 8 * (tick % 5)
+        seen: dict[str, Any] = {"isl": 3000 * 1.02**tick, "ttft_ms": 300 + 5 * tick, "itl_ms": 15}
+        assert warm.see(rate, **seen) == cold.see(rate, **seen), tick
