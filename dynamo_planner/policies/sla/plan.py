@@ -16,6 +16,7 @@ from dynamo_planner.policies.sla.arrivals import what_is_unknown
 from dynamo_planner.policies.sla.demand import Demand, Outlook, backlog_left
 from dynamo_planner.policies.sla.losses import Losses, LossRate, spares, watched
 from dynamo_planner.policies.sla.part import Part
+from dynamo_planner.policies.sla.planned_quantile import Attained, demand_within
 from dynamo_planner.policies.sla.regret import Shortage, followed
 from dynamo_planner.policies.sla.saturation import part_that_comes
 from dynamo_planner.policies.sla.sliding_maximum import SlidingMaximum, largest, with_requirement
@@ -59,6 +60,8 @@ class PlanInputs(NamedTuple):
         caution: By how much more careful to be than the promise says, in log-odds. Default 0.
         late_s: Seconds of traffic that were late since the tick before. Default 0.
         others: How often the other pools lost replicas. Default never.
+        share: The share of requests that the pool is asked to keep in time. Default 1.
+        attained: The share that a replica count keeps in time at an arrival rate. Default: unknown.
     """
 
     tick: Tick
@@ -70,6 +73,8 @@ class PlanInputs(NamedTuple):
     caution: float = 0.0
     late_s: float = 0.0
     others: LossRate = LossRate()
+    share: float = 1.0
+    attained: Attained = lambda rate, count: None
 
 
 class Planned(NamedTuple):
@@ -118,8 +123,8 @@ class SkiRental(Plan, kind="ski_rental"):
     """Replicas for a quantile of the demand when a start would be ready, kept until keeping costs more than starting.
 
     1. The requirement is that of the ``quantile`` of the forecast for when a start would be ready. With more caution
-       than the promise says, the rate grows by :data:`RATE_PER_CAUTION`. With less, the quantile stays: what comes
-       beyond what keeps up makes all late, so that a bolder forecast saves a replica and costs the budget of an hour.
+       than the promise says, the rate grows by :data:`RATE_PER_CAUTION`. With less, it is that of the lowest quantile
+       with which expected misses are within what is asked (:mod:`~dynamo_planner.policies.sla.planned_quantile`).
     2. What waits now and will still wait then, with what is ready and starting at work, is drained in ``drain_s``.
     3. A replica that the expected demand used goes once nothing did for ``restart_cost`` start-up times: the
        deterministic rule of ski rental (Karlin et al. 1988; Lin, Wierman and Andrew 2011), which never costs more than
@@ -174,11 +179,13 @@ class SkiRental(Plan, kind="ski_rental"):
         starts = max(self.restart_cost * factor, min(self.restart_cost, 1.0))
         return max(starts * lead_s, inputs.outlook.level_s, shortage.kept_s())
 
-    def _demand(self, inputs: PlanInputs) -> Demand:
-        """The demand that is planned for, with caution."""
-        tick, caution = inputs.tick, inputs.caution
-        demand = inputs.outlook.demand(tick.lead_s, self.quantile).times(tick.share)
-        if caution <= 0:
+    def _demand(self, inputs: PlanInputs, count: Callable[[float], int]) -> Demand:
+        """The demand that is planned for: with less caution at a lower quantile, with more at a higher rate."""
+        tick, outlook, caution = inputs.tick, inputs.outlook, inputs.caution
+        if caution < 0:
+            return demand_within(inputs.share, self.quantile, outlook, tick, count, inputs.attained)
+        demand = outlook.demand(tick.lead_s, self.quantile).times(tick.share)
+        if not caution:
             return demand
         more = 1 + RATE_PER_CAUTION * caution
         return demand._replace(now=more * demand.now, then=more * demand.then)
@@ -187,7 +194,7 @@ class SkiRental(Plan, kind="ski_rental"):
         """The target of a pool that has requests."""
         tick, queue, sla = inputs.tick, inputs.queue, inputs.sla
         name, near = tick.name, int((memory.planned or memory.used)[-1][1])
-        demand = self._demand(inputs)
+        demand = self._demand(inputs, lambda rate: size(rate, near).replicas)
         sized = size(demand.then, near)
         reasons = [
             reason(

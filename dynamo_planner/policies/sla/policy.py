@@ -254,8 +254,9 @@ class SlaPolicy(Policy, kind="sla"):
         sla = self.sla.replace(attainment=asked.by_role[role])
         size = None if load is None else partial(self._required, tick, estimate, sla, outlook)
         try:
-            caution = asked.caution.get(role, 0.0)
-            inputs = PlanInputs(tick, outlook, queue, size, self.sla, estimate.at_least, caution, asked.late_s, others)
+            of_promise = asked.caution.get(role, 0.0), asked.late_s, others, asked.by_role[role]
+            attained = partial(self._attained, tick, estimate, sla, outlook)
+            inputs = PlanInputs(tick, outlook, queue, size, self.sla, estimate.at_least, *of_promise, attained)
             want, plan, reasons, last = self.plan.plan(recall(self.plan, own.plan, tick.name), inputs)
         except CannotSizeError as error:
             return Hold(str(error), "CannotSize"), own, []
@@ -291,6 +292,14 @@ class SlaPolicy(Policy, kind="sla"):
             return Requirement(request.role, float(tick.replicas.target), tick.replicas.target)
         sized = self.sizing.required(request)
         return sized.within(at_most(tick, self.sla, rate, outlook.arrivals)) if estimate.unsure else sized
+
+    def _attained(
+        self, tick: Tick, estimate: EngineEstimate, sla: Sla, outlook: Outlook, rate: float, count: int
+    ) -> float | None:
+        """The share of the requests of a pool that a replica count keeps in time at an arrival rate."""
+        request = None if estimate.present else self._request(tick, estimate, sla, outlook, rate)
+        shares = None if request is None else self.sizing.attainable(request, (count,))
+        return None if shares is None else shares[0]
 
     def _request(
         self, tick: Tick, estimate: EngineEstimate, sla: Sla, outlook: Outlook, rate: float, near: int = 1

@@ -16,9 +16,10 @@ keep more in time than was asked. Its account has a balance, in promise windows:
 With a budget of 0.5 %, 1,000 requests of 36,000 in a promise window, 5 % of them missed, move the balance by
 ``(1 - 10) / 36 = -0.25``.
 
-The balance becomes the **caution** of the role, in log-odds: ``-EASE A`` where there is credit, ``-TIGHTEN A`` where
-there is debt. The sizing is asked for the share ``logit(1 - e) + caution``, and the plan raises its rate where the
-caution is above 0. With a balance of 0.5 and ``EASE`` of 2, 99.5 % become 98.7 %.
+The balance becomes the **caution** of the role, in log-odds: ``-EASE A`` where there is credit, down to
+``-MAX_EASE``, and ``-TIGHTEN A`` where there is debt. The sizing is asked for the share ``logit(1 - e) + caution``. The
+plan raises its rate where the caution is above 0, and lowers its quantile of the forecast where it is below. With a
+balance of 0.25 and ``EASE`` of 4, 99.5 % become 98.7 %.
 
 **What is guaranteed.** The balance is the integral of the error of a conformal controller, the error being the miss,
 with saturation (Gibbs and Candes 2021, adaptive conformal inference, proposition 4.1; Angelopoulos, Candes and
@@ -64,8 +65,11 @@ CREDIT, DEBT = 1.0, 1.5
 EXPLAINED_DEBT = 0.25
 """The debt, in promise windows, beyond which misses do not count while required replicas are starting."""
 
-EASE, TIGHTEN = 2.0, 3.0
+EASE, TIGHTEN = 4.0, 3.0
 """Log-odds of caution per promise window of credit, and of debt."""
+
+MAX_EASE = 2.0
+"""The least caution, in log-odds: what half a window of credit makes for."""
 
 FIRST_BALANCE = -0.25
 """The balance that an account begins with: until the promise was kept for this part of a window, more is asked than
@@ -226,7 +230,7 @@ def _fresh(sla: Sla, count: int) -> RoleAccount:
 
 def _caution(account: RoleAccount, *, answered: bool) -> float:
     """The caution of a role; while its misses have their answer, no more than it was."""
-    caution = -(EASE if account.balance > 0 else TIGHTEN) * account.balance
+    caution = -min(EASE * account.balance, MAX_EASE) if account.balance > 0 else -TIGHTEN * account.balance
     return min(caution, max(account.caution, 0.0)) if answered else caution
 
 

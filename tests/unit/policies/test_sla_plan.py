@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import ceil
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 
 from dynamo_planner import PoolSpec, PoolStatus, Replicas, Sla, Snapshot, Traffic, Want
@@ -12,10 +13,20 @@ from dynamo_planner.core.snapshot import Role
 from dynamo_planner.policies.sla.arrivals import ArrivalWindow
 from dynamo_planner.policies.sla.demand import Outlook, demand
 from dynamo_planner.policies.sla.plan import PlanInputs, Planned, SkiRental
+from dynamo_planner.policies.sla.planned_quantile import expected_misses
 from dynamo_planner.policies.sla.tick import Engine, Queue, Tick
 from dynamo_planner.sizing import Requirement
 
 AT_S, STARTUP_S, LEVEL_S = 1000.0, 60.0, 60.0
+
+
+class Spread(NamedTuple):
+    """Rates of 9, 10, 11 and 12 in the middle of the parts of the forecast, and between them on lines."""
+
+    mean: float = 9.75
+
+    def quantile(self, level: float) -> float:
+        return float(np.interp(level, [0.25, 0.65, 0.875, 0.975], [9, 10, 11, 12]))
 
 
 class Known(NamedTuple):
@@ -30,6 +41,10 @@ class Known(NamedTuple):
 
 def four_per_replica(rate: float, near: int) -> Requirement:
     return Requirement("decode", rate / 4, ceil(rate / 4))
+
+
+def one_per_replica(rate: float, near: int) -> Requirement:
+    return Requirement("decode", 0.9 * rate, ceil(rate))
 
 
 def planned(
@@ -99,3 +114,35 @@ def test_caution_plans_for_more() -> None:
     """32 requests/s with a caution of 2 are planned for as ``1.3 * 32 = 41.6``, for which 11 replicas are required."""
     assert target(planned(32, Replicas(ready=8), caution=2.0)) == 11
     assert target(planned(32, Replicas(ready=8), caution=-2.0)) == 9  # busy for 90 % of the time: 8 / 0.9
+
+
+def one_in_ten(rate: float, count: int) -> float:
+    """One in ten are late where all of the replicas are busy, and all beyond."""
+    return 1.0 if rate < count else 0.9 if rate == count else 0.0
+
+
+def test_expected_misses_are_weighed_by_the_requests_of_each_rate() -> None:
+    """11 replicas: 0.15 of the time 11 come, a tenth late, and 0.05 of it 12, all late, of 9.75 on average."""
+    rates = [(0.5, 9.0), (0.3, 10.0), (0.15, 11.0), (0.05, 12.0)]
+    assert expected_misses(rates, 11, one_in_ten) == pytest.approx((0.15 * 11 * 0.1 + 0.05 * 12) / 9.75)
+    assert expected_misses(rates, 11, lambda rate, count: None) is None
+
+
+@pytest.mark.parametrize(
+    ("share", "caution", "count"),
+    [(0.9, -2.0, 11), (0.7, -2.0, 10), (0.93, -2.0, 12), (0.9, 0.0, 12)],
+)
+def test_with_credit_the_plan_takes_the_lowest_quantile_that_is_within_what_is_asked(
+    share: float, caution: float, count: int
+) -> None:
+    """10 replicas, for the 9.6 of the median, miss ``(0.3 * 10 * 0.1 + 0.15 * 11 + 0.05 * 12) / 9.75 = 26 %``; 11, for
+    the 10.2 of the 0.7 quantile, miss 7.8 %; 12 are for the 11.25 of the 0.9 quantile."""
+    pool = PoolStatus(spec=PoolSpec(role="decode", startup_s=STARTUP_S), replicas=Replicas(ready=9), queued=0)
+    snapshot = Snapshot(at_s=AT_S, traffic=Traffic(requests_per_s=9.75, window_s=30), pools={"workers": pool})
+    tick = Tick("workers", pool, Replicas(ready=9), snapshot, 1.0, Engine(), STARTUP_S)
+    arrivals = ArrivalWindow(AT_S, 9.75, 30.0, 30.0)
+    outlook = Outlook(arrivals, lambda ahead_s: Spread(), lambda rate, offset_ms=0.0: None, 0.0, LEVEL_S, [])
+    inputs = PlanInputs(tick, outlook, Queue(0.0), one_per_replica, Sla(ttft_ms=500, itl_ms=25), caution=caution)
+    last = SkiRental().plan(None, inputs._replace(share=share, attained=one_in_ten)).last
+    assert last is not None
+    assert last.required == count
