@@ -141,7 +141,7 @@ def test_with_credit_the_plan_takes_the_lowest_quantile_that_is_within_what_is_a
     snapshot = Snapshot(at_s=AT_S, traffic=Traffic(requests_per_s=9.75, window_s=30), pools={"workers": pool})
     tick = Tick("workers", pool, Replicas(ready=9), snapshot, 1.0, Engine(), STARTUP_S)
     arrivals = ArrivalWindow(AT_S, 9.75, 30.0, 30.0)
-    outlook = Outlook(arrivals, lambda ahead_s: Spread(), lambda rate, offset_ms=0.0: None, 0.0, LEVEL_S, [])
+    outlook = Outlook(arrivals, lambda ahead_s: Spread(), lambda rate: None, 0.0, LEVEL_S, [])
     inputs = PlanInputs(tick, outlook, Queue(0.0), one_per_replica, Sla(ttft_ms=500, itl_ms=25), caution=caution)
     last = SkiRental().plan(None, inputs._replace(share=share, attained=one_in_ten)).last
     assert last is not None
