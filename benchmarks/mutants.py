@@ -213,7 +213,7 @@ def judge(mutant: Mutant, tree: Path, tests: list[str]) -> Verdict:
 def quickest_first(part: str, tree: Path) -> list[str]:
     """The quick tests of a part, the quickest first, without those that fail as the code is."""
     files = [path.relative_to(tree).as_posix() for path in tree.glob(PARTS[part])]
-    ended = _ran(tree, "-vv", "--durations=0", "--durations-min=0", *files)
+    ended = _ran(tree, "-vv", "--durations=0", "--durations-min=0", *files, timeout_s=None)
     took_s: dict[str, float] = {}
     for seconds, test in re.findall(r"^ *([\d.]+)s (?:setup|call|teardown) +(.+?) *$", ended.output, re.MULTILINE):
         took_s[test] = took_s.get(test, 0.0) + float(seconds)
@@ -223,12 +223,12 @@ def quickest_first(part: str, tree: Path) -> list[str]:
     return sorted(took_s.keys() - failing, key=took_s.__getitem__)
 
 
-def _ran(tree: Path, *options: str) -> Ended:
+def _ran(tree: Path, *options: str, timeout_s: float | None = TIMEOUT_S) -> Ended:
     """What pytest says of a copy of the tree, in a process that is forked from one that has the libraries loaded."""
     output = tree / "pytest.txt"
     process = FORKS.Process(target=_pytest, args=(tree, options, output))
     process.start()
-    process.join(TIMEOUT_S)
+    process.join(timeout_s)
     if process.is_alive():
         process.kill()
         process.join()
