@@ -14,6 +14,7 @@ from dynamo_planner.config.run import MonitoringConfig, described
 from dynamo_planner.core.values import Frozen
 from dynamo_planner.executors.config import AnyExecutor
 from dynamo_planner.fleet import Budget, Fleet, Member
+from dynamo_planner.fleet.sharing import REBALANCE_MARGIN
 from dynamo_planner.sources.config import SOURCES, AnySource
 
 ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -43,7 +44,7 @@ class FleetRunConfig(Frozen):
     Args:
         models: The models by name.
         budgets: What they share, by name.
-        margin: By how much more than its worth a replica counts for the model that has it. Default 0.1.
+        margin: By how much more than its worth a replica counts for the model that has it. Default 0.5.
         interval_s: Seconds from one step to the next, a day at most. Default 10.
         advisory: Decide and record without acting. Default false.
         log: Takes a line for each model in each step. Default none.
@@ -54,7 +55,7 @@ class FleetRunConfig(Frozen):
 
     models: dict[ModelName, ModelConfig] = Field(min_length=1)
     budgets: dict[str, Budget]
-    margin: float = Field(default=0.1, ge=0)
+    margin: float = Field(default=REBALANCE_MARGIN, ge=0)
     interval_s: float = Field(default=10.0, gt=0, le=86_400.0)
     advisory: bool = False
     log: Path | None = None

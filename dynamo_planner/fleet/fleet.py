@@ -85,7 +85,7 @@ class Fleet(Frozen):
         models: The models by name.
         budgets: The budgets by name: kinds of GPUs, and ``cost`` (of :class:`~dynamo_planner.PoolSpec`) or others that
             ``Member.uses`` names.
-        margin: By how much more than its worth a replica counts for the model that has it. Default 0.1.
+        margin: By how much more than its worth a replica counts for the model that has it. Default 0.5.
     """
 
     models: ReadOnly[str, Member]

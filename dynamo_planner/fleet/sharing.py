@@ -35,8 +35,10 @@ from dynamo_planner.fleet.claims import Budget, Claim, Grant, Option
 from dynamo_planner.fleet.moves import topped_up, towards
 from dynamo_planner.sizing.arrays import Floats
 
-REBALANCE_MARGIN = 0.1
-"""By how much more than its worth a replica counts for the model that has it (the HPA's tolerance)."""
+REBALANCE_MARGIN = 0.5
+"""By how much more than its worth a replica counts for the model that has it. A replica that moves is away for a start
+of ``S`` seconds; where the other model needs it for ``T``, it has to be worth ``T / (T - S)`` times as much there: 1.5
+times for three starts."""
 
 USE_WORTH = 1e-7
 """What it is worth to use a budget at all, as a share of the largest worth: nothing that is wanted stays idle."""
@@ -58,7 +60,7 @@ def share(
         budgets: The budgets by name; one that no claim uses is no error, and a budget that is not here has no limit.
         free: The free GPUs of each node that were observed, by budget. Default none: only totals, and what nodes of
             these sizes can hold, limit the next step.
-        margin: By how much more than its worth a replica counts for the model that has it. Default 0.1.
+        margin: By how much more than its worth a replica counts for the model that has it. Default 0.5.
 
     Where not even the least fits, nothing rises.
     """

@@ -72,7 +72,7 @@ def test_models_come_and_go_between_steps(tmp_path: Path) -> None:
     place.tick(a=30, b=30)
     place.metrics["c"], place.clusters["c"] = Metrics(), Cluster(replicas=0)
     place.loop.set_models(*place.parts("a", "b", "c"))
-    assert place.tick(c=50) == {"a": 2, "b": 2, "c": 2}
+    assert place.tick(c=50) == {"a": 3, "b": 2, "c": 2}  # what b gives back is not there yet
     place.loop.set_models(*place.parts("a", "c"))
     assert place.tick() == {"a": 3, "b": 2, "c": 5}
 
