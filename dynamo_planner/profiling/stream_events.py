@@ -12,6 +12,9 @@ from dynamo_planner.profiling.engine import Answer
 COUNT_TOKENS: Mapping[str, Mapping[str, Any]] = {"llamacpp": {"timings_per_token": True}}
 """By engine: fields of a request that let each event say how many tokens there are so far."""
 
+PACE_OF = 16
+"""Latest tokens that say how fast they come."""
+
 
 def has_token(choice: Mapping[str, Any]) -> bool:
     """Whether a choice of a stream brings a token: all do but the opening of a chat and an empty end.
@@ -34,8 +37,8 @@ def take(event: Mapping[str, Any], answer: Answer, now_s: float) -> None:
     """Note the tokens of one event.
 
     llama.cpp keeps back tokens that end within a character, and sends them with the next one. Its events count the
-    tokens so far where they are asked to (:data:`COUNT_TOKENS`), so those kept back are spread over the time since the
-    event before. The last event may bring a token without a text.
+    tokens so far where they are asked to (:data:`COUNT_TOKENS`). Those kept back are taken to have come at the pace of
+    the tokens before, so that one long step stays one. The last event may bring a token without a text.
 
     >>> answer = Answer(isl=8, sent_s=0.0)
     >>> take({"choices": [{"text": "a"}], "timings": {"predicted_n": 1}}, answer, 1.0)
@@ -52,7 +55,10 @@ def take(event: Mapping[str, Any], answer: Answer, now_s: float) -> None:
     if not answer.token_s:
         answer.first_s = now_s
     since_s = answer.token_s[-1] if answer.token_s else now_s
-    answer.token_s += [since_s + (now_s - since_s) * (number + 1) / new for number in range(new)]
+    pace_s = (now_s - since_s) / new
+    if len(answer.token_s) >= PACE_OF:
+        pace_s = min(pace_s, float(np.median(np.diff(answer.token_s[-PACE_OF:]))))
+    answer.token_s += [*(since_s + pace_s * number for number in range(1, new)), now_s]
 
 
 def close(answer: Answer) -> None:

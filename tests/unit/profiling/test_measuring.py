@@ -17,6 +17,7 @@ from dynamo_planner.profiling.plan import Experiment
 from dynamo_planner.profiling.readings import DecodeReading, PromptReading, readings
 from dynamo_planner.profiling.session import Goal, measure
 from dynamo_planner.profiling.simulated import NoisyTiming, SimulatedEngine
+from dynamo_planner.profiling.stream_events import take
 from dynamo_planner.simulator.engine.engine import EngineLimits
 from dynamo_planner.simulator.engine.step_time import LinearTiming, ProfileTiming
 
@@ -57,6 +58,14 @@ def test_an_engine_that_is_too_slow_for_the_time_is_told() -> None:
     slow = LinearTiming(base_ms=3000, prefill_ms_per_token=0.05, kv_ms_per_token=0)
     with pytest.raises(ProfilingError, match="no decode step could be read, though the first requests were given 10 s"):
         session(SimulatedEngine(slow, LIMITS), DOMAIN, 0.3, Limits())
+
+
+def test_tokens_that_were_kept_back_during_a_long_step_leave_it_one_step() -> None:
+    answer = Answer(isl=8, sent_s=0.0)
+    for number in range(1, 18):
+        take({"timings": {"predicted_n": number}}, answer, 0.1 * number)
+    take({"timings": {"predicted_n": 20}}, answer, 3.7)  # two tokens of 0.1 s, and one of 1.8 s
+    assert np.diff(answer.token_s)[-3:] == pytest.approx([0.1, 0.1, 1.8])
 
 
 def test_the_offset_is_without_the_tokens_of_the_shortest_prompt() -> None:
