@@ -13,7 +13,6 @@ from dynamo_planner.core.decision import Reason
 from dynamo_planner.core.snapshot import Role, Sla, Snapshot
 from dynamo_planner.core.values import FrozenMap
 from dynamo_planner.policies.sla.arrivals import ArrivalWindow
-from dynamo_planner.policies.sla.losses import LossRate
 from dynamo_planner.policies.sla.part import Part
 from dynamo_planner.policies.sla.state import LastPlan
 from dynamo_planner.policies.sla.tick import Queue, Tick
@@ -26,13 +25,13 @@ class PoolActivity(NamedTuple):
         tick: Its status, its replicas, and how long a start takes.
         queue: What waits for it.
         last: What the decision before came to; ``None`` where there was none.
-        others: How often the other pools lost replicas. Default never.
+        others: What it came to for the other pools. Default no others.
     """
 
     tick: Tick
     queue: Queue
     last: LastPlan | None
-    others: LossRate = LossRate()
+    others: tuple[LastPlan, ...] = ()
 
 
 class PromiseEvidence(NamedTuple):

@@ -14,7 +14,7 @@ from dynamo_planner.core.decision import Hold, Reason, Want
 from dynamo_planner.core.snapshot import Role, Sla
 from dynamo_planner.policies.sla.arrivals import what_is_unknown
 from dynamo_planner.policies.sla.demand import Demand, Outlook, backlog_left
-from dynamo_planner.policies.sla.losses import Losses, LossRate, spares, watched
+from dynamo_planner.policies.sla.losses import Losses, LossRate, spares, together, watched
 from dynamo_planner.policies.sla.part import Part
 from dynamo_planner.policies.sla.planned_quantile import Attained, demand_within
 from dynamo_planner.policies.sla.regret import Shortage, followed
@@ -59,7 +59,7 @@ class PlanInputs(NamedTuple):
         at_least: Replicas that measured saturation asks for. Default 0.
         caution: By how much more careful to be than the promise says, in log-odds. Default 0.
         late_s: Seconds of traffic that were late since the tick before. Default 0.
-        others: How often the other pools lost replicas. Default never.
+        others: What the last decision for the other pools came to. Default no others.
         share: The share of requests that the pool is asked to keep in time. Default 1.
         attained: The share that a replica count keeps in time at an arrival rate. Default: unknown.
     """
@@ -72,7 +72,7 @@ class PlanInputs(NamedTuple):
     at_least: int = 0
     caution: float = 0.0
     late_s: float = 0.0
-    others: LossRate = LossRate()
+    others: tuple[LastPlan, ...] = ()
     share: float = 1.0
     attained: Attained = lambda rate, count: None
 
@@ -125,7 +125,8 @@ class SkiRental(Plan, kind="ski_rental"):
     1. The requirement is that of the ``quantile`` of the forecast for when a start would be ready. With more caution
        than the promise says, the rate grows by :data:`RATE_PER_CAUTION`. With less, it is that of the lowest quantile
        with which expected misses are within what is asked (:mod:`~dynamo_planner.policies.sla.planned_quantile`).
-    2. What waits now and will still wait then, with what is ready and starting at work, is drained in ``drain_s``.
+    2. What waits now and will still wait then, with what is ready and starting at work, is drained in ``drain_s``, and
+       decode is sized for what prefill drains.
     3. A replica that the expected demand used goes once nothing did for ``restart_cost`` start-up times: the
        deterministic rule of ski rental (Karlin et al. 1988; Lin, Wierman and Andrew 2011), which never costs more than
        twice what foresight would. 1 is the GPU time of a start alone; the rest is the price of the requests that are
@@ -213,15 +214,26 @@ class SkiRental(Plan, kind="ski_rental"):
         wanted = max(sized.replicas, inputs.at_least, 1)
         if inputs.caution < 0:
             wanted = max(wanted, math.ceil(demand.expected * work_s / MAX_UTILISATION))
+        drained_per_s = 0.0
         if queue.requests:
             waits_s = WAIT_SHARES[tick.pool.spec.role] * sla.ttft_ms / 1000
             etas_s, _ = coming(tick.replicas, tick.snapshot.at_s, demand.lead_s)
             left_s = backlog_left(queue.requests, work_s, demand, tick.replicas.ready, etas_s, waits_s)
             draining = math.ceil(demand.expected * work_s + left_s / self.drain_s)
+            if left_s and tick.pool.spec.role == "prefill":
+                able = min(draining, tick.pool.spec.max_replicas or draining) - demand.expected * work_s
+                drained_per_s = max(min(left_s / self.drain_s, able), 0.0) / work_s
             if left_s and draining > wanted:
                 wanted = draining
                 message = f"what waits is to be done within {self.drain_s:.0f} s of when a start would be ready"
                 reasons.append(reason("BacklogDrained", name, message, queued=queue.requests, replicas=wanted))
+        if tick.pool.spec.role == "decode":
+            drained = tick.share * sum([last.drained_per_s for last in inputs.others])
+            poured = demand.expected + drained
+            if drained and poured > demand.then and (after := size(poured, near).replicas) > wanted:
+                wanted = after
+                message = "what waits for prefill comes here as it is drained"
+                reasons.append(reason("BacklogDrained", name, message, requests_per_s=poured, replicas=wanted))
         now = size(demand.now, near).replicas if demand.now > demand.then else 0
         used = min(_at_rate(sized, demand.expected / demand.then), wanted) if demand.then else 0
         used = max(used, math.ceil(inputs.at_least * part_that_comes(demand.expected, queue.requests or 0.0)))
@@ -237,6 +249,7 @@ class SkiRental(Plan, kind="ski_rental"):
             attained=sized.attained,
             unattainable=sized.unattainable,
             losses=LossRate() if memory.losses is None else memory.losses.rate,
+            drained_per_s=drained_per_s,
         )
         return Planned(want, memory, reasons + more, last)
 
@@ -266,7 +279,8 @@ class SkiRental(Plan, kind="ski_rental"):
             message = f"{away}; {lost} more are requested"
             reasons.append(reason("ReplicasLost", name, message))
         felt_s = tick.lead_s + self.drain_s
-        spare = min(spares(losses, inputs.others, wanted, felt_s, (1 - inputs.sla.attainment) / 2), most)
+        others = together(last.losses for last in inputs.others)
+        spare = min(spares(losses, others, wanted, felt_s, (1 - inputs.sla.attainment) / 2), most)
         if spare:
             message = "replicas were lost lately, and are away for a start"
             reasons.append(reason("SpareForLosses", name, message, spare=spare))

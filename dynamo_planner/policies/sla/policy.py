@@ -28,7 +28,6 @@ from dynamo_planner.policies.sla.attainment import (
 from dynamo_planner.policies.sla.capacity import AnyCapacity, EngineEstimate, EngineEvidence
 from dynamo_planner.policies.sla.demand import Outlook, expected_rate, outlook_after, shares
 from dynamo_planner.policies.sla.learned_capacity import LearnedCapacity
-from dynamo_planner.policies.sla.losses import together
 from dynamo_planner.policies.sla.moved import with_parts
 from dynamo_planner.policies.sla.part import Recalled
 from dynamo_planner.policies.sla.plan import AnyPlan, PlanInputs, SkiRental
@@ -240,7 +239,7 @@ class SlaPolicy(Policy, kind="sla"):
         """What a pool is doing."""
         queue = queue_of(tick, own.queue_seen, memory.queue_seen, self.max_age_s)
         lasts = [pool.last for name, pool in memory.pools.items() if name != tick.name]
-        return PoolActivity(tick, queue, own.last, together(last.losses for last in lasts if last is not None))
+        return PoolActivity(tick, queue, own.last, tuple([last for last in lasts if last is not None]))
 
     def _planned(
         self, activity: PoolActivity, own: PoolMemory, asked: AskedShares, outlook: Outlook, recall: Recalled

@@ -22,6 +22,7 @@ class LastPlan(Frozen):
         attained: The share that the sizing predicted for ``required``.
         unattainable: The share of requests that miss a target even when served alone.
         losses: How often its replicas were lost, and in how many replica-seconds.
+        drained_per_s: Requests per second of a backlog that are drained beside those that arrive.
     """
 
     target: int
@@ -30,6 +31,7 @@ class LastPlan(Frozen):
     attained: float = 1.0
     unattainable: float = 0.0
     losses: LossRate = LossRate()
+    drained_per_s: float = 0.0
 
 
 class PoolMemory(Frozen):

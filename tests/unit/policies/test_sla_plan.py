@@ -14,6 +14,7 @@ from dynamo_planner.policies.sla.arrivals import ArrivalWindow
 from dynamo_planner.policies.sla.demand import Outlook, demand
 from dynamo_planner.policies.sla.plan import PlanInputs, Planned, SkiRental
 from dynamo_planner.policies.sla.planned_quantile import expected_misses
+from dynamo_planner.policies.sla.state import LastPlan
 from dynamo_planner.policies.sla.tick import Engine, Queue, Tick
 from dynamo_planner.sizing import Requirement
 
@@ -48,7 +49,12 @@ def one_per_replica(rate: float, near: int) -> Requirement:
 
 
 def planned(
-    rate: float, replicas: Replicas, role: Role = "decode", queued: float = 0.0, caution: float = 0.0
+    rate: float,
+    replicas: Replicas,
+    role: Role = "decode",
+    queued: float = 0.0,
+    caution: float = 0.0,
+    others: tuple[LastPlan, ...] = (),
 ) -> Planned:
     """The first plan of a pool that gets this rate, which stays, of which a replica does 4 requests a second."""
     pool = PoolStatus(spec=PoolSpec(role=role, startup_s=STARTUP_S), replicas=replicas, queued=queued)
@@ -58,7 +64,8 @@ def planned(
     arrivals = ArrivalWindow(AT_S, rate, 30.0, 30.0)
     outlook = Outlook(arrivals, lambda ahead_s: Known(rate), lambda rate: None, 0.0, LEVEL_S, [])
     sla = Sla(ttft_ms=500, itl_ms=25)
-    return SkiRental().plan(None, PlanInputs(tick, outlook, Queue(queued), four_per_replica, sla, caution=caution))
+    inputs = PlanInputs(tick, outlook, Queue(queued), four_per_replica, sla, caution=caution, others=others)
+    return SkiRental().plan(None, inputs)
 
 
 def target(plan: Planned) -> int:
@@ -108,6 +115,15 @@ def test_a_backlog_is_done_a_minute_after_a_start_would_be_ready(role: Role, que
     last = planned(16, Replicas(ready=5), role, queued).last
     assert last is not None
     assert last.required == count
+
+
+def test_decode_is_sized_for_what_prefill_drains() -> None:
+    """Of 486 prompts and 960 that come, 60.25 replica-seconds are left: 241 prompts in 60 s, beside 16 a second."""
+    prefill = planned(16, Replicas(ready=5), "prefill", 486).last
+    assert prefill is not None
+    assert prefill.drained_per_s == pytest.approx(241 / 60)
+    assert target(planned(16, Replicas(ready=4))) == 4
+    assert target(planned(16, Replicas(ready=4), others=(prefill,))) == 6
 
 
 def test_caution_plans_for_more() -> None:
