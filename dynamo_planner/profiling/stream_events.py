@@ -12,7 +12,7 @@ from dynamo_planner.profiling.engine import Answer
 COUNT_TOKENS: Mapping[str, Mapping[str, Any]] = {"llamacpp": {"timings_per_token": True}}
 """By engine: fields of a request that let each event say how many tokens there are so far."""
 
-PACE_OF = 16
+PACE_OF = 4
 """Latest tokens that say how fast they come."""
 
 
