@@ -50,6 +50,9 @@ BATCH_LEVELS = 5
 STEP_NODES = 16
 """Nodes of the curve of step times over their prompt tokens."""
 
+MAX_HIT_RATE = 0.99
+"""Prompts with a larger share in the prefix cache attend to as many tokens as ones with this."""
+
 PROMPT_LENGTHS = 128
 """Prompt lengths in the sample."""
 
@@ -81,8 +84,14 @@ class AggregatedStage(BatchStage):
         context = context_in_flight(isl, osl)[0]
         tokens, within_s = np.maximum(prompts.finer(PROMPT_LENGTHS), 1.0), (sla.ttft_ms - load.kv_transfer_ms) / 1000
         step_tokens = np.geomspace(MIN_PROMPT_TOKENS, _most_tokens(chunk_tokens, IDLE_BATCH), STEP_NODES)
-        idle_s = mixed.step_ms(step_tokens, np.array([IDLE_BATCH]), context)[:, 0] * (factor / 1000)
-        attainable = in_chunks_s(tokens, step_tokens, idle_s) <= within_s
+        idle_s, light_s = [
+            mixed.step_ms(step_tokens, np.array([IDLE_BATCH]), each)[:, 0] * (factor / 1000) for each in (context, 0.0)
+        ]
+        # The steps are those of the mean context, and a prompt attends to its own tokens, half of them on average.
+        attended = np.minimum(tokens / (1 - min(load.prefix_hit_rate, MAX_HIT_RATE)) - tokens / 2, context)
+        longer_s = in_chunks_s(tokens, step_tokens, idle_s) - in_chunks_s(tokens, step_tokens, light_s)
+        spared_s = np.maximum(longer_s, 0.0) * (1 - attended / context)
+        attainable = in_chunks_s(tokens, step_tokens, idle_s) - spared_s <= within_s
         # Where no prompt is in time, all are late, and replicas have to keep up, whatever the ITL.
         itl_ms = sla.itl_ms if attainable.any() else math.inf
         steps = curves.at(context, factor)
@@ -117,7 +126,7 @@ class AggregatedStage(BatchStage):
         for level, most_tokens in enumerate(most):
             reachable = np.append(step_tokens[step_tokens < most_tokens], most_tokens)
             of_level_s = np.interp(reachable, step_tokens, step_s[:, level])
-            alone_s = in_chunks_s(tokens, reachable, of_level_s)
+            alone_s = in_chunks_s(tokens, reachable, of_level_s) - spared_s
             batching = Batching(tokens, alone_s, reachable, of_level_s, within_s)
             slack_s = (within_s - alone_s)[attainable] if attainable.any() else within_s - alone_s
             under_way_s = float(of_level_s[0]) if level else 0.0
@@ -157,7 +166,10 @@ class AggregatedStage(BatchStage):
         )
         late = both.reshape(2, 2, -1).min(axis=1)
         beside = batch**2 / (1 + batch**2)
-        return np.asarray((1 - beside) * late[0] + beside * late[1])
+        late = (1 - beside) * late[0] + beside * late[1]
+        # Whatever a prompt finds on a replica, it is in time where one is idle.
+        none_idle = self.decode.none_idle(arrivals, counts, rates * self._services[0].mean_s)
+        return np.asarray(np.minimum(late, none_idle))
 
 
 def _most_tokens(chunk_tokens: float, batch: npt.ArrayLike) -> Floats:

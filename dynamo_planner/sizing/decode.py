@@ -237,6 +237,15 @@ class DecodeStage(BatchStage):
             over = np.minimum(over, self._not_alone(batch, pool / self.residence.slowness, levels, shares))
         return np.where(rate < limit.rate, over, 1.0)
 
+    def none_idle(self, arrivals: Arrivals, counts: Floats, prompts: Floats) -> Floats:
+        """Shape (counts,): the share of requests that come while every replica has one, each of which goes to the
+        replica with the fewest. ``prompts``: the prompts on a replica, besides the requests that decode."""
+        flight = self.residence.in_flight(arrivals)
+        batch = self.batch_at(arrivals.requests_per_s / np.maximum(counts, 1e-9)) + prompts
+        fresh = max(arrivals.dispersion, MIN_DISPERSION) * (1 - flight.captured)
+        pool = batch * (1 + (fresh - 1) * self.residence.overlap) / np.maximum(counts, 1e-9)
+        return self._not_alone(batch, pool, flight.now, flight.now_shares)
+
     def _not_alone(self, batch: Floats, pool: Floats, levels: Floats, shares: Floats) -> Floats:
         """Shape (counts,): the share of requests that are not alone on their replica, which is more than exceed any
         limit: none gets a second request while another has none."""

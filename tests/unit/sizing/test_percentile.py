@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import get_args
 
 import numpy as np
@@ -115,6 +116,20 @@ def test_an_easier_itl_never_takes_more_aggregated_replicas(sizing: PercentileSi
     counts = [need.replicas for need in needs]
     assert counts == sorted(counts, reverse=True)
     assert needs[0].load > needs[1].load > needs[2].load
+
+
+def test_long_prompts_on_aggregated_replicas_need_no_more_than_keep_one_idle(sizing: PercentileSizing) -> None:
+    def load(isl: float) -> Load:
+        return Load.of(2, Dist(mean=isl, cv2=1), Dist(mean=250, cv2=1))
+
+    # With prompts of 64,000 tokens 13.7 requests are in flight; a Poisson number reaches 32 in 18 of a million cases.
+    # Simulated steps, whose prompts attend to nothing, need 15 replicas.
+    assert sizing.attainable(load(64_000), Sla(ttft_ms=500, itl_ms=25), {"aggregated": 32})[()] > 0.999
+    counts = [
+        sizing.replicas_for(load(isl), Sla(ttft_ms=500, itl_ms=25), ("aggregated",))["aggregated"].replicas
+        for isl in (16_000, 24_000, 32_000, 48_000, 64_000, 100_000)
+    ]
+    assert all(now < then <= 1.75 * now for now, then in itertools.pairwise(counts)), counts
 
 
 def test_a_slower_engine_than_the_profile_says_needs_more(sizing: PercentileSizing) -> None:
