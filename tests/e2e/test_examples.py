@@ -34,7 +34,13 @@ def test_scripts_run(script: str) -> None:
     assert done.stdout
 
 
-PICTURES = {"04_what_if.ipynb": 0, "backtest.ipynb": 1, "knobs.ipynb": 2, "sla_sizing.ipynb": 2}
+PICTURES = {
+    "04_what_if.ipynb": 0,
+    "backtest.ipynb": 1,
+    "knobs.ipynb": 2,
+    "several_models.ipynb": 1,
+    "sla_sizing.ipynb": 2,
+}
 """How many pictures each notebook shows: a ``;`` after a figure of ours would hide it."""
 
 
