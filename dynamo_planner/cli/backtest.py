@@ -126,14 +126,14 @@ def _policies(paths: Sequence[Path], allow_custom: bool) -> dict[str, Policy]:
     return policies
 
 
-def load_profile(where: str) -> Any:
-    """A profile by its path or its bundled name."""
+def load_profile(where: str, argument: str = "--profile") -> Any:
+    """A profile by its path or its bundled name; ``argument`` is where the user gave it."""
     from dynamo_planner.profiles import Profile, ProfileError  # noqa: PLC0415
 
     try:
         return Profile.named(where)
     except ProfileError as error:
-        raise ConfigError([f"--profile: {error}"]) from error
+        raise ConfigError([f"{argument}: {error}"]) from error
 
 
 def load_trace(path: Path, trace_format: str | None, allow_custom: bool) -> Any:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dynamo_planner.profiles import Profile
-from dynamo_planner.profiling.engine import Answer, Answers, Burst, Engine, Limits, Prompt
+from dynamo_planner.profiling.engine import Answer, Answers, Burst, Engine, Limits, ProfilingError, Prompt
 from dynamo_planner.profiling.simulated import SimulatedEngine
 from dynamo_planner.simulator.engine.engine import EngineLimits
 from dynamo_planner.simulator.engine.step_time import GridTiming
@@ -34,6 +34,9 @@ LONGEST_ISL, OSLS = 0.5, (16, 96)
 KV_CELLS, PREFILL_CELL_TOKENS = 64, 16
 """Into how many pieces the KV cache is cut, and the width of the pieces of a prompt, between which step times of the
 profile are straight lines."""
+
+MOST_FAILED = 0.1
+"""Of the requests of an experiment at most this share may fail: those that are left have another load to bear."""
 
 QUANTILES = (0.5, 0.9)
 
@@ -105,18 +108,25 @@ def simulated(profile: Profile, limits: Limits) -> SimulatedEngine:
 def verify(engine: Engine, profile: Profile, limits: Limits, load: Burst) -> list[Comparison]:
     """Run requests alone and a load on the engine and in the simulator, and compare.
 
-    Raises :class:`~dynamo_planner.profiling.engine.ProfilingError` where the engine does not answer.
+    Raises :class:`~dynamo_planner.profiling.engine.ProfilingError` where the engine does not answer, or not nearly all
+    of the requests.
     """
     found = []
     for name, burst in (("alone", alone(load)), ("under load", load)):
-        measured = _answered(engine.run(burst))
-        predicted = _answered(simulated(profile, limits).run(_as_sent(measured, one_by_one=not burst.together)))
+        measured = _answered(engine.run(burst), name)
+        sent = _as_sent(measured, one_by_one=not burst.together)
+        predicted = _answered(simulated(profile, limits).run(sent), f"simulated {name}")
         found += _compared(name, predicted, measured)
     return found
 
 
-def _answered(answers: Answers) -> list[Answer]:
-    return [answer for answer in (*answers.together, *answers.chain) if not answer.failure]
+def _answered(answers: Answers, name: str) -> list[Answer]:
+    """The answered requests of an experiment."""
+    every = (*answers.together, *answers.chain)
+    failed = [answer.failure for answer in every if answer.failure]
+    if len(failed) > MOST_FAILED * len(every):
+        raise ProfilingError(f"{len(failed)} of {len(every)} requests {name} failed; the first: {failed[0]}")
+    return [answer for answer in every if not answer.failure]
 
 
 def _as_sent(measured: Sequence[Answer], *, one_by_one: bool) -> Burst:

@@ -61,9 +61,15 @@ class SimulatedGateway:
     Args:
         cluster: serves.
         jobs: the jobs of each class. Those with the soonest deadline are sent first.
+
+    Raises ``ValueError`` for a job without an ``osl`` for each ``isl``.
     """
 
     def __init__(self, cluster: SimulatedCluster, jobs: Mapping[str, Sequence[Job]]) -> None:
+        for name, own in jobs.items():
+            for job in own:
+                if len(job.isl) != len(job.osl):
+                    raise ValueError(f"jobs[{name!r}]: {len(job.isl)} isl and {len(job.osl)} osl: give one for each")
         self._cluster = cluster
         self._jobs = {name: sorted(own, key=lambda job: job.due_s) for name, own in jobs.items()}
         self._left = {name: [len(job.isl) for job in own] for name, own in self._jobs.items()}
@@ -71,7 +77,15 @@ class SimulatedGateway:
         """The class of each request of the cluster by its number, from 1 on; 0 is interactive."""
 
     def release(self, rates: Mapping[str, float], seconds: float) -> int:
-        """Send requests at these rates (1/s) over the next seconds, evenly; returns how many."""
+        """Send requests at these rates (1/s) over the next seconds, evenly; returns how many.
+
+        Raises ``ValueError`` for a class that has no jobs, and for a rate that is no finite number of at least 0.
+        """
+        for name, rate in rates.items():
+            if name not in self._jobs:
+                raise ValueError(f"rates[{name!r}]: there is no such class; there are {', '.join(self._jobs)}")
+            if not 0 <= rate < math.inf:
+                raise ValueError(f"rates[{name!r}] must be a finite number of at least 0, got {rate}")
         now_s = self._cluster.elapsed_s
         chosen = []
         for number, (name, jobs) in enumerate(self._jobs.items(), 1):

@@ -28,6 +28,7 @@ def verify(
         typer.Option(
             "--trace",
             "-t",
+            exists=True,
             help="The load: requests in a file, as `backtest` reads it.",
             show_default="drawn at random",
         ),
@@ -61,7 +62,7 @@ def verify(
     from dynamo_planner.profiling.engine import Limits, ProfilingError  # noqa: PLC0415
     from dynamo_planner.profiling.prepare import connect  # noqa: PLC0415
 
-    measured, access, base = load_profile(profile), access_of(token, header, ca), base_of(url)
+    measured, access, base = load_profile(profile, "PROFILE"), access_of(token, header, ca), base_of(url)
     try:
         found = discover(base, access, model)
         if not with_traffic and (why := used_by_others(base, access)):

@@ -131,6 +131,21 @@ def test_the_gateway_shows_the_interactive_requests_apart() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("rates", "message"),
+    [({"batch": -2.0}, "at least 0, got -2"), ({"batch": np.nan}, "got nan"), ({"bulk": 1.0}, "there are batch")],
+)
+def test_the_gateway_refuses_what_it_cannot_send(rates: dict[str, float], message: str) -> None:
+    cluster = SimulatedCluster(
+        ClusterSetup.aggregated(PROFILE, replicas=1, startup_s=30), poisson(1, 10, seed=1), compiled=False
+    )
+    gateway = SimulatedGateway(cluster, {"batch": [Job(0.0, 60.0, isl=[500], osl=[100])]})
+    with pytest.raises(ValueError, match=message):
+        gateway.release(rates, seconds=10)
+    with pytest.raises(ValueError, match="2 isl and 1 osl"):
+        SimulatedGateway(cluster, {"batch": [Job(0.0, 60.0, isl=[500, 500], osl=[100])]})
+
+
 def test_a_batch_rides_on_what_a_chat_leaves_idle() -> None:
     """Two replicas of 10 requests/s in time each, with 4 requests/s of chat."""
     chat = poisson(4, 600, seed=1)

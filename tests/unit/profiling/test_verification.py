@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dynamo_planner.profiles import Profile
-from dynamo_planner.profiling.engine import Burst, Limits, Prompt
+from dynamo_planner.profiling.engine import Burst, Limits, ProfilingError, Prompt
 from dynamo_planner.profiling.simulated import SimulatedEngine
 from dynamo_planner.profiling.verification import Comparison, drawn_load, verify
 from dynamo_planner.simulator.engine.engine import EngineLimits
@@ -52,6 +52,13 @@ def test_the_engine_that_was_measured_is_predicted(profile: Profile) -> None:
     assert {row.what for row in rows} == {"TTFT alone", "ITL alone", "TTFT under load", "ITL under load"}
     assert all(row.ratio == pytest.approx(1, abs=0.03) for row in rows)
     assert of(rows)["ITL alone"].measured_ms == pytest.approx(10)
+
+
+def test_an_engine_that_refuses_requests_is_told_and_not_compared(profile: Profile) -> None:
+    load = drawn_load(profile, LIMITS, seconds=30)
+    small = EngineLimits(max_num_seqs=4, max_num_batched_tokens=2000, kv_tokens=100)
+    with pytest.raises(ProfilingError, match=r"1 of \d requests alone failed; the first: .*KV cache"):
+        verify(SimulatedEngine(law(), small, offset_s=0.02), profile, LIMITS, load)
 
 
 def test_an_engine_that_became_slower_shows_alone_and_one_with_fewer_places_under_load(profile: Profile) -> None:
