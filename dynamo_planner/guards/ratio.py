@@ -60,10 +60,10 @@ class Ratio(Guard, kind="ratio"):
         prefill, decode = sum(known["prefill"].values()), sum(known["decode"].values())
         if not prefill or not decode:
             return proposal, state
-        if self.most is not None and prefill > self.most * decode + ROUNDING:
+        if self.most is not None and prefill > self.most * decode:
             message = f"at most {self.most:g} prefill for each decode replica"
             few, many, per = "decode", "prefill", 1 / self.most
-        elif self.least is not None and prefill < self.least * decode - ROUNDING:
+        elif self.least is not None and prefill < self.least * decode:
             message = f"at least {self.least:g} prefill for each decode replica"
             few, many, per = "prefill", "decode", self.least
         else:
@@ -96,17 +96,17 @@ def _repaired(
     missing = math.ceil(per * sum(many.values()) - ROUNDING) - sum(few.values())
     for name, count in few.items():
         most = snapshot.pools[name].spec.max_replicas
-        more = missing if most is None else min(missing, max(most - count, 0))
+        more = missing if most is None else min(missing, most - count)
         if more > 0:
             changed[name] = count + more
             missing -= more
     if missing <= 0:
         return changed
     allowed = math.floor((sum(few.values()) + sum(changed[name] - few[name] for name in changed)) / per + ROUNDING)
-    excess = sum(many.values()) - max(allowed, 1)
+    excess = sum(many.values()) - allowed
     for name, count in many.items():
         least = max(snapshot.pools[name].spec.min_replicas, 1)
-        less = 0 if isinstance(proposal.pools.get(name), Hold) else min(excess, max(count - least, 0))
+        less = 0 if isinstance(proposal.pools.get(name), Hold) else min(excess, count - least)
         if less > 0:
             changed[name] = count - less
             excess -= less

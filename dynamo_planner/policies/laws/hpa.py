@@ -98,19 +98,19 @@ class HpaLaw(Policy, kind="hpa"):
             return UNREADABLE, None
         if replicas.target == 0:
             return Hold("an HPA does not wake up what was scaled to zero", "ScalingDisabled"), None
-        wishes = []
-        unknown: Hold | None = None
+        wishes: list[tuple[Want, Reason]] = []
+        unknown: list[Hold] = []
         for metric in metrics:
             wish = self._of(snapshot, name, pool, replicas, metric)
             if isinstance(wish, Hold):
-                unknown = unknown or wish
+                unknown.append(wish)
             else:
                 wishes.append(wish)
             if metric.name == "requests_per_s" and (more := snapshot.at_least("traffic.requests_per_s")):
-                unknown = unknown or Hold(f"traffic.requests_per_s is a lower bound: {more}", "MetricUnknown")
+                unknown.append(Hold(f"traffic.requests_per_s is a lower bound: {more}", "MetricUnknown"))
         best = max(wishes, key=lambda wish: wish[0].replicas, default=None)
-        if best is None or (unknown is not None and best[0].replicas < replicas.target):
-            return unknown or UNREADABLE, None
+        if best is None or (unknown and best[0].replicas < replicas.target):
+            return unknown[0], None
         return best
 
     def _of(

@@ -51,7 +51,7 @@ class KpaLaw(RequestsLaw, kind="kpa"):
         both within floor(ready / down_rate) and ceil(up_rate * ready)
 
     and ``S`` is wanted. Where ``ceil(panic / target) >= panic_threshold * ready`` it panics: until it was calm for a
-    stable window, the largest ``max(S, P)`` so far is wanted. ``ready`` counts as 1 at least.
+    stable window, the largest ``max(S, P)`` so far is wanted.
 
     Knative decides every 2 s; at a longer interval the panic window holds the last sample alone. A pool goes to zero
     after a stable window without requests, and never sooner than a stable window after it woke up; it wakes up when
@@ -90,9 +90,9 @@ class KpaLaw(RequestsLaw, kind="kpa"):
         samples = sampled(own.samples, at_s, total, self.stable_window_s)
         stable = mean(samples, at_s - self.stable_window_s)
         panic = mean(samples, at_s - self.panic_window * self.stable_window_s)
-        ready = max(replicas.ready, 1)
+        ready = replicas.ready
         lowest, highest = math.floor(ready / self.down_rate), math.ceil(self.up_rate * ready)
-        burst = min(math.ceil(panic / target), LARGEST_COUNT)
+        burst = math.ceil(panic / target)
         calm, panicked = (min(max(count, lowest), highest) for count in (math.ceil(stable / target), burst))
         panic_s = own.panic_s
         if burst / ready >= self.panic_threshold:
@@ -104,7 +104,7 @@ class KpaLaw(RequestsLaw, kind="kpa"):
         if wanted == 0 and at_s - own.since_s < self.stable_window_s:
             wanted = 1
         message = "the mean of the stable window" if panic_s is None else "panicking: never down"
-        values = {"stable": stable, "panic": panic, "target": target, "ready": replicas.ready}
+        values = {"stable": stable, "panic": panic, "target": target, "ready": ready}
         reason = Reason(code="Stable" if panic_s is None else "Panicking", message=message, values=values)
         own = KpaPool(since_s=own.since_s, samples=samples, panic_s=panic_s, peak=peak)
         return Want(min(wanted, LARGEST_COUNT), load=min(stable / target, LARGEST_LOAD_REPLICAS)), own, reason

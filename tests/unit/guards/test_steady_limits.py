@@ -72,6 +72,36 @@ def test_a_ratio_is_repaired_by_raising_first(
     assert (proposal.wanted(snapshot, "prefill"), proposal.wanted(snapshot, "decode")) == granted
 
 
+@pytest.mark.parametrize(
+    ("guard", "bounds", "wanted", "changed"),
+    [
+        # 9 prefill need 5 decode, 3 more: one fits into a, and the rest is b's
+        (Ratio(most=2), {"a": (0, 2)}, {"p": 9, "a": 1, "b": 1}, {"a": 2, "b": 3}),
+        (Ratio(most=2), {"a": (0, 2)}, {"p": 9, "a": 2, "b": 1}, {"b": 3}),  # a is full, and is not named
+        # 2 decode permit 4 prefill: p keeps its minimum of 2, and q gives the other 7
+        (Ratio(most=2), {"p": (2, None), "a": (0, 2)}, {"p": 3, "q": 9, "a": 1}, {"a": 2, "p": 2, "q": 2}),
+        # 1 decode permits 1 prefill, but no pool goes to zero for a ratio
+        (Ratio(most=1), {"a": (0, 1)}, {"p": 5, "q": 4, "a": 1}, {"p": 1, "q": 1}),
+        (Ratio(most=1), {"a": (0, 1)}, {"p": 1, "q": 4, "a": 1}, {"q": 1}),
+        # 1.1 * 50 = 55.00000000000001 are 55, and 33 / 1.1 = 29.999999999999996 are 30
+        (Ratio(least=1.1), {}, {"p": 54, "a": 50}, {"p": 55}),
+        (Ratio(least=1.1), {"p": (0, 33)}, {"p": 33, "a": 40}, {"a": 30}),
+    ],
+)
+def test_a_ratio_is_shared_by_the_pools_of_a_role(
+    guard: Ratio, bounds: dict[str, tuple[int, int | None]], wanted: dict[str, int], changed: dict[str, int]
+) -> None:
+    pools = {}
+    for name in wanted:
+        least, most = bounds.get(name, (0, None))
+        spec = PoolSpec(role="decode" if name in "ab" else "prefill", min_replicas=least, max_replicas=most)
+        pools[name] = PoolStatus(spec=spec, replicas=Replicas(ready=1))
+    wants = {name: Want(count) for name, count in wanted.items()}
+    proposal, _ = guard.limit(Snapshot(at_s=0, pools=pools), Proposal(pools=wants), None)
+    assert {reason.pool: reason.values["replicas"] for reason in proposal.reasons} == changed
+    assert proposal.pools == {name: Want(changed.get(name, count)) for name, count in wanted.items()}
+
+
 def test_a_ratio_does_not_lower_a_held_pool() -> None:
     snapshot = at(3, prefill=8, decode=2)
     proposal, _ = Ratio(most=2).limit(snapshot, Proposal(pools={"prefill": Hold("blind"), "decode": Want(2)}), None)
