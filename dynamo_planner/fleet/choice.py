@@ -3,7 +3,8 @@
 ``maximise sum(worth[m, k] * x[m, k])`` over ``x[m, k]`` of 0 or 1 with ``sum(x[m, :]) == 1`` for each claim ``m`` and
 ``sum(use[m, k, r] * x[m, k]) <= amount[r]`` for each limit ``r``.
 
-- One limit in whole units: dynamic programming over the units, exact up to :data:`MAX_CELLS`.
+- One limit in whole units: dynamic programming over the units and the options that may be in an optimum
+  (:mod:`~dynamo_planner.fleet.reduction`), exact up to :data:`MAX_CELLS`.
 - Several limits and at most :data:`EXACT_OPTIONS` options: an integer program (HiGHS through ``scipy``), exact.
 - Beyond: the linear relaxation. A basic solution of it splits at most as many claims as there are limits between two
   options; each of those gets the lesser one, and what is left over is filled greedily. That is worth less than the
@@ -20,17 +21,19 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array
 
 from dynamo_planner.fleet.capacity import TOLERANCE, fits
+from dynamo_planner.fleet.reduction import promising
 from dynamo_planner.sizing.arrays import Floats
 
 EXACT_OPTIONS = 400
 """Options up to which several limits are met by an exact method."""
 
 MAX_CELLS = 80_000_000
-"""Options times units up to which one limit is met by dynamic programming."""
+"""Options times units, of those that may be in an optimum, up to which one limit is met by dynamic programming."""
 
 EPSILON = 1e-9
 """The least difference in worth that counts, as a share of all that there is to choose from."""
@@ -92,52 +95,61 @@ def _components(
 
 def _best_of(choices: list[Choices], amount: Floats, least: list[int]) -> list[int] | None:
     """The best choice of claims that share limits."""
-    units = _in_units(choices, amount) if len(amount) == 1 else None
-    if units is not None:
-        return _by_units([c.worth for c in choices], *units)
+    whole = _in_units(choices, amount) if len(amount) == 1 else None
+    if whole is not None:
+        uses, units = whole
+        if sum(int(use.min()) for use in uses) > units:
+            return None
+        worths = [each.worth for each in choices]
+        least_gain = EPSILON * max(sum(float(np.abs(worth).max()) for worth in worths), 1e-12)
+        kept = promising(worths, uses, units, slack=(len(worths) + 1) * least_gain)
+        worths = [worth[own] for worth, own in zip(worths, kept, strict=True)]
+        uses = [use[own] for use, own in zip(uses, kept, strict=True)]
+        units = min(units, sum(int(use.max()) for use in uses)) - sum(int(use.min()) for use in uses)
+        if sum(map(len, kept)) * (units + 1) <= MAX_CELLS:
+            found = _by_units(worths, [use - use.min() for use in uses], units, least_gain)
+            return [int(own[place]) for own, place in zip(kept, found, strict=True)]
     if sum(len(each.worth) for each in choices) <= EXACT_OPTIONS:
         return _by_program(choices, amount)
     return _relaxed(choices, amount, least)
 
 
-def _in_units(choices: list[Choices], amount: Floats) -> tuple[list[list[int]], int] | None:
-    """The uses and the amount in whole units of their greatest common divisor, where that is feasible."""
+def _in_units(choices: list[Choices], amount: Floats) -> tuple[list[npt.NDArray[np.int_]], int] | None:
+    """The uses and the amount in whole units of their greatest common divisor; ``None`` where they are not whole."""
     uses = [each.use[:, 0] for each in choices]
-    if any(np.any(use != np.floor(use)) for use in uses):
+    flat = np.concatenate(uses)
+    if np.any(flat != np.floor(flat)):
         return None
-    unit = math.gcd(*[int(value) for use in uses for value in use]) or 1
-    whole = [[int(value) // unit for value in use] for use in uses]
-    most = sum(max(use) for use in whole)
-    units = min(math.floor(float(amount[0]) * (1 + TOLERANCE) / unit), most)
-    cells = sum(map(len, whole)) * (units + 1)
-    return (whole, units) if cells <= MAX_CELLS else None
+    unit = int(np.gcd.reduce(flat.astype(int))) or 1
+    return [use.astype(int) // unit for use in uses], math.floor(float(amount[0]) * (1 + TOLERANCE) / unit)
 
 
-def _by_units(worths: list[Floats], uses: list[list[int]], units: int) -> list[int] | None:
+def _by_units(worths: list[Floats], uses: list[npt.NDArray[np.int_]], units: int, least_gain: float) -> list[int]:
     """Dynamic programming: the highest worth of the first claims for each number of units."""
-    if sum(min(use) for use in uses) > units:
-        return None
     value = np.zeros(units + 1)
-    least = EPSILON * max(sum(float(np.abs(worth).max()) for worth in worths), 1e-12)
-    picks = []
+    picks: list[npt.NDArray[np.int32] | None] = []
     for worth, use in zip(worths, uses, strict=True):
+        if len(worth) == 1:
+            value = value + worth[0]
+            picks.append(None)
+            continue
         better = np.full(units + 1, -np.inf)
         pick = np.zeros(units + 1, np.int32)
-        for option in sorted(range(len(use)), key=lambda option: (use[option], -worth[option])):
-            start = use[option]
+        for option in np.lexsort((-worth, use)).tolist():
+            start = int(use[option])
             if start > units:
                 continue
             candidate = value[: units + 1 - start] + worth[option]
-            rises = candidate > better[start:] + least
+            rises = candidate > better[start:] + least_gain
             better[start:][rises] = candidate[rises]
             pick[start:][rises] = option
         value = better
         picks.append(pick)
-    left = int(np.flatnonzero(value >= value[units] - least)[0])
+    left = int(np.flatnonzero(value >= value[units] - least_gain)[0])
     chosen = []
-    for pick, use in zip(reversed(picks), reversed(uses), strict=True):
-        chosen.append(int(pick[left]))
-        left -= use[chosen[-1]]
+    for picked, use in zip(reversed(picks), reversed(uses), strict=True):
+        chosen.append(0 if picked is None else int(picked[left]))
+        left -= int(use[chosen[-1]])
     return chosen[::-1]
 
 

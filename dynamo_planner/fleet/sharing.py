@@ -26,8 +26,10 @@ pools rise together.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from dynamo_planner.fleet.capacity import TOLERANCE, Limit, amounts, fits, limits, per_replica, total
 from dynamo_planner.fleet.choice import Choices, best, filled
@@ -86,6 +88,25 @@ def _without_rises(claim: Claim, pools: Sequence[str]) -> Claim:
     return claim._replace(options=tuple(options or [Option(claim.kept, 0.0)]))
 
 
+class _Options(NamedTuple):
+    """The options of one claim: the replicas of each pool (columns) and what they are worth, the least first."""
+
+    counts: Floats
+    worth: Floats
+
+    @classmethod
+    def of(cls, options: Sequence[Option]) -> _Options:
+        return cls(np.array([own.counts for own in options], float), np.array([own.worth for own in options], float))
+
+    def only(self, rows: npt.NDArray[np.bool_]) -> _Options:
+        """Those of these rows."""
+        return _Options(self.counts[rows], self.worth[rows])
+
+    def at(self, row: int) -> tuple[int, ...]:
+        """The replicas of one of them."""
+        return tuple(map(int, self.counts[row].tolist()))
+
+
 def _goal(
     claims: Sequence[Claim], rows: Sequence[Limit], sizes: Sequence[Floats], margin: float
 ) -> list[tuple[int, ...]]:
@@ -94,62 +115,57 @@ def _goal(
     wanted = [claim.wanted for claim in claims]
     if fits(total(wanted, sizes, rows), amount):
         return wanted
-    options = [_with_kept(claim, claim.kept) for claim in claims]
+    options = [_Options.of(_with_kept(claim, claim.kept)) for claim in claims]
     for allowed in _ways(claims, options):
         found = _best(claims, allowed, sizes, amount, margin)
         if found is not None:
             return found
     unraised = [
-        [option for option in own if _within(option.counts, kept)] or [Option(kept, 0.0)]
-        for kept, own in zip([claim.kept for claim in claims], options, strict=True)
+        own.only(within) if (within := _within(own, claim)).any() else _Options.of([Option(claim.kept, 0.0)])
+        for claim, own in zip(claims, options, strict=True)
     ]
-    return _best(claims, unraised, sizes, amount, margin) or [own[0].counts for own in unraised]
+    return _best(claims, unraised, sizes, amount, margin) or [own.at(0) for own in unraised]
 
 
-def _within(counts: tuple[int, ...], most: tuple[int, ...]) -> bool:
-    return all(count <= limit for count, limit in zip(counts, most, strict=True))
+def _within(options: _Options, claim: Claim) -> npt.NDArray[np.bool_]:
+    """Which options need no more than the model has."""
+    return np.asarray(np.all(options.counts <= np.array(claim.kept, float), axis=1))
 
 
 def _with_kept(claim: Claim, kept: tuple[int, ...]) -> tuple[Option, ...]:
     """The options, the least first, with what the model has of what it wants among them."""
     if any(option.counts == kept for option in claim.options):
         return claim.options
-    below = [option.worth for option in claim.options if _within(option.counts, kept)]
+    below = [o.worth for o in claim.options if all(a <= b for a, b in zip(o.counts, kept, strict=True))]
     first, *others = claim.options
     return (first, Option(kept, max(below)), *others) if below else claim.options
 
 
-def _ways(claims: Sequence[Claim], options: Sequence[Sequence[Option]]) -> Iterator[list[Sequence[Option]]]:
+def _ways(claims: Sequence[Claim], options: Sequence[_Options]) -> Iterator[list[_Options]]:
     """The options that leave every model its floor and, as long as these do not fit, without the floor of one more."""
     allowed = [_above_floor(claim, own) for claim, own in zip(claims, options, strict=True)]
     yield list(allowed)
     for n in sorted(range(len(claims)), key=lambda n: (claims[n].priority, claims[n].model)):
-        if len(allowed[n]) < len(options[n]):
+        if len(allowed[n].worth) < len(options[n].worth):
             allowed[n] = options[n]
             yield list(allowed)
 
 
-def _above_floor(claim: Claim, options: Sequence[Option]) -> Sequence[Option]:
+def _above_floor(claim: Claim, options: _Options) -> _Options:
     """The options that are worth no less than the best one that the floor pays for."""
     if not claim.floor:
         return options
-    counts, worth = (
-        np.array([option.counts for option in options], float),
-        np.array([own.worth for own in options], float),
-    )
-    paid = np.ones(len(options), bool)
+    counts, worth = options
+    paid = np.ones(len(worth), bool)
     for name, own in claim.floor.items():
         paid &= counts @ np.array([pool.uses.get(name, 0.0) for pool in claim.pools]) <= own
-    least = worth[paid].max(initial=-np.inf)
-    return [option for option in options if option.worth >= least]
+    return options.only(worth >= worth[paid].max(initial=-np.inf))
 
 
 def _best(
-    claims: Sequence[Claim], allowed: Sequence[Sequence[Option]], sizes: Sequence[Floats], amount: Floats, margin: float
+    claims: Sequence[Claim], allowed: Sequence[_Options], sizes: Sequence[Floats], amount: Floats, margin: float
 ) -> list[tuple[int, ...]] | None:
     """The best options by priority, one class after the other; the later ones decide between what is equal."""
-    if not all(allowed):
-        return None
     choices = [_choices(*each, margin) for each in zip(claims, allowed, sizes, strict=True)]
     most = sum((own.use.max(axis=0) for own in choices), np.zeros(len(amount)))
     binding = np.flatnonzero(most > amount * (1 + TOLERANCE))
@@ -161,7 +177,7 @@ def _best(
     if chosen is None:
         return None
     chosen = filled([_used(*each) for each in zip(claims, allowed, choices, strict=True)], chosen, amount)
-    return [own[option].counts for own, option in zip(allowed, chosen, strict=True)]
+    return [own.at(option) for own, option in zip(allowed, chosen, strict=True)]
 
 
 def _classes(claims: Sequence[Claim]) -> list[tuple[int, list[int]]]:
@@ -173,15 +189,15 @@ def _classes(claims: Sequence[Claim]) -> list[tuple[int, list[int]]]:
 def _one_limit(claims: Sequence[Claim], choices: Sequence[Choices], amount: Floats) -> list[int] | None:
     """One class after the other: what a class leaves is all that matters to the later ones."""
     chosen = [0] * len(claims)
-    left = amount - sum((own.use.min(axis=0) for own in choices), np.zeros(len(amount)))
+    least = np.array([own.use.min(axis=0) for own in choices])
+    left = amount - least.sum(axis=0)
     for _, members in _classes(claims):
-        least = sum((choices[n].use.min(axis=0) for n in members), np.zeros(len(amount)))
-        found = best([choices[n] for n in members], left + least, sparing=True)
+        found = best([choices[n] for n in members], left + least[members].sum(axis=0), sparing=True)
         if found is None:
             return None
         for n, option in zip(members, found, strict=True):
             chosen[n] = option
-            left = left + choices[n].use.min(axis=0) - choices[n].use[option]
+            left = left + least[n] - choices[n].use[option]
     return chosen
 
 
@@ -210,18 +226,16 @@ def _in_turn(claims: Sequence[Claim], choices: Sequence[Choices], priority: int)
     ]
 
 
-def _choices(claim: Claim, options: Sequence[Option], sizes: Floats, margin: float) -> Choices:
+def _choices(claim: Claim, options: _Options, sizes: Floats, margin: float) -> Choices:
     """The options for the choice: weighted, and what the model has of them counts more."""
-    counts = np.array([option.counts for option in options], float)
-    worth = claim.weight * np.array([option.worth for option in options])
-    within = np.all(counts <= np.array(claim.kept, float), axis=1)
+    worth = claim.weight * options.worth
+    within = _within(options, claim)
     if within.any():
         worth -= margin * np.maximum(worth[within].max() - worth, 0.0)
-    return Choices(counts @ sizes, worth)
+    return Choices(options.counts @ sizes, worth)
 
 
-def _used(claim: Claim, options: Sequence[Option], choices: Choices) -> Choices:
+def _used(claim: Claim, options: _Options, choices: Choices) -> Choices:
     """The options, of which those that hold more are worth a little more."""
-    wanted = np.maximum(np.array(claim.wanted, float), 1.0)
-    part = (np.array([option.counts for option in options], float) / wanted).mean(axis=1)
+    part = options.counts @ (1.0 / (len(claim.pools) * np.maximum(np.array(claim.wanted, float), 1.0)))
     return choices._replace(worth=choices.worth + USE_WORTH * max(float(np.abs(choices.worth).max()), 1.0) * part)

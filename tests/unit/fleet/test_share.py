@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from dynamo_planner.fleet import Budget, Claim, Grant, Option, PoolClaim, share
 from dynamo_planner.fleet import choice as choice_module
+from dynamo_planner.fleet.reduction import promising
 from tests.support.laws import examples
 from tests.support.share_instances import feasible, instance, optimum, problem_of, worths
 
@@ -110,6 +112,27 @@ def test_the_shares_equal_the_optimum() -> None:
     for seed in range(60):
         claims, budgets = instance(seed)
         assert problem_of(claims, budgets, share(claims[::-1], budgets, margin=0.0)) is None, seed
+
+
+def test_no_option_of_an_optimum_is_left_out() -> None:
+    """All choices of small instances are tried, worths of any shape."""
+    random = np.random.default_rng(5)
+    left_out = 0
+    for seed in range(200):
+        worths = [random.integers(0, 12, 4).astype(float) for _ in range(3)]
+        uses = [np.cumsum(random.integers(0, 4, 4)) for _ in range(3)]
+        amount = float(random.integers(sum(int(own.min()) for own in uses), 20))
+        within = {
+            places: sum(own[place] for own, place in zip(worths, places, strict=True))
+            for places in product(range(4), repeat=3)
+            if sum(own[place] for own, place in zip(uses, places, strict=True)) <= amount
+        }
+        kept = promising(worths, uses, amount, slack=1e-9)
+        for places, worth in within.items():
+            if worth == max(within.values()):
+                assert all(place in own for own, place in zip(kept, places, strict=True)), seed
+        left_out += sum(4 - len(own) for own in kept)
+    assert left_out > 200 * 4  # of twelve options
 
 
 def test_beyond_the_exact_methods_a_step_is_lost_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
