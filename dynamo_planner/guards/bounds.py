@@ -41,9 +41,7 @@ class PoolBounds(Frozen):
 
     def within(self, spec: PoolSpec) -> PoolSpec:
         """The spec with these bounds as far as it allows them: a spec is never widened."""
-        highest = spec.max_replicas if self.max_replicas is None else self.max_replicas
-        if spec.max_replicas is not None and highest is not None:
-            highest = min(highest, spec.max_replicas)
+        highest = min((most for most in (self.max_replicas, spec.max_replicas) if most is not None), default=None)
         lowest = max(self.min_replicas, spec.min_replicas)
         if spec.max_replicas is not None:
             lowest = min(lowest, spec.max_replicas)

@@ -58,6 +58,23 @@ def test_narrower_bounds_bind_as_far_as_the_spec_allows_them(own: PoolBounds, wa
     assert decision.targets == {"a": granted}
 
 
+@pytest.mark.parametrize(
+    ("own", "least", "most"),
+    [
+        (PoolBounds(), 2, 8),
+        (PoolBounds(min_replicas=3, max_replicas=5), 3, 5),
+        (PoolBounds(min_replicas=1, max_replicas=20), 2, 8),
+        (PoolBounds(min_replicas=12), 8, 8),
+        (PoolBounds(max_replicas=1), 2, 2),
+    ],
+)
+def test_a_spec_within_bounds(own: PoolBounds, least: int, most: int) -> None:
+    spec = PoolSpec(role="decode", min_replicas=2, max_replicas=8)
+    assert own.within(spec) == spec.replace(min_replicas=least, max_replicas=most)
+    open_spec = PoolSpec(role="decode", min_replicas=2)
+    assert PoolBounds(max_replicas=1).within(open_spec) == open_spec.replace(max_replicas=2)
+
+
 def test_a_held_pool_is_brought_inside_and_one_that_was_not_read_is_not() -> None:
     bounds = Bounds(pools=dict.fromkeys("ab", PoolBounds(max_replicas=3)))
     decision = decide(bounds, {"a": None, "b": 9}, a=pool(replicas=7), b=pool(replicas=None))

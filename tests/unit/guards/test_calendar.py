@@ -20,6 +20,7 @@ THREE = Want(3)
 BERLIN = ZoneInfo("Europe/Berlin")
 OFFICE = CalendarEntry(days=("mon", "fri"), start="08:00", end="18:00", replicas=6, reason="office hours")
 NIGHT = CalendarEntry(days=("sat",), start="22:00", end="06:00", replicas=6, reason="batch jobs")
+WHOLE_DAY = CalendarEntry(days=("sat",), start="08:00", end="08:00", replicas=6, reason="until the same hour")
 SKIPPED = CalendarEntry(start="02:30", end="04:00", replicas=6, reason="clocks go forward at 2:00")
 TWICE = CalendarEntry(start="02:00", end="02:30", replicas=6, reason="clocks go back at 3:00")
 
@@ -49,6 +50,10 @@ def granted(guard: Calendar, at_s: float, entry: Want | Hold = THREE, present: i
         (NIGHT, "2026-11-29 05:59", 6),  # Sunday, of the night that began on Saturday
         (NIGHT, "2026-11-29 06:00", 3),
         (NIGHT, "2026-11-29 23:00", 3),
+        (WHOLE_DAY, "2026-11-28 07:59", 3),
+        (WHOLE_DAY, "2026-11-28 08:00", 6),
+        (WHOLE_DAY, "2026-11-29 07:59", 6),
+        (WHOLE_DAY, "2026-11-29 08:00", 3),
         (SKIPPED, "2026-03-29 01:59", 3),
         (SKIPPED, "2026-03-29 03:00", 6),  # the minute after 01:59
         (SKIPPED, "2026-03-29 04:00", 3),
@@ -72,19 +77,38 @@ def test_dates_add_and_except() -> None:
 
 
 @pytest.mark.parametrize(
-    ("entries", "wanted", "replicas"),
+    ("entries", "wanted", "replicas", "code"),
     [
-        ([{"min_replicas": 5}], 3, 5),
-        ([{"min_replicas": 5}], 7, 7),
-        ([{"max_replicas": 2}], 3, 2),
-        ([{"min_replicas": 2}, {"min_replicas": 5}, {"max_replicas": 4}], 9, 5),
-        ([{"min_replicas": 2}, {"max_replicas": 6}, {"max_replicas": 4}], 9, 4),
-        ([{"replicas": 1}, {"min_replicas": 5}], 9, 1),
+        ([{"min_replicas": 5}], 3, 5, "CalendarFloor"),
+        ([{"min_replicas": 5}], 5, 5, None),
+        ([{"min_replicas": 5}], 7, 7, None),
+        ([{"max_replicas": 2}], 3, 2, "CalendarCeiling"),
+        ([{"max_replicas": 2}], 2, 2, None),
+        ([{"min_replicas": 2}, {"min_replicas": 5}, {"max_replicas": 4}], 9, 5, "CalendarFloor"),
+        ([{"min_replicas": 5}, {"max_replicas": 4}], 5, 5, None),
+        ([{"min_replicas": 4}, {"max_replicas": 4}], 9, 4, "CalendarCeiling"),
+        ([{"min_replicas": 4, "max_replicas": 4}], 3, 4, "CalendarFloor"),
+        ([{"min_replicas": 2}, {"max_replicas": 6}, {"max_replicas": 4}], 9, 4, "CalendarCeiling"),
+        ([{"replicas": 1}, {"min_replicas": 5}], 9, 1, "CalendarPin"),
+        ([{"replicas": 1}, {"replicas": 2}], 9, 2, "CalendarPin"),
+        ([{"replicas": 1}, {"replicas": 2}], 2, 2, None),
     ],
 )
-def test_several_at_once(entries: list[dict[str, int]], wanted: int, replicas: int) -> None:
+def test_several_at_once(entries: list[dict[str, int]], wanted: int, replicas: int, code: str | None) -> None:
     guard = Calendar(entries=tuple(CalendarEntry(reason="x", **entry) for entry in entries))
-    assert granted(guard, 0.0, Want(wanted)) == replicas
+    snapshot = Snapshot(at_s=0, pools={"decode": PoolStatus(spec=PoolSpec(role="decode"), replicas=4)})
+    proposal, _ = guard.limit(snapshot, Proposal(pools={"decode": Want(wanted, 1.5)}), None)
+    assert proposal.pools["decode"] == Want(replicas, 1.5)
+    assert [reason.code for reason in proposal.reasons] == ([code] if code else [])
+
+
+def test_an_entry_is_of_the_pools_that_it_names() -> None:
+    guard = Calendar(entries=(CalendarEntry(replicas=6, pools=("prefill",), reason="x"),))
+    pools = {role: PoolStatus(spec=PoolSpec(role=role), replicas=4) for role in ("prefill", "decode")}
+    pools["unread"] = PoolStatus(spec=PoolSpec(role="prefill"), replicas=None)
+    proposal = Proposal(pools=dict.fromkeys(pools, THREE))
+    limited, _ = guard.limit(Snapshot(at_s=0, pools=pools), proposal, None)
+    assert limited.pools == {"prefill": Want(6), "decode": THREE, "unread": THREE}
 
 
 def test_a_held_pool_is_moved_and_another_pool_is_not() -> None:
@@ -141,6 +165,8 @@ def test_years_beyond_the_table_are_reported() -> None:
     pool = PoolStatus(spec=PoolSpec(role="decode"), replicas=4)
     decision = ((lambda _: {"decode": 4}) | guard).decide(Snapshot(at_s=2.5e9, pools={"decode": pool}))
     assert [reason.code for reason in decision.reasons] == ["ZoneNotCovered", "CalendarPin"]
+    never = Calendar(zone="Europe/Berlin", entries=(CalendarEntry(days=(), replicas=2, reason="x"),))
+    assert not ((lambda _: {"decode": 4}) | never).decide(Snapshot(at_s=2.5e9, pools={"decode": pool})).reasons
 
 
 def test_a_schedule_keeps_its_hours_through_daylight_saving() -> None:
