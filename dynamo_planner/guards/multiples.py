@@ -41,7 +41,7 @@ class Multiples(Guard, kind="multiples"):
             rounded = -(-want.replicas // step) * step
             if most is not None and rounded > most:
                 rounded = most // step * step
-            if rounded == want.replicas or (rounded == 0 and want.replicas > 0):
+            if rounded in {0, want.replicas}:
                 continue
             changes[name] = Want(rounded, want.load)
             reasons.append(
