@@ -10,6 +10,8 @@ import pytest
 from dynamo_planner import Dist, PoolSpec, PoolStatus, Replicas, Sla, Snapshot, Traffic, Want
 from dynamo_planner.policies import LoadPolicy
 from dynamo_planner.policies.reactive_memory import Shortfalls, refused, rose
+from dynamo_planner.policies.reactive_samples import PoolSamples
+from dynamo_planner.policies.reactive_verdict import Thresholds, verdict
 from tests.support.timeline import Timeline, decode, prefill
 
 SLA = Sla(ttft_ms=500, itl_ms=25, attainment=0.98)
@@ -94,6 +96,7 @@ def late(share: float) -> Traffic:
         ([decode(4, kv, running=40) for kv in (0.8, 0.8, 0.6, 0.57)], 5, "RequestsLate", {"load": 0.6925}),
         ([decode(4, kv, running=40) for kv in (0.8, 0.8, 0.6, 0.55)], 4, "QueueFalling", {"trend": -0.2}),  # of 0.56
         ([decode(4, 0.95, running=40)], 5, "KvUsageHigh", {"missed": 0.02}),
+        ([decode(4, 0.9, running=40)], 5, "RequestsLate", {"load": 0.9}),
     ],
 )
 def test_late_requests_raise_a_pool_that_is_busy_and_not_on_its_way_down(
@@ -127,19 +130,109 @@ def test_an_aggregated_pool_misses_what_is_worse_of_ttft_and_itl() -> None:
     assert timeline.codes("pool") == ["RequestsLate"]  # exp(-2.5) = 8 %, of 2 % that may
 
 
-def test_a_fall_that_failed_before_says_at_which_demand_and_for_how_long() -> None:
-    """Two did not do at 5 requests/s at 30 s, which lasts 80 * 30 s. 40 s of 4 requests/s bring the usual demand to
-    4 + 2^(-40 / 90)."""
-    timeline = Timeline(LoadPolicy(adjustment_interval_s=30, decode_grace_intervals=0))
-    for at_s in (0, 10, 20, 30):
+def test_just_as_many_late_requests_as_may_be_are_neither_too_many_now_nor_with_one_less() -> None:
+    assert last(AWARE, [decode(4, 0.2, running=40)], [late(0.01)]).codes("pool") == ["KvUsageLow"]
+
+
+def test_prefill_misses_ttft_and_would_miss_more_with_one_less() -> None:
+    """exp(-5) are 0.7 % of 1 % that may be late, and with latencies 1 + 0.5 / 3 times as long 1.4 %."""
+    timeline = last(AWARE, [prefill(4, 0.4, running=2)], [Traffic(requests_per_s=5, ttft_ms=100)])
+    assert timeline.codes("pool") == ["NoSlack"]
+    assert timeline.decision.reasons[0].values["missed_with_less"] == pytest.approx(math.exp(-5 / (1 + 0.5 / 3)))
+    alone = last(AWARE, [decode(1, 0.2)], [Traffic(requests_per_s=5, itl_ms=10)])  # the only one has none to spare
+    assert alone.codes("pool") == ["AtMinimum"]
+
+
+def test_latencies_of_nothing_are_in_time_and_an_idle_service_needs_none() -> None:
+    assert last(AWARE, [decode(4, 0.2)], [Traffic(requests_per_s=5, itl_ms=0)]).codes("pool") == ["KvUsageLow"]
+    idle = decode(4, 0.0).model_copy(update={"running": 0})
+    assert last(AWARE, [idle], [Traffic(requests_per_s=0, queued=0)]).codes("pool") == ["KvUsageLow"]
+
+
+def test_metrics_as_old_as_an_interval_count_and_older_ones_hold() -> None:
+    for age_s, kv_usage, targets in ((30, 0.95, {"pool": 5}), (30, 0.2, {"pool": 3}), (31, 0.95, {}), (31, 0.2, {})):
+        timeline = Timeline(POLICY)
+        for at_s in (0, 10, 20, 30):
+            timeline.see(at_s, pool=decode(4, kv_usage, observed_at_s=at_s - age_s))
+        assert timeline.decision.targets == targets
+
+
+def test_an_interval_in_which_nothing_new_was_observed_holds() -> None:
+    timeline = Timeline(LoadPolicy(adjustment_interval_s=60))
+    for at_s in (0, 30, 60, 90, 120):
+        timeline.see(at_s, pool=decode(4, 0.95, observed_at_s=min(at_s, 60)))
+    assert timeline.decision.targets == {}
+    assert "nothing new was observed of it in this interval" in timeline.decision.explain()
+
+
+def test_what_was_measured_while_replicas_moved_does_not_count() -> None:
+    """The sample at 90 s, the last with one that drains, begins the interval: (0.99 + 3 * 0.6) / 4."""
+    timeline = Timeline(POLICY)
+    for at_s in range(0, 130, 10):
+        drains = at_s < 100
+        timeline.see(at_s, pool=decode(Replicas(ready=2, draining=int(drains)), 0.99 if drains else 0.6))
+    assert timeline.decision.reasons[0].values["load"] == pytest.approx(2.79 / 4)
+
+
+def test_a_pool_says_how_many_of_its_replicas_are_ready_now() -> None:
+    timeline = Timeline(POLICY)
+    timeline.see(0, pool=decode(2, 0.6))
+    timeline.see(10, pool=decode(3, 0.6))
+    assert "pool now has 3 replicas ready, not 2" in timeline.decision.explain()
+    timeline.see(20, pool=decode(3, 0.6), other=decode(1, 0.6))
+    assert "other now has 1 replicas ready" in timeline.decision.explain()
+    assert "not" not in timeline.decision.reasons[0].message
+
+
+def test_an_urgent_rise_waits_for_thirty_seconds_of_samples() -> None:
+    timeline = Timeline(LoadPolicy(sla=SLA), late(0.06))
+    targets = [timeline.see(at_s, pool=decode(4, 0.2, running=40)).targets for at_s in range(1000, 1040, 10)]
+    assert targets == [{}, {}, {}, {"pool": 5}]
+
+
+def test_a_load_is_cut_off() -> None:
+    timeline = last(LoadPolicy(adjustment_interval_s=30, kv_per_waiting=1e6), [decode(1, 0.5, queued=1e300)], [BUSY])
+    assert timeline.decision.reasons[0].values["load"] == pytest.approx(1e9)
+
+
+def test_room_is_for_the_replicas_that_are_wanted_and_ready() -> None:
+    """Of 3 ready replicas 2 are wanted, so with one less a single one remains: 0.4 * 3 are too much for it."""
+    limits = Thresholds(up=0.9, down=0.5, missed=None, trend_intervals=3)
+    own = PoolSamples(ready=3, samples=1, load=0.4)
+    for target, code in ((3, "KvUsageLow"), (2, "NoRoom")):
+        replicas = Replicas(ready=3, target=target)
+        _, reason = verdict(0.0, decode(replicas, 0.4), replicas, own, limits, None)
+        assert reason is not None and reason.code == code
+
+
+def after_a_rise(traffic: Traffic, first: Traffic = BUSY, interval_s: float = 60) -> Timeline:
+    """Two replicas that did not do at the first traffic, in the end of an interval with three and the other."""
+    timeline = Timeline(LoadPolicy(adjustment_interval_s=interval_s, decode_grace_intervals=0), first)
+    for at_s in (0, 30, 60):
         timeline.see(at_s, pool=decode(2, 0.95))
-    timeline.traffic = Traffic(requests_per_s=4)
-    for at_s in (40, 50, 60, 70):
+    timeline.traffic = traffic
+    for at_s in (70, 100, 130):
         timeline.see(at_s, pool=decode(3, 0.2))
+    return timeline
+
+
+def test_a_fall_that_failed_before_says_at_which_demand_and_for_how_long() -> None:
+    """Two did not do at 5 requests/s at 60 s, which lasts 80 * 60 s. 70 s of 4 requests/s bring the usual demand to
+    4 + 2^(-70 / 180)."""
+    timeline = after_a_rise(Traffic(requests_per_s=4))
     values = timeline.decision.reasons[0].values
     assert timeline.codes("pool") == ["FallFailedBefore"]
-    assert values["demand"] == pytest.approx(4 + 2 ** (-40 / 90))
-    assert [values["failed_at"], values["hours"]] == pytest.approx([5, (30 + 80 * 30 - 70) / 3600])
+    assert values["demand"] == pytest.approx(4 + 2 ** (-70 / 180))
+    assert [values["failed_at"], values["hours"]] == pytest.approx([5, (60 + 80 * 60 - 130) / 3600])
+    # 2.1 are clearly lower: twice as many are less than 0.85 * 5, where the usual demand, 4.3, is not
+    assert after_a_rise(Traffic(requests_per_s=2.1)).codes("pool") == ["KvUsageLow"]
+
+
+def test_an_unknown_demand_may_be_any() -> None:
+    for first, demand in ((BUSY, 5.0), (Traffic(), 0.0)):
+        timeline = after_a_rise(Traffic(), first)
+        assert timeline.codes("pool") == ["FallFailedBefore"]
+        assert timeline.decision.reasons[0].values["demand"] == demand
 
 
 def test_rises_are_counted_by_the_longest_hold() -> None:
