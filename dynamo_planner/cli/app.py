@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from dynamo_planner.cli.demo import demo
 from dynamo_planner.cli.explain import explain
 from dynamo_planner.cli.learned import learned
 from dynamo_planner.cli.local import doctor, status, stop
+from dynamo_planner.cli.logs import Format, Level, LogFormat, LogLevel, start_log
 from dynamo_planner.cli.profile.files import compare, merge, show
 from dynamo_planner.cli.profile.group import UrlMeasures
 from dynamo_planner.cli.profile.measure import measure
@@ -177,6 +177,8 @@ def run(
     config: Annotated[Path, typer.Argument(help="The configuration, in YAML or JSON.", show_default=False)],
     advisory: Annotated[bool, typer.Option("--advisory", help="Decide and record without acting.")] = False,
     once: Annotated[bool, typer.Option("--once", help="One step, and out.")] = False,
+    log_level: Level = LogLevel.INFO,
+    log_format: Format = LogFormat.TEXT,
 ) -> None:
     """Run the planner until SIGTERM or Ctrl-C: observe, decide, apply, record.
 
@@ -189,7 +191,7 @@ def run(
     from dynamo_planner.config.reload import Reloader  # noqa: PLC0415  # loads what only `run` needs
     from dynamo_planner.runtime.signals import exit_on_signals  # noqa: PLC0415
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    start_log(log_level, log_format)
     with reported_errors():
         data = read_data(config)
         if is_fleet(data):

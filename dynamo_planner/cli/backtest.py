@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from enum import StrEnum
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dynamo_planner.cli.options import AsJson, print_json
 from dynamo_planner.config.kinds import loading_context
 from dynamo_planner.config.policies import load_policy
 from dynamo_planner.config.problems import ConfigError
@@ -66,7 +66,7 @@ def backtest(
         ),
     ] = 0,
     report: Annotated[Path | None, typer.Option(help="Write a page of HTML with pictures and reasons.")] = None,
-    as_json: Annotated[Path | None, typer.Option("--json", help="Write the scores as JSON.")] = None,
+    as_json: AsJson = False,
     trace_format: Annotated[
         str | None, typer.Option(help="The format of the trace; recognised by its content by default.")
     ] = None,
@@ -104,14 +104,15 @@ def backtest(
         best = oracle(requests, cluster, sla, interval_s=interval_s, seed=seed, budget=yardstick)
         least = {"bound": best.bound_gpu_hours, "feasible": best.feasible_gpu_hours}
         done = replace(done, oracle=least)
-    typer.echo(done.table())
-    if yardstick:
-        typer.echo(", ".join(f"{name}: {_hours(hours)}" for name, hours in least.items()))
-    if as_json is not None:
-        as_json.write_text(json.dumps(done.as_data(), indent=2) + "\n", encoding="utf-8")
+    if as_json:
+        print_json(done.as_data())
+    else:
+        typer.echo(done.table())
+        if yardstick:
+            typer.echo(", ".join(f"{name}: {_hours(hours)}" for name, hours in least.items()))
     if report is not None:
         done.save(report)
-        typer.echo(f"report: {report}")
+        typer.echo(f"report: {report}", err=as_json)
 
 
 def _hours(hours: float | None) -> str:

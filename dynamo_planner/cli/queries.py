@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import time
-from typing import Annotated
 
 import typer
 
+from dynamo_planner.cli.options import AsJson, print_json
 from dynamo_planner.cli.target import Config, EngineName, Labels, Model, Prometheus, WindowS, WorkerLabel, target_of
 from dynamo_planner.config.problems import ConfigError, problems_at
 
@@ -23,7 +22,7 @@ def queries(
     worker_label: WorkerLabel = None,
     engine: EngineName = None,
     window_s: WindowS = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object: by pool and quantity.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Print the queries that a Prometheus source sends, to try them there or put them on a dashboard.
 
@@ -43,7 +42,7 @@ def queries(
         for pool, queries in source.queries(None if target.prometheus.engine else time.time()).items()
     }
     if as_json:
-        typer.echo(json.dumps(by_pool, indent=2, ensure_ascii=False))
+        print_json(by_pool)
         return
     for pool, of_pool in by_pool.items():
         typer.echo(f"# {pool}")

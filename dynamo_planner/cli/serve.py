@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from dynamo_planner.cli.logs import Format, Level, LogFormat, LogLevel, start_log
 from dynamo_planner.config.policies import load_policy
 
 
@@ -19,6 +20,8 @@ def serve(
     allow_custom_kinds: Annotated[
         bool, typer.Option("--allow-custom-kinds", help="Import kinds like `package.module:Name`. Runs their code.")
     ] = False,
+    log_level: Level = LogLevel.INFO,
+    log_format: Format = LogFormat.TEXT,
 ) -> None:
     """Serve a policy over HTTP, for programs in any language: `/v1/decide`, `/v1/explain`, `/openapi.json`.
 
@@ -28,6 +31,7 @@ def serve(
     """
     from dynamo_planner.integrations.http_service import serve as serve_policy  # noqa: PLC0415  # needs the extra
 
+    start_log(log_level, log_format)
     built = load_policy(policy, allow_custom=allow_custom_kinds)
     typer.echo(f"serving {policy} on http://{host}:{port}; what it takes: http://{host}:{port}/openapi.json")
     serve_policy(built, host, port)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from dynamo_planner.cli.backtest import choose_requests, load_profile, load_trace
+from dynamo_planner.cli.options import AsJson, print_json
 from dynamo_planner.config.problems import ConfigError
 
 
@@ -46,6 +47,7 @@ def tune(
         int | None, typer.Option(min=1, help="Simulations at once.", show_default="one a core")
     ] = None,
     picture: Annotated[Path | None, typer.Option(help="Draw GPU-hours against missed requests, as PNG or SVG.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Find the settings of SlaPolicy and the fleet that keep a promise on your traffic for the fewest GPU-hours.
 
@@ -78,11 +80,15 @@ def tune(
         )
     except ValueError as error:
         raise ConfigError([str(error)]) from error
-    typer.echo(tuned.table())
-    typer.echo(tuned.says())
-    typer.echo("")
     policy, *guards = tuned.recommended.policy
-    typer.echo(yaml.safe_dump({"policy": [{**policy, "profile": profile}, *guards]}, sort_keys=False))
+    to_paste = {"policy": [{**policy, "profile": profile}, *guards]}
+    if as_json:
+        print_json(tuned.as_data() | to_paste)
+    else:
+        typer.echo(tuned.table())
+        typer.echo(tuned.says())
+        typer.echo("")
+        typer.echo(yaml.safe_dump(to_paste, sort_keys=False))
     if picture is not None:
         tuned.plot().savefig(picture, dpi=110)
-        typer.echo(f"# picture: {picture}")
+        typer.echo(f"# picture: {picture}", err=as_json)

@@ -18,11 +18,14 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; color: #1f2933; margin: 2em auto; max-width: 1500px; padding: 0 1em }
-table { border-collapse: collapse } td, th { padding: .3em .7em; border-bottom: 1px solid #e5e9ef; text-align: right }
-td:first-child, th:first-child { text-align: left } pre { background: #f6f8fa; padding: .8em; white-space: pre-wrap }
-svg { max-width: 100%; height: auto; background: #fff } .wide { overflow-x: auto }
+table { border-collapse: collapse } td, th { padding: .3em .5em; border-bottom: 1px solid #e5e9ef; text-align: right }
+th { white-space: nowrap } td:first-child, th:first-child { text-align: left }
+pre { background: #f6f8fa; padding: .8em; white-space: pre-wrap }
+.wide { overflow-x: auto } .wide + .wide { margin-top: 1.5em }
+svg { width: 100%; min-width: 800px; height: auto; background: #fff }
 @media (prefers-color-scheme: dark) {
 body { background: #14191f; color: #e5e9ef } td, th { border-color: #36414d } pre { background: #1d242c }
+svg { filter: invert(.91) hue-rotate(180deg) }
 }
 """
 
@@ -48,7 +51,8 @@ def page(title: str, sla: Sla, table: str, figure: Figure, runs: Sequence[Run]) 
         f'<meta name="viewport" content="width=device-width"><meta name="color-scheme" content="light dark">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         f"<style>{STYLE}</style></head><body><h1>{escape(title)}</h1><p>{escape(targets)}</p>"
-        f"<div class='wide'><table>{rows}</table></div>{_svg(figure)}{''.join(_worst_minute(run) for run in runs)}"
+        f"<div class='wide'><table>{rows}</table></div><div class='wide'>{_svg(figure)}</div>"
+        f"{''.join(_worst_minute(run) for run in runs)}"
         "</body></html>\n"
     )
 

@@ -113,6 +113,28 @@ class Tuned:
             return f"The default is as good: {self.best} is cheapest, but {blocks}, {held}."
         return f"Take {self.best}: {blocks}, {held}."
 
+    def as_data(self) -> dict[str, Any]:
+        """The candidates in numbers, the one to take, and how sure that is, as JSON takes them."""
+        trials = {
+            trial.name: {
+                "fleet": trial.fleet,
+                "gpu_hours": trial.costs.tolist(),
+                "attained": [None if math.isnan(share) else share for share in trial.attained.tolist()],
+                "score": trial.score.model_dump(mode="json"),
+            }
+            for trial in self.trials
+        }
+        return {
+            "sla": self.sla.model_dump(),
+            "best": self.best,
+            "recommended": self.recommended.name,
+            "saving": self.saving,
+            "error": self.error,
+            "kept": self.kept,
+            "kept_by_default": self.kept_by_default,
+            "trials": trials,
+        }
+
     def plot(self, ax: Any = None) -> Figure:
         """GPU-hours against the share of requests that miss a target, a colour for each fleet (extra ``plot``).
 

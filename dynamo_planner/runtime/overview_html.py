@@ -81,14 +81,14 @@ def _pools(last: Step) -> str:
         wanted, gpus = last.decision.targets.get(name), pool.gpus_held()
         change = change_of(name, last.decision)
         cells = [
-            *counts,
             "held" if wanted is None else str(wanted),
+            *counts,
             "?" if gpus is None else str(gpus),
             "" if change in {"none", "held"} else change,
         ]
         numbers = "".join(f"<td>{cell}</td>" for cell in cells)
         rows.append(f"<tr><td>{escape(name)}</td><td class='words'>{pool.spec.role}</td>{numbers}</tr>")
-    return _table(("pool", "role", "ready", "starting", "failed", "draining", "wanted", "GPUs", "change"), rows)
+    return _table(("pool", "role", "wanted", "ready", "starting", "failed", "draining", "GPUs", "change"), rows)
 
 
 def _promise(last: Step) -> str:

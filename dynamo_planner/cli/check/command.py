@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from typing import Annotated
@@ -11,6 +10,7 @@ import typer
 from rich.console import Console
 
 from dynamo_planner.cli.check.findings import Findings, as_data, show
+from dynamo_planner.cli.options import AsJson, print_json
 from dynamo_planner.cli.target import (
     Config,
     EngineName,
@@ -46,7 +46,7 @@ def check(
     engine: EngineName = None,
     window_s: WindowS = None,
     watch_s: Annotated[float, typer.Option(min=0.1, help="How long scraped workers are watched, in seconds.")] = 5.0,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Inspect a live setup: which engines, what each worker reports and how old that is, what to switch on.
 
@@ -67,7 +67,7 @@ def check(
         found = _from_prometheus(target.prometheus, target.roles)
     notes = _notes(found, endpoints, watch_s, target.scrape)
     if as_json:
-        typer.echo(json.dumps(as_data(found, notes), indent=2))
+        print_json(as_data(found, notes))
     else:
         console = Console(highlight=False, soft_wrap=True)
         show(Console(highlight=False, soft_wrap=True, width=max(console.width, WIDE)), found, notes)

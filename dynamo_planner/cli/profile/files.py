@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dynamo_planner.cli.options import AsJson, print_json
 from dynamo_planner.config.problems import ConfigError
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ BATCHES, CONTEXTS = (1, 8, 64, 256), (500, 2000, 8000)
 def show(
     profile: AnyProfile,
     picture: Annotated[Path | None, typer.Option(help="Draw the curves, as PNG or SVG.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show a profile: where it comes from, how sure it is, and TTFT and ITL at round numbers.
 
@@ -31,42 +33,46 @@ def show(
     """
     measured = _loaded(profile)
     prefill, decode, mixed = measured.prefill_points, measured.decode_points, measured.mixed_points
-    typer.echo(f"{measured.name}: {', '.join(f'{key} {value}' for key, value in measured.about.items())}")
-    counts = (
-        f"{len(prefill.isl)} prompts, {len(decode.itl_ms)} batches, {len(mixed.step_ms) if mixed else 0} mixed steps"
-    )
-    typer.echo(f"{counts}; {decode.max_kv_tokens:,.0f} KV tokens, {decode.gpus} GPUs")
-    for isl in ISLS:
-        if not measured.prefill.extrapolated(isl):
-            typer.echo(f"TTFT of {isl:>6} tokens {measured.prefill.ttft_ms(isl):>9.1f} ms")
-    for batch, context in _inside(measured):
-        itl = measured.decode.step_ms(batch, context)
-        typer.echo(f"ITL of {batch:>4} requests of {context:>5} tokens {itl:>9.2f} ms")
+    points = {
+        "prompts": len(prefill.isl),
+        "batches": len(decode.itl_ms),
+        "mixed steps": len(mixed.step_ms) if mixed else 0,
+    }
+    times = _times(measured)
+    if as_json:
+        data = {"name": measured.name, "about": dict(measured.about), "points": points, "gpus": decode.gpus}
+        print_json(data | {"kv_tokens": decode.max_kv_tokens, "times_ms": times})
+    else:
+        typer.echo(f"{measured.name}: {', '.join(f'{key} {value}' for key, value in measured.about.items())}")
+        counts = ", ".join(f"{count} {what}" for what, count in points.items())
+        typer.echo(f"{counts}; {decode.max_kv_tokens:,.0f} KV tokens, {decode.gpus} GPUs")
+        for what, time_ms in times.items():
+            typer.echo(f"{what:36}{time_ms:>10.2f} ms")
     if picture is not None:
         measured.plot().savefig(picture)
-        typer.echo(f"picture: {picture}")
+        typer.echo(f"picture: {picture}", err=as_json)
 
 
-def compare(first: AnyProfile, second: AnyProfile) -> None:
+def compare(first: AnyProfile, second: AnyProfile, as_json: AsJson = False) -> None:
     """Compare two profiles: how many times as long the second one takes, wherever both were measured.
 
     Example: `dynamo-planner profile compare engine.json llama31-8b_h100_vllm_tp1`
     """
     one, other = _loaded(first), _loaded(second)
-    ratios = []
-    for isl in ISLS:
-        if not (one.prefill.extrapolated(isl) or other.prefill.extrapolated(isl)):
-            ratios.append(_row(f"TTFT of {isl:>6} tokens", one.prefill.ttft_ms(isl), other.prefill.ttft_ms(isl)))
-    places = set(_inside(other))
-    for batch, context in _inside(one):
-        if (batch, context) in places:
-            itls = [each.decode.step_ms(batch, context) for each in (one, other)]
-            ratios.append(_row(f"ITL of {batch:>4} requests of {context:>5} tokens", *itls))
-    capacities = one.decode.max_kv_tokens, other.decode.max_kv_tokens
-    typer.echo(f"KV tokens {capacities[0]:,.0f} and {capacities[1]:,.0f}: {capacities[1] / capacities[0]:.2f} times")
-    if not ratios:
+    of_other = _times(other)
+    times = {what: (time_ms, of_other[what]) for what, time_ms in _times(one).items() if what in of_other}
+    if not times:
         raise ConfigError([f"{first} and {second} were measured nowhere alike, so their times cannot be compared"])
-    typer.echo(f"times of {min(ratios):.2f} to {max(ratios):.2f}, {sorted(ratios)[len(ratios) // 2]:.2f} in the median")
+    ratios = {what: second_ms / first_ms for what, (first_ms, second_ms) in times.items()}
+    median = sorted(ratios.values())[len(ratios) // 2]
+    capacities = one.decode.max_kv_tokens, other.decode.max_kv_tokens
+    if as_json:
+        print_json({"kv_tokens": capacities, "times_ms": times, "ratios": ratios, "median_ratio": median})
+        return
+    for what, (first_ms, second_ms) in times.items():
+        typer.echo(f"{what:36}{first_ms:>10.2f}{second_ms:>10.2f} ms{ratios[what]:>8.2f} times")
+    typer.echo(f"KV tokens {capacities[0]:,.0f} and {capacities[1]:,.0f}: {capacities[1] / capacities[0]:.2f} times")
+    typer.echo(f"times of {min(ratios.values()):.2f} to {max(ratios.values()):.2f}, {median:.2f} in the median")
 
 
 def merge(
@@ -112,18 +118,12 @@ def _loaded(where: str) -> Profile:
         raise ConfigError([str(error)]) from error
 
 
-def _inside(profile: Profile) -> list[tuple[int, int]]:
-    """Batches and contexts between the measured ones."""
-    decode = profile.decode
-    places = [(batch, context) for batch in BATCHES for context in CONTEXTS]
-    return [
-        (batch, context)
-        for batch, context in places
-        if not decode.extrapolated(batch * context / decode.max_kv_tokens, context)
-    ]
-
-
-def _row(what: str, first_ms: float, second_ms: float) -> float:
-    ratio = second_ms / first_ms
-    typer.echo(f"{what:36}{first_ms:>10.2f}{second_ms:>10.2f} ms{ratio:>8.2f} times")
-    return ratio
+def _times(profile: Profile) -> dict[str, float]:
+    """TTFT and ITL in ms at round numbers between the measured ones."""
+    prefill, decode = profile.prefill, profile.decode
+    times = {f"TTFT of {isl} tokens": prefill.ttft_ms(isl) for isl in ISLS if not prefill.extrapolated(isl)}
+    for batch in BATCHES:
+        for context in CONTEXTS:
+            if not decode.extrapolated(batch * context / decode.max_kv_tokens, context):
+                times[f"ITL of {batch} requests of {context} tokens"] = decode.step_ms(batch, context)
+    return times

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dynamo_planner.cli.options import AsJson, print_json
 from dynamo_planner.cli.profile.endpoint import Certificates, Headers, Model, TokenFile, access_of, base_of
 from dynamo_planner.config.problems import ConfigError
 
@@ -46,6 +47,7 @@ def verify(
     with_traffic: Annotated[
         bool, typer.Option("--with-traffic", help="Go on although others use the engine: figures are spoiled.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Check a profile against its engine: send a load that it was not measured with, and simulate the same load.
 
@@ -81,11 +83,14 @@ def verify(
     except ProfilingError as problem:
         typer.echo(f"error: {problem}", err=True)
         raise typer.Exit(FAILED) from problem
-    _print(rows)
+    if as_json:
+        print_json({"rows": [row._asdict() | {"ratio": row.ratio} for row in rows], "within": within})
+    else:
+        _print(rows)
     if off := [row for row in rows if row.quantile == 0.5 and abs(row.ratio - 1) > within]:
         typer.echo(f"error: {_advice(off, within)}", err=True)
         raise typer.Exit(FAILED)
-    typer.echo(f"all medians are within {100 * within:g} %")
+    typer.echo(f"all medians are within {100 * within:g} %", err=as_json)
 
 
 def _load(profile: Profile, limits: Limits, seconds: float, trace: Path | None, rate: float | None, seed: int) -> Burst:

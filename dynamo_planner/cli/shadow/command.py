@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from dynamo_planner.cli.options import AsJson, print_json
 from dynamo_planner.cli.shadow.moments import moment, seconds
 from dynamo_planner.cli.shadow.record import ReplayRecord, replay, summarize
 from dynamo_planner.cli.shadow.tables import show
@@ -65,6 +66,7 @@ def shadow(
         "shadow-out"
     ),
     picture: Annotated[bool, typer.Option(help="Draw a picture.")] = True,
+    as_json: AsJson = False,
     log: Annotated[
         Path | None, typer.Option(help="Write every decision here, for `explain` and `--history`.", dir_okay=False)
     ] = None,
@@ -96,14 +98,18 @@ def shadow(
         raise SourceError(f"it is not known of any moment how many replicas there were: {why or 'there is none'}")
     summaries = summarize(recording)
     console = Console(highlight=False)
-    show(Console(highlight=False, width=max(WIDE, console.width)), recording, summaries)
+    numbers = {name: asdict(each) for name, each in summaries.items()}
+    if as_json:
+        print_json(numbers)
+    else:
+        show(Console(highlight=False, width=max(WIDE, console.width)), recording, summaries)
     out.mkdir(parents=True, exist_ok=True)
-    (out / NUMBERS).write_text(json.dumps({name: asdict(each) for name, each in summaries.items()}, indent=2) + "\n")
+    (out / NUMBERS).write_text(json.dumps(numbers, indent=2) + "\n")
     if picture:
         from dynamo_planner.cli.shadow.picture import draw  # noqa: PLC0415  # needs the extra plot
 
         draw(recording, f"What {built.kind!r} would have recommended, beside what was there", out / PICTURE)
-    typer.echo(f"in {out}: {NUMBERS}{f', {PICTURE}' if picture else ''}")
+    typer.echo(f"in {out}: {NUMBERS}{f', {PICTURE}' if picture else ''}", err=as_json)
 
 
 def _policy(target: Target, path: Path | None, allow_custom: bool) -> Policy:

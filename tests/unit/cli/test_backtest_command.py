@@ -28,12 +28,9 @@ def files(tmp_path: Path) -> Path:
 def test_policies_are_compared_and_reported(files: Path) -> None:
     arguments = ["backtest", "--profile", PROFILE, "--trace", str(files / "trace.npz"), "--processes", "1"]
     arguments += ["--policy", str(files / "static.json"), "--policy", str(files / "load.json"), "--oracle", "1"]
-    arguments += ["--report", str(files / "out.html"), "--json", str(files / "out.json")]
-    result = RUNNER.invoke(app, arguments)
+    result = RUNNER.invoke(app, [*arguments, "--report", str(files / "out.html")])
     assert result.exit_code == 0, result.output
     assert "| static" in result.output and "| load" in result.output and "bound: 0.0" in result.output
-    scores = json.loads((files / "out.json").read_text())["scores"]
-    assert scores["static"]["requests"] == scores["load"]["requests"] > 200
     assert "<svg" in (files / "out.html").read_text()
 
 
@@ -42,11 +39,9 @@ def test_a_history_is_a_trace_too(files: Path) -> None:
     seen = [Snapshot(at_s=30 * n, traffic=Traffic(requests_per_s=3, isl=500, osl=50)) for n in range(4)]
     (files / "history.jsonl").write_text("".join(snapshot.model_dump_json() + "\n" for snapshot in seen))
     arguments = ["backtest", "-r", PROFILE, "--history", str(files / "history.jsonl"), "-p", str(files / "static.json")]
-    result = RUNNER.invoke(
-        app, [*arguments, "--mode", "aggregated", "--workers", "1", "--json", str(files / "out.json")]
-    )
+    result = RUNNER.invoke(app, [*arguments, "--mode", "aggregated", "--workers", "1", "--json"])
     assert result.exit_code == 0, result.output
-    assert json.loads((files / "out.json").read_text())["scores"]["static"]["requests"] == 270
+    assert json.loads(result.stdout)["scores"]["static"]["requests"] == 270
 
 
 @pytest.mark.parametrize(

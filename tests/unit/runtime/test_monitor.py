@@ -175,7 +175,7 @@ def test_the_page_for_people_shows_pools_reasons_and_history_and_runs_nothing(lo
     loop.step()
     status, text = loop.get("/")
     assert status == 200
-    assert "<td>workers</td><td class='words'>aggregated</td><td>5</td>" in text
+    assert "<td>workers</td><td class='words'>aggregated</td><td>held</td><td>5</td>" in text
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
     assert "<script" not in text
     assert "http-equiv" in text
