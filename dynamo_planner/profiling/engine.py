@@ -49,22 +49,29 @@ class Burst(NamedTuple):
     Args:
         together: prompts that are sent at once, or at ``at_s``.
         chain: prompts that are sent one after the other, while those of ``together`` get tokens: the first when all of
-            them have their first token, each next one ``pause_s`` after the answer to the one before. What is left of
-            the chain when ``together`` is done is not sent. Without ``together`` all are sent.
-        pause_s: seconds between the answer to a prompt of the chain and the next prompt.
+            them have their first token, each next one after the answer to the one before. What is left of the chain
+            when ``together`` is done is not sent. Without ``together`` all are sent.
+        pause_s: seconds before each prompt of the chain; 0 by default.
         at_s: when each prompt of ``together`` is sent, in seconds since the burst began, in
             ascending order; all at once by default.
+        pause_tokens: tokens that the longest answer of ``together`` gets at least in each pause; 0 by default.
     """
 
     together: tuple[Prompt, ...] = ()
     chain: tuple[Prompt, ...] = ()
     pause_s: float = 0.0
     at_s: tuple[float, ...] = ()
+    pause_tokens: int = 0
 
     @property
     def sent_at_s(self) -> tuple[float, ...]:
         """When each prompt of ``together`` is sent, in seconds since the burst began."""
         return self.at_s or (0.0,) * len(self.together)
+
+    @property
+    def longest(self) -> int | None:
+        """The place in ``together`` of the prompt with the longest output; None where there is none."""
+        return max(range(len(self.together)), key=lambda place: self.together[place].osl, default=None)
 
 
 @dataclass(slots=True, eq=False)

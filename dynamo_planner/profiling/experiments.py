@@ -29,7 +29,7 @@ LEVEL_S, LEVEL_TOKENS = 0.3, (16, 60)
 MIXED_LEVEL_S, MIXED_LEVEL_TOKENS = 0.6, (36, 100)
 """The same where prompts are sent on the way."""
 
-PAUSE_STEPS = 5.0
+PAUSE_STEPS = 5
 """Decode steps of the slowest batch between two prompts on the way, in which the ITL is measured."""
 
 MARGIN_S = 0.03
@@ -109,9 +109,9 @@ class Staircase(NamedTuple):
             together.append(Prompt(self.context, 2 + int(done[level - 1]) + meanwhile))
         chain: tuple[Prompt, ...] = ()
         if self.sizes:
-            turns = sum(self.tokens) // int(PAUSE_STEPS) // len(self.sizes) + 1
+            turns = sum(self.tokens) // PAUSE_STEPS // len(self.sizes) + 1
             chain = tuple(Prompt(size, 1) for _ in range(turns) for size in self.sizes)
-        return Burst(tuple(together), chain, self.pause_s)
+        return Burst(tuple(together), chain, self.pause_s, pause_tokens=PAUSE_STEPS)
 
 
 def prompts(isls: Sequence[int]) -> Burst:

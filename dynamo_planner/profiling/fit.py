@@ -38,7 +38,11 @@ PROMPT_OFFSETS, PROMPT_SCALES = (64.0,), ((1.0,), (4.0,))
 """Of TTFT over ISL: tokens added before the logarithm, and correlation lengths to choose from, in e-folds."""
 
 OUTLIER = 5.0, 0.15
-"""A point that differs from its neighbours by this many times the usual, and by this share, is left out."""
+"""A point that differs from its neighbours by this many times the usual, and by this share, is an outlier."""
+
+RARE = 0.05
+"""Outliers are left out where at most this share of the points are, or only one is: what comes oftener is the engine,
+not a pause. Of 20 points one may be left out, and where two differ all count."""
 
 
 class CurveError(Frozen):
@@ -122,15 +126,16 @@ def _rows(bursts: Sequence[Sequence[tuple[Any, ...]]]) -> tuple[Floats, NDArray[
 
 
 def _without_outliers(rows: Floats, fitted: Callable[[Floats, float], Fit]) -> NDArray[np.bool_]:
-    """All but points that are far from what their near neighbours say, as a share and by the standard deviation that
-    is to be expected: at the end of a curve more is."""
+    """All but the few points that are far from what their near neighbours say, as a share and by the standard deviation
+    that is to be expected: at the end of a curve more is."""
     nugget = NUGGETS[-1]
     fit = fitted(rows, nugget)
     precision = np.diag(_inverse(fit, nugget))
     apart = np.abs(fit.weights) / precision
     unusual = np.abs(fit.weights) / np.sqrt(precision)
     times, share = OUTLIER
-    return np.asarray((unusual <= times * float(np.median(unusual))) | (apart <= share))
+    usual = np.asarray((unusual <= times * float(np.median(unusual))) | (apart <= share))
+    return usual if np.sum(~usual) <= max(RARE * len(rows), 1) else np.ones(len(rows), bool)
 
 
 def _between(rows: Floats, groups: NDArray[np.intp]) -> NDArray[np.bool_]:

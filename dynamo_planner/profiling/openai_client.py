@@ -39,6 +39,9 @@ BYTE_IDS = range(3, 250)
 POLL_S = 0.05
 """Seconds between two looks at whether a burst is to be stopped."""
 
+PAUSE_POLL_S = 0.002
+"""Seconds between two looks at whether the tokens of a pause are there."""
+
 SILENCE_S = 600.0
 """Seconds without a byte after which an answer is given up."""
 
@@ -133,7 +136,8 @@ class HttpEngine:
         chain: list[Answer] = []
         tasks = [asyncio.ensure_future(self._send(*parts)) for parts in zip(bodies, together, begun, strict=True)]
         sending = list(tasks)
-        chained = asyncio.ensure_future(self._chain(burst, tasks, begun, chain))
+        witness = None if burst.longest is None else together[burst.longest]
+        chained = asyncio.ensure_future(self._chain(burst, tasks, begun, chain, witness))
         heart = asyncio.ensure_future(self._beat())
         try:
             stopped = await self._watched([*sending, chained] if not together else sending, together, stop)
@@ -164,12 +168,20 @@ class HttpEngine:
             self.late_s = max(self.late_s, self.now_s() - due_s)
 
     async def _chain(
-        self, burst: Burst, tasks: Sequence[asyncio.Future[None]], begun: Sequence[asyncio.Event], chain: list[Answer]
+        self,
+        burst: Burst,
+        tasks: Sequence[asyncio.Future[None]],
+        begun: Sequence[asyncio.Event],
+        chain: list[Answer],
+        witness: Answer | None,
     ) -> None:
         for event in begun:
             await event.wait()
         for prompt in burst.chain:
+            tokens = 0 if witness is None else len(witness.token_s) + burst.pause_tokens
             await asyncio.sleep(burst.pause_s)
+            while witness is not None and len(witness.token_s) < tokens and not all(task.done() for task in tasks):
+                await asyncio.sleep(PAUSE_POLL_S)
             if tasks and all(task.done() for task in tasks):
                 return
             body = self._body(prompt)

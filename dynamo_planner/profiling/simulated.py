@@ -111,9 +111,9 @@ class _Run:
         self._chained: set[Answer] = set()
         self._without_token = len(self.together)
         self._open = len(self.together)
-        longest = max(range(len(self.together)), key=lambda k: burst.together[k].osl, default=None)
-        self._longest = None if longest is None else self.together[longest]
+        self._longest = None if burst.longest is None else self.together[burst.longest]
         self._witness: Request | None = None
+        self._pause_tokens, self._next_at = burst.pause_tokens, (math.inf, 0)
         if not self.together:
             self._send_next()
 
@@ -175,12 +175,22 @@ class _Run:
             tokens = self._engine.generated(self._witness)
             if tokens > len(self._longest.token_s):
                 self._longest.token_s.append(self.now_s)
+            at_s, after_tokens = self._next_at
+            if at_s < math.inf and self._open and tokens >= after_tokens:
+                self._next_at = math.inf, 0
+                self._send(max(at_s, self.now_s))
 
     def _send_next(self) -> None:
-        if self._left and (self._open or not self.together):
-            prompt = self._left.popleft()
-            sent_s = self.now_s + (self._pause_s if self.chain or self.together else 0.0)
-            answer = Answer(prompt.isl, sent_s)
-            self.chain.append(answer)
-            self._chained.add(answer)
-            self._due.append((sent_s + self._offset_s, prompt, answer))
+        if not self._left:
+            return
+        if not self.together:
+            self._send(self.now_s + (self._pause_s if self.chain else 0.0))
+        elif self._longest is not None:
+            self._next_at = self.now_s + self._pause_s, len(self._longest.token_s) + self._pause_tokens
+
+    def _send(self, sent_s: float) -> None:
+        prompt = self._left.popleft()
+        answer = Answer(prompt.isl, sent_s)
+        self.chain.append(answer)
+        self._chained.add(answer)
+        self._due.append((sent_s + self._offset_s, prompt, answer))

@@ -12,6 +12,7 @@ from dynamo_planner.profiling.answer_checks import check_answers
 from dynamo_planner.profiling.capacity import kv_capacity
 from dynamo_planner.profiling.engine import Answer, Answers, Burst, Limits, ProfilingError, Prompt, Stop
 from dynamo_planner.profiling.experiments import Domain, staircase
+from dynamo_planner.profiling.fit import Smoothed, smoothed_itl
 from dynamo_planner.profiling.measured import Measured
 from dynamo_planner.profiling.plan import Experiment
 from dynamo_planner.profiling.readings import DecodeReading, PromptReading, readings
@@ -52,6 +53,33 @@ def test_the_fullest_batch_is_read_where_it_takes_much_longer_than_the_others() 
     full = readings(SimulatedEngine(steep, LIMITS).run(steps.burst(DOMAIN)), 1024).decode[-1]
     assert full.batch == 12
     assert full.itl_ms == pytest.approx(10 + 2e-3 * 12 * full.context, rel=0.01)
+
+
+def test_batches_that_are_slower_than_expected_are_read_all_the_same() -> None:
+    steps = staircase(
+        DOMAIN, 500, 8, lambda batch, _: np.full(len(batch), 0.002)
+    )  # the engine takes five times as long
+    found = readings(SimulatedEngine(LAW, LIMITS).run(steps.burst(DOMAIN)), 1024)
+    assert [reading.batch for reading in found.decode] == [1, 2, 4, 8]
+
+
+def test_a_step_that_is_often_long_counts_and_one_that_is_seldom_so_does_not() -> None:
+    def smoothed(long: int) -> Smoothed:
+        times = [16.0 if number % 24 < long else 10.0 for number in range(0, 24 * 7, 7)]
+        return smoothed_itl([[(2, 300 + number, ms)] for number, ms in enumerate(times)])
+
+    often, once = smoothed(3), smoothed(1)
+    assert np.mean(often.rows[:, 2]) == pytest.approx(10 * 1.6 ** (3 / 24), rel=0.02)
+    assert often.error.p95 > 0.2
+    assert once.rows[:, 2] == pytest.approx(10, rel=0.01)
+
+
+def test_few_staircases_are_not_enough_to_be_sure() -> None:
+    engine = SimulatedEngine(LAW, LIMITS)
+    told = Measured(limits=Limits(kv_tokens=60_000, max_num_batched_tokens=1024))
+    *_, last = measure(engine, DOMAIN, Goal(minutes=5.0, error=0.5), told)
+    assert last.why == "every curve is within 50 %"
+    assert len(last.measured.decode) == 8
 
 
 def test_an_engine_that_is_too_slow_for_the_time_is_told() -> None:
