@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dynamo_planner.forecasting import Constant, Forecast, Forecaster, ForecastState
+from dynamo_planner.forecasting import Constant, Forecast, Forecaster, ForecastState, Trend
 from dynamo_planner.forecasting.calibration import Calibration, LearningRates, is_due, settle
 from dynamo_planner.forecasting.forecast import over_window
 
@@ -218,6 +218,21 @@ def test_a_window_is_forecast_at_its_middle_and_with_its_noise() -> None:
     assert forecast is not None
     assert forecast.error == pytest.approx(math.sqrt(0.09 - 0.05 + 0.0125))  # 0.25 / 5 of it becomes 0.25 / 20
     assert forecast.mean == pytest.approx(2.5**2 + 0.09)
+
+
+def test_forecasts_are_for_the_middle_of_their_window() -> None:
+    """A trend of 0.01 a second from 2 at the last sample."""
+    rising = Forecaster(experts=(Trend(damping_s=1e9),), horizons_s=(10.0,), levels=(0.5, 0.9))
+    calibration = Calibration(9.0, (1.0,), (0.0,), 0.09, (0.0, 1.2), ())
+    state = remembered().replace(kinds=("trend",), memories=((1.0, 0.0, 1e6, 2.0, -1e4),), tracks=(calibration,))
+    near, wide = rising.forecast(state, 100.0, 10.0), rising.forecast(state, 100.0, 10.0, window_s=40.0)
+    assert near is not None and wide is not None
+    assert near.root == pytest.approx(2 + 0.01 * (10 + 5 / 2))
+    assert wide.mean == pytest.approx((2 + 0.01 * (10 + 40 / 2)) ** 2 + 0.09)
+    grown = rising.update(state, 105.0, 4.2, 5)
+    assert grown is not None
+    (expected,) = rising.experts[0].ahead(grown.memories[0], 105.0, [10 + 5 / 2])
+    assert grown.tracks[0].pending[-1][:2] == pytest.approx((115.0, expected))
 
 
 def test_the_ends_of_what_is_accepted() -> None:
