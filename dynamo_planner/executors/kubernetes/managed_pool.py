@@ -40,7 +40,7 @@ PodsOf = Callable[[ListedTarget], list[KubeObject] | None]
 """Lists the pods of a target; ``None`` where that is not allowed."""
 
 
-GPUS_UNKNOWN = "does not say how many GPUs a replica has: give it, as 0 where it has none"
+GPUS_UNKNOWN = "does not say how many GPUs a replica has: set spec.gpus of the pool, to 0 if it has none"
 
 
 class NotYetError(ExecutorError):

@@ -141,7 +141,9 @@ def test_gpus_are_those_of_the_status_then_of_the_resources_and_never_guessed(ku
     executor.observe()
     assert executor.pools["decode"].gpus == 8
     kubernetes.create(graph("cpu", gpus=0, Decode=1))
-    with pytest.raises(ExecutorError, match=r"pools\.decode\.spec\.gpus: .* give it, as 0 where it has none"):
+    with pytest.raises(
+        ExecutorError, match=r"pools\.decode\.spec\.gpus: .* set spec.gpus of the pool, to 0 if it has none"
+    ):
         executor_of(kubernetes, {"decode": scaled(name="cpu")}).start()
     assert executor_of(kubernetes, {"decode": scaled(spec={"gpus": 0}, name="cpu")}).start().pools["decode"].gpus == 0
 
