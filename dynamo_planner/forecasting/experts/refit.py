@@ -48,7 +48,7 @@ class Refit(Expert):
         number, values, weight, _ = memory[:_HEAD]
         new = min(elapsed_s, span_s)
         here = (at_s - new / 2) // self.interval_s
-        if number == UNKNOWN or not weight:
+        if not weight:
             path = (root,) * self.steps
             return (here, new * root, new, here * self.interval_s, *memory[_HEAD : _HEAD + self.window], *path)
         if here <= number:
@@ -77,6 +77,6 @@ class Refit(Expert):
     def _along(path: Memory, place: float) -> float:
         """The path at a place between its steps."""
         place = min(max(place, 0.0), len(path) - 1.0)
-        left = min(int(place), len(path) - 2) if len(path) > 1 else 0
+        left = int(place)
         right = min(left + 1, len(path) - 1)
         return path[left] + (place - left) * (path[right] - path[left])

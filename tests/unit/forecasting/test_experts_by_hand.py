@@ -88,6 +88,13 @@ def test_the_step_expert_sums_deviations_up_to_an_alarm_either_way() -> None:
             assert sums[1:] == pytest.approx((values, rest[5]))
 
 
+@pytest.mark.parametrize(("root", "alarm"), [(4.0, 2.25), (0.5, 2.25)])
+def test_a_sum_that_is_just_the_threshold_is_no_alarm(root: float, alarm: float) -> None:
+    samples = [(5.0, 5.0, 2.0), (5.0, 5.0, root)]
+    assert fed(Step(threshold=alarm, half_life_s=1e9), samples)[0] == pytest.approx((2 + root) / 2)
+    assert fed(Step(threshold=alarm - 1e-9, half_life_s=1e9), samples)[0] == root
+
+
 def test_the_level_of_the_step_expert_ages_and_its_spread_too() -> None:
     expert = Step(half_life_s=10)
     memory = fed(expert, [(5.0, 5.0, 2.0), (10.0, 5.0, 2.2), (2.0, 10.0, 2.2)])

@@ -139,6 +139,7 @@ SAMPLES: tuple[tuple[tuple[float, float, float], dict[str, float]], ...] = (
     ((70, 0, 10), {"noise": 8.1875 + (20 - 8.1875) / 6, "zeros": 1}),  # 4 / 2 * 10 s
     ((80, 0, 10), {"noise": 10.15625, "zeros": 2, "samples": 7}),  # a second zero says nothing more
     ((90, 1, 10), {"noise": 10.15625 + (5 - 10.15625) / 8, "zeros": 0, "samples": 8}),
+    ((100, 4, 5), {"noise": 9.51171875 + (2.5 - 9.51171875) / 9}),  # what was not seen in between counts for nothing
 )
 
 
