@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from dynamo_planner.sizing.arrays import Floats, same_array
 from dynamo_planner.sizing.arrivals import Arrivals
+from dynamo_planner.sizing.memo import Memo
 
 CLASSES = 16
 """Classes of equally many requests, by residence time."""
@@ -17,6 +20,9 @@ LEVELS = 24
 
 MAX_KERNEL_SLOTS = 2000
 """Slots over which a residence time is followed, at most."""
+
+KERNELS_KEPT = 4
+"""Lengths of slots for which it is kept how requests stay in them."""
 
 
 class InFlight(NamedTuple):
@@ -59,6 +65,7 @@ class ResidenceTimes:
         self.class_s = residence_s.reshape(CLASSES, -1).mean(axis=1)
         self._slowed_s = residence_s * slowness
         self._last: tuple[Floats, float, InFlight] | None = None
+        self._kernels = Memo[tuple[Floats, float]](KERNELS_KEPT)
 
     def in_flight(self, arrivals: Arrivals) -> InFlight:
         """The number in flight under arrivals of this path."""
@@ -68,24 +75,25 @@ class ResidenceTimes:
         return self._last[2]
 
     def _along(self, path: Floats, slot_s: float) -> InFlight:
-        kernel = self._kernel(slot_s, len(path))
+        kernel, captured = self._kernels.get((slot_s, path.size), lambda: self._kernel(slot_s, path.size))
         # Before the path began it was at its mean.
         padded = np.concatenate([np.full(len(kernel) - 1, path.mean()), path])
-        number = np.convolve(padded, kernel / kernel.sum(), "valid")
+        number = np.convolve(padded, kernel, "valid")
         work = number + self.immediate * (path - number)
-        rows = np.vstack([number, _forward_means(work, self.class_s / slot_s)])
-        values, shares = _histograms(rows, path)
-        captured = float(kernel @ kernel) / slot_s / (self.overlap * self._slowed_s.mean())
-        return InFlight(values[:1], shares[:1], values[1:], shares[1:], min(captured, 1.0))
+        lasting = _spans(tuple((self.class_s / slot_s).tolist()), path.size).means(work)
+        values, shares = _histograms(np.vstack([number, lasting]), path)
+        return InFlight(values[:1], shares[:1], values[1:], shares[1:], captured)
 
-    def _kernel(self, slot_s: float, most: int) -> Floats:
-        """Seconds that requests of one slot stay in that slot and in each later one: the survival function, averaged
-        over both slots."""
+    def _kernel(self, slot_s: float, most: int) -> tuple[Floats, float]:
+        """The share of their residence that requests of one slot spend in that slot and in each later one (the survival
+        function, averaged over both slots), and the share of the variance due to arrivals that such slots show."""
         slots = int(min(np.ceil(self._slowed_s[-1] / slot_s) + 1, most, MAX_KERNEL_SLOTS))
         at = np.arange(-1, slots + 1)[:, None] * slot_s
         inside = np.minimum(np.maximum(at, 0), self._slowed_s)
         areas = (inside**2 / 2 + (np.maximum(at, 0) - inside) * self._slowed_s).mean(axis=1)
-        return np.asarray(np.diff(areas, 2) / slot_s)
+        seconds = np.diff(areas, 2) / slot_s
+        captured = float(seconds @ seconds) / slot_s / (self.overlap * self._slowed_s.mean())
+        return seconds / seconds.sum(), min(captured, 1.0)
 
 
 def averaging(windows: Floats) -> Floats:
@@ -100,18 +108,36 @@ def averaging(windows: Floats) -> Floats:
     return np.asarray(2 * (u - 1 + np.exp(-u)) / u**2)
 
 
-def _forward_means(values: Floats, windows: Floats) -> Floats:
-    """The means over each window (in slots) from the middle of each slot on; a row for each window.
+class _Spans(NamedTuple):
+    """Windows from the middle of each slot on, in slots: shape (windows, slots).
 
-    At the end it is the mean of what is left, and a window of less than half a slot is the slot.
+    Attributes:
+        length: how long each is; at the end of the path it is what is left.
+        whole: the slot in which it ends.
+        part: how much of that slot is in it.
+        short: windows of less than half a slot, for which the slot stands.
     """
-    count = len(values)
-    sums = np.concatenate([[0.0], np.cumsum(values)])
-    start = np.arange(count) + 0.5
-    end = np.minimum(start + windows[:, None], count)
+
+    length: Floats
+    whole: npt.NDArray[np.intp]
+    part: Floats
+    short: npt.NDArray[np.bool_]
+
+    def means(self, values: Floats) -> Floats:
+        """The means of the values of slots over each window."""
+        sums = np.concatenate([[0.0], np.cumsum(values)])
+        means = (sums[self.whole] + self.part * values[self.whole] - sums[:-1] - values / 2) / self.length
+        means[self.short] = values
+        return np.asarray(means)
+
+
+@lru_cache(maxsize=16)  # an entry has about 140 kB
+def _spans(windows: tuple[float, ...], count: int) -> _Spans:
+    """Windows of these lengths over a path of this many slots."""
+    start, lengths = np.arange(count) + 0.5, np.array(windows)
+    end = np.minimum(start + lengths[:, None], count)
     whole = np.minimum(end.astype(np.intp), count - 1)
-    means = (sums[whole] + (end - whole) * values[whole] - sums[:-1] - values / 2) / (end - start)
-    return np.where(windows[:, None] < 0.5, values, means)
+    return _Spans(end - start, whole, end - whole, lengths < 0.5)
 
 
 def _histograms(rows: Floats, weights: Floats) -> tuple[Floats, Floats]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from dynamo_planner.policies.sla.arrivals import ArrivalWindow
+from dynamo_planner.policies.sla.level_steps import dispersion_of, steps_in
 from dynamo_planner.sizing import Arrivals
 from dynamo_planner.sizing.arrays import Floats, read_only
 from dynamo_planner.sizing.arrivals import NO_PATH
@@ -39,19 +38,6 @@ not as long as it says, or an exact rate beside a window, would make for any num
 
 MAX_SLOT_LEVELS = 1.5
 """Slots that are longer than this many times ``level_s`` show changes of the level, and no bursts."""
-
-CHI2_MEDIAN = 0.455
-"""The median of a squared standard normal, whose mean is 1."""
-
-MAX_DIFFERENCE = 10.8
-"""The squared difference of two counts is cut off here: of Poisson counts one in a thousand is more."""
-
-STEP_Z = 3.0
-"""Standard deviations between two levels from which on they are two."""
-
-
-Places = npt.NDArray[np.intp]
-"""Places in a row of counts."""
 
 
 class Slots(NamedTuple):
@@ -158,11 +144,23 @@ def pattern(slots: Slots | None, level_s: float, reported_dispersion: float | No
     that say nothing. The dispersion that a source reports counts for as long as there are too few slots; without it
     arrivals are taken for Poisson.
     """
-    past = None
-    if slots is not None and slots.slot_s <= MAX_SLOT_LEVELS * level_s:
-        whole = slots.rates[: len(slots.rates) - slots.number % REFRESH_SLOTS]
-        past = _past(whole, slots.slot_s, level_s) if whole else None
+    rates = _refreshed(slots, level_s)
+    past = _past(rates, slots.slot_s, level_s) if slots is not None and rates else None
     return Pattern(max(reported_dispersion or 1.0, 1.0)) if past is None else past
+
+
+def dispersion(slots: Slots | None, level_s: float, reported_dispersion: float | None) -> float:
+    """The dispersion of the :func:`pattern` of the past slots, without the path, which takes longer."""
+    rates = _refreshed(slots, level_s)
+    past = _between_steps(rates, slots.slot_s, level_s) if slots is not None and rates else None
+    return max(reported_dispersion or 1.0, 1.0) if past is None else past.dispersion
+
+
+def _refreshed(slots: Slots | None, level_s: float) -> tuple[float, ...]:
+    """The past slots that a pattern is worked out from; empty where they say nothing."""
+    if slots is None or slots.slot_s > MAX_SLOT_LEVELS * level_s:
+        return ()
+    return slots.rates[: len(slots.rates) - slots.number % REFRESH_SLOTS]
 
 
 class _Merged(NamedTuple):
@@ -187,9 +185,27 @@ def _merged(rates: tuple[float, ...], slot_s: float) -> _Merged | None:
     return _Merged(slot_s, values, dispersion_of(values * slot_s))
 
 
+class _Stretches(NamedTuple):
+    """Past arrivals in slots of enough requests, cut where their level changes.
+
+    Args:
+        slot_s: The length of a slot, in seconds.
+        rates: The rates.
+        width: The slots of a level.
+        steps: The places of the first slots after a change.
+        dispersion: The dispersion between changes.
+    """
+
+    slot_s: float
+    rates: Floats
+    width: int
+    steps: list[int]
+    dispersion: float
+
+
 @lru_cache(maxsize=2048)
-def _past(rates: tuple[float, ...], slot_s: float, level_s: float) -> Pattern | None:
-    """The pattern of past arrivals; ``None`` where there were too few."""
+def _between_steps(rates: tuple[float, ...], slot_s: float, level_s: float) -> _Stretches | None:
+    """Past arrivals between changes of level; ``None`` where there were too few."""
     merged = _merged(rates, slot_s)
     if merged is None:
         return None
@@ -198,58 +214,20 @@ def _past(rates: tuple[float, ...], slot_s: float, level_s: float) -> Pattern | 
     steps = steps_in(values * slot_s, width, dispersion)
     if steps:
         dispersion = dispersion_of(values * slot_s, steps)
-    level = np.concatenate([_moving_mean(part, width) for part in np.split(values, steps)])
+    return _Stretches(slot_s, values, width, steps, dispersion)
+
+
+@lru_cache(maxsize=2048)
+def _past(rates: tuple[float, ...], slot_s: float, level_s: float) -> Pattern | None:
+    """The pattern of past arrivals; ``None`` where there were too few."""
+    stretches = _between_steps(rates, slot_s, level_s)
+    if stretches is None:
+        return None
+    slot_s, values, width, steps, dispersion = stretches
+    parts = np.split(values, steps) if steps else [values]
+    level = np.concatenate([_moving_mean(part, width) for part in parts])
     path = np.where(level > 0, values / np.where(level > 0, level, 1.0), 1.0)
     return Pattern(dispersion, slot_s, read_only(path / path.mean()))
-
-
-def dispersion_of(counts: Floats, steps: Sequence[int] = ()) -> float:
-    """The variance of counts over their mean, 1 for Poisson, by the differences of neighbours, so that a level that
-    moves slowly is none::
-
-        D = mean of min(d, d_max)    d     = (a - b)**2 / (a + b), 1 on average for Poisson counts a, b
-                                     d_max = MAX_DIFFERENCE max(1, median(d) / CHI2_MEDIAN)
-
-    Pairs on both sides of a step (the place of its first count) are left out, and a difference that is far beyond what
-    is usual counts as ``d_max``: counts of 20, 24, 20, 24, ... and one jump to 400 give 0.4, and 11.3 at the jump.
-    """
-    left, right = counts[:-1], counts[1:]
-    apart = (left - right) ** 2 / np.maximum(left + right, 1.0)
-    if steps:
-        apart = np.delete(apart, [step - 1 for step in steps])
-    if not len(apart):
-        return 1.0
-    ordered = np.sort(apart)
-    median = float(ordered[(len(apart) - 1) // 2] + ordered[len(apart) // 2]) / 2
-    usual = max(1.0, median / CHI2_MEDIAN)
-    return float(np.minimum(apart, MAX_DIFFERENCE * usual).mean())
-
-
-def steps_in(counts: Floats, width: int, dispersion: float) -> list[int]:
-    """Where the level of counts changes: the places of the first counts after each change.
-
-    A step is where all of the ``width`` counts before, halved, are on one side of all of those after, halved, by more
-    than :data:`STEP_Z` standard deviations of such a half. So a burst that is over after half of ``width`` is none.
-    """
-    total = np.concatenate([[0.0], np.cumsum(counts)])
-    place = np.arange(1, len(counts))
-    before, after = np.minimum(place, width), np.minimum(len(counts) - place, width)
-    left, right = np.maximum(before // 2, 1), np.maximum(after // 2, 1)
-    far_left, near_left = _mean(total, place - before, place - before + left), _mean(total, place - left, place)
-    near_right, far_right = _mean(total, place, place + right), _mean(total, place + after - right, place + after)
-    up = np.minimum(near_right, far_right) - np.maximum(far_left, near_left)
-    down = np.minimum(far_left, near_left) - np.maximum(near_right, far_right)
-    gap = np.maximum(up, down)
-    level = np.maximum((near_left + near_right) / 2, 1.0)
-    certain = STEP_Z * np.sqrt(max(dispersion, 1.0) * level * (1 / left + 1 / right))
-    found = np.flatnonzero(gap > certain)
-    runs = np.split(found, np.flatnonzero(np.diff(found) > 1) + 1) if len(found) else []
-    return [int(place[run[np.argmax(gap[run])]]) for run in runs]
-
-
-def _mean(total: Floats, start: Places, end: Places) -> Floats:
-    """The means of counts from each start to each end, by their running total."""
-    return np.asarray((total[end] - total[start]) / (end - start))
 
 
 def _moving_mean(values: Floats, width: int) -> Floats:

@@ -18,6 +18,7 @@ from dynamo_planner.policies.sla.burstiness import (
     Slots,
     certain_rate,
     counted,
+    dispersion,
     pattern,
     recent_rate,
     steady_dispersion,
@@ -123,12 +124,12 @@ class RecentWorkload(Workload, kind="recent"):
         rate, requests, elapsed_s = arrivals.requests_per_s, arrivals.new_requests, arrivals.elapsed_s
         usual = recent_rate(memory.slots, arrivals.window_s)
         reported = steady_dispersion(memory.dispersion, traffic.arrival_dispersion, arrivals, memory.window_rate)
-        dispersion = pattern(memory.slots, arrivals.window_s, reported).dispersion
+        varies = dispersion(memory.slots, arrivals.window_s, reported)
         # After a crowd those with the longest answers leave last: that is no growth.
         leaves = rate < MIN_SHARE_OF_CROWD * recent_rate(memory.slots, CROWD_WINDOWS * arrivals.window_s)
         return WorkloadMemory.unchecked(
             window_rate=rate,
-            surge=certain_rate(arrivals, memory.window_rate, usual, dispersion),
+            surge=certain_rate(arrivals, memory.window_rate, usual, varies),
             slots=counted(memory.slots, arrivals.at_s, rate, arrivals.window_s),
             dispersion=reported,
             isl=learned(memory.isl, traffic.isl, requests, elapsed_s),

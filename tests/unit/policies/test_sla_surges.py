@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from dynamo_planner import Traffic
 from dynamo_planner.policies.sla.arrivals import ArrivalWindow
-from dynamo_planner.policies.sla.burstiness import Slots, certain_rate, dispersion_of, pattern, steps_in
+from dynamo_planner.policies.sla.burstiness import Slots, certain_rate, pattern
+from dynamo_planner.policies.sla.level_steps import dispersion_of, steps_in
 from dynamo_planner.policies.sla.workload import RecentWorkload
 from tests.support.sla_service import Service
 
