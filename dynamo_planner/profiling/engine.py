@@ -13,7 +13,15 @@ from dynamo_planner.core.values import Frozen
 
 
 class ProfilingError(Exception):
-    """The engine cannot be measured (any further); the message names what was wrong, its value, and the remedy."""
+    """The engine cannot be measured (any further); the message names what was wrong, its value, and the remedy.
+
+    Attributes:
+        answers: what came of the burst that failed; None where nothing was sent, or it says nothing of the engine.
+    """
+
+    def __init__(self, message: str, answers: Answers | None = None) -> None:
+        super().__init__(message)
+        self.answers = answers
 
 
 class Limits(Frozen):

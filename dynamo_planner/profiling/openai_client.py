@@ -147,8 +147,9 @@ class HttpEngine:
             for task in [*sending, chained, heart]:
                 task.cancel()
             await asyncio.gather(*sending, chained, heart, return_exceptions=True)
-        self._judge([*together, *chain])
-        return Answers(together, chain, stopped)
+        answers = Answers(together, chain, stopped)
+        self._judge(answers)
+        return answers
 
     async def _watched(self, tasks: Sequence[Awaitable[None]], answers: Sequence[Answer], stop: Stop | None) -> bool:
         """Wait for all tasks, or until ``stop`` says so; whether it did."""
@@ -260,14 +261,15 @@ class HttpEngine:
         if usage.get("completion_tokens"):
             answer.tokens = int(usage["completion_tokens"])
 
-    def _judge(self, answers: Sequence[Answer]) -> None:
-        failed = [answer.failure for answer in answers if answer.failure]
-        what = f"{self.endpoint.url}: {len(failed)} of {len(answers)} requests"
+    def _judge(self, answers: Answers) -> None:
+        every = [*answers.together, *answers.chain]
+        failed = [answer.failure for answer in every if answer.failure]
+        what = f"{self.endpoint.url}: {len(failed)} of {len(every)} requests"
         if any(failure.startswith("answered 429") for failure in failed):
-            fewer = max(len(answers) - len(failed), 1)
-            raise ProfilingError(f"{what} at once were refused ({failed[0]}): give --max-concurrency {fewer}")
-        if len(failed) > MAX_FAILED * len(answers):
-            raise ProfilingError(f"{what} failed: {failed[0]}")
+            fewer = max(len(every) - len(failed), 1)
+            raise ProfilingError(f"{what} at once were refused ({failed[0]}): give --max-concurrency {fewer}", answers)
+        if len(failed) > MAX_FAILED * len(every):
+            raise ProfilingError(f"{what} failed: {failed[0]}", answers)
         self.failed += failed
 
     def _body(self, prompt: Prompt) -> bytes:

@@ -67,25 +67,33 @@ class Experiment(NamedTuple):
     seconds: float
 
 
-def first_experiments(domain: Domain) -> Iterator[Experiment]:
-    """What is measured of every engine before there is something to go by."""
+def first_experiments(domain: Domain, measured: Measured) -> Iterator[Experiment]:
+    """What is measured of every engine before there is something to go by, less what an earlier session has of it."""
     if domain.role != "decode":
         isls = np.unique(np.geomspace(domain.min_isl, domain.max_isl, FIRST_ISLS).round().astype(int)).tolist()
-        yield Experiment(prompts(isls), f"TTFT of {len(isls)} prompts up to {isls[-1]} tokens", 0.0)
+        if left := isls[len(measured.ttfts) :]:
+            yield Experiment(prompts(left), f"TTFT of {len(left)} prompts up to {left[-1]} tokens", 0.0)
     if domain.role != "prefill":
         context = min(FIRST_CONTEXT, domain.max_context // 2)
-        largest = largest_batch(domain, context)
-        for batch in sorted({min(FIRST_BATCH, largest), largest}):
+        for batch in _first_batches(domain)[len(measured.decode) :]:
             steps = staircase(domain, context, batch, lambda batches, _: np.full(len(batches), FIRST_ITL_S))
             yield Experiment(steps.burst(domain), _purpose(context, batch), 0.0)
 
 
+def _first_batches(domain: Domain) -> list[int]:
+    largest = largest_batch(domain, min(FIRST_CONTEXT, domain.max_context // 2))
+    return sorted({min(FIRST_BATCH, largest), largest})
+
+
 def fullest_experiment(measured: Measured, domain: Domain, most_s: float) -> Experiment | None:
-    """A staircase that fills the KV cache, or as much of it as ``most_s`` allows; None where that is next to nothing.
+    """A staircase that fills the KV cache, or as much of it as ``most_s`` allows; None where that is next to nothing,
+    and where more than the first staircases were measured already.
 
     Its context is in the middle, in the logarithm, of those at which the cache can be filled at all. With a cache of
     430,000 tokens, 256 requests and contexts up to 29,000: 1,550 to 26,100, so 60 requests of 6,360 tokens.
     """
+    if len(measured.decode) > len(_first_batches(domain)):
+        return None
     longest = LONGEST * domain.max_context
     shortest = min(FULLEST * domain.kv_tokens / domain.max_batch, longest)
     context, curves = round((shortest * longest) ** 0.5), _Curves.of(measured)

@@ -12,7 +12,7 @@ from dynamo_planner.profiling.experiments import Domain, prompts
 from dynamo_planner.profiling.fit import CurveError
 from dynamo_planner.profiling.measured import Measured
 from dynamo_planner.profiling.plan import Experiment, first_experiments, fullest_experiment, next_experiment
-from dynamo_planner.profiling.readings import readings
+from dynamo_planner.profiling.readings import Readings, readings
 
 WARM_UP_ISLS = (32, 512)
 """Prompts that are sent before anything is measured: the first ones compile kernels and fill caches."""
@@ -65,28 +65,46 @@ class Progress(NamedTuple):
     why: str = ""
 
 
+class _BrokenError(Exception):
+    """An experiment that failed midway, with what was measured until then."""
+
+    def __init__(self, measured: Measured, error: ProfilingError) -> None:
+        super().__init__(str(error))
+        self.measured, self.error = measured, error
+
+
 def measure(
     engine: Engine, domain: Domain, goal: Goal, measured: Measured, watch: Callable[[], str] = lambda: ""
 ) -> Iterator[Progress]:
     """Measure, and say how far it has come before each experiment and at the end; stop by not asking for more.
 
     ``measured`` is what an earlier session left. ``watch`` says why the session cannot go on, or nothing.
-    Raises :class:`~dynamo_planner.profiling.engine.ProfilingError` where the engine does not answer.
+    Raises :class:`~dynamo_planner.profiling.engine.ProfilingError` where the engine does not answer, after it has
+    yielded what came until then.
     """
-    if not measured.prompts and not measured.decode:
-        engine.run(prompts([min(isl, domain.max_isl) for isl in WARM_UP_ISLS]))
-        longest_s = max(FIRST_SHARE * 60 * goal.minutes, OVERRUN_S)
-        for experiment in first_experiments(domain):
-            yield Progress(measured, {}, experiment)
-            measured = perform(engine, domain, experiment, measured, longest_s)
-        if domain.role != "prefill" and not measured.decode:
-            raise ProfilingError(
-                f"no decode step could be read, though the first requests were given {longest_s:.0f} s: the engine is "
-                f"too slow for {goal.minutes:g} minutes, or others use the machine: give more --minutes"
-            )
-        if domain.role != "prefill" and (fullest := fullest_experiment(measured, domain, FULL_S * goal.minutes)):
-            yield Progress(measured, {}, fullest)
-            measured = perform(engine, domain, fullest, measured)
+    try:
+        yield from _experiments(engine, domain, goal, measured, watch)
+    except _BrokenError as broken:
+        yield Progress(broken.measured, {}, None, "the experiment failed")
+        raise broken.error from None
+
+
+def _experiments(
+    engine: Engine, domain: Domain, goal: Goal, measured: Measured, watch: Callable[[], str]
+) -> Iterator[Progress]:
+    engine.run(prompts([min(isl, domain.max_isl) for isl in WARM_UP_ISLS]))
+    longest_s = max(FIRST_SHARE * 60 * goal.minutes, OVERRUN_S)
+    for experiment in first_experiments(domain, measured):
+        yield Progress(measured, {}, experiment)
+        measured = perform(engine, domain, experiment, measured, longest_s)
+    if domain.role != "prefill" and not measured.decode:
+        raise ProfilingError(
+            f"no decode step could be read, though the first requests were given {longest_s:.0f} s: the engine is "
+            f"too slow for {goal.minutes:g} minutes, or others use the machine: give more --minutes"
+        )
+    if domain.role != "prefill" and (fullest := fullest_experiment(measured, domain, FULL_S * goal.minutes)):
+        yield Progress(measured, {}, fullest)
+        measured = perform(engine, domain, fullest, measured)
     made: set[str] = set()
     while True:
         errors = measured.errors
@@ -117,6 +135,10 @@ def perform(
     def overdue(now_s: float, _: object) -> bool:
         return now_s > due_s
 
-    answers = engine.run(experiment.burst, overdue)
+    try:
+        answers = engine.run(experiment.burst, overdue)
+    except ProfilingError as error:
+        came = Readings() if error.answers is None else readings(error.answers, domain.step_tokens)
+        raise _BrokenError(measured.plus(came, engine.now_s() - began_s), error) from error
     check_answers(experiment, answers, domain)
     return measured.plus(readings(answers, domain.step_tokens), engine.now_s() - began_s)

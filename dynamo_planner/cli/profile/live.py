@@ -95,6 +95,11 @@ class LiveSession:
             engine.close()
         return progress.why
 
+    @property
+    def has_points(self) -> bool:
+        """Whether anything was measured."""
+        return self.measured is not None and bool(self.measured.prompts or self.measured.decode)
+
     def write(
         self, name: str | None, told: Mapping[str, KnobValue | None], gpus: int | None, picture: Path | None
     ) -> None:

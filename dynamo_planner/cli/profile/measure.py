@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -112,14 +112,14 @@ def measure(
             why = live.run(resume=resume)
     except ProfilingError as problem:
         typer.echo(f"error: {problem}", err=True)
-        if live.measured is not None and live.measured.spent_s:
+        if live.has_points:
             typer.echo(f"what was measured is in {live.kept}: go on with --resume", err=True)
         raise typer.Exit(FAILED) from problem
     except KeyboardInterrupt:
-        if live.measured is None or not live.measured.spent_s:
-            raise typer.Exit(INTERRUPTED) from None
-        live.write(name, noted, gpus, picture)
-        typer.echo(f"interrupted: {live.kept} has what was measured, go on with --resume", err=True)
+        if live.has_points:
+            typer.echo(f"interrupted: {live.kept} has what was measured, go on with --resume", err=True)
+            with suppress(typer.Exit):  # too little for a profile, which it has said
+                live.write(name, noted, gpus, picture)
         raise typer.Exit(INTERRUPTED) from None
     typer.echo(f"{why}; {errors_of(live.measured or Measured())}", err=True)
     live.write(name, noted, gpus, picture)

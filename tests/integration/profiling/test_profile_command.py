@@ -20,7 +20,7 @@ from dynamo_planner.profiles import Profile
 from dynamo_planner.profiling import ProfilingError
 from dynamo_planner.profiling.capacity import kv_capacity
 from dynamo_planner.profiling.discover import Found
-from dynamo_planner.profiling.engine import Answer
+from dynamo_planner.profiling.engine import Answer, Answers
 from dynamo_planner.profiling.openai_client import Endpoint, HttpEngine
 from dynamo_planner.profiling.prepare import connect
 from dynamo_planner.simulator.engine.engine import EngineLimits
@@ -74,8 +74,9 @@ def test_an_engine_that_dies_leaves_what_was_measured(start_worker: StartWorker,
 
     def end() -> None:
         kept = tmp_path / "engine.measured.json"
-        while not (kept.exists() and json.loads(kept.read_text())["measured"]["decode"]):
+        while not kept.exists():
             time.sleep(0.05)
+        time.sleep(1.5)  # the first prompts are under way
         worker.signal(signal.SIGKILL)
 
     threading.Thread(target=end, daemon=True).start()
@@ -172,10 +173,10 @@ def test_a_request_of_many_that_fails_is_left_out_and_told(capsys: pytest.Captur
     engine = HttpEngine(Endpoint("http://127.0.0.1:9", "m", "text", {}))
     answers = [Answer(isl=100, sent_s=0.0) for _ in range(8)]
     answers[3].failure = "answered 503: busy"
-    engine._judge(answers)
+    engine._judge(Answers(answers, []))
     warn(engine)
     assert "failed requests, which are in no figure: 1; the first: answered 503: busy" in capsys.readouterr().err
     for answer in answers[:3]:
         answer.failure = "answered 503: busy"
     with pytest.raises(ProfilingError, match="4 of 8 requests failed"):
-        engine._judge(answers)
+        engine._judge(Answers(answers, []))

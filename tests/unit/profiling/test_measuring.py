@@ -162,6 +162,40 @@ def test_the_halves_of_a_disaggregated_service_are_joined() -> None:
     assert decode.joined(prefill).offset_ms == pytest.approx(15, abs=2)
 
 
+class Dying(SimulatedEngine):
+    """An engine that dies after so many prompts on an idle engine."""
+
+    lives = math.inf
+
+    def run(self, burst: Burst, stop: Stop | None = None) -> Answers:
+        answers = super().run(burst, stop)
+        self.lives -= len(answers.chain)
+        if self.lives < 0:
+            for answer in answers.chain[int(self.lives) :]:
+                answer.first_s, answer.failure = math.nan, "cannot connect"
+            raise ProfilingError("it is dead", answers)
+        return answers
+
+
+def test_an_engine_that_dies_among_the_first_prompts_leaves_those_that_it_answered() -> None:
+    engine, told = Dying(LAW, LIMITS), Measured(limits=Limits(kv_tokens=60_000, max_num_batched_tokens=1024))
+    engine.lives = 6 + 3 * 5 + 1  # to warm up, and five lengths three times
+    left = told
+    with pytest.raises(ProfilingError, match="it is dead"):
+        for progress in measure(engine, DOMAIN, Goal(minutes=0.3), told):
+            left = progress.measured
+    asked = list(left.ttfts)
+    assert len(asked) == 6
+    assert not left.decode
+    assert left.spent_s > 0
+    resumed = next(measure(SimulatedEngine(LAW, LIMITS), DOMAIN, Goal(minutes=0.3), left))
+    assert resumed.next is not None
+    assert resumed.next.purpose == "TTFT of 6 prompts up to 8000 tokens"
+    assert min(prompt.isl for prompt in resumed.next.burst.chain) > max(asked)
+    *_, last = measure(SimulatedEngine(LAW, LIMITS), DOMAIN, Goal(minutes=0.3), left)
+    assert last.measured.profile().prefill.ttft_ms(4000) == pytest.approx(4 * 10 + 200, rel=0.05)
+
+
 def test_a_capacity_that_is_not_told_is_found() -> None:
     found = kv_capacity(SimulatedEngine(LAW, LIMITS), max_context=8000, max_batch=64)
     assert found == pytest.approx(60_000, rel=0.05)
