@@ -72,6 +72,62 @@ def test_a_window_moves_the_balance_by_its_part_of_a_promise_window() -> None:
     assert bad.roles["decode"].balance == pytest.approx(0.01, rel=0.02)
 
 
+def test_the_account_of_a_window_number_by_number() -> None:
+    """100 requests in 10 s of 10,000 in 1000 s, of which 5 % missed TTFT and 2 % ITL. Each role may miss 0.6 %."""
+    before = RoleAccount(balance=0.3, missed=0.004, recent=0.002, least=0.0015)
+    state = account(0.0).replace(roles=dict.fromkeys(("prefill", "decode"), before))
+    shares, after = asked(state, evidence(late=0.05, slow=0.02))
+    kept = 2 ** (-10 / 1000)
+    assert [after.requests, after.seconds, after.judged_s] == pytest.approx([kept * 1e4 + 100, kept * 1e3 + 10, 1010])
+    assert shares.late_s == pytest.approx(0.7)
+    leaked = 0.3 * 2 ** (-10 / 24_000)
+    for role, late in (("prefill", 0.05), ("decode", 0.02)):
+        found = after.roles[role]  # type: ignore[index]
+        recent = late + 2 ** (-10 / 600) * (0.002 - late)
+        assert found.balance == pytest.approx(leaked + (1 - late / 0.006) * 0.01)
+        assert found.missed == pytest.approx(0.004 + (1 - math.exp(-0.01)) * (late - 0.004))
+        assert [found.recent, found.least] == pytest.approx([recent, recent + 2 ** (-10 / 21_600) * (0.0015 - recent)])
+        assert found.caution == pytest.approx(-4 * found.balance)
+    assert shares.caution == {"prefill": -1.0, "decode": -1.0}  # balances of 0.227 and 0.277 are 0.91 and 1.11
+    # decode leaves 1 - 0.42 % and prefill 1 - 0.45 %: in steps of 0.35 both are exp(-5.25), 0.525 %; an odds ratio of e
+    budget = math.exp(-0.35 * 15)
+    odds = (1 - budget) / budget / math.e
+    assert shares.by_role == {role: pytest.approx(odds / (1 + odds)) for role in ("prefill", "decode")}
+
+
+def test_misses_that_are_unattainable_are_taken_out_up_to_the_least_that_was_missed() -> None:
+    """3 % are said to be, and never less than 2 % were missed: (5 % - 2 %) / 98 %."""
+    before = RoleAccount(balance=0.3, missed=0.004, recent=0.02, least=0.02)
+    state = account(0.0).replace(roles=dict.fromkeys(("prefill", "decode"), before))
+    _, after = asked(state, evidence(late=0.05, last={"unattainable": 0.03}))
+    recent = 0.05 + 2 ** (-10 / 600) * (0.02 - 0.05)
+    least = recent + 2 ** (-10 / 21_600) * (0.02 - recent)
+    late = (0.05 - least) / (1 - least)
+    assert after.roles["prefill"].missed == pytest.approx(0.004 + (1 - math.exp(-0.01)) * (late - 0.004))
+
+
+def test_misses_that_have_their_answer_make_no_more_caution_than_there_is() -> None:
+    """Half of the requests are late: a debt of 0.1 - 0.82, but 0.25 at most while a required replica starts."""
+    before = RoleAccount(balance=-0.1, missed=0.004, caution=0.2)
+    state = account(0.0).replace(roles=dict.fromkeys(("prefill", "decode"), before))
+    _, open_ = asked(state, evidence(late=0.5))
+    leaked = -0.1 * 2 ** (-10 / 24_000)
+    assert open_.roles["prefill"].balance == pytest.approx(leaked + (1 - 0.5 / 0.006) * 0.01)
+    assert open_.roles["prefill"].caution == pytest.approx(-3 * open_.roles["prefill"].balance)
+    _, starts = asked(state, evidence(late=0.5, replicas={"ready": 3, "starting": 1}))
+    _, waits = asked(state, evidence(late=0.5, waiting=5.1))  # over 10/s * 0.5 s
+    for found in (starts, waits):
+        assert (found.roles["prefill"].balance, found.roles["prefill"].caution) == (-0.25, 0.2)
+    _, few = asked(state, evidence(late=0.5, waiting=5.0))
+    assert few.roles["prefill"].balance < -0.25
+
+
+def test_what_the_other_is_expected_to_miss_is_taken_in_steps() -> None:
+    """Of 1 %, of which the other misses 0.3 %, 0.7 %: exp(-0.35 * 14) is 0.745 %."""
+    left, _ = asked(None, evidence(late=None, last={"attained": 0.997}))
+    assert left.by_role["prefill"] == pytest.approx(1 - math.exp(-4.9))
+
+
 def test_credit_asks_for_less_and_debt_for_more() -> None:
     """99.5 % are log-odds of 5.29; a balance of 0.25 takes 1 of them, 98.66 %, and one of -0.5 adds 1.5, 99.89 %. From
     0.5 on 2 are taken, 96.4 %."""
