@@ -28,10 +28,12 @@ keeps up only with shorter steps would never be rid of it. So the load is that o
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from dynamo_planner.profiles import PrefillCurve
-from dynamo_planner.sizing.arrays import Floats
+from dynamo_planner.sizing.arrays import Floats, read_only
 from dynamo_planner.sizing.waiting import Service, sampled
 
 STEP_GROWTH = 3.0
@@ -130,12 +132,17 @@ def prompts_of(
 
     A prompt that is longer than a chunk takes what was measured, and no less than its chunks one after the other.
     """
-    chunk = max(chunk_tokens, 2 * MIN_STEP_TOKENS)
-    step_tokens = np.geomspace(MIN_STEP_TOKENS, chunk, STEP_NODES)
+    step_tokens = _step_tokens(max(chunk_tokens, 2 * MIN_STEP_TOKENS))
     step_s = curve.ttft_ms(step_tokens) * (factor / 1000)
     tokens = np.maximum(tokens, 1.0)
     alone_s = np.maximum(curve.ttft_ms(tokens) * (factor / 1000), in_chunks_s(tokens, step_tokens, step_s))
     return alone_s, Batching(tokens, alone_s, step_tokens, step_s, within_s)
+
+
+@lru_cache(maxsize=64)
+def _step_tokens(chunk: float) -> Floats:
+    """Tokens of steps up to a chunk."""
+    return read_only(np.geomspace(MIN_STEP_TOKENS, chunk, STEP_NODES))
 
 
 def in_chunks_s(tokens: Floats, step_tokens: Floats, step_s: Floats) -> Floats:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Self
 
 import numpy as np
@@ -29,8 +29,14 @@ ASSUMED_TAIL = 0.5
 A log-normal distribution of the same spread has too long a tail: in windows of 5,000 requests of public traces the
 0.999 quantile of prompts is 0.55 to 0.85 of its, and a replica with a queue of its own is held up by the longest."""
 
-_SHARES = (np.arange(SAMPLE) + 0.5) / SAMPLE
-_NORMAL = ndtri(_SHARES)
+
+@lru_cache(maxsize=8)
+def _normal_scores(count: int) -> Floats:
+    """The standard normal quantiles in the middle of this many equally likely parts."""
+    return read_only(ndtri((np.arange(count) + 0.5) / count))
+
+
+_NORMAL = _normal_scores(SAMPLE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +90,7 @@ class Lengths:
         """
         dist = dist if isinstance(dist, Dist) else Dist(mean=dist)
         if dist.mean == 0:
-            return cls(0.0, 0.0, np.zeros(len(_SHARES)))
+            return cls(0.0, 0.0, np.zeros(SAMPLE))
         known = sorted((share, value) for share, value in dist.quantiles.items() if 0 < share < 1 and value > 0)
         cv2 = ASSUMED_CV2 if dist.cv2 is None else dist.cv2
         if len(known) < 2:
@@ -103,7 +109,7 @@ class Lengths:
         between those of ``values`` and beyond."""
         if not self.mean:
             return np.zeros(count)
-        normal = ndtri((np.arange(count) + 0.5) / count)
+        normal = _normal_scores(count)
         logs = np.log(np.maximum(self.values, 1e-9))
         slope = (logs[-1] - logs[-1 - TAIL]) / (_NORMAL[-1] - _NORMAL[-1 - TAIL]) * (1.0 if self.tail else ASSUMED_TAIL)
         beyond = np.maximum(normal - _NORMAL[-1], 0.0)

@@ -55,7 +55,7 @@ def erlang_c(servers: npt.ArrayLike, load: npt.ArrayLike) -> Floats:
     tail = gammaincc(m + 1, a)
     blocked = np.exp(m * np.log(a) - a - gammaln(m + 1)) / np.where(tail > 0, tail, 1.0)
     waits = blocked / (1 - a / m * (1 - blocked))
-    return np.where(stable, np.clip(waits, 0, 1), np.where(load > 0, 1.0, 0.0))
+    return np.where(stable, np.minimum(np.maximum(waits, 0), 1), load > 0)
 
 
 def most_replicas(load: float) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -115,7 +114,7 @@ class Outlook:
             else:
                 found = self.load(requests_per_s)
                 if found is not None and found.kv_transfer_ms != kv_transfer_ms:
-                    found = replace(found, kv_transfer_ms=kv_transfer_ms)
+                    found = Load(found.arrivals, found.isl, found.osl, found.prefix_hit_rate, kv_transfer_ms)
             self._loads[key] = found
         return self._loads[key]
 

@@ -85,7 +85,10 @@ class Losses(NamedTuple):
 
 def together(rates: Iterable[LossRate]) -> LossRate:
     """How often replicas were lost in several pools."""
-    return LossRate(*[sum(column) for column in zip(LossRate(), *rates, strict=True)])
+    times = exposed_s = 0.0
+    for rate in rates:
+        times, exposed_s = times + rate.times, exposed_s + rate.exposed_s
+    return LossRate(times, exposed_s)
 
 
 def watched(losses: Losses | None, replicas: Replicas, at_s: float) -> Losses:

@@ -118,10 +118,11 @@ def backlog_of(tick: Tick, crowds: tuple[Crowd, ...], now: Crowd | None, window_
     queue of 5 and one of 2 ten minutes later, with 12 requests/s at one replica, that is 12: one that completes 23
     was idle in between.
     """
-    rate, then = tick.snapshot.traffic.requests_per_s, _at_start(crowds, now, window_s)
-    if now is None or then is None or rate is None or then.ready != now.ready or not now.ready:
+    rate = tick.snapshot.traffic.requests_per_s
+    if now is None or rate is None or not now.ready or now.queued < BUSY_QUEUE * now.ready:
         return None
-    if min(now.queued, then.queued) < BUSY_QUEUE * now.ready:
+    then = _at_start(crowds, now, window_s)
+    if then is None or then.ready != now.ready or then.queued < BUSY_QUEUE * now.ready:
         return None
     rate *= tick.share
     left = rate * (now.at_s - then.at_s) + then.requests - now.requests
@@ -130,10 +131,10 @@ def backlog_of(tick: Tick, crowds: tuple[Crowd, ...], now: Crowd | None, window_
     return Backlog(max(left, 0.0) / (now.at_s - then.at_s) / now.ready, (lasts + rate) / now.ready)
 
 
-def _at_start(crowds: tuple[Crowd, ...], now: Crowd | None, window_s: float) -> Crowd | None:
+def _at_start(crowds: tuple[Crowd, ...], now: Crowd, window_s: float) -> Crowd | None:
     """The count at about the start of the window; of two that are as near, the earlier one."""
-    earlier = bisect_left(crowds, (now.at_s,)) if now else 0
-    if now is None or not earlier:
+    earlier = bisect_left(crowds, (now.at_s,))
+    if not earlier:
         return None
     start_s = now.at_s - window_s
     place = bisect_left(crowds, (start_s,), 0, earlier)
@@ -155,13 +156,17 @@ def is_overloaded(pool: PoolStatus) -> bool:
 def saturated(tick: Tick, crowds: tuple[Crowd, ...], now: Crowd | None, window_s: float) -> Saturated | None:
     """What a saturated pool needs; ``None`` where it is none, or where that does not show."""
     traffic, ready = tick.snapshot.traffic, tick.replicas.ready
+    if now is None or not ready or traffic.requests_per_s is None:
+        return None
+    full = (tick.pool.kv_usage or 0.0) >= FULL_KV_USAGE and (now.queued > 0 or bool(traffic.preemptions_per_s))
+    if not full and now.queued <= ready:
+        return None
     then = _at_start(crowds, now, window_s)
-    if now is None or then is None or not ready or then.ready != ready or traffic.requests_per_s is None:
+    if then is None or then.ready != ready:
         return None
     rate = tick.share * traffic.requests_per_s
     span_s = now.at_s - then.at_s
     growth = max(now.requests - then.requests, 0.0) / span_s
-    full = (tick.pool.kv_usage or 0.0) >= FULL_KV_USAGE and (now.queued > 0 or bool(traffic.preemptions_per_s))
     waits = min(now.queued, then.queued) > ready and growth * span_s > GROWTH_Z * math.sqrt(rate * span_s)
     if not full and not waits:
         return None
