@@ -9,8 +9,12 @@ from types import MappingProxyType
 from typing import Any
 
 from dynamo_planner.core.deprecation import warn_deprecated
+from dynamo_planner.core.nearest import did_you_mean
 
 NONE: Mapping[str, str] = MappingProxyType({})
+
+HELPERS = frozenset({"TYPE_CHECKING", "annotations", "lazy_exports"})
+"""What packages import for their own use, and completion need not offer."""
 
 
 def lazy_exports(
@@ -32,7 +36,7 @@ def lazy_exports(
     >>> __getattr__("Bound")
     Traceback (most recent call last):
     ...
-    AttributeError: module 'dynamo_planner' has no attribute 'Bound'
+    AttributeError: module 'dynamo_planner' has no attribute 'Bound', did you mean 'Bounds'?
     """
 
     def import_on_use(name: str) -> Any:
@@ -41,10 +45,11 @@ def lazy_exports(
             warn_deprecated(f"{package}.{name}", f"{package}.{new}", removed_in=removed_in)
             return getattr(import_module(package), new)
         if name not in modules:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+            near = "" if name.startswith("_") else did_you_mean(name, names()).removesuffix(";")
+            raise AttributeError(f"module {package!r} has no attribute {name!r}{near}")
         return getattr(import_module(f"{package}.{modules[name]}"), name)
 
     def names() -> list[str]:
-        return sorted({*vars(sys.modules[package]), *modules})
+        return sorted({*vars(sys.modules[package]), *modules} - HELPERS)
 
     return import_on_use, names

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dynamo_planner.core.nearest import did_you_mean
 from dynamo_planner.core.notebook import html_table
 from dynamo_planner.core.snapshot import Sla
 from dynamo_planner.evaluation.run import Run
@@ -50,6 +51,8 @@ class Report:
     oracle: Mapping[str, float | None] | None = None
 
     def __getitem__(self, name: str) -> Run:
+        if name not in self.runs:
+            raise KeyError(f"there is no run {name!r}{did_you_mean(name, self.runs)} there are {', '.join(self.runs)}")
         return self.runs[name]
 
     def __repr__(self) -> str:
@@ -96,7 +99,7 @@ class Report:
         """
         from dynamo_planner.evaluation.report_plot import plot_runs  # noqa: PLC0415
 
-        return plot_runs([self.runs[name] for name in names or self.runs], self.sla, self.trace, figure)
+        return plot_runs([self[name] for name in names or self.runs], self.sla, self.trace, figure)
 
     def plot_panel(self, name: str, what: str = "ttft", ax: Any = None) -> Figure:
         """One panel of the picture of a policy (extra ``plot``).
@@ -108,7 +111,7 @@ class Report:
         """
         from dynamo_planner.evaluation.report_plot import plot_panel  # noqa: PLC0415
 
-        return plot_panel(self.runs[name], what, ax)
+        return plot_panel(self[name], what, ax)
 
     def save(self, path: str | Path) -> None:
         """Write it as one page of HTML with the table, the picture and the worst minute of each (extra ``plot``)."""

@@ -108,9 +108,9 @@ class Tuned:
         blocks = f"on held-out blocks it saves {self.saving:.1%} ± {self.error:.1%} of the GPU-hours"
         held = f"and keeps the promise in {self.kept:.0%} of them (the default in {self.kept_by_default:.0%})"
         if self.best == self.trials[0].name:
-            return f"The default, {self.best}, is the cheapest that keeps the promise."
+            return f"The default settings are the cheapest that keep the promise: {self.best}."
         if self.default_is_as_good:
-            return f"The default is as good: {self.best} is cheapest, but {blocks}, {held}."
+            return f"The default settings are as good: {self.best} is cheapest, but {blocks}, {held}."
         return f"Take {self.best}: {blocks}, {held}."
 
     def as_data(self) -> dict[str, Any]:

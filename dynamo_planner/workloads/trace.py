@@ -196,10 +196,15 @@ class Trace:
         from_s, to_s = (seconds_from(self.start, moment) for moment in (begin, end))
         chosen = np.flatnonzero((self.arrival_s >= from_s) & (self.arrival_s < to_s))
         if not len(chosen):
-            raise TraceError(f"{self.name}: no request from {begin} to {end} s; it is {self.duration_s:g} s long")
+            raise TraceError(f"{self.name}: no request from {begin} to {end}; {self._extent()}")
         start = None if self.start is None else moment_at(self.start, from_s)
         cut = self._choose(chosen, self.arrival_s[chosen] - from_s, min(to_s, self.duration_s) - from_s)
         return replace(cut, start=start)
+
+    def _extent(self) -> str:
+        if self.start is None:
+            return f"it is {self.duration_s:g} s long"
+        return f"it is from {self.start} to {moment_at(self.start, self.duration_s):%Y-%m-%d %H:%M:%S%z}"
 
     def per_hour(self, profile: Profile | str, sla: Sla, *, aggregated: bool = False) -> Hours:
         """Replicas and GPUs that each hour needs, sized for its busiest minute by a profile (or a bundled one's name).

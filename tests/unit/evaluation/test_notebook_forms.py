@@ -79,6 +79,8 @@ def test_short_forms(run: Run) -> None:
     report = Report(trace="a trace", sla=SLA, runs={"mine": run})
     assert repr(report) == "Report('a trace': Run('mine': 92.00% in time, 2.0 GPU-hours, see .score))"
     assert "<td>mine</td><td>0.9200</td>" in report._repr_html_()
+    with pytest.raises(KeyError, match="there is no run 'mind', did you mean 'mine'"):
+        report["mind"]
     html = run.decisions[0]._repr_html_()
     assert html == "<pre>decode: 2 -&gt; 3 replicas\n  KvUsageHigh: KV usage &lt;over&gt; the threshold</pre>"
 

@@ -48,7 +48,7 @@ def test_a_saving_by_chance_is_not() -> None:
 def test_what_misses_the_promise_is_not_chosen_for_its_price() -> None:
     tuned = judged(SLA, (trial("default", [10, 10], [1, 1]), trial("late", [1, 1], [0.8, 0.95])), 2)
     assert tuned.best == "default"
-    assert tuned.says() == "The default, default, is the cheapest that keeps the promise."
+    assert tuned.says() == "The default settings are the cheapest that keep the promise: default."
 
 
 def test_a_default_that_misses_gives_way_to_what_keeps_more() -> None:

@@ -259,7 +259,7 @@ def test_between_starts_anew() -> None:
     part = trace.between(1, 3)
     assert (part.arrival_s.tolist(), part.isl.tolist(), part.duration_s) == ([0.0, 1.0], [2, 3], 2.0)
     assert trace.between(2.5, 100).duration_s == 0.5
-    with pytest.raises(TraceError, match=r"no request from 5 to 6 s; it is 3 s long"):
+    with pytest.raises(TraceError, match=r"no request from 5 to 6; it is 3 s long"):
         trace.between(5, 6)
 
 
