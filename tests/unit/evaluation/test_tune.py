@@ -42,7 +42,7 @@ def test_a_saving_by_chance_is_not() -> None:
     # With the first block held out, the default is cheaper on the others; with another one, it loses 10 and 5 %.
     assert tuned.saving == pytest.approx((0 - 0.1 - 0.05) / 3)
     assert tuned.best == "other" and tuned.default_is_as_good and tuned.recommended.name == "default"
-    assert "The default is as good" in tuned.says()
+    assert "The default settings are as good" in tuned.says()
 
 
 def test_what_misses_the_promise_is_not_chosen_for_its_price() -> None:
