@@ -126,7 +126,7 @@ class SkiRental(Plan, kind="ski_rental"):
        than the promise says, the rate grows by :data:`RATE_PER_CAUTION`. With less, it is that of the lowest quantile
        with which expected misses are within what is asked (:mod:`~dynamo_planner.policies.sla.planned_quantile`).
     2. What waits now and will still wait then, with what is ready and starting at work, is drained in ``drain_s``, and
-       decode is sized for what prefill drains.
+       decode is sized for what prefill drains. While starts take too long, what waits meanwhile raises no target.
     3. A replica that the expected demand used goes once nothing did for ``restart_cost`` start-up times: the
        deterministic rule of ski rental (Karlin et al. 1988; Lin, Wierman and Andrew 2011), which never costs more than
        twice what foresight would. 1 is the GPU time of a start alone; the rest is the price of the requests that are
@@ -217,9 +217,11 @@ class SkiRental(Plan, kind="ski_rental"):
         drained_per_s = 0.0
         if queue.requests:
             waits_s = WAIT_SHARES[tick.pool.spec.role] * sla.ttft_ms / 1000
-            etas_s, _ = coming(tick.replicas, tick.snapshot.at_s, demand.lead_s)
+            etas_s, stuck = coming(tick.replicas, tick.snapshot.at_s, demand.lead_s)
             left_s = backlog_left(queue.requests, work_s, demand, tick.replicas.ready, etas_s, waits_s)
             draining = math.ceil(demand.expected * work_s + left_s / self.drain_s)
+            if stuck:
+                draining = min(draining, max(near, wanted))
             if left_s and tick.pool.spec.role == "prefill":
                 able = min(draining, tick.pool.spec.max_replicas or draining) - demand.expected * work_s
                 drained_per_s = max(min(left_s / self.drain_s, able), 0.0) / work_s

@@ -105,6 +105,21 @@ def test_a_backlog_is_drained_and_what_is_coming_counts() -> None:
     assert behind.target("prefill") <= wanted + 1
 
 
+def test_a_backlog_does_not_ask_for_more_and_more_of_what_cannot_start() -> None:
+    """60 requests/s need 7; two replicas serve 9 each, no start ever ends, and after 15 minutes 36,000 wait.
+
+    9 were required when the first start was overdue; a quarter more are requested for what does not start: 12.
+    """
+    service, queued = Service(prefill=2, decode=6), 0.0
+    service.run(20, 300)
+    service.starts_take_s = 1e9
+    for _ in range(90):
+        queued += (60 - 9 * service.ready["prefill"]) * TICK_S
+        service.see(60, pools={"prefill": {"queued": queued}})
+    assert 9 <= service.target("prefill") <= 12
+    assert {"BacklogDrained", "ReplicasLost"} <= set(service.codes("prefill"))
+
+
 def test_a_backlog_in_front_of_decode_is_drained_too() -> None:
     service = Service(prefill=2, decode=2)
     service.run(15, 90)
