@@ -66,7 +66,8 @@ def arrive(w: World, request: int) -> None:
         c.dropped += 1
         return
     entry = c.entry
-    if w.pools[entry].onward != NONE and q.isl - q.cached <= c.max_local_prefill:
+    local = c.max_local_prefill > 0 and q.isl - q.cached <= c.max_local_prefill
+    if local and w.pools[entry].onward != NONE:
         entry = w.pools[entry].onward
     route(w, request, entry)
 

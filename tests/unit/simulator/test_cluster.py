@@ -41,6 +41,15 @@ def test_short_prompts_are_prefilled_where_they_decode() -> None:
     assert made.served().ttft_ms == pytest.approx([50, 50.1 + 1000 + 10])
 
 
+def test_without_local_prefill_even_a_prompt_that_is_cached_whole_goes_to_prefill() -> None:
+    """It comes to a prefill worker that does not have it: 400 tokens take 50 ms, the transfer 1 s, and the first step
+    of decode 10 ms. At the decode worker, 50 ms would be all."""
+    trace = requests([1.0], [400], [3], prefix_hit=np.array([400]))
+    made = cluster(disaggregated(kv_transfer_s=1.0), trace)
+    made.finish()
+    assert made.served().ttft_ms == pytest.approx([50 + 1000 + 10])
+
+
 def test_a_start_takes_its_time_and_is_billed_from_the_launch() -> None:
     made = cluster(aggregated(1), one())
     made.advance(10)
