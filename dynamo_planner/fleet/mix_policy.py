@@ -25,7 +25,7 @@ from pydantic import Field
 from dynamo_planner.core.decision import Decision, Hold, Proposal, Reason, State, Want
 from dynamo_planner.core.policy import Policy
 from dynamo_planner.core.pool_names import PoolName
-from dynamo_planner.core.snapshot import PoolSpec, Replicas, Sla, Snapshot
+from dynamo_planner.core.snapshot import PoolSpec, Replicas, Role, Sla, Snapshot
 from dynamo_planner.core.values import Frozen, FrozenMap, ReadOnly
 from dynamo_planner.fleet.mix import Hardware, Mix, cheapest_mix, rates_in_time
 from dynamo_planner.forecasting import Forecaster
@@ -156,18 +156,18 @@ class MixPolicy(Policy, kind="mix"):
         roles = dict.fromkeys(snapshot.pools[name].spec.role for name in known)
         for role in roles:
             own = {name: replicas for name, replicas in known.items() if snapshot.pools[name].spec.role == role}
-            found, why = self._mixed(snapshot, own, 1 - (1 - self.sla.attainment) / len(roles), load, outlook)
+            found, why = self._mixed(snapshot, role, own, 1 - (1 - self.sla.attainment) / len(roles), load, outlook)
             entries.update(found)
             reasons += why
         return Proposal.unchecked(pools=FrozenMap(entries), reasons=tuple(reasons)), memory
 
     def _mixed(
-        self, snapshot: Snapshot, known: Mapping[str, Replicas], share: float, load: Load, outlook: Outlook
+        self, snapshot: Snapshot, role: Role, known: Mapping[str, Replicas], share: float, load: Load, outlook: Outlook
     ) -> tuple[Mapping[str, Want | Hold], list[Reason]]:
         """The targets of the pools of one role, of whose requests a share is to be in time."""
         specs = {name: snapshot.pools[name].spec for name in known}
         slowest_s = max(spec.startup_s for spec in specs.values())
-        demand = outlook.demand(slowest_s, self.quantile)
+        demand = outlook.demand(slowest_s, self.quantile, role)
         most = max(demand.then, demand.now)
         parts = {name: self._part(name, specs[name], own, share, load, most) for name, own in known.items()}
         if most and not any(own.serves(DEFAULT_INVENTORY) for own in parts.values()):
@@ -176,7 +176,7 @@ class MixPolicy(Policy, kind="mix"):
         mix = self._cheapest(parts, demand.then)
         counts = dict(mix.replicas)
         for within_s in sorted({own.hardware.startup_s for own in parts.values()} - {slowest_s}):
-            self._bridge(counts, parts, within_s, outlook.demand(within_s, self.quantile).then, snapshot.at_s)
+            self._bridge(counts, parts, within_s, outlook.demand(within_s, self.quantile, role).then, snapshot.at_s)
         staying = sum(own.serves(min(own.replicas.ready, counts[name])) for name, own in parts.items())
         waits = staying < demand.now
         unknown = what_is_unknown(snapshot) if outlook.arrivals.requests_per_s else None

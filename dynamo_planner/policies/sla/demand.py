@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 from dynamo_planner.core.decision import Reason
 from dynamo_planner.core.snapshot import PoolStatus, Role, Snapshot
 from dynamo_planner.forecasting import RateForecast
+from dynamo_planner.forecasting.calibration import normal_quantile
 from dynamo_planner.forecasting.rate_forecaster import RateForecaster
 from dynamo_planner.policies.sla.arrivals import ArrivalWindow
 from dynamo_planner.policies.sla.tick import Queue, Tick, reason
@@ -48,6 +50,19 @@ class Demand(NamedTuple):
         """The demand of a pool that gets this share of the requests."""
         return self if share == 1 else Demand(self.lead_s, *[share * rate for rate in self[1:]])
 
+    def with_drift(self, drift: float, quantile: float, expected_now: float) -> Demand:
+        """The demand in requests like the recent ones, where the mean work of a request drifts by a factor whose
+        logarithm has this standard deviation, whatever the rate is.
+
+        ``q`` times the expected rate of ``m`` becomes ``m exp(sqrt(ln(q)**2 + (z drift)**2))``: 12 requests/s for 10
+        expected ones at a quantile of 0.9 become ``10 exp(sqrt(0.182**2 + (1.28 * 0.15)**2)) = 13.0``.
+        """
+        off = drift * normal_quantile(quantile)
+        if not off:
+            return self
+        now, then = _further(self.now, expected_now, off), _further(self.then, self.expected, off)
+        return self._replace(now=max(now, self.certain), then=max(then, self.certain))
+
 
 def demand(
     now: RateForecast | None, then: RateForecast | None, recent: float, lead_s: float, level_s: float, quantile: float
@@ -67,6 +82,16 @@ def demand(
     return Demand(lead_s, max(then.mean, recent), planned(now), planned(then), recent)
 
 
+def _further(rate: float, expected: float, off: float) -> float:
+    """A rate planned for, further from the expected one by an independent ``off`` in logarithms."""
+    if rate <= 0 or expected <= 0:
+        return rate
+    apart = math.log(rate / expected)
+    if off > 0:
+        return expected * math.exp(math.hypot(max(apart, 0.0), off))
+    return expected * math.exp(-math.hypot(min(apart, 0.0), off))
+
+
 class Outlook:
     """The expected demand and the workload after a snapshot, which all pools share; each is worked out once.
 
@@ -77,6 +102,7 @@ class Outlook:
         recent_per_s: The arrival rate that is certain already.
         level_s: Seconds over which rates are means.
         facts: What a reader of the numbers has to know of the workload.
+        drift: The standard deviation of the logarithm of the mean work of a request, by role. Default none.
     """
 
     def __init__(
@@ -87,19 +113,22 @@ class Outlook:
         recent_per_s: float,
         level_s: float,
         facts: Facts,
+        drift: Callable[[Role], float] = lambda role: 0.0,
     ) -> None:
-        self.arrivals, self.level_s, self._facts = arrivals, level_s, facts
+        self.arrivals, self.level_s, self.drift, self._facts = arrivals, level_s, drift, facts
         self._forecast, self._load, self._recent = forecast, load, recent_per_s
         self._forecasts: dict[float, RateForecast | None] = {}
-        self._demands: dict[tuple[float, float], Demand] = {}
+        self._demands: dict[tuple[float, float, Role], Demand] = {}
         self._loads: dict[tuple[float, float | None], Load | None] = {}
 
-    def demand(self, lead_s: float, quantile: float) -> Demand:
-        """The demand on the service now, and by the time that a start would be ready."""
-        key = lead_s, quantile
+    def demand(self, lead_s: float, quantile: float, role: Role) -> Demand:
+        """The demand on the pools of a role, now and by the time that a start would be ready."""
+        key = lead_s, quantile, role
         if key not in self._demands:
             now, then = self._ahead(0.0), self._ahead(lead_s)
-            self._demands[key] = demand(now, then, self._recent, lead_s, self.level_s, quantile)
+            rates = demand(now, then, self._recent, lead_s, self.level_s, quantile)
+            expected_now = rates.expected if now is None else now.mean
+            self._demands[key] = rates.with_drift(self.drift(role), quantile, expected_now)
         return self._demands[key]
 
     def load(self, requests_per_s: float, kv_transfer_ms: float | None = None) -> Load | None:
@@ -149,13 +178,15 @@ def outlook_after(
         workload.recent_per_s(work, level_s),
         level_s,
         workload.facts(work, level_s),
+        partial(workload.drift, work),
     )
     return rate, work, outlook
 
 
 def expected_rate(tick: Tick, queue: Queue, outlook: Outlook) -> float:
     """The rate that a pool is expected to serve when a start would be ready, with what waits spread over the level."""
-    return outlook.demand(tick.lead_s, MEDIAN).expected * tick.share + (queue.requests or 0.0) / outlook.level_s
+    demand = outlook.demand(tick.lead_s, MEDIAN, tick.pool.spec.role)
+    return demand.expected * tick.share + (queue.requests or 0.0) / outlook.level_s
 
 
 def backlog_left(

@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 from dynamo_planner.core.metrics import Dist
 from dynamo_planner.core.values import FrozenMap
+from dynamo_planner.policies.sla.length_drift import LengthDrift, drifted
 from dynamo_planner.sizing import Lengths
 
-LENGTHS_HALF_LIFE_S = 600.0
+LENGTHS_HALF_LIFE_S = 150.0
 LENGTHS_HALF_LIFE_REQUESTS = 500.0
 """Evidence keeps half its weight over this time (seconds) or this many requests, whichever takes longer."""
 
@@ -58,6 +59,7 @@ class ObservedLengths(NamedTuple):
         intervals: How many intervals that is from.
         last_mean: The mean length of the last interval, in tokens.
         last_count: The requests of the last interval.
+        drift: How far the means of intervals wander.
     """
 
     weight: float
@@ -68,6 +70,7 @@ class ObservedLengths(NamedTuple):
     intervals: float = 0.0
     last_mean: float = 0.0
     last_count: float = 1.0
+    drift: LengthDrift = LengthDrift()
 
     def lengths(self) -> Lengths:
         """The lengths to size for, with a log-normal spread unless quantiles are known."""
@@ -116,7 +119,10 @@ def learned(
         return lengths
     quantiles = tuple(sorted(observed.quantiles.items()))
     if lengths is None:
-        return ObservedLengths(count, observed.mean, observed.cv2, quantiles, last_mean=observed.mean, last_count=count)
+        drift = LengthDrift(observed.mean, count)
+        return ObservedLengths(
+            count, observed.mean, observed.cv2, quantiles, last_mean=observed.mean, last_count=count, drift=drift
+        )
     kept = 0.5 ** min(elapsed_s / LENGTHS_HALF_LIFE_S, count / LENGTHS_HALF_LIFE_REQUESTS) * lengths.weight
     if may_grow and _grown(lengths, observed.mean, count):
         kept = min(kept, GROWN_WEIGHT * count)
@@ -134,15 +140,21 @@ def learned(
         intervals=min(intervals, MAX_INTERVALS),
         last_mean=observed.mean,
         last_count=count,
+        drift=drifted(lengths.drift, observed.mean, count, _cv2(lengths), elapsed_s),
     )
+
+
+def _cv2(lengths: ObservedLengths) -> float:
+    """The squared coefficient of variation of one request, as far as it is known."""
+    spread = lengths.cv2 if lengths.cv2 is not None else lengths.estimated_cv2()
+    return PRIOR_CV2 if spread is None else spread
 
 
 def _grown(lengths: ObservedLengths, mean: float, count: float) -> bool:
     """Whether requests are much longer now than their spread explains, by half at least: after a mean of 200 with a
     squared coefficient of variation of 1, 100 requests are from ``200 (1 + 5 / sqrt(100)) = 300`` on. So must those
     of the window before be, by half: a single request of a heavy tail can make a window of a few."""
-    spread = lengths.cv2 if lengths.cv2 is not None else lengths.estimated_cv2()
-    chance = GROWN_Z * math.sqrt(max(PRIOR_CV2, spread or 0.0) / count)
+    chance = GROWN_Z * math.sqrt(max(PRIOR_CV2, _cv2(lengths)) / count)
     least = lengths.mean * (1 + MIN_GROWTH)
     return min(mean, lengths.last_mean) > least and mean > lengths.mean * (1 + chance)
 

@@ -185,7 +185,7 @@ class SkiRental(Plan, kind="ski_rental"):
         tick, outlook, caution = inputs.tick, inputs.outlook, inputs.caution
         if caution < 0:
             return demand_within(inputs.share, self.quantile, outlook, tick, count, inputs.attained)
-        demand = outlook.demand(tick.lead_s, self.quantile).times(tick.share)
+        demand = outlook.demand(tick.lead_s, self.quantile, tick.pool.spec.role).times(tick.share)
         if not caution:
             return demand
         more = 1 + RATE_PER_CAUTION * caution
@@ -206,6 +206,7 @@ class SkiRental(Plan, kind="ski_rental"):
                 planned=demand.then,
                 now=demand.now,
                 certain=demand.certain,
+                drift=inputs.outlook.drift(tick.pool.spec.role),
                 lead_s=demand.lead_s,
             )
         ]

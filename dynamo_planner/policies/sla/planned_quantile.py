@@ -38,7 +38,7 @@ def demand_within(
     ``quantile``; ``count`` says the replicas for a rate."""
 
     def at(level: float) -> Demand:
-        return outlook.demand(tick.lead_s, level).times(tick.share)
+        return outlook.demand(tick.lead_s, level, tick.pool.spec.role).times(tick.share)
 
     rates = [(weight, at(part).then) for part, weight in PARTS]
     replicas = 0

@@ -10,6 +10,7 @@ from pydantic import SerializeAsAny
 
 from dynamo_planner.core.component import Kinds
 from dynamo_planner.core.metrics import Traffic
+from dynamo_planner.core.snapshot import Role
 from dynamo_planner.core.values import Frozen
 from dynamo_planner.forecasting.experts.base import decayed
 from dynamo_planner.policies.sla.arrivals import ArrivalWindow
@@ -61,6 +62,11 @@ class Workload(Part):
 
     def recent_per_s(self, state: Any, level_s: float) -> float:
         """The arrival rate that is certain already: over the last ``level_s``, or since the last tick. Default 0."""
+        return 0.0
+
+    def drift(self, state: Any, role: Role) -> float:
+        """The standard deviation of the logarithm of the work of a request for a role, as a mean of a minute or so,
+        about the one that loads have. Default 0."""
         return 0.0
 
     def facts(self, state: Any, level_s: float) -> Facts:
@@ -157,6 +163,12 @@ class RecentWorkload(Workload, kind="recent"):
         long = state.slots is not None and state.slots.slot_s >= level_s
         recent = (state.window_rate or 0.0) if long else recent_rate(state.slots, level_s)
         return max(recent, state.surge)
+
+    def drift(self, state: WorkloadMemory | None, role: Role) -> float:
+        """Prefill works on prompts, decode on answers, and an aggregated pool on both."""
+        memory = state or WorkloadMemory()
+        prompts, answers = [0.0 if each is None else each.drift.spread() for each in (memory.isl, memory.osl)]
+        return {"prefill": prompts, "decode": answers}.get(role, (prompts + answers) / 2)
 
     def facts(self, state: WorkloadMemory | None, level_s: float) -> Facts:
         memory = state or WorkloadMemory()
