@@ -22,7 +22,7 @@ NAMED: dict[str, tuple[str, str, str]] = {
     "the deviation of start-up times is dropped": (f"{SLA}/startup.py", "mean_s + seen.deviation_s", "mean_s"),
     "lengths are forgotten in seconds": (
         f"{SLA}/lengths.py",
-        "LENGTHS_HALF_LIFE_S = 600.0\nLENGTHS_HALF_LIFE_REQUESTS = 500.0",
+        "LENGTHS_HALF_LIFE_S = 150.0\nLENGTHS_HALF_LIFE_REQUESTS = 500.0",
         "LENGTHS_HALF_LIFE_S = 6.0\nLENGTHS_HALF_LIFE_REQUESTS = 5.0",
     ),
     "five requests outweigh the profile": (f"{SLA}/correction.py", "PRIOR_REQUESTS = 50.0", "PRIOR_REQUESTS = 5.0"),
