@@ -65,7 +65,7 @@ class PrefillCurve:
 
     def extrapolated(self, isl: Numbers) -> Any:
         """Whether ``isl`` is shorter or longer than every prompt that was measured."""
-        return evaluate(self._outside, isl=isl)
+        return evaluate(self._outside, self._is_outside, isl=isl)
 
     def max_isl(self, ttft_ms: Numbers) -> Any:
         """The longest prompt up to which every one has its first token within ``ttft_ms``; 0 where none has."""
@@ -94,6 +94,9 @@ class PrefillCurve:
     def _throughputs(self, isl: Floats) -> Floats:
         share = np.interp(np.log(np.maximum(isl, self._low)), self._logs, self._efficiency)
         return np.asarray(1000 * self.points.ranks * isl * share / (self._ttfts(isl) * self.points.gpus))
+
+    def _is_outside(self, isl: float) -> bool:
+        return not self._low <= isl <= self._high
 
     def _outside(self, isl: Floats) -> NDArray[np.bool_]:
         return (isl < self._low) | (isl > self._high)

@@ -28,12 +28,10 @@ keeps up only with shorter steps would never be rid of it. So the load is that o
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
 
 from dynamo_planner.profiles import PrefillCurve
-from dynamo_planner.sizing.arrays import Floats, read_only
+from dynamo_planner.sizing.arrays import Floats
 from dynamo_planner.sizing.waiting import Service, sampled
 
 STEP_GROWTH = 3.0
@@ -125,24 +123,28 @@ class PromptService:
         return Service(*[np.concatenate(pair) for pair in zip(alone, shared, strict=True)])
 
 
-def prompts_of(
-    curve: PrefillCurve, tokens: Floats, chunk_tokens: float, factor: float, within_s: float
-) -> tuple[Floats, Batching]:
-    """The seconds that each prompt takes alone, and the batching, of a profile whose times are ``factor`` as long.
+class PromptSteps:
+    """How long prompts take alone, and steps with up to a chunk of their tokens.
 
-    A prompt that is longer than a chunk takes what was measured, and no less than its chunks one after the other.
+    Args:
+        curve: TTFT over ISL of a prompt that does not wait.
+        chunk_tokens: the most tokens of a step (``max_num_batched_tokens``).
     """
-    step_tokens = _step_tokens(max(chunk_tokens, 2 * MIN_STEP_TOKENS))
-    step_s = curve.ttft_ms(step_tokens) * (factor / 1000)
-    tokens = np.maximum(tokens, 1.0)
-    alone_s = np.maximum(curve.ttft_ms(tokens) * (factor / 1000), in_chunks_s(tokens, step_tokens, step_s))
-    return alone_s, Batching(tokens, alone_s, step_tokens, step_s, within_s)
 
+    def __init__(self, curve: PrefillCurve, chunk_tokens: float) -> None:
+        self.curve = curve
+        self._tokens = np.geomspace(MIN_STEP_TOKENS, max(chunk_tokens, 2 * MIN_STEP_TOKENS), STEP_NODES)
+        self._step_ms = curve.ttft_ms(self._tokens)
 
-@lru_cache(maxsize=64)
-def _step_tokens(chunk: float) -> Floats:
-    """Tokens of steps up to a chunk."""
-    return read_only(np.geomspace(MIN_STEP_TOKENS, chunk, STEP_NODES))
+    def prompts(self, tokens: Floats, factor: float, within_s: float) -> tuple[Floats, Batching]:
+        """The seconds that each prompt takes alone, and the batching, where times are ``factor`` as long.
+
+        A prompt that is longer than a chunk takes what was measured, and no less than its chunks one after the other.
+        """
+        step_s, tokens = self._step_ms * (factor / 1000), np.maximum(tokens, 1.0)
+        in_steps_s = in_chunks_s(tokens, self._tokens, step_s)
+        alone_s = np.maximum(self.curve.ttft_ms(tokens) * (factor / 1000), in_steps_s)
+        return alone_s, Batching(tokens, alone_s, self._tokens, step_s, within_s)
 
 
 def in_chunks_s(tokens: Floats, step_tokens: Floats, step_s: Floats) -> Floats:

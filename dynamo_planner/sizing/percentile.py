@@ -14,6 +14,7 @@ from dynamo_planner.core.snapshot import Role, Sla
 from dynamo_planner.profiles import Profile
 from dynamo_planner.sizing.aggregated import AggregatedStage
 from dynamo_planner.sizing.arrays import Floats
+from dynamo_planner.sizing.batching import PromptSteps
 from dynamo_planner.sizing.decode import decode_stage
 from dynamo_planner.sizing.doubts import doubts_of
 from dynamo_planner.sizing.load import Lengths, Load
@@ -64,6 +65,7 @@ class PercentileSizing:
         if chunk_tokens < 1:
             raise ValueError(f"chunk_tokens must be at least 1, got {chunk_tokens}")
         self.profile, self.chunk_tokens, self.routing = profile, chunk_tokens, routing
+        self._prompts = PromptSteps(profile.prefill, chunk_tokens)
         self._decode = DecodeCurves(profile, max_num_seqs)
         self._mixed = None if profile.mixed is None else MixedCurves(profile.decode_points, profile.mixed)
         self._doubts = {role: doubts_of(profile, role) for role in get_args(Role)}
@@ -138,7 +140,7 @@ class PercentileSizing:
 
     def _built(self, role: Role, load: Load, sla: Sla, factor: float) -> Stage:
         if role == "prefill":
-            return PrefillStage(self.profile.prefill, load, sla, self.chunk_tokens, factor, self.routing)
+            return PrefillStage(self._prompts, load, sla, factor, self.routing)
         if role == "decode":
             levelled = self.routing == "least_loaded"
             return decode_stage(self._decode, load.isl, load.osl, sla.itl_ms, factor, levelled)

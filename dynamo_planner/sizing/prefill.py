@@ -6,10 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from dynamo_planner.core.snapshot import Sla
-from dynamo_planner.profiles import PrefillCurve
 from dynamo_planner.sizing.arrays import Floats
 from dynamo_planner.sizing.arrivals import Arrivals
-from dynamo_planner.sizing.batching import prompts_of
+from dynamo_planner.sizing.batching import PromptSteps
 from dynamo_planner.sizing.load import Load
 from dynamo_planner.sizing.prompt_queue import PrefillQueue
 from dynamo_planner.sizing.stage import Stage
@@ -26,29 +25,27 @@ class PrefillStage(Stage):
     """Prompts with the service times of a profile, under a TTFT target.
 
     Args:
-        curve: TTFT over ISL of a prompt that does not wait.
+        steps: how long prompts take, and the steps that compute them.
         load: lengths, prefix hit rate and KV transfer.
         sla: the targets.
-        chunk_tokens: the most tokens of a step (``max_num_batched_tokens``).
         factor: how much longer prompts take than the profile says. Default 1.
         routing: which replica a prompt goes to. Default ``least_loaded``.
     """
 
     def __init__(
         self,
-        curve: PrefillCurve,
+        steps: PromptSteps,
         load: Load,
         sla: Sla,
-        chunk_tokens: int,
         factor: float = 1.0,
         routing: Routing = "least_loaded",
     ) -> None:
         # What is late is late for being long, or behind the longest prompts, however rare they are.
         tokens = load.computed.finer(FINE_LENGTHS)
         within_s = (sla.ttft_ms - load.kv_transfer_ms) / 1000
-        service_s, batching = prompts_of(curve, tokens, chunk_tokens, factor, within_s)
-        self._ranks = curve.points.ranks  # each is a server of its own
-        self.extrapolated = bool(curve.extrapolated(np.array([load.computed.mean]))[0])
+        service_s, batching = steps.prompts(tokens, factor, within_s)
+        self._ranks = steps.curve.points.ranks  # each is a server of its own
+        self.extrapolated = bool(steps.curve.extrapolated(load.computed.mean))
         self.unattainable = float(np.mean(service_s > within_s))
         self.residence_s = float(service_s.mean())
         self._queue = PrefillQueue(Arrivals(0.0), service_s, max(within_s, MIN_TARGET_S), routing, batching)

@@ -11,7 +11,7 @@ from dynamo_planner import Profile, Sla
 from dynamo_planner.core.metrics import Dist
 from dynamo_planner.profiles import PrefillCurve, PrefillPoints
 from dynamo_planner.sizing import Arrivals, Load, PercentileSizing
-from dynamo_planner.sizing.batching import Batching, PromptService, in_chunks_s, prompts_of
+from dynamo_planner.sizing.batching import Batching, PromptService, PromptSteps, in_chunks_s
 from dynamo_planner.sizing.own_queue import waits_longer
 from dynamo_planner.sizing.waiting import Service, late_shares
 
@@ -43,7 +43,7 @@ def test_a_prompt_of_several_chunks_takes_their_steps_and_no_less_than_was_measu
     # 2300 tokens are two steps of 110 ms and one of 40 ms.
     assert in_chunks_s(np.array([2300.0, 300]), STEP_TOKENS, STEP_S) == pytest.approx([0.260, 0.040], rel=1e-3)
     curve = PrefillCurve(PrefillPoints(isl=[10, 100, 300, 1000, 2300], ttft_ms=[11, 20, 40, 110, 400]))
-    alone_s, batching = prompts_of(curve, np.array([2300.0, 300]), 1000, 2.0, within_s=10.0)
+    alone_s, batching = PromptSteps(curve, 1000).prompts(np.array([2300.0, 300]), 2.0, within_s=10.0)
     assert alone_s == pytest.approx([0.800, 0.080], rel=0.01)
     # A full step takes 220 ms: 300 tokens take 300/1000 of it. Of 2300 tokens the last 300 share a step.
     assert batching.least_s == pytest.approx((0.800 - 0.080 + 0.066 + 0.066) / 2, rel=0.01)
