@@ -15,9 +15,9 @@ unit       ``a * b`` becomes ``a / b``, and the other way round
 dropped    ``a + b``, ``a * b``, ``a and b`` and ``max(a, b)`` become ``a``
 =========  ===================================================================
 
-Each is applied alone, to a copy of the tree, and the quick unit tests of its part run until one fails, the quickest
-first. Those marked ``slow``, searches and statistics, judge results, and would notice much of what no test has a number
-for. A mutant that no test notices is listed with its line: it is a missing test, or a change that makes no difference.
+Each is applied alone, and the quick unit tests of its part run until one fails (:mod:`benchmarks.mutants_judge`). Those
+marked ``slow``, searches and statistics, judge results, and would notice much of what no test has a number for. A
+mutant that no test notices is listed with its line: it is a missing test, or a change that makes no difference.
 
 With ``--onto`` verdicts are written to a file as they come, and mutants that are noticed there are not judged again: a
 run that was stopped goes on, and one after new tests judges what was missed.
@@ -29,30 +29,15 @@ import argparse
 import ast
 import fnmatch
 import json
-import multiprocessing
-import os
 import random
-import re
-import shutil
-import sys
-import tempfile
-import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from queue import Queue
-from typing import NamedTuple
 
-import pytest
-
+from benchmarks.mutants_judge import Mutant, Verdict, judged
 from benchmarks.mutants_named import NAMED
 
 ROOT = Path(__file__).parents[1]
-COPIED = ("dynamo_planner", "tests", "docs", "examples", "pyproject.toml", "README.md", "CHANGELOG.md")
-TIMEOUT_S = 900
-"""Tests that run for longer have noticed: a search does not end."""
-
 PARTS = {
     "dynamo_planner/policies/sla/*.py": "tests/unit/policies/test_sla_*.py",
     "dynamo_planner/policies/laws/*.py": "tests/unit/policies/test_l[al]*.py",
@@ -62,11 +47,6 @@ PARTS = {
     "dynamo_planner/guards/*.py": "tests/unit/guards/test_*.py",
 }
 """Files that are mutated, and their unit tests."""
-
-QUICK = ["-q", "--no-header", "--tb=no", "-p", "no:cacheprovider", "--hypothesis-profile=fast", "--hypothesis-seed=1"]
-
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["hypothesis", "numpy", "pydantic", "pytest", "scipy.optimize", "scipy.special"])
 
 Operator = type[ast.operator] | type[ast.cmpop]
 
@@ -81,35 +61,6 @@ FLIPPED: dict[Operator, Operator] = {
     ast.GtE: ast.Gt,
 }
 OTHER_END = {"min": "max", "max": "min"}
-
-
-@dataclass(frozen=True)
-class Mutant:
-    """A wrong change: the text of ``path`` with it."""
-
-    name: str
-    path: str
-    text: str
-
-    @property
-    def part(self) -> str:
-        """The part that it is of."""
-        return next(part for part in PARTS if self.path in _files(part))
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Whether a mutant was noticed, by which test, and after how many seconds."""
-
-    name: str
-    noticed: bool
-    by: str
-    took_s: float
-
-
-class Ended(NamedTuple):  # what pytest says
-    status: int
-    output: str
 
 
 def named() -> list[Mutant]:
@@ -195,83 +146,12 @@ def _changes(node: ast.expr) -> Iterator[tuple[str, str]]:
             yield "dropped", ast.unparse(node.args[0])
 
 
-def judge(mutant: Mutant, tree: Path, tests: list[str]) -> Verdict:
-    """Apply a mutant to a copy of the tree, run these tests, and take it back."""
-    target, began_s = tree / mutant.path, time.monotonic()
-    kept = target.read_text()
-    target.write_text(mutant.text)
-    try:
-        ended = _ran(tree, "-x", *tests)
-    except TimeoutError:
-        return Verdict(mutant.name, True, f"the tests did not end within {TIMEOUT_S} s", TIMEOUT_S)
-    finally:
-        target.write_text(kept)
-    failed = [line.split(" - ")[0] for line in ended.output.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    return Verdict(mutant.name, ended.status != 0, "".join(failed[:1]), round(time.monotonic() - began_s, 1))
-
-
-def quickest_first(part: str, tree: Path) -> list[str]:
-    """The quick tests of a part, the quickest first, without those that fail as the code is."""
-    files = [path.relative_to(tree).as_posix() for path in tree.glob(PARTS[part])]
-    ended = _ran(tree, "-vv", "--durations=0", "--durations-min=0", *files, timeout_s=None)
-    took_s: dict[str, float] = {}
-    for seconds, test in re.findall(r"^ *([\d.]+)s (?:setup|call|teardown) +(.+?) *$", ended.output, re.MULTILINE):
-        took_s[test] = took_s.get(test, 0.0) + float(seconds)
-    failing = set(re.findall(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", ended.output, re.MULTILINE))
-    if failing:
-        print(f"left out, since they fail without a mutant: {', '.join(sorted(failing))}", flush=True)
-    return sorted(took_s.keys() - failing, key=took_s.__getitem__)
-
-
-def _ran(tree: Path, *options: str, timeout_s: float | None = TIMEOUT_S) -> Ended:
-    """What pytest says of a copy of the tree, in a process that is forked from one that has the libraries loaded."""
-    output = tree / "pytest.txt"
-    process = FORKS.Process(target=_pytest, args=(tree, options, output))
-    process.start()
-    process.join(timeout_s)
-    if process.is_alive():
-        process.kill()
-        process.join()
-        raise TimeoutError
-    return Ended(process.exitcode or 0, output.read_text())
-
-
-def _pytest(tree: Path, options: tuple[str, ...], output: Path) -> None:
-    with output.open("w") as file:
-        os.dup2(file.fileno(), sys.stdout.fileno())
-        os.dup2(file.fileno(), sys.stderr.fileno())
-    os.chdir(tree)
-    os.environ |= {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
-    sys.path.insert(0, str(tree))
-    sys.dont_write_bytecode = True
-    sys.exit(int(pytest.main([*QUICK, "-m", "not slow and not long", *options])))
-
-
-def judge_all(mutants: list[Mutant], processes: int) -> Iterator[Verdict]:
-    """The verdict of each mutant, as they come."""
-    with tempfile.TemporaryDirectory(prefix="mutants-") as directory:
-        trees: Queue[Path] = Queue()
-        for number in range(processes):
-            tree = Path(directory) / str(number)
-            for name in COPIED:
-                copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-                tree.mkdir(exist_ok=True)
-                copy(ROOT / name, tree / name)
-            trees.put(tree)
-
-        tests: dict[str, list[str]] = {}
-
-        def one(mutant: Mutant) -> Verdict:
-            tree = trees.get()
-            try:
-                if mutant.part not in tests:
-                    tests[mutant.part] = quickest_first(mutant.part, tree)
-                return judge(mutant, tree, tests[mutant.part])
-            finally:
-                trees.put(tree)
-
-        with ThreadPoolExecutor(processes) as pool:
-            yield from pool.map(one, mutants)
+def judge_all(mutants: Sequence[Mutant]) -> Iterator[Verdict]:
+    """The verdict of each mutant, part by part, as they come."""
+    for part, tests in PARTS.items():
+        files = _files(part)
+        if own := [mutant for mutant in mutants if mutant.path in files]:
+            yield from judged(own, ROOT, tests)
 
 
 def main() -> None:
@@ -279,7 +159,6 @@ def main() -> None:
     parser.add_argument("--drawn", type=int, default=48, help="how many are drawn by operator")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default="*", help="a pattern of names")
-    parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--onto", type=Path, help="where verdicts are written, and those of an earlier run stand")
     options = parser.parse_args()
     every = [*named(), *drawn(options.drawn, options.seed)]
@@ -287,7 +166,7 @@ def main() -> None:
     before = json.loads(options.onto.read_text()) if options.onto and options.onto.exists() else []
     verdicts = {known["name"]: Verdict(**known) for known in before}
     left = [mutant for mutant in mutants if mutant.name not in verdicts or not verdicts[mutant.name].noticed]
-    for verdict in judge_all(left, options.processes):
+    for verdict in judge_all(left):
         verdicts[verdict.name] = verdict
         mark = "noticed" if verdict.noticed else "MISSED "
         print(f"{mark} {verdict.took_s:6.1f} s  {verdict.name}  {verdict.by}", flush=True)
