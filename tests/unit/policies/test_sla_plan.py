@@ -55,17 +55,22 @@ def planned(
     queued: float = 0.0,
     caution: float = 0.0,
     others: tuple[LastPlan, ...] = (),
+    before: Planned | None = None,
+    after_s: float = 0.0,
+    running: float = 0.0,
 ) -> Planned:
-    """The first plan of a pool that gets this rate, which stays, of which a replica does 4 requests a second."""
-    pool = PoolStatus(spec=PoolSpec(role=role, startup_s=STARTUP_S), replicas=replicas, queued=queued)
+    """The plan of a pool that gets this rate, which stays, of which a replica does 4 requests a second."""
+    at_s = AT_S + after_s
+    spec = PoolSpec(role=role, startup_s=STARTUP_S)
+    pool = PoolStatus(spec=spec, replicas=replicas, queued=queued, running=running)
     traffic = Traffic(requests_per_s=rate, window_s=30, isl=1000, osl=100)
-    snapshot = Snapshot(at_s=AT_S, traffic=traffic, pools={"workers": pool})
+    snapshot = Snapshot(at_s=at_s, traffic=traffic, pools={"workers": pool})
     tick = Tick("workers", pool, replicas, snapshot, 1.0, Engine(), STARTUP_S)
-    arrivals = ArrivalWindow(AT_S, rate, 30.0, 30.0)
+    arrivals = ArrivalWindow(at_s, rate, 30.0, 30.0)
     outlook = Outlook(arrivals, lambda ahead_s: Known(rate), lambda rate: None, 0.0, LEVEL_S, [])
     sla = Sla(ttft_ms=500, itl_ms=25)
     inputs = PlanInputs(tick, outlook, Queue(queued), four_per_replica, sla, caution=caution, others=others)
-    return SkiRental().plan(None, inputs)
+    return SkiRental().plan(None if before is None else before.state, inputs)
 
 
 def target(plan: Planned) -> int:
@@ -162,3 +167,39 @@ def test_with_credit_the_plan_takes_the_lowest_quantile_that_is_within_what_is_a
     last = SkiRental().plan(None, inputs._replace(share=share, attained=one_in_ten)).last
     assert last is not None
     assert last.required == count
+
+
+@pytest.mark.parametrize(
+    ("caution", "first", "then"),
+    [
+        # 8 used and planned for, for 2 * 60 s
+        (0.0, 8, [(0.0, 8), (119.0, 8), (120.0, 2)]),
+        # 1.3 * 32 are 11, of which the expected 32 use 10.4 / 1.3 + 0.6 / sqrt(1.3) = 8.5; those are kept twice as long
+        (2.0, 11, [(0.0, 11), (119.0, 11), (120.0, 9), (239.0, 9), (240.0, 3)]),
+    ],
+)
+def test_what_was_used_is_kept_for_what_a_start_costs_and_what_was_planned_for_two(
+    caution: float, first: int, then: list[tuple[float, int]]
+) -> None:
+    plan = planned(32, Replicas(ready=8), caution=caution)
+    assert target(plan) == first
+    for after_s, count in then[1:]:
+        plan = planned(8, Replicas(ready=first), caution=caution, before=plan, after_s=after_s)
+        assert target(plan) == count, after_s
+
+
+def test_the_reason_for_what_is_kept() -> None:
+    before = planned(32, Replicas(ready=8))
+    plan = planned(8, Replicas(ready=8), before=before, after_s=60.0)
+    (waits,) = [reason for reason in plan.reasons if reason.code == "ScaleDownWaits"]
+    assert waits.message == "8 were required within the last 120 s, and to start them again would cost more"
+    assert (waits.values["needed"], waits.values["now"]) == (8, 2)
+
+
+def test_without_requests_all_go_and_none_while_some_run() -> None:
+    for running, count, code in ((0.0, 0, "Idle"), (3.0, 8, "RequestsRun")):
+        before = planned(0, Replicas(ready=8), running=running)
+        assert target(before) == 8  # until a start costs less
+        plan = planned(0, Replicas(ready=8), running=running, before=before, after_s=120.0)
+        assert target(plan) == count
+        assert plan.reasons[0].code == code
