@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from dynamo_planner.cli.shadow.moments import moment
+from dynamo_planner.core.nearest import did_you_mean
 from dynamo_planner.runtime.decision_log import Step, follow_log, read_log
 
 LOOKS_EVERY_S = 0.5
@@ -51,13 +52,23 @@ def explain(
     for step in shown:
         typer.echo(told(step))
     if not shown:
-        typer.echo(f"{log}: no decision to show", err=True)
+        typer.echo(f"{log}: no decision to show{_unknown(log, pool)}", err=True)
     try:
         for step in newer:
             if _concerns(step, pool, changes):
                 typer.echo(told(step))
     except KeyboardInterrupt:
         return
+
+
+def _unknown(log: Path, pool: str | None) -> str:
+    """The pools that there are, where the one that was named is none of them."""
+    if pool is None:
+        return ""
+    pools = {name for step in read_log(log) for name in step.snapshot.pools}
+    if pool in pools:
+        return ""
+    return f"; {pool!r} is not a pool{did_you_mean(pool, pools)} there are {', '.join(sorted(pools)) or 'none'}"
 
 
 def _concerns(step: Step, pool: str | None, changes: bool) -> bool:

@@ -128,7 +128,8 @@ def test_explain_reads_a_log_back(tmp_path: Path) -> None:
     assert "workers: 2 -> 3 replicas" in changes.stdout
     assert "=> workers: unchanged: dry run: would scale workers from 2 to 3 replicas" in changes.stdout
     assert len(planner("explain", "--last", "2", log).stdout.split("1970-")) == 3
-    assert planner("explain", "--pool", "decode", log).stdout == ""
+    other = planner("explain", "--pool", "worker", log)
+    assert (other.stdout, "'worker' is not a pool, did you mean 'workers'?" in other.stderr) == ("", True)
     late = planner("explain", "--since", "1970-01-01T00:00:20", "--json", log).stdout.splitlines()
     assert [json.loads(line)["at_s"] for line in late] == [20, 30]
     assert "neither a length of time" in planner("explain", "--since", "yesterday", log).stderr
