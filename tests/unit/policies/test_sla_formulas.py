@@ -11,7 +11,7 @@ from dynamo_planner import Dist, PoolSpec, PoolStatus, Replicas, Snapshot, Traff
 from dynamo_planner.policies.sla import ObservedStartup
 from dynamo_planner.policies.sla.arrivals import ArrivalWindow, arrivals_in, what_is_unknown, why_no_arrivals
 from dynamo_planner.policies.sla.demand import Demand, backlog_left, demand, shares
-from dynamo_planner.policies.sla.lengths import ObservedLengths, learned, rounded
+from dynamo_planner.policies.sla.lengths import LENGTHS_HALF_LIFE_S, ObservedLengths, learned, rounded
 from dynamo_planner.policies.sla.losses import Losses, LossRate, spares, watched
 from dynamo_planner.policies.sla.planned_quantile import expected_misses
 from dynamo_planner.policies.sla.regret import Shortage, followed
@@ -161,12 +161,13 @@ ONE = ObservedLengths(100.0, 200.0, last_mean=200.0, last_count=100.0)
 
 
 def test_lengths_are_means_whose_evidence_fades() -> None:
-    """After 600 s and 600 requests the evidence has half of its weight, after 500 requests in less time too."""
-    assert learned(None, Dist(mean=200), 100, 30) == ONE
+    """Half of the weight is gone after a half-life in time and in requests, and less where either is shorter."""
+    first = learned(None, Dist(mean=200), 100, 30)
+    assert first is not None and first._replace(drift=ONE.drift) == ONE
     assert learned(ONE, None, 100, 30) is ONE
     assert learned(ONE, Dist(mean=300, count=0), 100, 30) is ONE
-    for elapsed_s, requests, kept in ((600.0, 600.0, 0.5), (60.0, 500.0, 0.5**0.1), (600.0, 100.0, 0.5**0.2)):
-        found = learned(ONE, Dist(mean=250), requests, elapsed_s, may_grow=False)
+    for halves, requests, kept in ((1.0, 600.0, 0.5), (0.1, 500.0, 0.5**0.1), (1.0, 100.0, 0.5**0.2)):
+        found = learned(ONE, Dist(mean=250), requests, halves * LENGTHS_HALF_LIFE_S, may_grow=False)
         assert found is not None
         assert found.weight == pytest.approx(100 * kept + requests)
         assert found.mean == pytest.approx((100 * kept * 200 + requests * 250) / (100 * kept + requests))

@@ -10,7 +10,7 @@ from dynamo_planner import Traffic
 from dynamo_planner.policies.sla import RecentWorkload
 from dynamo_planner.policies.sla.arrivals import ArrivalWindow
 from dynamo_planner.policies.sla.burstiness import Slots
-from dynamo_planner.policies.sla.lengths import ObservedLengths
+from dynamo_planner.policies.sla.lengths import LENGTHS_HALF_LIFE_S, ObservedLengths
 from dynamo_planner.policies.sla.workload import WorkloadMemory
 
 PART = RecentWorkload()
@@ -26,7 +26,9 @@ def test_a_window_is_counted_with_its_rate_surge_and_lengths() -> None:
     assert found.surge == pytest.approx(20 - 3 * (20 / 30) ** 0.5)
     assert found.hit_rate == pytest.approx(0.6 - 0.2 * 2 ** (-30 / 300))
     assert found.osl == found.isl  # they have grown
-    assert found.osl is not None and found.osl.weight == pytest.approx(600 + min(0.25 * 600, 100 * 2 ** (-30 / 600)))
+    assert found.osl is not None and found.osl.weight == pytest.approx(
+        600 + min(0.25 * 600, 100 * 2 ** (-30 / LENGTHS_HALF_LIFE_S))
+    )
 
 
 @pytest.mark.parametrize(("rate", "grown"), [(6.6, False), (6.8, True)])
