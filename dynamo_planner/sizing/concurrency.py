@@ -146,7 +146,7 @@ def _histograms(rows: Floats, weights: Floats) -> tuple[Floats, Floats]:
     width = np.maximum((rows.max(axis=1, keepdims=True) - low) / LEVELS, 1e-9)
     bins = np.minimum(((rows - low) / width).astype(np.intp), LEVELS - 1)
     bins += LEVELS * np.arange(len(rows))[:, None]
-    shares = np.bincount(bins.ravel(), np.tile(weights, len(rows)), LEVELS * len(rows)).reshape(-1, LEVELS)
+    shares = np.bincount(bins.ravel(), np.concatenate([weights] * len(rows)), LEVELS * len(rows)).reshape(-1, LEVELS)
     return low + width * (np.arange(LEVELS) + 0.5), shares / weights.sum()
 
 

@@ -92,6 +92,6 @@ class PrefillQueue:
     def _late(self, replicas: Floats) -> Floats:
         """Shape (counts,): the share of the attainable prompts that are late, where ``replicas`` keep up."""
         arrivals, ways = self.arrivals, self._served.at(self.arrivals.requests_per_s / replicas)
-        twice = np.tile(replicas, len(ways.mean_s) // len(replicas))
-        late = late_shares(arrivals, twice, ways, (self.routing,), self._served.shape)
+        each_way = np.concatenate([replicas] * (len(ways.mean_s) // len(replicas)))
+        late = late_shares(arrivals, each_way, ways, (self.routing,), self._served.shape)
         return np.asarray(late.reshape(-1, len(replicas)).min(axis=0))

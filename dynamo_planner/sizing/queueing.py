@@ -49,7 +49,7 @@ def erlang_c(servers: npt.ArrayLike, load: npt.ArrayLike) -> Floats:
     >>> erlang_c(2, [0.0, 2.0]).tolist()  # clamps: no load never waits, a load of all servers always
     [0.0, 1.0]
     """
-    servers, load = np.broadcast_arrays(np.asarray(servers, float), np.asarray(load, float))
+    servers, load = np.asarray(servers, float), np.asarray(load, float)
     stable = (load < servers) & (load > 0)
     m, a = np.where(stable, servers, 2.0), np.where(stable, load, 1.0)
     tail = gammaincc(m + 1, a)
