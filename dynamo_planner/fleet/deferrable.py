@@ -39,6 +39,7 @@ from dynamo_planner.fleet.mix import rates_in_time
 from dynamo_planner.fleet.spare import SIZED_COUNTS, Capacity, rate_of
 from dynamo_planner.policies.sla.arrivals import ArrivalWindow, arrivals_in, what_is_unknown
 from dynamo_planner.policies.sla.part import Recalled
+from dynamo_planner.policies.sla.tick import why_unknown
 from dynamo_planner.policies.sla.workload import AnyWorkload, RecentWorkload
 from dynamo_planner.profiles import NamedProfile
 from dynamo_planner.sizing import Load, PercentileSizing
@@ -149,9 +150,10 @@ class DeferrablePolicy(Policy, kind="deferrable"):
             if (own := snapshot.deferred.get(name)) is not None and snapshot.age_s(own.observed_at_s) <= self.max_age_s
         }
         unknown = [f"deferred.{name}" for name in self.classes if name not in known]
-        unknown += [f"deferred.{name}.isl or osl" for name, own in known.items() if own.isl is None or own.osl is None]
+        unknown += [f"deferred.{name}.isl" for name, own in known.items() if own.isl is None]
+        unknown += [f"deferred.{name}.osl" for name, own in known.items() if own.osl is None]
         sized = {name: own for name, own in known.items() if own.isl is not None and own.osl is not None}
-        return sized, f"{unknown[0]} is unknown" if unknown else None
+        return sized, why_unknown(snapshot, unknown[0]) if unknown else None
 
     def _filled(
         self,

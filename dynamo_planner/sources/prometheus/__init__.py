@@ -9,6 +9,7 @@ In the order in which a turn goes through them:
 - ``api`` -- the HTTP API: instant and range queries, errors and warnings.
 - ``detection`` -- which engine the targets of a pool are of.
 - ``copies`` -- the same process scraped several times. ``instead`` -- what there is where nothing is picked.
+- ``deferred`` -- what a gateway says of the deferrable requests that it holds back, by the user's own queries.
 - ``clock`` -- the server's clock beside the planner's.
 - ``flows`` -- arrivals from the answers about each worker, and whose counters are believed.
 - ``buckets`` -- the buckets of a histogram.
@@ -16,7 +17,7 @@ In the order in which a turn goes through them:
 - ``answers`` -- the answers about one pool as histories of its workers, handed on to ``aggregation``.
 - ``model_answers`` -- the observation, or a snapshot of the past, from the answers about all pools.
 
-``config``, ``scope`` and ``promql`` need no extra, so that a configuration can be read without one.
+``config``, ``scope``, ``deferred`` and ``promql`` need no extra, so that a configuration can be read without one.
 """
 
 from __future__ import annotations

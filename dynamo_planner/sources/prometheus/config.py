@@ -14,6 +14,7 @@ from dynamo_planner.engines.named import WorkerVocabulary
 from dynamo_planner.engines.prefixed import NAME_PREFIX
 from dynamo_planner.sources.access import QueryAccess
 from dynamo_planner.sources.config import Endpoints, SourceConfig, Urls
+from dynamo_planner.sources.prometheus.deferred import DeferredQueries
 from dynamo_planner.sources.prometheus.scope import LabelMatchers, LabelName
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class PrometheusConfig(SourceConfig, kind="prometheus"):
         prefix: what stands before the workers' own names of metrics (``ray_``); nothing by default.
         window_s: seconds over which rates and means are, four scrape intervals or more.
         timeout_s: seconds for all queries of a turn together.
+        deferred: the queries of each deferrable class, where a gateway reports what waits; none by default.
         access: credentials, certificates and parameters; none by default.
     """
 
@@ -49,6 +51,7 @@ class PrometheusConfig(SourceConfig, kind="prometheus"):
     prefix: str = Field(default="", pattern=NAME_PREFIX)
     window_s: float = Field(default=60.0, gt=0)
     timeout_s: float = Field(default=10.0, gt=0)
+    deferred: dict[str, DeferredQueries] = Field(default_factory=dict)
     access: QueryAccess = QueryAccess()
 
     def build(self, roles: Mapping[str, Role], endpoints: Endpoints | Urls = dict) -> PrometheusSource:
@@ -66,5 +69,6 @@ class PrometheusConfig(SourceConfig, kind="prometheus"):
             prefix=self.prefix,
             window_s=self.window_s,
             timeout_s=self.timeout_s,
+            deferred=self.deferred,
             access=self.access,
         )

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dynamo_planner.core.metrics import PoolMetrics, Traffic
+from dynamo_planner.core.metrics import Deferred, PoolMetrics, Traffic
 from dynamo_planner.core.snapshot import Observation, PoolSpec, PoolStatus, Replicas, Role, Snapshot
+from dynamo_planner.core.values import FrozenMap
 from dynamo_planner.sources.aggregation.pools import MissingByPath, pool_metrics, with_router_tokens
 from dynamo_planner.sources.aggregation.traffic import (
     AT_LEAST,
@@ -32,6 +33,9 @@ FIELDS_OF = {
 FRONTEND = "frontend"
 """The name under which the answers about the frontends are, beside those of pools."""
 
+DEFERRED = ""
+"""That of the answers about deferrable classes."""
+
 
 @dataclass(frozen=True)
 class ModelAnswers:
@@ -40,10 +44,12 @@ class ModelAnswers:
     Args:
         by_name: by pool, and for the frontends.
         missing: for those that could not be read, why, by field of the observation.
+        deferred: what waits of each deferrable class.
     """
 
     by_name: Mapping[str, PoolAnswers]
     missing: Mapping[str, str]
+    deferred: Mapping[str, Deferred] = FrozenMap()
 
     def observation(self, roles: Mapping[str, Role], at_s: float) -> Observation:
         """The model as a source observes it."""
@@ -55,7 +61,7 @@ class ModelAnswers:
         traffic, unknown_traffic = self._traffic(roles, at_s)
         missing.update({f"traffic.{field}": why for field, why in unknown_traffic.items()})
         pools = with_router_tokens(pools, missing, roles, traffic)
-        return Observation(traffic=traffic, pools=pools, missing=missing)
+        return Observation(traffic=traffic, pools=pools, deferred=self.deferred, missing=missing)
 
     def snapshot(self, roles: Mapping[str, Role], specs: Mapping[str, PoolSpec], at_s: float) -> Snapshot:
         """The model as a snapshot of the past; the workers with a recent sample are its ready replicas."""
@@ -66,7 +72,13 @@ class ModelAnswers:
             replicas = Replicas(ready=len(self.by_name[name].observed)) if name in self.by_name else None
             reported = {field: getattr(metrics, field) for field in PoolMetrics.model_fields}
             pools[name] = PoolStatus(spec=spec, replicas=replicas, **reported)
-        return Snapshot(at_s=at_s, traffic=observation.traffic, pools=pools, missing=observation.missing)
+        return Snapshot(
+            at_s=at_s,
+            traffic=observation.traffic,
+            pools=pools,
+            deferred=observation.deferred,
+            missing=observation.missing,
+        )
 
     def _pool(self, name: str, at_s: float) -> tuple[PoolMetrics, MissingByPath]:
         if name not in self.by_name:

@@ -27,9 +27,10 @@ from dynamo_planner.sources.prometheus.copies import (
     shared_targets,
     unclear_addresses,
 )
+from dynamo_planner.sources.prometheus.deferred import DeferredQueries, deferred_queries, read_deferred
 from dynamo_planner.sources.prometheus.detection import detection_pattern, vocabulary_of
 from dynamo_planner.sources.prometheus.instead import what_is_there
-from dynamo_planner.sources.prometheus.model_answers import FRONTEND, ModelAnswers
+from dynamo_planner.sources.prometheus.model_answers import DEFERRED, FRONTEND, ModelAnswers
 from dynamo_planner.sources.prometheus.pool_answers import PoolAnswers, UnreadableError
 from dynamo_planner.sources.prometheus.promql import queries_of
 from dynamo_planner.sources.prometheus.query_keys import ADDRESSES, OBSERVED_AT, STARTS, TARGETS, UP, QueryKey
@@ -86,6 +87,7 @@ class PrometheusSource:
         window_s: seconds over which rates and means are. It must hold two scrapes of a worker; four scrape intervals
             are usual.
         timeout_s: seconds for all queries of a turn together.
+        deferred: the queries of each deferrable class, where a gateway reports what waits; none by default.
         access: credentials, certificates and parameters; none by default.
     """
 
@@ -103,6 +105,7 @@ class PrometheusSource:
         prefix: str = "",
         window_s: float = 60.0,
         timeout_s: float = 10.0,
+        deferred: Mapping[str, DeferredQueries] | None = None,
         access: Access | None = None,
     ) -> None:
         if not (math.isfinite(window_s) and window_s > 0):
@@ -118,6 +121,7 @@ class PrometheusSource:
                 raise ValueError(f"pools: {other!r} and {name!r} have the same labels, and so the same workers")
         self._roles = dict(roles)
         self._model = model
+        self._deferred = dict(deferred or {})
         self._api = PrometheusApi(url, access, timeout_s=timeout_s)
         self._groups = []
         for name in roles:
@@ -134,7 +138,7 @@ class PrometheusSource:
     def observe(self, at_s: float) -> Observation:
         """Observe the model as it was at ``at_s``. Raises :class:`SourceError` where no query is answered."""
         groups = self._detected(at_s)
-        answers = self._api.instant(_queries(groups), at_s)
+        answers = self._api.instant(self._queries(groups), at_s)
         copied = self._with_copies(groups, answers)
         if copied:
             answers |= self._api.instant(_queries(copied), at_s)
@@ -149,7 +153,7 @@ class PrometheusSource:
         groups = self._detected(moments[-1], moments[0], moments[length // 2])
         for first in range(0, length, MAX_STEPS_PER_QUERY):
             chunk = moments[first : first + MAX_STEPS_PER_QUERY]
-            answers = self._api.range(_queries(groups), chunk[0], chunk[-1], step_s)
+            answers = self._api.range(self._queries(groups), chunk[0], chunk[-1], step_s)
             copied = self._with_copies(groups, {key: every_series(answer) for key, answer in answers.items()})
             if copied:
                 answers |= self._api.range(_queries(copied), chunk[0], chunk[-1], step_s)
@@ -177,7 +181,8 @@ class PrometheusSource:
         """
         groups = self._groups if at_s is None else self._detected(at_s)
         known = ((group.name, group.scope, group.vocabulary) for group in groups)
-        return {name: queries_of(vocabulary, scope) for name, scope, vocabulary in known if vocabulary is not None}
+        found = {name: queries_of(vocabulary, scope) for name, scope, vocabulary in known if vocabulary is not None}
+        return found | ({"deferred": queries} if (queries := deferred_queries(self._deferred)) else {})
 
     def _detected(self, *moments_s: float) -> list[_TargetGroup]:
         """The groups, with the vocabulary of each as far as it can be detected; one that was is remembered."""
@@ -201,6 +206,11 @@ class PrometheusSource:
                 found = vocabulary_of({dict(labels).get("__name__", "") for labels in seen}, group.among.values())
                 changed = self._with_vocabulary(replace(group, unread=""), found)
             self._groups[self._groups.index(group)] = changed
+
+    def _queries(self, groups: Iterable[_TargetGroup]) -> dict[tuple[str, QueryKey], str]:
+        """The queries of a turn."""
+        of_classes = {(DEFERRED, key): query for key, query in deferred_queries(self._deferred).items()}
+        return _queries(groups) | of_classes
 
     def _with_vocabulary(self, group: _TargetGroup, vocabulary: Vocabulary | None) -> _TargetGroup:
         """The group with its vocabulary, for its role, and with the model among its labels."""
@@ -275,7 +285,9 @@ class PrometheusSource:
                 read[group.name] = read_answers(own, group.vocabulary, group.scope, at_s, doubt)
             except UnreadableError as error:
                 missing[field] = str(error)
-        return ModelAnswers(read, missing)
+        of_classes = {key: answer for (name, key), answer in answers.items() if name == DEFERRED}
+        deferred, unknown = read_deferred(self._deferred, of_classes, at_s)
+        return ModelAnswers(read, missing | unknown, deferred)
 
 
 def _queries(groups: Iterable[_TargetGroup]) -> dict[tuple[str, QueryKey], str]:
