@@ -1,7 +1,7 @@
 """A model on steady replicas and on cheaper ones that can be taken away: the cheapest mix for a demand that moves."""
 
 from dynamo_planner import PoolSpec, PoolStatus, Profile, Sla, Snapshot, Stabilization, Traffic
-from dynamo_planner.fleet import MixPolicy, PoolHardware, routing_weights
+from dynamo_planner.fleet import MixPolicy, PoolHardware
 
 profile = Profile.bundled("llama31-70b_h100_vllm_tp4")
 policy = MixPolicy(
@@ -26,5 +26,5 @@ for minute, rate in enumerate([10, 10, 25, 40, 40, 40, 25, 10, 10, 10, 10, 10]):
     state = decision.state
     replicas |= decision.targets
     cost = sum(costs[name] * count for name, count in replicas.items())
-    weights = {name: round(share, 2) for name, share in routing_weights(decision).items()}
+    weights = {name: round(share, 2) for name, share in decision.routing_weights.items()}
     print(f"minute {minute}: {rate} requests/s, {replicas} for {cost:.1f} an hour, weights {weights}")

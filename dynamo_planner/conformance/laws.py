@@ -10,7 +10,8 @@ from pydantic_core import PydanticSerializationError
 
 from dynamo_planner.conformance.strategies import FRESH_S, measured, without
 from dynamo_planner.conformance.surroundings import ELSEWHEN_S, Surroundings
-from dynamo_planner.core.decision import Decision, ScaleTo, SetKnob, State, present_value
+from dynamo_planner.core.conclude import present_value
+from dynamo_planner.core.decision import Decision, ScaleTo, SetKnob, State
 from dynamo_planner.core.policy import Policy, guards_of
 from dynamo_planner.core.snapshot import Snapshot
 from dynamo_planner.core.values import Frozen

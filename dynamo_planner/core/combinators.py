@@ -15,7 +15,8 @@ from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from dynamo_planner.core.decision import Hold, Proposal, SetKnob, State, Want, present_value
+from dynamo_planner.core.conclude import present_value
+from dynamo_planner.core.decision import Hold, Proposal, SetKnob, State, Want
 from dynamo_planner.core.node import check_names, matched_states
 from dynamo_planner.core.policy import AnyPolicy, PlainFunction, Policy, advance, as_policy, predicted
 from dynamo_planner.core.snapshot import Replicas, Snapshot
@@ -52,7 +53,15 @@ class Highest(Policy, kind="highest"):
         }
         knobs = {(knob.pool, knob.knob): knob for p in reversed(proposals) for knob in p.knobs}
         reasons = tuple(reason for p in proposals for reason in p.reasons)
-        merged = Proposal(pools=pools, knobs=tuple(knobs.values()), reasons=reasons)
+        weights = {pool: share for p in reversed(proposals) for pool, share in p.routing_weights.items()}
+        rates = {name: rate for p in reversed(proposals) for name, rate in p.release_rates.items()}
+        merged = Proposal(
+            pools=pools,
+            knobs=tuple(knobs.values()),
+            reasons=reasons,
+            routing_weights=weights,
+            release_rates=rates,
+        )
         return merged, tuple(remembered for _, remembered in results)
 
 

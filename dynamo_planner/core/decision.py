@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from math import isfinite
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 from pydantic.dataclasses import dataclass
 
 from dynamo_planner.core.snapshot import Snapshot
-from dynamo_planner.core.values import Count, Frozen, FrozenMap, KnobValue, Known, ReadOnly, known, plain
+from dynamo_planner.core.values import Count, Frozen, FrozenMap, KnobValue, Known, ReadOnly, Unit, known, plain
 
 
 class ScaleTo(Frozen):
@@ -139,7 +139,28 @@ def _want_or_hold(value: Any) -> Any:
     return Want(value) if isinstance(value, int) else value
 
 
-class Proposal(Frozen):
+Weights = ReadOnly[str, Unit]
+"""The share of the requests for each pool."""
+
+Rates = ReadOnly[str, Annotated[float, Field(ge=0)]]
+"""Requests per second of each class."""
+
+
+class _BesideReplicas(Frozen):
+    """A value that is shown and written without what it says to routers and gateways, where that is nothing."""
+
+    beside: ClassVar[frozenset[str]] = frozenset({"routing_weights", "release_rates"})
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        data: dict[str, Any] = fields(self)
+        return {name: value for name, value in data.items() if value or name not in self.beside}
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        return [(name, value) for name, value in super().__repr_args__() if value or name not in self.beside]
+
+
+class Proposal(_BesideReplicas):
     """Proposed targets and knobs, from a policy and through its guards.
 
     Args:
@@ -147,11 +168,15 @@ class Proposal(Frozen):
             ``None`` for a hold; a pool that is left out is one that the policy has no opinion on.
         knobs: The knobs to set; ``expected`` is filled in when the proposal becomes a decision.
         reasons: Why, in order.
+        routing_weights: As in :class:`Decision`.
+        release_rates: As in :class:`Decision`.
     """
 
     pools: ReadOnly[str, Annotated[Want | Hold, BeforeValidator(_want_or_hold)]] = Field(default_factory=FrozenMap)
     knobs: tuple[SetKnob, ...] = ()
     reasons: tuple[Reason, ...] = ()
+    routing_weights: Weights = Field(default_factory=FrozenMap)
+    release_rates: Rates = Field(default_factory=FrozenMap)
 
     @classmethod
     def hold(cls, pools: Iterable[str], reason: str, code: str = "Held") -> Self:
@@ -206,7 +231,7 @@ class State(Frozen):
         return data
 
 
-class Decision(Frozen):
+class Decision(_BesideReplicas):
     """A scaling decision, with its reasons.
 
     Args:
@@ -216,6 +241,10 @@ class Decision(Frozen):
         actions: What differs from the snapshot, reductions first.
         reasons: Why, in order.
         state: The memory to hand back with the next snapshot.
+        routing_weights: The share of the requests of a role that a router is to send to each pool. Default empty: the
+            policy says nothing of it.
+        release_rates: Requests per second of each deferrable class that a gateway is to release; what is not in it is
+            held back. Default empty.
     """
 
     at_s: float
@@ -224,6 +253,8 @@ class Decision(Frozen):
     actions: tuple[Action, ...] = ()
     reasons: tuple[Reason, ...] = ()
     state: State | None = Field(default=None, repr=False)
+    routing_weights: Weights = Field(default_factory=FrozenMap)
+    release_rates: Rates = Field(default_factory=FrozenMap)
 
     def explain(self) -> str:
         """The decision in a few lines for the person on call: per pool the change, then each rule behind it, in order.
@@ -259,46 +290,3 @@ class Decision(Frozen):
 
     def _repr_html_(self) -> str:
         return f"<pre>{escape(self.explain())}</pre>"
-
-
-def present_value(snapshot: Snapshot, knob: SetKnob) -> Any:
-    """The present value of a knob, or ``None`` where it is unknown."""
-    if knob.pool is None:
-        return snapshot.knobs.get(knob.knob)
-    return snapshot.pools[knob.pool].knobs.get(knob.knob) if knob.pool in snapshot.pools else None
-
-
-def conclude(snapshot: Snapshot, proposal: Proposal, state: State | None) -> Decision:
-    """The decision that follows from a final proposal in this snapshot."""
-    targets: dict[str, int] = {}
-    scale: list[ScaleTo] = []
-    reasons = list(proposal.reasons)
-    for name, pool in snapshot.pools.items():
-        entry = proposal.pools.get(name)
-        present = pool.replicas.target if pool.replicas else None
-        if isinstance(entry, Want) and present is not None:
-            targets[name] = entry.replicas
-            if entry.replicas != present:
-                scale.append(ScaleTo(pool=name, replicas=entry.replicas, expected=present))
-        elif isinstance(entry, Hold):
-            reasons.append(Reason(code=entry.code, pool=name, message=entry.reason, values={"target": present}))
-    scale.sort(key=lambda action: action.replicas > (action.expected or 0))
-    moving = {action.pool for action in scale}
-    knobs = tuple(knob.replace(expected=present_value(snapshot, knob)) for knob in proposal.knobs)
-    actions: list[Action] = [*scale]
-    for knob in knobs:
-        if knob.value == knob.expected:
-            continue
-        if knob.pool in moving:
-            message = f"knob {knob.knob!r} waits, because the pool's replicas change in this decision"
-            reasons.append(Reason(code="KnobDeferred", pool=knob.pool, message=message))
-        else:
-            actions.append(knob)
-    return Decision.unchecked(
-        at_s=snapshot.at_s,
-        targets=FrozenMap(targets),
-        knobs=knobs,
-        actions=tuple(actions),
-        reasons=tuple(reasons),
-        state=state,
-    )

@@ -47,7 +47,8 @@ from pydantic_core import CoreSchema
 from pydantic_core.core_schema import tuple_schema
 
 from dynamo_planner.core.component import Kinds
-from dynamo_planner.core.decision import Decision, Proposal, Reason, State, conclude
+from dynamo_planner.core.conclude import conclude
+from dynamo_planner.core.decision import Decision, Proposal, Reason, State
 from dynamo_planner.core.invariants import within_specs
 from dynamo_planner.core.node import Node, as_state, check_names, matched_states
 from dynamo_planner.core.snapshot import Snapshot

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from dynamo_planner.core.policy import Policy
-from dynamo_planner.fleet.deferrable import release_rates
 from dynamo_planner.runtime.planner import Planner
 from dynamo_planner.simulator.cluster import SimulatedCluster
 from dynamo_planner.simulator.gateway import Job, SimulatedGateway
@@ -61,8 +60,7 @@ def deferrable_backtest(
     """Run a policy on the interactive requests of a trace with deferrable jobs beside them.
 
     Args:
-        policy: Decides, and says how much is released
-            (:func:`~dynamo_planner.fleet.release_rates`).
+        policy: Decides, and says how much is released (:attr:`~dynamo_planner.Decision.release_rates`).
         trace: The interactive requests.
         jobs: The jobs of each deferrable class.
         cluster: Serves both.
@@ -74,7 +72,7 @@ def deferrable_backtest(
     planner = Planner(policy, gateway, simulated.executor, interval_s=interval_s, clock=lambda: simulated.now_s)
     while simulated.elapsed_s < trace.duration_s:
         simulated.advance(interval_s)
-        gateway.release(release_rates(planner.step().decision), interval_s)
+        gateway.release(planner.step().decision.release_rates, interval_s)
     billed_s = simulated.gpu_seconds()
     simulated.finish(DRAIN_S)
     sent = {name: gateway.sent(name) for name in jobs}

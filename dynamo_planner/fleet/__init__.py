@@ -6,10 +6,10 @@ from dynamo_planner.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from dynamo_planner.fleet.claims import Budget, Claim, Grant, Option, PoolClaim
-    from dynamo_planner.fleet.deferrable import DeferrablePolicy, release_rates
+    from dynamo_planner.fleet.deferrable import DeferrablePolicy
     from dynamo_planner.fleet.fleet import Fleet, FleetDecision
     from dynamo_planner.fleet.mix import Hardware, Mix, cheapest_mix, rates_in_time
-    from dynamo_planner.fleet.mix_policy import MixPolicy, PoolHardware, routing_weights
+    from dynamo_planner.fleet.mix_policy import MixPolicy, PoolHardware
     from dynamo_planner.fleet.requests import Member
     from dynamo_planner.fleet.sharing import share
 
@@ -31,8 +31,6 @@ __getattr__, __dir__ = lazy_exports(
         "PoolHardware": "mix_policy",
         "cheapest_mix": "mix",
         "rates_in_time": "mix",
-        "release_rates": "deferrable",
-        "routing_weights": "mix_policy",
         "share": "sharing",
     },
 )
@@ -53,7 +51,5 @@ __all__ = [
     "PoolHardware",
     "cheapest_mix",
     "rates_in_time",
-    "release_rates",
-    "routing_weights",
     "share",
 ]

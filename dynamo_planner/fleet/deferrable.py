@@ -30,7 +30,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from dynamo_planner.core.decision import Decision, Proposal, Reason, State, Want
+from dynamo_planner.core.decision import Proposal, Reason, State, Want
 from dynamo_planner.core.metrics import Deferred, StageTimes
 from dynamo_planner.core.policy import AnyPolicy, Policy, advance, predicted
 from dynamo_planner.core.snapshot import PoolStatus, Role, Sla, Snapshot
@@ -38,6 +38,7 @@ from dynamo_planner.core.values import Frozen, FrozenMap
 from dynamo_planner.fleet.mix import rates_in_time
 from dynamo_planner.fleet.spare import SIZED_COUNTS, Capacity, rate_of
 from dynamo_planner.policies.sla.arrivals import ArrivalWindow, arrivals_in, what_is_unknown
+from dynamo_planner.policies.sla.demand import workload_after
 from dynamo_planner.policies.sla.part import Recalled
 from dynamo_planner.policies.sla.tick import why_unknown
 from dynamo_planner.policies.sla.workload import AnyWorkload, RecentWorkload
@@ -111,16 +112,15 @@ class DeferrablePolicy(Policy, kind="deferrable"):
         arrivals = arrivals_in(snapshot, memory.seen_s, self.max_age_s)
         load: Load | None = None
         if arrivals is not None:
-            work = recall(self.workload, memory.workload)
-            work = self.workload.observe(work, snapshot.traffic, arrivals) if arrivals.elapsed_s else work
+            work = workload_after(self.workload, recall(self.workload, memory.workload), snapshot, arrivals)
             memory = memory.replace(seen_s=arrivals.at_s, workload=self.workload.remember(work))
             rate = max(arrivals.requests_per_s, self.workload.recent_per_s(work, LEVEL_S))
             load = self.workload.load(work, rate, traffic=snapshot.traffic, level_s=LEVEL_S)
         proposal = proposal.because(*recall.reasons)
         if arrivals is None or (load is None and arrivals.requests_per_s):
             unknown = unknown or "how many interactive requests come, and how long they are, is unknown"
-        elif arrivals.requests_per_s and (missing := what_is_unknown(snapshot)):
-            unknown = unknown or missing
+        else:
+            unknown = unknown or what_is_unknown(snapshot)
         if arrivals is not None and waiting:
             proposal = self._filled(snapshot, proposal, waiting, arrivals, load)
         return (proposal if unknown is None else _not_lowered(snapshot, proposal, unknown)), memory
@@ -181,8 +181,12 @@ class DeferrablePolicy(Policy, kind="deferrable"):
                 reasons.append(Reason(code="DeadlineNeeds", pool=name, message=message, values={"replicas": needed}))
             ready = min(pool.replicas.ready if pool.replicas else 0, needed)
             room[role] = ready, self._free(capacity[role], rate, ready)
-        reasons += self._released(waiting, capacity, room)
-        return proposal.with_pools(changes, reasons)
+        rates = self._released(waiting, capacity, room)
+        for name, released in rates.items():
+            message = f"{released:.3g} requests/s of {name}, of which {waiting[name].waiting:g} wait"
+            values = {"class": name, "requests_per_s": released, "waiting": waiting[name].waiting}
+            reasons.append(Reason(code="ReleaseRate", message=message, values=values))
+        return proposal.with_pools(changes, reasons).replace(release_rates=FrozenMap(rates))
 
     def _needed(
         self,
@@ -211,18 +215,16 @@ class DeferrablePolicy(Policy, kind="deferrable"):
         waiting: Mapping[str, Deferred],
         capacity: Mapping[Role, Capacity],
         room: dict[Role, tuple[int, float]],
-    ) -> list[Reason]:
+    ) -> dict[str, float]:
         """The rate of each class, those with the soonest deadlines first."""
-        reasons = []
+        rates = {}
         for name in sorted(waiting, key=lambda name: (min(waiting[name].due, default=0.0), name)):
             most = {role: rate_of(capacity[role].classes[name], ready) for role, (ready, _) in room.items()}
             rate = min([waiting[name].waiting / LEVEL_S, *[free * most[role] for role, (_, free) in room.items()]])
             for role, (ready, free) in room.items():
                 room[role] = ready, max(free - rate / most[role], 0.0) if most[role] else free
-            message = f"{rate:.3g} requests/s of {name}, of which {waiting[name].waiting:g} wait"
-            values = {"class": name, "requests_per_s": rate, "waiting": waiting[name].waiting}
-            reasons.append(Reason(code="ReleaseRate", message=message, values=values))
-        return reasons
+            rates[name] = rate
+        return rates
 
     def _capacity(self, role: Role, roles: int, waiting: Mapping[str, Deferred], load: Load | None) -> Capacity:
         """What the replicas of a role serve of the interactive requests, and of each class."""
@@ -257,15 +259,3 @@ def _not_lowered(snapshot: Snapshot, proposal: Proposal, why: str) -> Proposal:
             changes[name] = Want(replicas.target, entry.load)
             reasons.append(Reason(code="MetricUnknown", pool=name, message=f"not lowered: {why}"))
     return proposal.with_pools(changes, reasons)
-
-
-def release_rates(decision: Decision) -> dict[str, float]:
-    """Requests per second of each class that a gateway is to release, by a decision of :class:`DeferrablePolicy`.
-
-    What is not in it is held back.
-    """
-    return {
-        str(reason.values["class"]): float(str(reason.values["requests_per_s"]))
-        for reason in decision.reasons
-        if reason.code == "ReleaseRate" and "class" in reason.values
-    }

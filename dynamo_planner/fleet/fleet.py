@@ -27,7 +27,8 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from dynamo_planner.core.decision import Decision, Proposal, Reason, State, Want, conclude
+from dynamo_planner.core.conclude import conclude
+from dynamo_planner.core.decision import Decision, Proposal, Reason, State, Want
 from dynamo_planner.core.node import Node, as_state
 from dynamo_planner.core.policy import Policy
 from dynamo_planner.core.snapshot import Snapshot

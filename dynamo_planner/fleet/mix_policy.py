@@ -10,8 +10,8 @@ In each tick, and for each role:
 3. What goes waits for what comes: no pool falls as long as the ready replicas that are to stay do not serve the
    demand of now.
 
-The weights for a router are reported as reasons ``RoutingWeight``: the shares of the rates that the ready replicas of
-each pool serve in time. More than its weight to a pool would be late there.
+The weights for a router (``Decision.routing_weights``, and reasons ``RoutingWeight``) are the shares of the rates that
+the ready replicas of each pool serve in time. More than its weight to a pool would be late there.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 
 from pydantic import Field
 
-from dynamo_planner.core.decision import Decision, Hold, Proposal, Reason, State, Want
+from dynamo_planner.core.decision import Hold, Proposal, Reason, State, Want
 from dynamo_planner.core.policy import Policy
 from dynamo_planner.core.pool_names import PoolName
 from dynamo_planner.core.snapshot import PoolSpec, Replicas, Role, Sla, Snapshot
@@ -152,19 +152,24 @@ class MixPolicy(Policy, kind="mix"):
                 *recall.reasons
             ), memory
         entries: dict[str, Want | Hold] = {}
+        weights: dict[str, float] = {}
         reasons = list(recall.reasons)
         roles = dict.fromkeys(snapshot.pools[name].spec.role for name in known)
         for role in roles:
             own = {name: replicas for name, replicas in known.items() if snapshot.pools[name].spec.role == role}
-            found, why = self._mixed(snapshot, role, own, 1 - (1 - self.sla.attainment) / len(roles), load, outlook)
+            share = 1 - (1 - self.sla.attainment) / len(roles)
+            found, shares, why = self._mixed(snapshot, role, own, share, load, outlook)
             entries.update(found)
+            weights.update(shares)
             reasons += why
-        return Proposal.unchecked(pools=FrozenMap(entries), reasons=tuple(reasons)), memory
+        return Proposal.unchecked(
+            pools=FrozenMap(entries), reasons=tuple(reasons), routing_weights=FrozenMap(weights)
+        ), memory
 
     def _mixed(
         self, snapshot: Snapshot, role: Role, known: Mapping[str, Replicas], share: float, load: Load, outlook: Outlook
-    ) -> tuple[Mapping[str, Want | Hold], list[Reason]]:
-        """The targets of the pools of one role, of whose requests a share is to be in time."""
+    ) -> tuple[Mapping[str, Want | Hold], Mapping[str, float], list[Reason]]:
+        """The targets and the weights of the pools of one role, of whose requests a share is to be in time."""
         specs = {name: snapshot.pools[name].spec for name in known}
         slowest_s = max(spec.startup_s for spec in specs.values())
         demand = outlook.demand(slowest_s, self.quantile, role)
@@ -172,14 +177,14 @@ class MixPolicy(Policy, kind="mix"):
         parts = {name: self._part(name, specs[name], own, share, load, most) for name, own in known.items()}
         if most and not any(own.serves(DEFAULT_INVENTORY) for own in parts.values()):
             message = f"{1 - share:.1%} or more of the requests are late on every pool, however many replicas it has"
-            return dict.fromkeys(parts, Hold(message, "Unattainable")), []
+            return dict.fromkeys(parts, Hold(message, "Unattainable")), {}, []
         mix = self._cheapest(parts, demand.then)
         counts = dict(mix.replicas)
         for within_s in sorted({own.hardware.startup_s for own in parts.values()} - {slowest_s}):
             self._bridge(counts, parts, within_s, outlook.demand(within_s, self.quantile, role).then, snapshot.at_s)
         staying = sum(own.serves(min(own.replicas.ready, counts[name])) for name, own in parts.items())
         waits = staying < demand.now
-        unknown = what_is_unknown(snapshot) if outlook.arrivals.requests_per_s else None
+        unknown = what_is_unknown(snapshot)
         stays = waits or unknown is not None
         targets = {
             name: max(counts[name], own.replicas.target) if stays else counts[name] for name, own in parts.items()
@@ -197,11 +202,12 @@ class MixPolicy(Policy, kind="mix"):
                 if unknown is not None:
                     code, message = "MetricUnknown", f"not lowered: {unknown}"
                 reasons.append(Reason(code=code, pool=name, message=message, values={"wanted": counts[name]}))
+        weights = _weights(parts)
         reasons += [
             Reason(code="RoutingWeight", pool=name, message=f"{share:.0%} of the requests", values={"weight": share})
-            for name, share in _weights(parts).items()
+            for name, share in weights.items()
         ]
-        return {name: Want(target, load=float(counts[name])) for name, target in targets.items()}, reasons
+        return {name: Want(target, load=float(counts[name])) for name, target in targets.items()}, weights, reasons
 
     def _cheapest(self, parts: Mapping[str, MixedPool], requests_per_s: float) -> Mix:
         """The cheapest mix, or what there is where it does as well for about as much."""
@@ -266,12 +272,3 @@ def _weights(parts: Mapping[str, MixedPool]) -> dict[str, float]:
     rates = {name: own.serves(own.replicas.ready) for name, own in parts.items()}
     total = sum(rates.values())
     return {name: rate / total for name, rate in rates.items()} if total else {}
-
-
-def routing_weights(decision: Decision) -> dict[str, float]:
-    """The share of the requests that a router is to send to each pool, by a decision of :class:`MixPolicy`."""
-    return {
-        reason.pool: float(str(reason.values["weight"]))
-        for reason in decision.reasons
-        if reason.code == "RoutingWeight" and reason.pool is not None
-    }

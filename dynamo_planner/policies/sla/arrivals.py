@@ -61,12 +61,15 @@ def why_no_arrivals(snapshot: Snapshot, max_age_s: float) -> str:
 
 
 def what_is_unknown(snapshot: Snapshot) -> str | None:
-    """What is unknown of the traffic without which a pool that has requests is not lowered; ``None`` where nothing is.
+    """What is unknown of the traffic without which a pool that has requests is not lowered; ``None`` where nothing is,
+    or where no requests come.
 
     >>> from dynamo_planner import Traffic
     >>> what_is_unknown(Snapshot(at_s=0, traffic=Traffic(requests_per_s=3, isl=800)))
     'traffic.osl is unknown'
     """
+    if not snapshot.traffic.requests_per_s:
+        return None
     if more := snapshot.at_least("traffic.requests_per_s"):
         return f"traffic.requests_per_s is a lower bound: {more}"
     unknown = [field for field in ("isl", "osl") if getattr(snapshot.traffic, field) is None]

@@ -170,7 +170,7 @@ def outlook_after(
     expected by them."""
     if arrivals.elapsed_s:
         rate = forecaster.update(rate, arrivals.at_s, arrivals.requests_per_s, arrivals.window_s)
-        work = workload.observe(work, snapshot.traffic, arrivals)
+    work = workload_after(workload, work, snapshot, arrivals)
     outlook = Outlook(
         arrivals,
         partial(forecaster.forecast, rate, snapshot.at_s, window_s=level_s),
@@ -181,6 +181,11 @@ def outlook_after(
         partial(workload.drift, work),
     )
     return rate, work, outlook
+
+
+def workload_after(workload: Workload, work: Any, snapshot: Snapshot, arrivals: ArrivalWindow) -> Any:
+    """The state of a workload after a snapshot, a window of which counts once."""
+    return workload.observe(work, snapshot.traffic, arrivals) if arrivals.elapsed_s else work
 
 
 def expected_rate(tick: Tick, queue: Queue, outlook: Outlook) -> float:

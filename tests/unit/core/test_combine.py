@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from dynamo_planner import (
+    Bounds,
+    Decision,
     Policy,
     PoolSpec,
     PoolStatus,
@@ -17,6 +19,7 @@ from dynamo_planner import (
     highest,
     together,
 )
+from dynamo_planner.guards.bounds import PoolBounds
 
 POOL = PoolStatus(spec=PoolSpec(role="decode"), replicas=Replicas(ready=4), knobs={"chunk": 2048})
 SNAPSHOT = Snapshot(at_s=0, pools={"decode": POOL})
@@ -46,6 +49,25 @@ def test_loads_and_reasons_are_kept() -> None:
 
     proposal, _ = highest(Loaded(load=2.5), Loaded(load=4.5)).propose(SNAPSHOT, None)
     assert proposal.pools["decode"] == Want(5, load=4.5)
+
+
+class Routing(Policy):
+    weights: dict[str, float]
+
+    def propose(self, snapshot: Snapshot, state: Any) -> tuple[Proposal, Any]:
+        return Proposal(pools={"decode": Want(5)}, routing_weights=self.weights, release_rates={"batch": 2.5}), state
+
+
+def test_what_a_router_and_a_gateway_are_told_goes_through_guards_and_json() -> None:
+    """The first of several policies has the word, as on knobs; what is empty is not written."""
+    first, second = Routing(weights={"decode": 0.7}), Routing(weights={"decode": 0.1, "spot": 0.3})
+    decision = (highest(first, second) | Bounds(pools={"decode": PoolBounds(max_replicas=4)})).decide(SNAPSHOT)
+    assert decision.targets == {"decode": 4}
+    assert decision.routing_weights == {"decode": 0.7, "spot": 0.3}
+    assert Decision.model_validate_json(decision.model_dump_json()).release_rates == {"batch": 2.5}
+    plain = highest(lambda _: {"decode": 5}).decide(SNAPSHOT)
+    assert "release_rates" not in plain.model_dump_json()
+    assert "release_rates" not in repr(plain)
 
 
 class Chunk(Policy):

@@ -9,7 +9,7 @@ from dynamo_planner import Deferred, PoolSpec, PoolStatus, Profile, Replicas, Sl
 from dynamo_planner.conformance import check_policy
 from dynamo_planner.core.decision import Decision
 from dynamo_planner.evaluation import deferrable_backtest
-from dynamo_planner.fleet import DeferrablePolicy, deferrable, release_rates
+from dynamo_planner.fleet import DeferrablePolicy, deferrable
 from dynamo_planner.simulator.cluster import ClusterSetup, SimulatedCluster
 from dynamo_planner.simulator.gateway import Job, SimulatedGateway
 from dynamo_planner.sizing import Load
@@ -52,12 +52,12 @@ def waiting(due: dict[float, float], **more: float) -> Deferred:
 def test_what_is_idle_is_filled_and_what_is_not_stays_for_the_interactive() -> None:
     """26 of 40 requests/s are 0.65 of four replicas; a reserve of 0.1 leaves 0.25, which is 5 of 20 requests/s. The
     rate is rounded in steps of 4 %."""
-    free = release_rates(decide(policy(4), 26.0, 4, batch=waiting({1e6: 6000.0})))["batch"]
+    free = decide(policy(4), 26.0, 4, batch=waiting({1e6: 6000.0})).release_rates["batch"]
     assert free == pytest.approx(5.0, abs=0.5)
-    assert release_rates(decide(policy(4), 39.0, 4, batch=waiting({1e6: 6000.0}))) == {"batch": 0.0}
+    assert decide(policy(4), 39.0, 4, batch=waiting({1e6: 6000.0})).release_rates == {"batch": 0.0}
     short = decide(policy(4), 26.0, Replicas(ready=3, target=3), batch=waiting({1e6: 6000.0}))
-    assert release_rates(short)["batch"] == pytest.approx(0.9 * 15 - 26 / 2, abs=0.5)
-    assert release_rates(decide(policy(4), 0.0, 4, batch=waiting({1e6: 60.0}))) == {"batch": 1.0}
+    assert short.release_rates["batch"] == pytest.approx(0.9 * 15 - 26 / 2, abs=0.5)
+    assert decide(policy(4), 0.0, 4, batch=waiting({1e6: 60.0})).release_rates == {"batch": 1.0}
 
 
 @pytest.mark.usefixtures("_rates")
@@ -74,7 +74,7 @@ def test_replicas_are_added_only_where_a_deadline_would_be_missed() -> None:
 def test_the_class_with_the_soonest_deadline_goes_first() -> None:
     """About 5 requests/s are free: 120 requests take 2 of them for a minute, and the other class gets the rest."""
     both = {"batch": waiting({9e5: 6000.0}), "soon": waiting({1e5: 120.0})}
-    rates = release_rates(decide(policy(4, classes=("batch", "soon")), 26.0, 4, **both))
+    rates = decide(policy(4, classes=("batch", "soon")), 26.0, 4, **both).release_rates
     assert rates["soon"] == 2.0
     assert rates["batch"] == pytest.approx(3.0, abs=0.5)
 
@@ -84,9 +84,9 @@ def test_what_is_unknown_lowers_no_pool_and_releases_nothing() -> None:
     assert decide(policy(2), 26.0, 4, batch=waiting({1e6: 60.0})).targets["workers"] < 4
     unknown = decide(policy(2), 26.0, 4, batch=None)
     assert unknown.targets["workers"] == 4
-    assert release_rates(unknown) == {}
+    assert unknown.release_rates == {}
     blind = decide(policy(2), None, 4, batch=waiting({1e6: 60.0}))
-    assert (blind.targets["workers"], release_rates(blind)) == (4, {})
+    assert (blind.targets["workers"], blind.release_rates) == (4, {})
 
 
 @pytest.mark.slow  # a search

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from dynamo_planner import PoolSpec, PoolStatus, Profile, Replicas, Sla, Snapshot, Traffic
 from dynamo_planner.core.decision import Decision, State
-from dynamo_planner.fleet import MixPolicy, PoolHardware, mix_policy, routing_weights
+from dynamo_planner.fleet import MixPolicy, PoolHardware, mix_policy
 
 PROFILES = {
     "slow": Profile.bundled("llama31-8b_h100_vllm_tp1"),
@@ -64,7 +64,7 @@ def test_the_cheapest_mix_is_bridged_by_what_starts_sooner_and_what_goes_waits()
     assert dict(later.targets) == {"slow": 7, "fast": 2}
     done = decide(policy(), 68.0, slow=7, fast=2, state=later.state, at_s=330)
     assert dict(done.targets) == {"slow": 1, "fast": 2}
-    assert routing_weights(done) == pytest.approx({"slow": 70 / 130, "fast": 60 / 130})
+    assert done.routing_weights == pytest.approx({"slow": 70 / 130, "fast": 60 / 130})
 
 
 def test_what_there_is_stays_while_it_costs_little_more_and_an_unknown_rate_moves_nothing() -> None:
