@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from typing import Any, get_args
 
@@ -120,12 +120,15 @@ class PercentileSizing:
         missed = np.zeros(counts[0].shape)
         for role, count in zip(roles, counts, strict=True):
             factor = (service_factor or {}).get(role, 1.0)
-            key = self._key(role, load, sla, factor)
-            stage = partial(self._stage, key, role, load, sla, factor)
-            counted = count.shape, tuple(count.ravel().tolist())
-            attained = partial(_attained, stage, load, count)
-            missed = missed + 1 - self._shares.get((key, load.arrivals, counted), attained)
+            shares = self.in_time(role, load, sla, count.ravel().tolist(), factor)
+            missed = missed + 1 - shares.reshape(count.shape)
         return np.asarray(1 - np.minimum(missed, 1.0))
+
+    def in_time(self, role: Role, load: Load, sla: Sla, counts: Sequence[int], factor: float = 1.0) -> Floats:
+        """The share of the attainable requests that meets the target of one role, for each replica count of it."""
+        key = self._key(role, load, sla, factor)
+        stage = partial(self._stage, key, role, load, sla, factor)
+        return self._shares.get((key, load.arrivals, tuple(counts)), lambda: _attained(stage, load, np.array(counts)))
 
     def _stage(self, key: Hashable, role: Role, load: Load, sla: Sla, factor: float) -> Stage:
         """The stage of a role for these lengths and targets, which several horizons share; ``key`` is theirs."""

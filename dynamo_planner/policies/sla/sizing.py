@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Annotated, NamedTuple
 
+import numpy as np
 from pydantic import SerializeAsAny
 
 from dynamo_planner.core.component import Component, Kinds
@@ -91,9 +92,10 @@ class Percentile(Sizing, kind="percentile"):
         )
 
     def attainable(self, request: SizingRequest, counts: Sequence[int]) -> Sequence[float]:
-        role = request.role
-        found = self._sizing(request).attainable(request.load, request.sla, {role: counts}, {role: request.slowness})
-        return [float(share) for share in found]
+        role, load, sla = request.role, request.load, request.sla
+        shares = self._sizing(request).in_time(role, load, sla, counts, request.slowness)
+        found: list[float] = (1 - np.minimum(1 - shares, 1.0)).tolist()
+        return found
 
     def _sizing(self, request: SizingRequest) -> PercentileSizing:
         profile, engine = request.profile, request.engine
