@@ -85,6 +85,9 @@ def discover(url: str, access: Access, model: str | None = None) -> Found:
         raise ProfilingError(f"{refused[0]}: give its token with --token FILE, or a header with --header NAME=VALUE")
     page = {name: _json(text) for name, text in texts.items() if not isinstance(text, FetchError)}
     found = Found(pages=tuple(page))
+    models = texts["models"]
+    if model is None and isinstance(models, FetchError) and (models.status or 0) >= SERVER_ERRORS:
+        raise ProfilingError(f"{models}: is the engine ready? Its log may say why; or name its model with --model NAME")
     _models(found, page.get("models"), model, url)
     metrics = texts["metrics"]
     if isinstance(metrics, str):

@@ -265,9 +265,11 @@ class HttpEngine:
         every = [*answers.together, *answers.chain]
         failed = [answer.failure for answer in every if answer.failure]
         what = f"{self.endpoint.url}: {len(failed)} of {len(every)} requests"
-        if any(failure.startswith("answered 429") for failure in failed):
-            fewer = max(len(every) - len(failed), 1)
-            raise ProfilingError(f"{what} at once were refused ({failed[0]}): give --max-concurrency {fewer}", answers)
+        if refused := next((failure for failure in failed if failure.startswith("answered 429")), None):
+            how, remedy = "at once", f"give --max-concurrency {max(len(every) - len(failed), 1)}"
+            if not answers.together:
+                how, remedy = "sent one by one", "wait, raise the rate limit, or give the URL of the engine itself"
+            raise ProfilingError(f"{what} {how} were refused ({refused}): {remedy}", answers)
         if len(failed) > MAX_FAILED * len(every):
             raise ProfilingError(f"{what} failed: {failed[0]}", answers)
         self.failed += failed

@@ -53,7 +53,7 @@ def connect(url: str, access: Access, found: Found, api: Api | None = None) -> H
 
     Raises :class:`ProfilingError` where it takes none of them.
     """
-    problems = []
+    problems: dict[str, list[str]] = {}
     for way in (api,) if api else get_args(Api):
         for ids in (Endpoint.ids, BYTE_IDS) if way == "tokens" else (Endpoint.ids,):
             endpoint = Endpoint(url, found.model, way, access.sent_headers(), access.tls(), ids)
@@ -62,11 +62,12 @@ def connect(url: str, access: Access, found: Found, api: Api | None = None) -> H
             try:
                 _count_tokens(engine)
             except ProfilingError as error:
-                problems.append(f"{way}: {str(error).removeprefix(url + ': ')}")
+                problems.setdefault(str(error).removeprefix(url + ": "), []).append(way)
                 engine.close()
             else:
                 return engine
-    raise ProfilingError(f"{url}: takes no request: {'; '.join(dict.fromkeys(problems))}")
+    said = (f"{', '.join(dict.fromkeys(ways))}: {problem}" for problem, ways in problems.items())
+    raise ProfilingError(f"{url}: takes no request: {'; '.join(said)}")
 
 
 def _count_tokens(engine: HttpEngine) -> None:

@@ -13,11 +13,14 @@ from dynamo_planner.config.problems import ConfigError, validated
 if TYPE_CHECKING:
     from dynamo_planner.sources.access import Access
 
+Url = Annotated[str, typer.Argument(help="The engine's base URL, such as http://localhost:8000.")]
 TokenFile = Annotated[Path | None, typer.Option(help="A file with the bearer token (API key).")]
 Headers = Annotated[list[str] | None, typer.Option(help="A header of each request, as NAME=VALUE; may be repeated.")]
 Certificates = Annotated[Path | None, typer.Option(help="A file of CA certificates to trust, in PEM.")]
 Model = Annotated[str | None, typer.Option(help="The model's name, where the endpoint serves several.")]
-
+WithTraffic = Annotated[
+    bool, typer.Option("--with-traffic", help="Go on although others use the engine: figures are spoiled.")
+]
 
 API_PATH = re.compile(r"/v1(/models|/completions|/chat/completions)?$")
 """The path of the OpenAI API, which is often copied with the URL."""

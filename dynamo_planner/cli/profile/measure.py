@@ -8,7 +8,16 @@ from typing import Annotated
 
 import typer
 
-from dynamo_planner.cli.profile.endpoint import Certificates, Headers, Model, TokenFile, access_of, base_of
+from dynamo_planner.cli.profile.endpoint import (
+    Certificates,
+    Headers,
+    Model,
+    TokenFile,
+    Url,
+    WithTraffic,
+    access_of,
+    base_of,
+)
 from dynamo_planner.cli.profile.screen import errors_of
 from dynamo_planner.config.problems import ConfigError
 
@@ -16,7 +25,7 @@ FAILED, INTERRUPTED = 1, 130
 
 
 def measure(
-    url: Annotated[str, typer.Argument(help="The engine's base URL, such as http://localhost:8000.")],
+    url: Url,
     command: Annotated[
         list[str] | None,
         typer.Argument(help="After `--`: start the engine by this command, time the start, and end it afterwards."),
@@ -71,9 +80,7 @@ def measure(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be measured, and send no prompt.")
     ] = False,
-    with_traffic: Annotated[
-        bool, typer.Option("--with-traffic", help="Measure although others use the engine: figures are spoiled.")
-    ] = False,
+    with_traffic: WithTraffic = False,
     picture: Annotated[Path | None, typer.Option(help="Draw the curves, as PNG or SVG.")] = None,
 ) -> None:
     """Measure an engine until its curves are known well enough, and write its profile.

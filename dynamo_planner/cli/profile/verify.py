@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dynamo_planner.cli.options import AsJson, print_json
-from dynamo_planner.cli.profile.endpoint import Certificates, Headers, Model, TokenFile, access_of, base_of
+from dynamo_planner.cli.profile.endpoint import (
+    Certificates,
+    Headers,
+    Model,
+    TokenFile,
+    Url,
+    WithTraffic,
+    access_of,
+    base_of,
+)
 from dynamo_planner.config.problems import ConfigError
 
 if TYPE_CHECKING:
@@ -21,7 +30,7 @@ FAILED = 1
 
 
 def verify(
-    url: Annotated[str, typer.Argument(help="The engine's base URL, such as http://localhost:8000.")],
+    url: Url,
     profile: Annotated[str, typer.Argument(help="Its profile: a file, or a bundled name.")],
     seconds: Annotated[float, typer.Option(min=1, help="How long the load lasts.")] = 60.0,
     trace: Annotated[
@@ -44,9 +53,7 @@ def verify(
     token: TokenFile = None,
     header: Headers = None,
     ca: Certificates = None,
-    with_traffic: Annotated[
-        bool, typer.Option("--with-traffic", help="Go on although others use the engine: figures are spoiled.")
-    ] = False,
+    with_traffic: WithTraffic = False,
     as_json: AsJson = False,
 ) -> None:
     """Check a profile against its engine: send a load that it was not measured with, and simulate the same load.

@@ -142,7 +142,8 @@ HTML = (200, "text/html", "<html>Welcome</html>")
     [
         ({"/v1/models": HTML}, "a web page: give the URL of the engine"),
         ({}, "names no model: give it with --model NAME"),
-        ({"/v1/models": MODELS, "/v1/completions": (429, "text/plain", "slow down")}, "answered 429: slow down"),
+        ({"/v1/models": MODELS, "/v1/completions": (429, "text/plain", "slow down")}, "were refused (answered 429: slow down): wait"),
+        ({"/v1/models": (500, "text/plain", "boom")}, "it answered 500, not 200: is the engine ready?"),
         (
             {"/v1/models": MODELS, "/v1/completions": (200, "application/json", "{}")},
             "with application/json, where a stream of events is expected",
