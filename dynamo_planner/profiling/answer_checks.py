@@ -1,4 +1,4 @@
-"""What the answers of an experiment say of trouble: an engine that hangs, buffered streams, limits that do not hold."""
+"""What the answers of a burst say of trouble: failures, an engine that hangs, buffered streams, wrong limits."""
 
 from __future__ import annotations
 
@@ -15,6 +15,27 @@ MAX_WAITED = 0.1
 
 CUT = 0.9
 """An answer with less than this share of the tokens that were asked for ended early."""
+
+MAX_FAILED = 0.25
+"""The share of a burst that may fail, and is left out of the figures; a refusal by 429 always ends the session."""
+
+
+def check_failures(answers: Answers, url: str) -> list[str]:
+    """Why requests of a burst failed that are left out of the figures.
+
+    Raises :class:`ProfilingError` where so many failed that the others say nothing, or some were refused.
+    """
+    every = [*answers.together, *answers.chain]
+    failed = [answer.failure for answer in every if answer.failure]
+    what = f"{url}: {len(failed)} of {len(every)} requests"
+    if refused := next((failure for failure in failed if failure.startswith("answered 429")), None):
+        how, remedy = "at once", f"give --max-concurrency {max(len(every) - len(failed), 1)}"
+        if not answers.together:
+            how, remedy = "sent one by one", "wait, raise the rate limit, or give the URL of the engine itself"
+        raise ProfilingError(f"{what} {how} were refused ({refused}): {remedy}", answers)
+    if len(failed) > MAX_FAILED * len(every):
+        raise ProfilingError(f"{what} failed: {failed[0]}", answers)
+    return failed
 
 
 def check_answers(experiment: Experiment, answers: Answers, domain: Domain) -> None:

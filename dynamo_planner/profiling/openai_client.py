@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from dynamo_planner.core.extras import needs_extra
-from dynamo_planner.profiling.engine import Answer, Answers, Burst, ProfilingError, Prompt, Stop
+from dynamo_planner.profiling.answer_checks import check_failures
+from dynamo_planner.profiling.engine import Answer, Answers, Burst, Prompt, Stop
 from dynamo_planner.profiling.stream_events import close, take
 
 with needs_extra("profile"):
@@ -47,9 +48,6 @@ SILENCE_S = 600.0
 
 ATTEMPTS_S = 0.0, 0.05, 0.5
 """Seconds before each attempt at a request whose stream ended before it began."""
-
-MAX_FAILED = 0.25
-"""The share of a burst that may fail, and is left out of the figures; a refusal by 429 always ends the session."""
 
 CACHE_JUDGED = 64
 """Prompts of fewer tokens say nothing of a prefix cache: of three tokens, one is alike by chance."""
@@ -148,7 +146,7 @@ class HttpEngine:
                 task.cancel()
             await asyncio.gather(*sending, chained, heart, return_exceptions=True)
         answers = Answers(together, chain, stopped)
-        self._judge(answers)
+        self.failed += check_failures(answers, self.endpoint.url)
         return answers
 
     async def _watched(self, tasks: Sequence[Awaitable[None]], answers: Sequence[Answer], stop: Stop | None) -> bool:
@@ -260,19 +258,6 @@ class HttpEngine:
                 self.cached_share = max(self.cached_share, cached / answer.isl)
         if usage.get("completion_tokens"):
             answer.tokens = int(usage["completion_tokens"])
-
-    def _judge(self, answers: Answers) -> None:
-        every = [*answers.together, *answers.chain]
-        failed = [answer.failure for answer in every if answer.failure]
-        what = f"{self.endpoint.url}: {len(failed)} of {len(every)} requests"
-        if refused := next((failure for failure in failed if failure.startswith("answered 429")), None):
-            how, remedy = "at once", f"give --max-concurrency {max(len(every) - len(failed), 1)}"
-            if not answers.together:
-                how, remedy = "sent one by one", "wait, raise the rate limit, or give the URL of the engine itself"
-            raise ProfilingError(f"{what} {how} were refused ({refused}): {remedy}", answers)
-        if len(failed) > MAX_FAILED * len(every):
-            raise ProfilingError(f"{what} failed: {failed[0]}", answers)
-        self.failed += failed
 
     def _body(self, prompt: Prompt) -> bytes:
         endpoint = self.endpoint

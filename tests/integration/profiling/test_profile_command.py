@@ -18,6 +18,7 @@ from dynamo_planner.cli.app import app
 from dynamo_planner.cli.profile.screen import warn
 from dynamo_planner.profiles import Profile
 from dynamo_planner.profiling import ProfilingError
+from dynamo_planner.profiling.answer_checks import check_failures
 from dynamo_planner.profiling.capacity import kv_capacity
 from dynamo_planner.profiling.discover import Found
 from dynamo_planner.profiling.engine import Answer, Answers
@@ -142,7 +143,10 @@ HTML = (200, "text/html", "<html>Welcome</html>")
     [
         ({"/v1/models": HTML}, "a web page: give the URL of the engine"),
         ({}, "names no model: give it with --model NAME"),
-        ({"/v1/models": MODELS, "/v1/completions": (429, "text/plain", "slow down")}, "were refused (answered 429: slow down): wait"),
+        (
+            {"/v1/models": MODELS, "/v1/completions": (429, "text/plain", "slow down")},
+            "were refused (answered 429: slow down): wait",
+        ),
         ({"/v1/models": (500, "text/plain", "boom")}, "it answered 500, not 200: is the engine ready?"),
         (
             {"/v1/models": MODELS, "/v1/completions": (200, "application/json", "{}")},
@@ -174,10 +178,10 @@ def test_a_request_of_many_that_fails_is_left_out_and_told(capsys: pytest.Captur
     engine = HttpEngine(Endpoint("http://127.0.0.1:9", "m", "text", {}))
     answers = [Answer(isl=100, sent_s=0.0) for _ in range(8)]
     answers[3].failure = "answered 503: busy"
-    engine._judge(Answers(answers, []))
+    engine.failed += check_failures(Answers(answers, []), "http://127.0.0.1:9")
     warn(engine)
     assert "failed requests, which are in no figure: 1; the first: answered 503: busy" in capsys.readouterr().err
     for answer in answers[:3]:
         answer.failure = "answered 503: busy"
     with pytest.raises(ProfilingError, match="4 of 8 requests failed"):
-        engine._judge(Answers(answers, []))
+        check_failures(Answers(answers, []), "http://127.0.0.1:9")
