@@ -228,7 +228,7 @@ def _llamacpp(found: Found, slots: Any, props: Any) -> None:
         found.limits = found.limits.replace(max_num_seqs=len(slots), max_context=min(contexts), kv_tokens=sum(contexts))
         found.notes.append(
             f"llama.cpp has {len(slots)} slots of {contexts[0]} tokens: the KV cache is taken as their sum; if they "
-            f"share one (--kv-unified) give --kv-tokens {contexts[0]}"
+            f"share one (--kv-unified, also where --parallel is not given) give --kv-tokens {contexts[0]}"
         )
     if isinstance(props, dict) and isinstance(props.get("build_info"), str):
         found.version = props["build_info"]
