@@ -63,6 +63,11 @@ MIN_NORMAL_SHAPE = 2.0
 MIN_MEAN_SHARE = 0.001
 """The mean batch is taken to be at least this share of the limit."""
 
+MAX_CV2 = 8.0
+"""Squared coefficients of variation of lengths count as at most this in flight. Beyond it a few requests of an hour
+make them, and the third moment of a log-normal distribution grows with their cube: where one answer in 100 is of 4,500
+tokens and the others of 35, it would ask for 150 replicas, where six keep up."""
+
 KV_REACH = 6.0
 """A KV limit more standard deviations than this above the ITL limit is never reached."""
 
@@ -76,10 +81,11 @@ def context_in_flight(isl: Lengths, osl: Lengths) -> tuple[float, float]:
     Longer requests are over-represented in flight, and each is somewhere on its way: its tokens so far are
     ``E[osl**2] / (2 E[osl])`` on average, not ``osl / 2``. The third moment is that of the log-normal distribution.
     """
-    grown = osl.mean * (1 + osl.cv2) / 2
-    square = osl.mean**2 * (1 + osl.cv2) ** 3 / 3
+    prompts, answers = min(isl.cv2, MAX_CV2), min(osl.cv2, MAX_CV2)
+    grown = osl.mean * (1 + answers) / 2
+    square = osl.mean**2 * (1 + answers) ** 3 / 3
     mean = max(isl.mean + grown, 1.0)
-    return mean, (isl.cv2 * isl.mean**2 + square - grown**2) / mean**2
+    return mean, (prompts * isl.mean**2 + square - grown**2) / mean**2
 
 
 class _Limit(NamedTuple):
@@ -154,7 +160,7 @@ class DecodeStage(BatchStage):
         self.residence = ResidenceTimes(osl.values * step_ms / 1000, slowness, immediate)
         self.residence_s = self.residence.mean_s
         tokens = osl.values.reshape(CLASSES, -1).mean(axis=1)
-        windows = self.residence.class_s / self.residence.mean_s / ((1 + osl.cv2) / 2)
+        windows = self.residence.class_s / self.residence.mean_s / ((1 + min(osl.cv2, MAX_CV2)) / 2)
         self._steady, self._pool_steady = averaging(windows), averaging(windows / slowness)
         # Bursts over a residence time: how many for each other request in flight, and what one adds to the batch.
         self._bursts = tokens / max(osl.mean, 1.0)

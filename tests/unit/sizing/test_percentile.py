@@ -14,6 +14,7 @@ from dynamo_planner import Profile, Sla
 from dynamo_planner.core.metrics import Dist
 from dynamo_planner.core.snapshot import Role
 from dynamo_planner.sizing import Arrivals, ClassicSizing, Lengths, Load, PercentileSizing
+from dynamo_planner.sizing.decode import context_in_flight
 from dynamo_planner.sizing.memo import Memo
 from dynamo_planner.sizing.queueing import most_replicas
 from dynamo_planner.sizing.waiting import Routing
@@ -291,3 +292,12 @@ def test_what_is_harder_never_needs_fewer_and_no_count_is_the_end_of_a_search(
     grid = routing != "least_loaded" and role == "prefill"  # the waiting is worked out on levels
     if needs[0].unattainable == needs[1].unattainable:  # else more is given up as unattainable
         assert needs[0].replicas <= needs[1].replicas + grid
+
+
+@pytest.mark.parametrize("cv2", [8.0, 44.0])
+def test_single_answers_that_are_very_long_fill_a_part_of_a_replica(cv2: float) -> None:
+    """Answers of 100 tokens with a squared coefficient of variation of 8 are ``100 * 9 / 2 = 450`` long in flight, and
+    their mean square ``100**2 * 9**3 / 3``; beyond 8, that of a few requests counts no more."""
+    mean, spread = context_in_flight(Lengths.of(Dist(mean=300, cv2=0)), Lengths.of(Dist(mean=100, cv2=cv2)))
+    assert mean == pytest.approx(750)
+    assert spread == pytest.approx((100**2 * 9**3 / 3 - 450**2) / 750**2)
