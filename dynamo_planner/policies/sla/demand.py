@@ -18,8 +18,8 @@ from dynamo_planner.policies.sla.workload import Facts, Workload
 from dynamo_planner.sizing import Load
 
 MAX_PLANNED_RATIO = 1.3
-"""The planned rate is at most this many times the expected one: the quantiles of a forecaster that has observed little,
-or that a step has surprised a moment ago, are wide beyond use."""
+"""The planned rate is at most this many times the expected one, before the drift of lengths: the quantiles of a
+forecaster that has observed little, or that a step has surprised a moment ago, are wide beyond use."""
 
 MEDIAN = 0.5
 """The quantile of a forecast that is as likely exceeded as not."""

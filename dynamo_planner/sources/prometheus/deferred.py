@@ -103,6 +103,8 @@ class DeferredQueries(Frozen):
             try:
                 due_s = at_s + self.within_s if deadline is None and self.within_s else float(deadline or "")
             except ValueError:
+                due_s = math.nan
+            if not math.isfinite(due_s):
                 label = f"{self.due_label}={deadline or ''!r}"
                 return f"{count:g} requests wait with {label}, which is no time in Unix seconds"
             due[due_s] = due.get(due_s, 0.0) + count

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from dynamo_planner import Deferred
 from dynamo_planner.core.snapshot import Observation
 from dynamo_planner.sources.prometheus.config import PrometheusConfig
@@ -45,6 +47,13 @@ def test_without_deadlines_it_is_due_within_a_time() -> None:
     unknown = seen(series)
     assert not unknown.deferred
     assert unknown.missing["deferred.batch"] == "40 requests wait with due_s='', which is no time in Unix seconds"
+
+
+@pytest.mark.parametrize("due", ["NaN", "+Inf", "tomorrow"])
+def test_a_deadline_that_is_no_time_makes_the_class_unknown_and_not_the_observation(due: str) -> None:
+    found = seen({("gateway_waiting", due): 5.0})
+    assert not found.deferred
+    assert found.missing["deferred.batch"] == f"5 requests wait with due_s='{due}', which is no time in Unix seconds"
 
 
 def test_no_series_is_unknown_and_a_zero_is_not() -> None:
