@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dynamo_planner.cli.options import AsJson, print_json
+from dynamo_planner.cli.options import AsJson, Attainment, ItlMs, TtftMs, print_json, targets
 from dynamo_planner.config.kinds import loading_context
 from dynamo_planner.config.policies import load_policy
 from dynamo_planner.config.problems import ConfigError
@@ -47,9 +47,9 @@ def backtest(
     max_replicas: Annotated[
         int | None, typer.Option(min=1, help="The most workers of a pool.", show_default="no limit")
     ] = None,
-    ttft_ms: Annotated[float, typer.Option(help="The TTFT target, in ms.")] = 2000.0,
-    itl_ms: Annotated[float, typer.Option(help="The ITL target, in ms.")] = 50.0,
-    attainment: Annotated[float, typer.Option(help="The share of requests that must meet both: 0.99 is 99 %.")] = 0.99,
+    ttft_ms: TtftMs = 2000.0,
+    itl_ms: ItlMs = 50.0,
+    attainment: Attainment = 0.99,
     startup_s: Annotated[float, typer.Option(min=0, help="Seconds from a launch to being ready.")] = 120.0,
     interval_s: Annotated[float, typer.Option(help="Seconds between two decisions.")] = 10.0,
     from_s: Annotated[float, typer.Option(min=0, help="Start at this second of the trace.")] = 0.0,
@@ -78,8 +78,6 @@ def backtest(
 
     Example: `dynamo-planner backtest --policy policy.json --trace requests.npz --profile llama31-8b_h100_vllm_tp1`
     """
-    from dynamo_planner.core.snapshot import Sla  # noqa: PLC0415
-
     # numpy and scipy are imported only where they are needed
     from dynamo_planner.evaluation import backtest as run_backtest  # noqa: PLC0415
     from dynamo_planner.evaluation import oracle  # noqa: PLC0415
@@ -93,7 +91,7 @@ def backtest(
         requests = choose_requests(recorded, history, from_s, to_s, rate, seed)
     except TraceError as error:
         raise ConfigError([str(error)]) from error
-    sla = Sla(ttft_ms=ttft_ms, itl_ms=itl_ms, attainment=attainment)
+    sla = targets(ttft_ms, itl_ms, attainment)
     options: dict[str, Any] = {"startup_s": startup_s, "max_replicas": max_replicas}
     if mode is Mode.AGGREGATED:
         cluster = ClusterSetup.aggregated(measured, workers, **options)

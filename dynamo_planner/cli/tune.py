@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from dynamo_planner.cli.backtest import choose_requests, load_profile, load_trace
-from dynamo_planner.cli.options import AsJson, print_json
+from dynamo_planner.cli.options import AsJson, Attainment, ItlMs, TtftMs, print_json, targets
 from dynamo_planner.config.problems import ConfigError
 
 
@@ -31,9 +31,9 @@ def tune(
         Path | None, typer.Option(help="Instead of a trace: recorded snapshots or a decision log, as JSON lines.")
     ] = None,
     fleets: Annotated[Fleets, typer.Option(help="Which fleets to try.")] = Fleets.ALL,
-    ttft_ms: Annotated[float, typer.Option(help="The TTFT target, in ms.")] = 2000.0,
-    itl_ms: Annotated[float, typer.Option(help="The ITL target, in ms.")] = 50.0,
-    attainment: Annotated[float, typer.Option(help="The share of requests that must meet both: 0.99 is 99 %.")] = 0.99,
+    ttft_ms: TtftMs = 2000.0,
+    itl_ms: ItlMs = 50.0,
+    attainment: Attainment = 0.99,
     blocks: Annotated[int, typer.Option(min=2, help="Blocks of time to judge by, each held out once.")] = 4,
     startup_s: Annotated[float, typer.Option(min=0, help="Seconds that a worker takes to start.")] = 120.0,
     max_replicas: Annotated[
@@ -59,7 +59,6 @@ def tune(
     """
     import yaml  # noqa: PLC0415
 
-    from dynamo_planner.core.snapshot import Sla  # noqa: PLC0415
     from dynamo_planner.evaluation.tune import FLEETS  # noqa: PLC0415
     from dynamo_planner.evaluation.tune import tune as run_tune  # noqa: PLC0415
 
@@ -70,7 +69,7 @@ def tune(
         tuned = run_tune(
             choose_requests(recorded, history, from_s, to_s, rate, seed),
             measured,
-            Sla(ttft_ms=ttft_ms, itl_ms=itl_ms, attainment=attainment),
+            targets(ttft_ms, itl_ms, attainment),
             fleets=chosen,
             blocks=blocks,
             startup_s=startup_s,
