@@ -67,6 +67,20 @@ def test_the_cheapest_mix_is_bridged_by_what_starts_sooner_and_what_goes_waits()
     assert done.routing_weights == pytest.approx({"slow": 70 / 130, "fast": 60 / 130})
 
 
+def test_the_mix_is_for_the_quantile_of_the_rate() -> None:
+    """Between 20 and 40 requests/s in turns of a minute, more is planned for than is expected."""
+    asked = {}
+    for quantile in (0.5, 0.95):
+        state, decision = None, None
+        for tick in range(120):
+            rate = 20.0 if tick // 2 % 2 else 40.0
+            decision = decide(policy(quantile=quantile), rate, slow=6, fast=1, state=state, at_s=30.0 * tick)
+            state = decision.state
+        assert decision is not None
+        asked[quantile] = demanded(decision)
+    assert asked[0.95] > 1.1 * asked[0.5]
+
+
 def test_what_there_is_stays_while_it_costs_little_more_and_an_unknown_rate_moves_nothing() -> None:
     """7 slow replicas cost 7 where 5 would do: 40 % more. A margin of 0.5 keeps them."""
     assert dict(decide(policy(margin=0.5), 68.0, slow=7, fast=0).targets) == {"slow": 7, "fast": 0}
